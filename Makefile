@@ -1,0 +1,64 @@
+# `make run` and `make test` do all the set-up that they need. See README.md.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install run demo test lint types check bench soak lock clean
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## make install   environment in .venv from the lock file
+install: $(VENV)/.installed
+
+$(VENV)/.installed: requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed ($(PYTHON) is older): make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+## make run       the whole cloud on this machine, until Ctrl-C
+run: install
+	@$(BIN)/python -m deploy.sandbox
+
+## make demo      a user's main job, while `make run` is up (DATA=file.csv CONFIG=file.yaml)
+demo: install
+	@$(BIN)/python -m deploy.sandbox.demo $(if $(DATA),--data $(DATA)) $(if $(CONFIG),--config $(CONFIG))
+
+## make test      all tests, on SQLite and PostgreSQL (ARGS="tests/gateway -k rename" for some)
+WORKERS ?= 3
+test: install
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+## make lint      ruff
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+## make types     mypy --strict
+types: install
+	$(BIN)/mypy
+
+## make check     lint, types, tests: what CI runs
+check: lint types test
+
+## make bench     requests per second and latencies, each beside its floor (ONLY=name for one)
+bench: install
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+## make soak      everything at once, with faults at random (SECONDS=60)
+SECONDS ?= 60
+soak: install
+	$(BIN)/python -m benchmarks.soak --seconds $(SECONDS)
+
+## make lock      resolve the dependencies of pyproject.toml into requirements/ (needs uv)
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header --quiet
+lock:
+	$(LOCK) -o requirements/run.txt
+	$(LOCK) --extra dev -o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,58 @@
+"""The figures to reach, as ratios to floors: only ratios within one run mean anything.
+
+The absolute figures were set on one machine where, in the same minutes, a bare handler answered
+`_HANDLER` requests per second and a copy with fsync wrote `_DISK` MiB/s.
+"""
+
+from typing import Final, NamedTuple
+
+_HANDLER: Final = 19_600.0
+_DISK: Final = 685.0
+_SQLITE_SHARE: Final = 1 / 3
+
+
+class Target(NamedTuple):
+    """What must be reached and what is aimed at, as ratios to the floor."""
+
+    must: float | None = None
+    aim: float | None = None
+
+
+_REQUESTS: Final[dict[str, tuple[float, float]]] = {
+    "welcome": (10_000, 0.8 * _HANDLER),
+    "user": (8_000, 0.6 * _HANDLER),
+    "job": (3_600, 6_000),
+    "jobs": (500, 1_500),
+    "listing": (300, 1_000),
+    "keepalive": (2_000, 5_000),
+    "submit": (1_000, 2_000),
+}
+
+_TRANSFERS: Final[dict[str, Target]] = {
+    "upload": Target(500 / _DISK, 1.0),
+    "download": Target(1_000 / _DISK, None),
+    "zip": Target(300 / _DISK, 600 / _DISK),
+}
+
+UPLOAD_OF_HANDLER_AND_DISK: Final = 0.8
+"""Aim for uploads: of a bare handler that discards the body and the disk, one after the other."""
+
+DOWNLOAD_OF_SENDFILE: Final = 0.7
+"""Aim for downloads: of what `sendfile` delivers."""
+
+PEAK_MIB: Final = 100
+"""Memory that a transfer of any size may take at its peak."""
+
+
+def of_requests(name: str, *, sqlite: bool = False) -> Target:
+    """The ratio to a bare handler's requests per second; on SQLite a third is enough."""
+    if name not in _REQUESTS:
+        return Target()
+    must, aim = _REQUESTS[name]
+    share = _SQLITE_SHARE if sqlite else 1.0
+    return Target(must * share / _HANDLER, aim * share / _HANDLER)
+
+
+def of_transfer(name: str) -> Target:
+    """The ratio to a file copy with fsync."""
+    return _TRANSFERS[name]

@@ -1,0 +1,46 @@
+"""AWS clients: credentials and endpoints come from the standard environment variables.
+
+botocore is large, and much of this service runs without AWS: it is imported where it is used.
+"""
+
+from typing import Any
+
+
+class AwsError(Exception):
+    """AWS refused or did not answer; the message holds its error code, never a credential."""
+
+
+def create_client(service: str, *, region: str | None = None, **config: Any) -> Any:
+    """An asynchronous client, to be entered; without `region` it is the environment's."""
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import get_session
+
+    settings = {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 3}, **config}
+    return get_session().create_client(service, region_name=region, config=AioConfig(**settings))
+
+
+def describe(error: Exception) -> str:
+    """The error's code, as short as AWS has it."""
+    if hasattr(error, "response"):  # botocore's ClientError
+        return str(error.response.get("Error", {}).get("Code", "unknown error"))
+    return type(error).__name__
+
+
+async def fetch_object(
+    bucket: str, key: str, *, unless_etag: str | None
+) -> tuple[bytes, str] | None:
+    """An S3 object's bytes and ETag; None if it still has the ETag. Raises `AwsError`."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    condition = {"IfNoneMatch": unless_etag} if unless_etag else {}
+    try:
+        async with create_client("s3") as s3:
+            answer = await s3.get_object(Bucket=bucket, Key=key, **condition)
+            async with answer["Body"] as body:
+                return await body.read(), answer["ETag"]
+    except ClientError as error:
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 304:
+            return None
+        raise AwsError(f"S3 answered {describe(error)}") from error
+    except (BotoCoreError, OSError) as error:
+        raise AwsError(f"S3 did not answer ({describe(error)})") from error

@@ -1,0 +1,203 @@
+"""What a daemon is made of: a loop that claims and delivers, and ticks that keep house."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Generic, TypeVar
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from common.backoff import full_jitter
+from common.database import DatabaseUnavailable
+from common.logs import get_logger
+
+Unit = TypeVar("Unit")
+
+_LONGEST_PAUSE: Final = 2.0
+
+log = get_logger()
+
+
+class ClaimLoop(Generic[Unit]):
+    """Claims whatever there are free slots for and delivers each unit at once, in its own task.
+
+    It waits for a wake-up, the poll interval, a freed slot or the stop, whichever comes first, and
+    never ends because of an exception.
+    """
+
+    def __init__(
+        self,
+        *,
+        slots: Callable[[], int],
+        take: Callable[[int], Awaitable[Sequence[Unit]]],
+        deliver: Callable[[Unit], Awaitable[None]],
+        give_back: Callable[[Unit], Awaitable[None]],
+        poll: float,
+    ) -> None:
+        """`slots` tells how many more units may be taken now; `poll` is in seconds."""
+        self.woken = asyncio.Event()
+        self._slots = slots
+        self._take = take
+        self._deliver = deliver
+        self._give_back = give_back
+        self._poll = poll
+        self._last_turn = float("-inf")
+        self._drained = False
+        self._stopping = False
+        self._failures = 0
+        self._task: asyncio.Task[None] | None = None
+        self._deliveries: set[asyncio.Task[None]] = set()
+
+    @property
+    def under_way(self) -> int:
+        """Units taken and not settled yet."""
+        return len(self._deliveries)
+
+    @property
+    def turn_age(self) -> float:
+        """Seconds since the loop last came round without a failure."""
+        return time.monotonic() - self._last_turn
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def wake(self) -> None:
+        """There may be something to claim."""
+        self.woken.set()
+
+    def slot_freed(self) -> None:
+        """There is room for more; no reason to look for it where nothing was due a moment ago."""
+        if not self._drained:
+            self.woken.set()
+
+    async def stop(self, grace: float) -> None:
+        """Claim nothing more; wait up to `grace` seconds for what is under way, then cancel it.
+
+        May be called again, and then returns as soon as everything has ended.
+        """
+        self._stopping = True
+        self.wake()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._deliveries:
+            _, late = await asyncio.wait(self._deliveries, timeout=grace)
+            for task in late:
+                task.cancel()
+            if late:
+                log.warning("deliveries.cut_short", count=len(late))
+                await asyncio.wait(late, timeout=2.0)
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            self.woken.clear()  # before the claim: what is announced during it counts
+            pause = self._poll
+            try:
+                await self._turn()
+                self._failures = 0
+            except DatabaseUnavailable as error:
+                pause = self._pause_after_failure()
+                log.warning("claim.postponed", reason=str(error))
+            except Exception:
+                pause = self._pause_after_failure()
+                log.exception("claim.failed")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.woken.wait(), pause)
+            if self._failures:
+                await asyncio.sleep(min(pause, 0.2))  # a freed slot must not make it a busy loop
+
+    async def _turn(self) -> None:
+        free = self._slots()
+        units = await self._take(free) if free > 0 else ()
+        self._last_turn = time.monotonic()
+        if free > 0:
+            self._drained = not units
+        for unit in units:
+            work = self._give_back(unit) if self._stopping else self._deliver(unit)
+            task = asyncio.get_running_loop().create_task(_guarded(work))
+            self._deliveries.add(task)
+            task.add_done_callback(self._delivered)
+
+    def _delivered(self, task: asyncio.Task[None]) -> None:
+        self._deliveries.discard(task)
+        self.slot_freed()
+
+    def _pause_after_failure(self) -> float:
+        self._failures += 1
+        return 0.1 + full_jitter(self._failures, first=0.2, cap=_LONGEST_PAUSE)
+
+
+async def persist(write: Callable[[], Awaitable[object]]) -> None:
+    """Write what became of a delivery, however long the database is away.
+
+    What is not written when the process ends is found by the sweep when the lease has run out.
+    """
+    failures = 0
+    while True:
+        try:
+            await write()
+        except DatabaseUnavailable as error:
+            failures += 1
+            log.warning("settlement.postponed", reason=str(error))
+            await asyncio.sleep(0.05 + full_jitter(failures, first=0.2, cap=1.0))
+        else:
+            return
+
+
+async def _guarded(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except DatabaseUnavailable as error:
+        # the lease runs out, and the sweep finds what was left
+        log.warning("delivery.unsettled", reason=str(error))
+    except Exception:
+        log.exception("delivery.failed")
+
+
+class Ticks:
+    """Periodic work, each tick a coroutine function that may be run once by itself.
+
+    A tick never overlaps itself; one that fails is logged and comes again.
+    """
+
+    def __init__(self) -> None:
+        # a tick that is late runs late; a tick that is long skips its next runs, silently
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)
+        self._scheduler: Any = AsyncIOScheduler(
+            timezone=UTC,
+            job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1},
+        )
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    def every(self, seconds: float, name: str, tick: Callable[[], Awaitable[object]]) -> None:
+        """Run `tick` now and then every `seconds`."""
+        lock = self._locks[name] = asyncio.Lock()
+
+        async def run() -> None:
+            async with lock:
+                try:
+                    await tick()
+                except DatabaseUnavailable as error:
+                    log.warning("tick.postponed", tick=name, reason=str(error))
+                except Exception:
+                    log.exception("tick.failed", tick=name)
+
+        self._scheduler.add_job(
+            run, "interval", seconds=seconds, id=name, next_run_time=datetime.now(UTC)
+        )
+
+    def start(self) -> None:
+        self._scheduler.start()
+
+    async def stop(self, grace: float) -> None:
+        """Start no more ticks; wait for those that run, since the scheduler would cancel them."""
+        if not self._scheduler.running:
+            return
+        self._scheduler.pause()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                for lock in self._locks.values():
+                    await lock.acquire()
+        self._scheduler.shutdown(wait=False)

@@ -1,0 +1,182 @@
+"""A circuit breaker in front of a peer: a peer that is down costs a trickle of probes, no more.
+
+    CLOSED     everything flows
+    OPEN       nothing is sent; the peer is probed, at least every few seconds
+    HALF_OPEN  a probe was answered: one item at a time, until one is taken
+    HELD       wrong key or address: nothing is sent but a trial every few seconds
+    TRIAL      such a trial may start now
+
+One gate per process and peer; it holds no item and knows no database.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Hashable
+from enum import StrEnum
+from typing import Final
+
+from common.backoff import full_jitter
+from common.logs import get_logger
+
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 4.0
+"""Seconds between two probes; below the 5 s that are promised, by the margin that a probe needs."""
+
+log = get_logger()
+
+
+class Permit(StrEnum):
+    """How much may be sent: nothing, one item, one due and one held item, whatever is due."""
+
+    NOTHING = "nothing"
+    ONE = "one"
+    TRIAL = "trial"
+    ALL = "all"
+
+
+class State(StrEnum):
+    """States of the gate, in the circuit breaker's usual terms."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    HELD = "held"
+    TRIAL = "trial"
+
+
+_PERMITS: Final = {
+    State.CLOSED: Permit.ALL,
+    State.OPEN: Permit.NOTHING,
+    State.HALF_OPEN: Permit.ONE,
+    State.HELD: Permit.NOTHING,
+    State.TRIAL: Permit.TRIAL,
+}
+
+
+class Gate:
+    """Told what came of each delivery, tells how much may be sent.
+
+    `probe` asks the peer for a sign of life, cheaply; it must not raise. `on_change` is called
+    when more may be sent than before.
+    """
+
+    def __init__(
+        self,
+        peer: str,
+        *,
+        probe: Callable[[], Awaitable[bool]],
+        threshold: int = 5,
+        longest_pause: float = LONGEST_PAUSE,
+    ) -> None:
+        self.state = State.CLOSED
+        self.on_change: Callable[[], None] = lambda: None
+        self._peer = peer
+        self._probe = probe
+        self._threshold = threshold
+        self._longest_pause = longest_pause
+        self._failing: set[Hashable] = set()
+        self._pauses = 0
+        self._paused_until = 0.0
+        self._trying = False
+        self._blocked = asyncio.Event()
+        self._watch: asyncio.Task[None] | None = None
+
+    # -- what may be sent --------------------------------------------------------------------
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether, as far as is known, the peer can be worked with."""
+        return self.state in {State.CLOSED, State.HALF_OPEN}
+
+    @property
+    def permit(self) -> Permit:
+        """How much may be sent now."""
+        if self._trying or asyncio.get_running_loop().time() < self._paused_until:
+            return Permit.NOTHING
+        return _PERMITS[self.state]
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for a while, because the peer said so."""
+        loop = asyncio.get_running_loop()
+        self._paused_until = max(self._paused_until, loop.time() + seconds)
+        loop.call_later(seconds, self.on_change)
+
+    # -- what came of it ---------------------------------------------------------------------
+
+    def succeeded(self) -> None:
+        """The peer took something, so it is there and knows us."""
+        self._failing.clear()
+        self._pauses = 0
+        self._enter(State.CLOSED)
+
+    def failed(self, item: Hashable) -> None:
+        """`item` was not taken, or nobody knows; several in a row from different items open."""
+        self._failing.add(item)
+        if self.state is not State.CLOSED or len(self._failing) >= self._threshold:
+            self._enter(State.OPEN)
+
+    def unreachable(self) -> None:
+        """There was no connection to the peer."""
+        self._enter(State.OPEN)
+
+    def refused(self) -> None:
+        """The peer refused us, not the item."""
+        self._enter(State.HELD)
+
+    def trial_started(self) -> None:
+        """Something is on its way; nothing else goes before its outcome is known."""
+        self._trying = self.state in {State.HALF_OPEN, State.TRIAL}
+
+    def trial_ended(self) -> None:
+        """What was on its way never went out: the next one may."""
+        self._trying = False
+        self.on_change()
+
+    def nothing_to_try(self) -> None:
+        """A trial found nothing that could be sent."""
+        if self.state is State.TRIAL:
+            self._enter(State.CLOSED)
+
+    # -- the watch ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Probe the peer, in a task, whenever the gate is not closed."""
+        self._watch = asyncio.get_running_loop().create_task(self._watch_for_ever())
+
+    async def stop(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+
+    async def _watch_for_ever(self) -> None:
+        while True:
+            await self._blocked.wait()
+            self._pauses += 1
+            pause = full_jitter(self._pauses, first=FIRST_PAUSE, cap=self._longest_pause)
+            await asyncio.sleep(pause)
+            if self.state is State.HELD:
+                self._enter(State.TRIAL)
+            elif self.state is State.OPEN:
+                alive = await self._probe()
+                log.info("peer.probed", peer=self._peer, alive=alive)
+                if alive and self.state is State.OPEN:
+                    self._enter(State.HALF_OPEN)
+
+    def _enter(self, state: State) -> None:
+        before, self.state = self.state, state
+        self._trying = False
+        if state in {State.OPEN, State.HELD}:
+            self._blocked.set()
+        else:
+            self._blocked.clear()
+        if before is state:
+            return
+        if state is State.CLOSED:
+            log.info("peer.regained", peer=self._peer, was=before)
+        elif state is State.HELD and before is not State.TRIAL:
+            log.error("peer.refused_us", peer=self._peer)
+        elif state is State.OPEN and before is State.CLOSED:
+            log.warning("peer.lost", peer=self._peer)
+        if state not in {State.OPEN, State.HELD}:
+            self.on_change()

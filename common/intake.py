@@ -1,0 +1,89 @@
+"""Takes from an outbox what the gate in front of its peer lets through.
+
+What is held is tried one item at a time, every few seconds, by every daemon: when one of them goes
+through, whatever had held it has been mended, and everything that is held is released.
+"""
+
+import time
+from typing import Final
+
+from common.gate import Gate, Permit
+from common.outbox import Claimed, Outbox
+
+_HELD_EVERY: Final = 4.0
+"""Seconds between two tries of a held item while everything else flows."""
+
+
+class Intake:
+    """One outbox behind one gate. Tell it what came of each item that it gave out."""
+
+    def __init__(self, outbox: Outbox, gate: Gate) -> None:
+        self._outbox = outbox
+        self._gate = gate
+        self._were_held: set[int] = set()
+        self._held_tried = float("-inf")
+
+    async def take(self, limit: int) -> list[Claimed]:
+        """Claim up to `limit` items, or the one or two that a trial may send."""
+        match self._gate.permit:
+            case Permit.NOTHING:
+                return []
+            case Permit.ONE:
+                items = await self._outbox.claim(1) or await self._take_held()
+            case Permit.TRIAL:
+                items = await self._take_held(now=True) + await self._outbox.claim(1)
+                if not items:
+                    self._gate.nothing_to_try()
+            case Permit.ALL:
+                items = await self._outbox.claim(limit)
+                if len(items) < limit:
+                    items += await self._take_held()
+        if items:
+            self._gate.trial_started()
+        return items
+
+    async def _take_held(self, *, now: bool = False) -> list[Claimed]:
+        if not now and time.monotonic() - self._held_tried < _HELD_EVERY:
+            return []
+        self._held_tried = time.monotonic()
+        items = await self._outbox.claim_held(1)
+        self._were_held.update(item.id for item in items)
+        return items
+
+    def was_held(self, item: Claimed) -> bool:
+        """Whether the item is a try of what has been held."""
+        return item.id in self._were_held
+
+    async def succeeded(self, item: Claimed) -> int:
+        """The item was taken; returns how many held ones that has released."""
+        self._gate.succeeded()
+        if item.id not in self._were_held:
+            return 0
+        self._were_held.discard(item.id)
+        released = await self._outbox.release_held()
+        self._gate.on_change()
+        return released
+
+    def untried(self, item: Claimed) -> None:
+        """The peer was not asked about the item."""
+        self._were_held.discard(item.id)
+        self._gate.trial_ended()
+
+    def failed(self, item: Claimed, retry_after: float | None = None) -> None:
+        """The item was not taken, or nobody knows."""
+        self._were_held.discard(item.id)
+        self._gate.failed(item.id)
+        if retry_after:
+            self._gate.pause(retry_after)
+
+    def unreachable(self, item: Claimed) -> None:
+        """There was no connection."""
+        self._were_held.discard(item.id)
+        self._gate.unreachable()
+
+    def refused(self, item: Claimed) -> None:
+        """The peer refused us. While others go through, one that stays held stops nobody."""
+        was_held = item.id in self._were_held
+        self._were_held.discard(item.id)
+        if not was_held or self._gate.permit is not Permit.ALL:
+            self._gate.refused()

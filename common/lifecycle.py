@@ -1,0 +1,132 @@
+"""What a job's statuses are, which change is legal, and what a change entails. Pure: no I/O.
+
+    queued → pulled → preprocessing → running → postprocessing → finished | error
+
+Any status may follow any other (the peer requeues a job whose worker went silent), except:
+
+- `finished` is final: whatever is reported later changes nothing;
+- after an `error` that a worker reported only `queued` (a retry) and `finished` change the status,
+  since a failing job still reports `postprocessing` while it uploads its logs; details are kept;
+- an `error` that no worker reported (reconciliation's "no sign of life", the peer's refusal of a
+  copy sent after a doubt) gives way to any sign of life.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Status(StrEnum):
+    """Statuses as they go over the wire."""
+
+    QUEUED = "queued"
+    PULLED = "pulled"
+    PREPROCESSING = "preprocessing"
+    RUNNING = "running"
+    POSTPROCESSING = "postprocessing"
+    FINISHED = "finished"
+    ERROR = "error"
+
+    @property
+    def is_final(self) -> bool:
+        return self in {Status.FINISHED, Status.ERROR}
+
+    @property
+    def shows_worker(self) -> bool:
+        """Whether a job reported like this has been taken by a worker."""
+        return self not in {Status.QUEUED, Status.ERROR}
+
+
+WITH_WORKER: Final = (
+    Status.PULLED,
+    Status.PREPROCESSING,
+    Status.RUNNING,
+    Status.POSTPROCESSING,
+)
+"""Statuses in which a worker is expected to be heard of every few seconds."""
+
+
+class Source(StrEnum):
+    """Who caused an event of a job's history."""
+
+    WORKER = "worker"
+    DISPATCHER = "dispatcher"
+    RECONCILER = "reconciler"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A status somebody reports; `details` is None where there are none."""
+
+    status: Status
+    details: str | None
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """What is known of a job when a report comes in; `last` is the latest event recorded."""
+
+    status: Status
+    has_started: bool
+    has_ended: bool
+    last: Report | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a report changes. Fields that are False or None change nothing."""
+
+    status: Status
+    starts: bool = False
+    ends: bool = False
+    reopens: bool = False
+    details: str | None = None
+    records_event: bool = False
+    enters: bool = False
+    leaves_error: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.starts or self.details or self.records_event or self.enters)
+
+
+def is_keep_alive(current: Status, report: Report) -> bool:
+    """Whether the report can change nothing, whatever else is known of the job."""
+    if current is Status.FINISHED:
+        return True
+    return report.status is current and not report.details and current is not Status.ERROR
+
+
+def decide(job: JobState, report: Report) -> Change:
+    """What `report` changes in `job`; never raises, since a report is a fact."""
+    if job.status is Status.FINISHED:
+        return Change(job.status)
+    new = report.status if _may_follow(job, report) else job.status
+    repeated = job.last is not None and (job.last.status, job.last.details) == (
+        report.status,
+        report.details,
+    )
+    enters = new is not job.status
+    leaves_error = enters and job.status is Status.ERROR
+    # the same last word of a failed job, told again, adds no second copy of its log's tail
+    details = None if repeated and new is Status.ERROR else report.details
+    return Change(
+        status=new,
+        starts=report.status.shows_worker and not job.has_started,
+        ends=new.is_final and not job.has_ended,
+        reopens=leaves_error and not new.is_final,
+        details=details,
+        records_event=enters or not repeated,
+        enters=enters,
+        leaves_error=leaves_error,
+    )
+
+
+def _may_follow(job: JobState, report: Report) -> bool:
+    if job.status is not Status.ERROR:
+        return True
+    if job.last is not None and job.last.source in {Source.RECONCILER, Source.DISPATCHER}:
+        return True
+    return report.status in {Status.QUEUED, Status.FINISHED}

@@ -1,0 +1,1 @@
+"""Users' files: one protocol, one implementation per kind of storage."""

@@ -1,0 +1,219 @@
+"""`LocalStorage`: users' trees on the local disk, or on a file system mounted there."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from concurrent.futures import Future
+from contextlib import aclosing, asynccontextmanager
+from operator import attrgetter
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from common.storage import local_changes, local_rename, local_staging, local_tree
+from common.storage.errors import StorageError
+from common.storage.known_users import KnownUsers
+from common.storage.local_file import LocalFile
+from common.storage.local_threads import Threads, outlast
+from common.storage.local_upload import StagedFile
+from common.storage.paths import UserPath
+from common.storage.protocol import Entry, OpenFile, PresignedRequest
+
+T = TypeVar("T")
+
+_PIECE: Final = 1 << 20
+"""Bytes per hop to a thread, when writing."""
+
+_SMALL: Final = 64 << 10
+"""Up to so many bytes are written in one go, as quickly as a directory entry."""
+
+_DELETIONS: Final = 1_000
+"""Things that one hop deletes."""
+
+_HEALTH_TIMEOUT: Final = 5.0
+
+
+class LocalStorage:
+    """Users' trees below `root`, which is spelled as the workers' side spells it.
+
+    An upload is written to a staging file and renamed into place, so that a killed process leaves
+    no half-written file. Whether it survives a power failure is the operator's choice: without
+    `fsync` the system writes it to the disk within its usual seconds; with it, an upload is
+    answered only after the file and its directory are on the disk.
+
+    `staging_max_age`: seconds after which `sweep_staging` counts an untouched staging file as
+    left behind by a killed process.
+
+    `quick_threads` do what takes microseconds on a disk: more of them than two contend for the
+    interpreter and make listings slower, so only a slow network file system wants more.
+    `bulk_threads` move bytes.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        fsync: bool = False,
+        staging_max_age: float = 86_400.0,
+        quick_threads: int = 16,
+        bulk_threads: int = 16,
+    ) -> None:
+        if not root:
+            raise ValueError("the root of a local storage must not be empty")
+        self._root = root.rstrip("/")
+        self._fsync = fsync
+        self._staging_max_age = staging_max_age
+        self._quick = Threads(quick_threads)
+        self._bulk = Threads(bulk_threads)
+        self._known_users = KnownUsers()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Wait for what is under way and end the threads; the storage cannot be used again."""
+        await self._quick.close()
+        await self._bulk.close()
+
+    async def ensure_user(self, user: str) -> None:
+        if user in self._known_users:
+            return
+        tree = local_tree.tree_of(self._root, user)
+        await self._quick.run(local_tree.create_layout, tree)
+        self._known_users.add(user)
+
+    async def stat(self, path: UserPath) -> Entry:
+        return await self._quick.run(local_tree.describe, self._root, path)
+
+    async def list_directory(self, path: UserPath, *, recursive: bool = False) -> list[Entry]:
+        entries: list[Entry] = []
+        found = local_tree.walk(self._root, path, recursive=recursive)
+        async with aclosing(self._in_batches(found)) as batches:
+            async for batch in batches:
+                entries += batch
+        return sorted(entries, key=attrgetter("path"))
+
+    async def walk(self, path: UserPath) -> AsyncIterator[Entry]:
+        found = local_tree.walk(self._root, path)
+        async with aclosing(self._in_batches(found)) as batches:
+            async for batch in batches:
+                for entry in batch:
+                    yield entry
+
+    async def files_at(self, paths: Sequence[UserPath]) -> list[list[Entry] | None]:
+        files: dict[int, list[Entry]] = {}
+        found = local_tree.find_files(self._root, paths)
+        async with aclosing(self._in_batches(found)) as batches:
+            async for batch in batches:
+                for position, some in batch:
+                    files.setdefault(position, []).extend(some)
+        for these in files.values():
+            these.sort(key=attrgetter("path"))
+        return [files.get(position) for position in range(len(paths))]
+
+    async def _in_batches(
+        self, batches: Generator[tuple[T, bool], None, None]
+    ) -> AsyncGenerator[T, None]:
+        """Run a blocking generator of batches in a thread; each comes with whether it is last."""
+        try:
+            last = False
+            while not last:
+                batch, last = await self._quick.run(next, batches)
+                yield batch
+        finally:
+            batches.close()
+
+    async def holds_files(self, paths: Sequence[UserPath]) -> list[bool]:
+        return await self._quick.run(local_tree.holds_files, self._root, paths)
+
+    async def make_directory(self, path: UserPath) -> None:
+        await self._quick.run(local_changes.make_directory, self._root, path)
+
+    async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
+        await self._quick.run(local_changes.check_place, self._root, path)
+        staged = StagedFile(self._root, path, fsync=self._fsync)
+        job: Future[Any] | None = None
+        try:
+            gathered = bytearray()
+            async for chunk in chunks:
+                gathered += chunk
+                if len(gathered) >= _PIECE:
+                    # One piece is written while the next one is gathered.
+                    if job is not None:
+                        await self._bulk.result(job)
+                    job = self._bulk.submit(staged.write, gathered)
+                    gathered = bytearray()
+            if job is not None:
+                await self._bulk.result(job)
+            small = job is None and len(gathered) <= _SMALL and not self._fsync
+            last = job = (self._quick if small else self._bulk).submit(staged.finish, gathered)
+            return await self._bulk.result(last)
+        except BaseException:
+            try:
+                if job is not None:
+                    await outlast(job)
+            finally:
+                if staged.exists:
+                    await outlast(self._bulk.submit(staged.abandon))
+            raise
+
+    @asynccontextmanager
+    async def open(self, path: UserPath) -> AsyncIterator[OpenFile]:
+        file = LocalFile(self._bulk)
+        try:
+            await self._quick.run(file.open, self._root, path)
+            yield file
+        finally:
+            file.close()
+
+    async def rename(self, source: UserPath, target: UserPath, *, replace: bool = True) -> Entry:
+        return await self._quick.run(local_rename.rename, self._root, source, target, replace)
+
+    async def delete(self, path: UserPath) -> None:
+        await self._discard(await self._quick.run(local_changes.detach, self._root, path))
+
+    async def sweep_staging(self) -> int:
+        """Delete what killed processes left in the staging directory; returns how many things."""
+        left = await self._quick.run(local_staging.stale, self._root, self._staging_max_age)
+        count = len(left)
+        await self._discard(left)
+        return count
+
+    async def _discard(self, names: list[str]) -> None:
+        while names:
+            await self._bulk.run(local_staging.discard, self._root, names, _DELETIONS)
+
+    def uri(self, path: UserPath) -> str:
+        return "/".join((self._root, path.user, *path.parts))
+
+    async def presign_download(self, path: UserPath) -> PresignedRequest | None:  # noqa: ARG002
+        return None
+
+    async def presign_upload(self, directory: UserPath) -> PresignedRequest | None:
+        await self._quick.run(local_changes.check_directory, self._root, directory)
+        return None
+
+    async def health(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {"ok": False, "kind": "local"}
+        try:
+            async with asyncio.timeout(_HEALTH_TIMEOUT):
+                facts |= await self._quick.result(self._quick.submit(_examine, self._root))
+        except (StorageError, TimeoutError) as error:
+            facts["reason"] = str(error) or "the disk does not answer"
+        return facts
+
+
+def _examine(root: str) -> dict[str, Any]:
+    os.makedirs(root or "/", exist_ok=True)
+    facts = os.statvfs(root or "/")
+    return {
+        "ok": os.access(root or "/", os.W_OK | os.X_OK),
+        "free_bytes": facts.f_bavail * facts.f_frsize,
+    }

@@ -1,0 +1,225 @@
+"""Reading a tree on the local disk: blocking functions that never follow a symbolic link.
+
+Every path is walked one component at a time by directory descriptor, with `O_NOFOLLOW`, so that
+no link that somebody put below a user's directory leads anywhere. Links, sockets, pipes and
+devices do not exist for these functions. They hold at most two descriptors at once, however deep
+the tree is, and raise the operating system's own errors (see `local_errors`) beside `NotFound`.
+"""
+
+import errno
+import os
+import stat as modes
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Final
+
+from common.storage.errors import InvalidPath, NotFound, UnusableName
+from common.storage.paths import PREDEFINED, UserPath, is_user_name
+from common.storage.protocol import Entry
+
+DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
+"""What the system answers when nothing that counts is at a path (links count as nothing)."""
+
+BATCH: Final = 1_000
+"""Entries that are read in one go, so that other work gets its turn."""
+
+
+def tree_of(root: str, user: str) -> str:
+    """The directory of `user`; raises `InvalidPath` if the name cannot be one."""
+    if not is_user_name(user):
+        raise InvalidPath("the user's name cannot be the name of a directory")
+    return f"{root}/{user}"
+
+
+def descend(tree: str, parts: Sequence[str]) -> int:
+    """Open the directory `parts` below `tree`; the caller closes the descriptor."""
+    fd = os.open(tree, DIRECTORY_FLAGS)
+    for part in parts:
+        try:
+            child = os.open(part, DIRECTORY_FLAGS, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = child
+    return fd
+
+
+def create_layout(tree: str) -> None:
+    """Create the user's directory and the predefined ones in it, where they are missing."""
+    os.makedirs(tree, exist_ok=True)
+    fd = descend(tree, ())
+    try:
+        for name in PREDEFINED:
+            try:
+                os.mkdir(name, dir_fd=fd)
+            except FileExistsError:
+                continue
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def open_directory(tree: str, parts: Sequence[str]) -> Iterator[int]:
+    """Descriptor of a directory; the root and the predefined ones are recreated if missing."""
+    try:
+        fd = descend(tree, parts)
+    except FileNotFoundError:
+        if parts and parts[0] not in PREDEFINED:
+            raise
+        create_layout(tree)
+        fd = descend(tree, parts)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def shown(name: str) -> str:
+    """`name` as clients see it: bytes that are not UTF-8 become U+FFFD."""
+    if name.isascii():
+        return name
+    return os.fsencode(name).decode(errors="replace")
+
+
+def file_entry(path: str, status: os.stat_result) -> Entry:
+    """Describe a regular file; its etag changes whenever the file is replaced or written to."""
+    size = status.st_size
+    # Twice as fast as an f-string, in the innermost loop of every listing.
+    tag = "%x-%x-%x" % (status.st_mtime_ns, size, status.st_ino)  # noqa: UP031
+    return Entry(path, size, status.st_mtime, tag)
+
+
+def directory_entry(path: UserPath) -> Entry:
+    return Entry("".join(f"{part}/" for part in path.parts))
+
+
+def describe(root: str, path: UserPath) -> Entry:
+    """The file or directory at `path`; the trailing slash means nothing here."""
+    tree = tree_of(root, path.user)
+    if path.is_root or path.is_predefined:
+        with open_directory(tree, path.parts):
+            return directory_entry(path)
+    with open_directory(tree, path.parts[:-1]) as fd:
+        status = os.stat(path.name, dir_fd=fd, follow_symlinks=False)
+    if modes.S_ISDIR(status.st_mode):
+        return directory_entry(path)
+    if not modes.S_ISREG(status.st_mode):
+        raise NotFound(f"there is nothing at '{path}'")
+    return file_entry("/".join(path.parts), status)
+
+
+def walk(
+    root: str, path: UserPath, *, recursive: bool = True
+) -> Generator[tuple[list[Entry], bool], None, None]:
+    """What a directory holds; with `recursive` all below it, each directory before what it holds.
+
+    Yields batches of `BATCH` entries, and with each whether it is the last one. The predefined
+    directories are always among what the root holds. What disappears meanwhile is left out.
+    """
+    tree = tree_of(root, path.user)
+    start = (path.parts, "".join(f"{part}/" for part in path.parts))
+    pending = [start]
+    missing = {f"{name}/" for name in PREDEFINED} if path.is_root else set()
+    batch: list[Entry] = []
+    while pending:
+        here = parts, prefix = pending.pop()
+        try:
+            with open_directory(tree, parts) as fd, os.scandir(fd) as found:
+                for item in found:
+                    entry = _entry(item, prefix)
+                    if entry is None:
+                        continue
+                    if entry.size is None:
+                        missing.discard(entry.path)
+                        if recursive:
+                            pending.append(((*parts, item.name), entry.path))
+                    batch.append(entry)
+                    if len(batch) == BATCH:
+                        yield batch, False
+                        batch = []
+        except OSError as error:
+            if here is start or error.errno not in ABSENT:
+                raise
+        batch += [Entry(name) for name in missing]
+        missing.clear()
+    yield batch, True
+
+
+def _entry(item: os.DirEntry[str], prefix: str) -> Entry | None:
+    if item.is_file(follow_symlinks=False):
+        try:
+            status = item.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return file_entry(prefix + shown(item.name), status)
+    if item.is_dir(follow_symlinks=False):
+        return Entry(f"{prefix}{shown(item.name)}/")
+    return None
+
+
+def find_files(
+    root: str, paths: Sequence[UserPath]
+) -> Generator[tuple[list[tuple[int, list[Entry]]], bool], None, None]:
+    """Files at or below each of `paths`, with the position of that path.
+
+    Yields batches of about `BATCH` files, and with each whether it is the last one. Where nothing
+    is, no list is given; for an empty directory an empty one. Raises `UnusableName` for a file
+    whose name is not UTF-8, which nobody could ask for.
+    """
+    batch: list[tuple[int, list[Entry]]] = []
+    count = 0
+    for position, path in enumerate(paths):
+        for files in _files_of(root, path):
+            batch.append((position, files))
+            count += len(files)
+            if count >= BATCH:
+                yield batch, False
+                batch, count = [], 0
+    yield batch, True
+
+
+def _files_of(root: str, path: UserPath) -> Iterator[list[Entry]]:
+    try:
+        entry = describe(root, path)
+        if entry.size is not None:
+            yield [entry]
+            return
+        for batch, _ in walk(root, path):
+            files = [entry for entry in batch if entry.size is not None]
+            for file in files:
+                if "\ufffd" in file.path:
+                    _check_reachable(root, path.user, file.path)
+            yield files
+    except NotFound:
+        return
+    except OSError as error:
+        if error.errno not in ABSENT:
+            raise
+
+
+def _check_reachable(root: str, user: str, shown_path: str) -> None:
+    """Raise `UnusableName` unless U+FFFD really is in the name on disk."""
+    try:
+        describe(root, UserPath(user, tuple(shown_path.split("/"))))
+    except (OSError, NotFound):
+        raise UnusableName(f"the name of '{shown_path}' is not valid UTF-8") from None
+
+
+def holds_files(root: str, paths: Sequence[UserPath]) -> list[bool]:
+    """For each path: whether it is a file, or a directory with a file at any depth."""
+    return [_holds_files(root, path) for path in paths]
+
+
+def _holds_files(root: str, path: UserPath) -> bool:
+    try:
+        if not describe(root, path).is_directory:
+            return True
+        with closing(walk(root, path)) as batches:
+            return any(entry.size is not None for batch, _ in batches for entry in batch)
+    except NotFound:
+        return False
+    except OSError as error:
+        if error.errno not in ABSENT:
+            raise
+        return False

@@ -1,0 +1,130 @@
+"""`UserPath`: the only kind of path that reaches a storage."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Self
+from urllib.parse import unquote
+
+from common.storage.errors import InvalidPath
+
+PREDEFINED: Final = ("artifact", "config", "data", "log", "output")
+"""The top-level directories that every user always has, sorted."""
+
+MAX_NAME_BYTES: Final = 255
+"""Longest file name that common file systems hold (`NAME_MAX`), in UTF-8 bytes."""
+
+MAX_PATH_BYTES: Final = 900
+"""Longest path: an S3 key holds 1024 bytes, root prefix and user name included."""
+
+RESERVED_USER_NAME: Final = ".opencloud-staging"
+"""Directory beside the users' trees in which local uploads are staged."""
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can be the name of one file or directory.
+
+    Raises `InvalidPath` for an empty name, `.`, `..` (percent-encoded ones included), a slash,
+    control characters, text that is not valid Unicode, and more than 255 bytes of UTF-8.
+    """
+    if not name:
+        raise InvalidPath("a name must not be empty")
+    if _is_dots(name):
+        raise InvalidPath("a name must not be '.' or '..'")
+    if "/" in name:
+        raise InvalidPath("a name must not hold a slash")
+    if _CONTROL.search(name):
+        raise InvalidPath("a name must not hold control characters")
+    if _SURROGATE.search(name):
+        raise InvalidPath("a name must be valid Unicode")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise InvalidPath(f"a name must not be longer than {MAX_NAME_BYTES} bytes")
+    return name
+
+
+def _is_dots(name: str) -> bool:
+    """Whether `name` is `.` or `..`, however often it was percent-encoded."""
+    while "%" in name and (decoded := unquote(name)) != name:
+        name = decoded
+    return name in {".", ".."}
+
+
+@dataclass(frozen=True, slots=True)
+class UserPath:
+    """A path inside one user's tree: parsed once at the edge, then it cannot be wrong.
+
+    `parts` holds no empty, `.` or `..` segment; no `parts` at all is the root of the tree.
+    `slash` tells whether the path was written with a trailing slash, as directories are.
+    """
+
+    user: str
+    parts: tuple[str, ...] = ()
+    slash: bool = False
+
+    @classmethod
+    def parse(cls, user: str, text: str) -> Self:
+        """Parse `text`, relative to `user`'s tree; empty segments are dropped.
+
+        Raises `InvalidPath` if any segment is not a name (see `check_name`), or if the whole is
+        longer than `MAX_PATH_BYTES`.
+        """
+        parts = tuple(check_name(part) for part in text.split("/") if part)
+        if len("/".join(parts).encode()) > MAX_PATH_BYTES:
+            raise InvalidPath(f"a path must not be longer than {MAX_PATH_BYTES} bytes")
+        return cls(user, parts, not parts or text.endswith("/"))
+
+    def __str__(self) -> str:
+        """The path as clients see it: relative to the tree, a trailing slash where it had one."""
+        return "/".join(self.parts) + ("/" if self.slash and self.parts else "")
+
+    def __truediv__(self, name: str) -> "UserPath":
+        return UserPath.parse(self.user, f"{'/'.join(self.parts)}/{name}")
+
+    @property
+    def name(self) -> str:
+        """Last segment; empty for the root."""
+        return self.parts[-1] if self.parts else ""
+
+    @property
+    def parent(self) -> "UserPath":
+        return UserPath(self.user, self.parts[:-1], slash=True)
+
+    @property
+    def is_root(self) -> bool:
+        return not self.parts
+
+    @property
+    def is_predefined(self) -> bool:
+        """Whether this is one of the five directories that are never lost."""
+        return len(self.parts) == 1 and self.parts[0] in PREDEFINED
+
+    @property
+    def in_predefined(self) -> bool:
+        """Whether this lies in (or is) one of the five directories."""
+        return bool(self.parts) and self.parts[0] in PREDEFINED
+
+    def is_within(self, other: "UserPath") -> bool:
+        """Whether this lies strictly below `other`, in the same user's tree."""
+        return (
+            self.user == other.user
+            and len(self.parts) > len(other.parts)
+            and self.parts[: len(other.parts)] == other.parts
+        )
+
+
+def is_user_name(name: str) -> bool:
+    """Whether `name` can be a user's directory, verbatim."""
+    try:
+        check_name(name)
+    except InvalidPath:
+        return False
+    return name != RESERVED_USER_NAME
+
+
+def relative_to(path: str, directory: Iterable[str]) -> str:
+    """`path` (as in `Entry.path`) relative to the directory with these parts."""
+    prefix = "".join(f"{part}/" for part in directory)
+    return path[len(prefix) :]

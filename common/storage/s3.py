@@ -1,0 +1,210 @@
+"""`S3Storage`: users' trees as keys in one bucket of S3, or of something that speaks it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from operator import attrgetter
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession, get_session
+
+from common.storage import s3_listing
+from common.storage.errors import NotFound, StorageError
+from common.storage.known_users import KnownUsers
+from common.storage.paths import PREDEFINED, UserPath
+from common.storage.protocol import Entry, OpenFile, PresignedRequest
+from common.storage.s3_bucket import Bucket
+from common.storage.s3_changes import Tree
+from common.storage.s3_errors import translated
+from common.storage.s3_file import S3File
+from common.storage.s3_keys import Keys
+from common.storage.s3_multipart import abort_stale
+from common.storage.s3_presign import presign_get, presign_post
+from common.storage.s3_upload import upload
+
+_HEALTH_TIMEOUT: Final = 5.0
+_CONNECTIONS: Final = 100
+_STALE_AFTER: Final = 86_400.0
+
+
+class S3Storage:
+    """Users' trees below the key prefix `root`; to be entered as a context manager.
+
+    A directory is a key prefix; an object with the directory's own name, a slash at its end and
+    no bytes marks one that may be empty. Credentials and endpoints come from the standard `AWS_*`
+    variables. `public_endpoint`: where clients reach S3, if that is not where this process does.
+    """
+
+    def __init__(
+        self, bucket: str, *, region: str, root: str = "", public_endpoint: str | None = None
+    ) -> None:
+        self._name = bucket
+        self._region = region
+        self._public_endpoint = public_endpoint or None
+        self._keys = Keys(root)
+        self._clients = AsyncExitStack()
+        self._known_users = KnownUsers()
+
+    async def __aenter__(self) -> Self:
+        session = get_session()  # shared: it keeps the descriptions of AWS that it has read
+        client = await self._open_client(session, None)
+        self._bucket = Bucket(client, self._name)
+        self._tree = Tree(self._bucket, self._keys)
+        self._signer = client
+        if self._public_endpoint:
+            self._signer = await self._open_client(session, self._public_endpoint)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._clients.aclose()
+
+    async def _open_client(self, session: AioSession, endpoint: str | None) -> Any:
+        config = AioConfig(
+            signature_version="s3v4",
+            s3={
+                "addressing_style": "path",
+                "payload_signing_enabled": False,
+                "us_east_1_regional_endpoint": "regional",
+            },
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "standard", "max_attempts": 3},
+            max_pool_connections=_CONNECTIONS,
+            connect_timeout=5,
+            read_timeout=60,
+        )
+        return await self._clients.enter_async_context(
+            session.create_client(
+                "s3", region_name=self._region, endpoint_url=endpoint, config=config
+            )
+        )
+
+    async def ensure_user(self, user: str) -> None:
+        if user in self._known_users:
+            return
+        await self._tree.create_layout(user)
+        self._known_users.add(user)
+
+    async def stat(self, path: UserPath) -> Entry:
+        if path.parts and not path.slash:
+            file = await self._bucket.head(self._keys.file(path), str(path))
+            if file is not None:
+                return file
+        if _is_permanent(path) or await self._bucket.first_keys(self._keys.directory(path), 1):
+            return Entry(_shown(path))
+        raise NotFound(f"there is nothing at '{path}'")
+
+    async def list_directory(self, path: UserPath, *, recursive: bool = False) -> list[Entry]:
+        return sorted(
+            [entry async for entry in self._entries(path, recursive)], key=attrgetter("path")
+        )
+
+    def walk(self, path: UserPath) -> AsyncIterator[Entry]:
+        return self._entries(path, recursive=True)
+
+    async def _entries(self, path: UserPath, recursive: bool) -> AsyncIterator[Entry]:
+        missing = {f"{name}/" for name in PREDEFINED} if path.is_root else set()
+        read = s3_listing.all_below if recursive else s3_listing.one_level
+        try:
+            found = read(self._bucket, self._keys.directory(path), _shown(path))
+            async with aclosing(found) as entries:
+                async for entry in entries:
+                    missing.discard(entry.path)
+                    yield entry
+        except NotFound:
+            if not _is_permanent(path):
+                raise
+        for name in missing:
+            yield Entry(name)
+
+    async def files_at(self, paths: Sequence[UserPath]) -> list[list[Entry] | None]:
+        return list(await asyncio.gather(*map(self._files_at, paths)))
+
+    async def _files_at(self, path: UserPath) -> list[Entry] | None:
+        if path.parts and not path.slash:
+            file = await self._bucket.head(self._keys.file(path), str(path))
+            if file is not None:
+                return [file]
+        files = await s3_listing.files_below(self._bucket, self._keys.directory(path), _shown(path))
+        return [] if files is None and _is_permanent(path) else files
+
+    async def holds_files(self, paths: Sequence[UserPath]) -> list[bool]:
+        return list(await asyncio.gather(*map(self._holds_files, paths)))
+
+    async def _holds_files(self, path: UserPath) -> bool:
+        if not path.is_root and await self._bucket.exists(self._keys.file(path)):
+            return True
+        async for page in self._bucket.pages(self._keys.directory(path)):
+            if any(not item["Key"].endswith("/") for item in page.objects):
+                return True
+        return False
+
+    async def make_directory(self, path: UserPath) -> None:
+        await self._tree.make_directory(path)
+
+    async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
+        await self._tree.check_place(path)
+        size, etag = await upload(self._bucket, self._keys.file(path), chunks)
+        return Entry("/".join(path.parts), size, None, etag)
+
+    @asynccontextmanager
+    async def open(self, path: UserPath) -> AsyncIterator[OpenFile]:
+        key = self._keys.file(path)
+        entry = None
+        if not path.slash:
+            entry = await self._bucket.head(key, str(path))
+        if entry is None:
+            raise NotFound(f"there is no file at '{path}'")
+        yield S3File(self._bucket, key, entry)
+
+    async def rename(self, source: UserPath, target: UserPath, *, replace: bool = True) -> Entry:
+        return await self._tree.rename(source, target, replace=replace)
+
+    async def delete(self, path: UserPath) -> None:
+        await self._tree.delete(path)
+
+    def uri(self, path: UserPath) -> str:
+        root = f"{self._keys.root}/" if self._keys.root else ""
+        return f"s3://{self._name}/{root}" + "/".join((path.user, *path.parts))
+
+    async def presign_download(self, path: UserPath) -> PresignedRequest | None:
+        return await presign_get(self._signer, self._name, self._keys.file(path))
+
+    async def presign_upload(self, directory: UserPath) -> PresignedRequest | None:
+        await self._tree.check_directory(directory)
+        return await presign_post(self._signer, self._name, self._keys.directory(directory))
+
+    async def sweep_staging(self) -> int:
+        prefix = f"{self._keys.root}/" if self._keys.root else ""
+        return await abort_stale(self._bucket, prefix, age=_STALE_AFTER)
+
+    async def health(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {"ok": False, "kind": "s3"}
+        try:
+            async with asyncio.timeout(_HEALTH_TIMEOUT):
+                with translated():
+                    await self._bucket.client.head_bucket(Bucket=self._name)
+            facts["ok"] = True
+        except (StorageError, TimeoutError) as error:
+            facts["reason"] = str(error) or "S3 does not answer"
+        return facts
+
+
+def _is_permanent(path: UserPath) -> bool:
+    """Whether this is a directory that every user has, marked or not."""
+    return path.is_root or path.is_predefined
+
+
+def _shown(path: UserPath) -> str:
+    """A directory's path as clients see it, whether written with a slash or not."""
+    return "".join(f"{part}/" for part in path.parts)

@@ -1,0 +1,43 @@
+"""An S3 object, opened for reading."""
+
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from common.storage.errors import StorageUnavailable
+from common.storage.protocol import Entry
+from common.storage.s3_bucket import Bucket
+from common.storage.s3_errors import translated
+
+_PIECE: Final = 1 << 20
+
+
+class S3File:
+    """An `OpenFile` that asks for the version which it was opened on, and for no other."""
+
+    def __init__(self, bucket: Bucket, key: str, entry: Entry) -> None:
+        self._bucket = bucket
+        self._key = key
+        self.entry = entry
+
+    def fileno(self) -> int | None:
+        return None
+
+    async def read(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        if length <= 0:
+            return
+        with translated():
+            answer = await self._bucket.client.get_object(
+                Bucket=self._bucket.name,
+                Key=self._key,
+                Range=f"bytes={offset}-{offset + length - 1}",
+                IfMatch=f'"{self.entry.etag}"',
+            )
+        async with answer["Body"] as body:
+            left = length
+            while left > 0:
+                with translated():
+                    piece = await body.read(min(_PIECE, left))
+                if not piece:
+                    raise StorageUnavailable("S3 has closed the connection early")
+                left -= len(piece)
+                yield piece

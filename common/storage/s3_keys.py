@@ -1,0 +1,52 @@
+"""Between paths and S3 keys: `<root>/<user>/<path>`, a directory's with a slash at the end."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from common.storage.errors import InvalidPath
+from common.storage.paths import UserPath, is_user_name
+
+MAX_KEY_BYTES: Final = 1024
+
+_UNFIT_FOR_XML = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
+
+
+class Keys:
+    """Keys below one root prefix, which may be empty."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root.strip("/")
+        self._start = f"{self.root}/" if self.root else ""
+
+    def tree(self, user: str) -> str:
+        """Prefix of all keys of `user`; raises `InvalidPath` if the name cannot be a directory."""
+        if not is_user_name(user):
+            raise InvalidPath("the user's name cannot be the name of a directory")
+        return f"{self._start}{user}/"
+
+    def file(self, path: UserPath) -> str:
+        return self._checked(self.tree(path.user) + "/".join(path.parts))
+
+    def directory(self, path: UserPath) -> str:
+        """Prefix of everything in the directory, and key of its marker object."""
+        return self._checked(self.tree(path.user) + "".join(f"{part}/" for part in path.parts))
+
+    @staticmethod
+    def _checked(key: str) -> str:
+        if len(key.encode()) > MAX_KEY_BYTES:
+            raise InvalidPath("the path is longer than S3 can hold")
+        return key
+
+
+def addressable(names: Sequence[str]) -> int:
+    """How many of the leading names a path can hold: S3 also takes empty ones and dots."""
+    for position, name in enumerate(names):
+        if name in {"", ".", ".."}:
+            return position
+    return len(names)
+
+
+def fits_in_xml(key: str) -> bool:
+    """Whether a request body in XML can name the key (S3 takes any, in a URL)."""
+    return not _UNFIT_FOR_XML.search(key)

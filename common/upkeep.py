@@ -1,0 +1,92 @@
+"""What keeps an outbox in order, whoever's items they are: leases, history, counts."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import RowMapping, Table, and_, delete, func, or_, select, update
+
+from common.database import Database, utc_now
+from common.outbox import HELD, IN_DOUBT, PENDING, SENDING, state_is
+
+_UNSETTLED: Final = (SENDING, IN_DOUBT, HELD)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Counts of unsettled items by state, and the age in seconds of the oldest due one."""
+
+    due: int
+    waiting: int
+    sending: int
+    in_doubt: int
+    held: int
+    oldest_due_age: float
+
+
+class Upkeep:
+    """One outbox table; every call is one bounded statement."""
+
+    def __init__(self, database: Database, table: Table) -> None:
+        self._database = database
+        self._table = table
+
+    async def doubt_expired(self, wait: float, limit: int) -> int:
+        """Items whose owner's lease ran out are in doubt from now on; returns how many."""
+        table = self._table.c
+        expired = (
+            select(table.id)
+            .where(state_is(self._table, SENDING), table.leased_until < utc_now())
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        return await self._execute(
+            update(self._table)
+            .where(table.id.in_(expired))
+            .values(
+                state=IN_DOUBT,
+                due_at=utc_now(wait),
+                doubts=table.doubts + 1,
+                owner=None,
+                leased_until=None,
+                last_error="the daemon that sent it did not report back",
+            )
+        )
+
+    async def prune(self, age: float, limit: int) -> int:
+        """Remove items settled more than `age` seconds ago; returns how many."""
+        table = self._table.c
+        old = (
+            select(table.id)
+            .where(table.settled_at < utc_now(-age))
+            .order_by(table.settled_at)
+            .limit(limit)
+        )
+        return await self._execute(delete(self._table).where(table.id.in_(old)))
+
+    async def _execute(self, statement: Any) -> int:
+        async with self._database.statement() as tx:
+            return int((await tx.execute(statement)).rowcount)
+
+    async def backlog(self) -> Backlog:
+        table = self._table.c
+        pending = state_is(self._table, PENDING)
+        is_due = and_(pending, table.due_at <= utc_now())
+        others = {state: state_is(self._table, state) for state in _UNSETTLED}
+        statement = select(
+            func.count().filter(is_due).label("due"),
+            func.count().filter(pending).label("pending"),
+            *(func.count().filter(matches).label(state) for state, matches in others.items()),
+            func.min(table.due_at).filter(is_due).label("oldest"),
+            utc_now().label("now"),
+        ).where(or_(pending, *others.values()))
+        async with self._database.reading() as connection:
+            row: RowMapping = (await connection.execute(statement)).mappings().one()
+        oldest = row["oldest"]
+        return Backlog(
+            due=row["due"],
+            waiting=row["pending"] - row["due"],
+            sending=row[SENDING],
+            in_doubt=row[IN_DOUBT],
+            held=row[HELD],
+            oldest_due_age=(row["now"] - oldest).total_seconds() if oldest else 0.0,
+        )

@@ -1,0 +1,1 @@
+"""What runs the services somewhere: images, manifests, and the sandbox."""

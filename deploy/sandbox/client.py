@@ -1,0 +1,90 @@
+"""What a user's client does at the gateway, over HTTP, with errors that are sentences."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+
+class ClientError(Exception):
+    """A call did not succeed; the message is a sentence."""
+
+
+class GatewayAwayError(ClientError):
+    """Nobody answered, or only a 5xx."""
+
+
+class GatewayClient:
+    """Calls to the gateway at `url`, as whoever logged in."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url.rstrip("/")
+        self._headers: dict[str, str] = {}
+
+    async def log_in(self, email: str, password: str) -> None:
+        form = {"username": email, "password": password}
+        answer = await self._call("POST", "/token", data=form)
+        self._headers = {"Authorization": f"Bearer {answer['id_token']}"}
+
+    async def upload(self, kind: str, folder: str, source: Path) -> None:
+        """Ask for an upload request, then make it: the same on local storage and on S3."""
+        request = await self._call("POST", f"/files/{kind}/{folder}/url")
+        form = aiohttp.FormData()
+        for name, value in (request["data"] or {}).items():
+            form.add_field(name, value)
+        try:
+            with source.open("rb") as file:
+                form.add_field("file", file, filename=source.name)
+                async with self._session.request(
+                    request["method"], request["url"], headers=request["headers"], data=form
+                ) as response:
+                    if response.status >= 400:
+                        raise ClientError(f"the upload of {source} {await _why(response)}.")
+        except OSError as error:
+            raise ClientError(f"{source} could not be uploaded: {error}.") from error
+
+    async def start_job(self, job: dict[str, Any]) -> dict[str, Any]:
+        return dict(await self._call("POST", "/jobs", json=job))
+
+    async def job(self, number: int) -> dict[str, Any]:
+        return dict(await self._call("GET", f"/jobs/{number}"))
+
+    async def download(self, path: str) -> AsyncIterator[bytes]:
+        """The bytes of a file; those of a directory are a zip."""
+        url = f"{self._url}/files/{path}/download"
+        try:
+            async with self._session.get(url, headers=self._headers) as response:
+                if response.status >= 400:
+                    raise ClientError(f"the download of {path} {await _why(response)}.")
+                async for chunk in response.content.iter_chunked(1 << 18):
+                    yield chunk
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ClientError(f"the download of {path} broke off: {error}.") from error
+
+    async def _call(self, method: str, path: str, **body: Any) -> Any:
+        try:
+            async with self._session.request(
+                method, self._url + path, headers=self._headers, **body
+            ) as response:
+                if response.status >= 400:
+                    kind = GatewayAwayError if response.status >= 500 else ClientError
+                    raise kind(f"{method} {path} {await _why(response)}.")
+                return await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise GatewayAwayError(
+                f"{self._url} did not answer ({type(error).__name__})."
+            ) from error
+
+
+async def _why(response: aiohttp.ClientResponse) -> str:
+    text = await response.text(errors="replace")
+    try:
+        detail = json.loads(text)["detail"]
+    except (ValueError, KeyError, TypeError):
+        detail = text[:200] or "nothing"
+    if isinstance(detail, list):
+        detail = "; ".join(f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in detail)
+    return f"was answered {response.status}: {detail}".rstrip(".")

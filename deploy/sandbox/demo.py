@@ -1,0 +1,192 @@
+"""What a user does, from login to the mail, against the running sandbox (`make run`).
+
+Without files of your own, the sandbox's sample is used.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from deploy.sandbox.client import ClientError, GatewayAwayError, GatewayClient
+from deploy.sandbox.layout import Folder
+from deploy.sandbox.progress import Progress
+from deploy.sandbox.terminal import complain, paint, say
+
+_POLL = 0.1
+_GATEWAY_PATIENCE = 30.0  # as it may be restarted in the middle of a job
+_ERROR_PATIENCE = 15.0  # an error's details come after its status
+_MAIL_PATIENCE = 90.0  # the mail of an error may wait a minute for its details
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m deploy.sandbox.demo", description=__doc__)
+    parser.add_argument("--data", type=Path, help="localisations: CSV with x, y, frame, photons")
+    parser.add_argument("--config", type=Path, help="how to render: YAML")
+    parser.add_argument("--fail", action="store_true", help="start a job that fails")
+    parser.add_argument("--slow", type=float, metavar="SECONDS", help="pause in each of 4 steps")
+    parser.add_argument("--into", type=Path, help="folder for the results")
+    parser.add_argument("--folder", type=Path, help="the sandbox's, if not .sandbox")
+    parser.add_argument("--url", help="the gateway, if not the sandbox's")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds to wait for the job")
+    return parser.parse_args()
+
+
+async def demonstrate(given: argparse.Namespace, run: dict[str, Any], folder: Path) -> bool:
+    """All steps; whether the job ended as it should. Raises `ClientError`."""
+    data, config = (_input(given, run, kind) for kind in ("data", "config"))
+    name = f"demo_{time.strftime('%Y%m%d_%H%M%S')}"
+    user = run["accounts"]["user"]
+    timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=60)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        gateway = GatewayClient(session, given.url or run["gateway"])
+        say(f"Logging in as {user['email']}")
+        await gateway.log_in(user["email"], user["password"])
+        say(f"Uploading {config} and {data}")
+        await gateway.upload("config", name, config)
+        await gateway.upload("data", name, data)
+        job = await gateway.start_job(_request(name, fail=given.fail, slow=given.slow))
+        say(f"Started job {job['id']}, {paint(name, 'bold')}")
+        job = await _follow(gateway, job, given.timeout)
+        if job["status"] == "error":
+            say(paint("The job's run-time details:", "bold"))
+            say(_indented(job["runtime_details"] or "(none)"))
+        await _fetch_results(gateway, job, folder / name)
+        await _show_mail(session, run["mail"], job)
+    return bool(job["status"] == ("error" if given.fail else "finished"))
+
+
+def _input(given: argparse.Namespace, run: dict[str, Any], kind: str) -> Path:
+    path = Path(getattr(given, kind) or run["samples"][kind])
+    if not path.is_file():
+        raise ClientError(f"there is no file {path}.")
+    return path
+
+
+def _request(name: str, *, fail: bool, slow: float | None) -> dict[str, Any]:
+    entrypoint = "fail" if fail else "render"
+    return {
+        "job_name": name,
+        "application": {"application": "superres", "version": "v1", "entrypoint": entrypoint},
+        "attributes": {
+            "files_down": {"config_id": name, "data_ids": [name]},
+            "env_vars": {"SLOW_MOTION": str(slow)} if slow else {},
+        },
+    }
+
+
+async def _follow(gateway: GatewayClient, job: dict[str, Any], seconds: float) -> dict[str, Any]:
+    progress = Progress()
+    end = time.monotonic() + seconds
+    failed_at = None
+    try:
+        while time.monotonic() < end:
+            progress.show(job["status"])
+            if job["status"] == "finished":
+                return job
+            if job["status"] == "error":
+                failed_at = failed_at or time.monotonic()
+                if job["runtime_details"] or time.monotonic() > failed_at + _ERROR_PATIENCE:
+                    return job
+            await asyncio.sleep(_POLL)
+            job = await _look(gateway, job)
+    finally:
+        progress.end()
+    raise ClientError(f"job {job['id']} is still {job['status']} after {seconds:.0f} s.")
+
+
+async def _look(gateway: GatewayClient, job: dict[str, Any]) -> dict[str, Any]:
+    """The job as it is now; waits for a gateway that is being restarted."""
+    end = time.monotonic() + _GATEWAY_PATIENCE
+    while True:
+        try:
+            return await gateway.job(job["id"])
+        except GatewayAwayError:
+            if time.monotonic() > end:
+                raise
+        await asyncio.sleep(_POLL)
+
+
+async def _fetch_results(gateway: GatewayClient, job: dict[str, Any], folder: Path) -> None:
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    kinds = ("output", "log") if job["status"] == "finished" else ("log",)
+    for kind in kinds:
+        archive = folder / f"{kind}.zip"
+        with archive.open("wb") as file:
+            async for chunk in gateway.download(job["paths_out"][kind]):
+                file.write(chunk)
+        try:
+            with zipfile.ZipFile(archive) as content:
+                content.extractall(folder / kind)
+        except zipfile.BadZipFile as error:
+            raise ClientError(f"{archive} is not a zip: {error}.") from error
+    say(paint(f"Results in {folder}:", "bold"))
+    for path in _files_below(folder):
+        say(f"  {path.stat().st_size:>10,} bytes  {path.relative_to(folder)}")
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+async def _show_mail(session: aiohttp.ClientSession, mail_url: str, job: dict[str, Any]) -> None:
+    wanted = f"(id={job['id']})"
+    end = time.monotonic() + _MAIL_PATIENCE
+    say("Waiting for the mail ...")
+    while time.monotonic() < end:
+        try:
+            async with session.get(f"{mail_url}/_mails") as response:
+                mails = await response.json()
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            mails = []
+        for mail in reversed(mails):
+            if wanted in mail["subject"] and job["job_name"] in mail["subject"]:
+                receivers = ", ".join(to["Email"] for to in mail["to"])
+                say(f"{paint(mail['subject'], 'bold')}  (to {receivers})")
+                say(_indented(mail["text"] or "(HTML only)"))
+                say(f"All mails: {mail_url}/mails/{mail['id']}")
+                return
+        await asyncio.sleep(_POLL)
+    raise ClientError(f"no mail about job {job['id']} came within {_MAIL_PATIENCE:.0f} s.")
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.strip().splitlines())
+
+
+def read_run_file(folder: Folder) -> dict[str, Any]:
+    """What the supervisor wrote. Raises `ClientError` when the sandbox is not up."""
+    try:
+        run = dict(json.loads(folder.run_file.read_text()))
+        os.kill(run["pid"], 0)  # a killed sandbox leaves its file behind
+    except (OSError, ValueError, KeyError) as error:
+        raise ClientError("the sandbox is not running: start it with `make run`.") from error
+    return run
+
+
+def main() -> int:
+    """Exit status 0 when the job ended as it should, else 1."""
+    given = parse_arguments()
+    folder = Folder(given.folder.resolve()) if given.folder else Folder()
+    try:
+        run = read_run_file(folder)
+        good = asyncio.run(demonstrate(given, run, given.into or folder.results))
+    except ClientError as error:
+        complain(f"demo: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if not good:
+        complain("demo: the job did not end as it should.")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Only one sandbox per folder, and nothing left running of one that crashed."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from deploy.sandbox.layout import MARKER, Folder, SandboxError
+
+_PATIENCE = 20.0
+
+
+@contextlib.contextmanager
+def only_one(folder: Folder) -> Iterator[None]:
+    """Hold the folder's lock. Raises `SandboxError` when another sandbox holds it."""
+    with (folder.root / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            pid = lock.read().strip() or "unknown"
+            raise SandboxError(
+                f"The sandbox is already running (process {pid}): use that one, or end it with "
+                f"Ctrl-C in its terminal or `kill {pid}`."
+            ) from error
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        try:
+            yield
+        finally:
+            lock.truncate(0)
+
+
+class Children:
+    """The process ids of this sandbox's children, in a file that outlives a crash."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._file = folder.root / "pids"
+        self._folder = folder
+
+    def remember(self, pid: int) -> None:
+        with self._file.open("a") as file:
+            file.write(f"{pid}\n")
+
+    def forget_all(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+    def end_leftovers(self) -> int:
+        """End what a crashed sandbox left behind; returns how many there were."""
+        if not self._file.exists():
+            return 0
+        pids = [int(line) for line in self._file.read_text().split() if line.isdecimal()]
+        left = [pid for pid in pids if self._is_ours(pid)]
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            end = time.monotonic() + _PATIENCE
+            while any(map(self._is_ours, left)) and time.monotonic() < end:
+                time.sleep(0.1)
+        self.forget_all()
+        return len(left)
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether the process carries this folder's mark: a reused number never does."""
+        try:
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return f"{MARKER}={self._folder.root}".encode() in variables

@@ -1,0 +1,59 @@
+"""Ports of this machine, and waiting for what listens on them."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+
+import aiohttp
+
+LOOPBACK = "127.0.0.1"
+
+
+class NotReadyError(Exception):
+    """Something did not answer in time; the message is a sentence."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a server could listen there now (connections in TIME_WAIT do not count)."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+async def wait_until_answering(
+    session: aiohttp.ClientSession,
+    url: str,
+    *,
+    seconds: float = 30.0,
+    alive: Callable[[], bool] = lambda: True,
+) -> None:
+    """Return once `url` answers below 400. Raises `NotReadyError` after `seconds`.
+
+    `alive` tells whether it is still worth waiting, e.g. that the process has not ended.
+    """
+    end = time.monotonic() + seconds
+    answer = "no answer"
+    while time.monotonic() < end:
+        if not alive():
+            raise NotReadyError(f"its process ended before {url} answered")
+        try:
+            async with session.get(url, timeout=aiohttp.ClientTimeout(total=3)) as response:
+                if response.status < 400:
+                    return
+                answer = f"HTTP {response.status}"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            answer = type(error).__name__
+        await asyncio.sleep(0.1)
+    raise NotReadyError(f"{url} was not ready within {seconds:.0f} s ({answer})")

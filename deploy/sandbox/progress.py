@@ -1,0 +1,50 @@
+"""Shows a job's statuses as they come: a live line on a terminal, plain lines elsewhere."""
+
+import time
+from typing import Final
+
+from deploy.sandbox.terminal import is_fancy, paint, say
+
+STEPS: Final = (
+    "queued",
+    "pulled",
+    "preprocessing",
+    "running",
+    "postprocessing",
+    "finished",
+)
+_SPINNER: Final = "|/-\\"
+_BAR: Final = 24
+
+
+class Progress:
+    """Call `show` as often as you like with the latest status."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._last = ""
+        self._turn = 0
+
+    def show(self, status: str) -> None:
+        """A new status stays on the terminal; the bar below it moves."""
+        if status != self._last:
+            self._last = status
+            self._erase()
+            style = {"error": "red", "finished": "green"}.get(status, "cyan")
+            say(f"  {self._seconds():6.1f} s  {paint(status, style)}")
+        if is_fancy() and status not in ("finished", "error"):
+            self._turn += 1
+            done = STEPS.index(status) * _BAR // (len(STEPS) - 1) if status in STEPS else 0
+            bar = "#" * done + "." * (_BAR - done)
+            spin = _SPINNER[self._turn % len(_SPINNER)]
+            print(f"\r  {self._seconds():6.1f} s  [{bar}] {spin}", end="", flush=True)
+
+    def end(self) -> None:
+        self._erase()
+
+    def _erase(self) -> None:
+        if is_fancy():
+            print("\r\x1b[2K", end="", flush=True)
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began

@@ -1,0 +1,1 @@
+"""Hands jobs over to the worker-facing API and keeps their statuses true."""

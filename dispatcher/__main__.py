@@ -1,0 +1,26 @@
+"""`python -m dispatcher`"""
+
+from functools import partial
+
+from common import logs, process
+from common.settings import load_or_exit
+from dispatcher.app import HEALTH, create_app, drain
+from dispatcher.settings import load
+
+
+def main() -> None:
+    settings = load_or_exit("dispatcher", load)
+    logs.configure("dispatcher", settings.logs)
+    app = create_app(settings)
+    process.run(
+        "dispatcher",
+        app,
+        host=settings.admin.host,
+        port=settings.admin.port,
+        health=app[HEALTH],
+        drain=partial(drain, app),
+    )
+
+
+if __name__ == "__main__":
+    main()

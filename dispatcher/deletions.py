@@ -1,0 +1,45 @@
+"""Finishes deletions of jobs that were interrupted."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from common.database import Database
+from common.deletion import Marked, finish_deletion, take_over_interrupted
+from common.logs import get_logger
+from common.storage.errors import StorageError
+from common.storage.protocol import Storage
+from dispatcher import metrics
+
+INTERRUPTED_AFTER: Final = 60.0
+"""Seconds without a renewal after which the sweep takes a deletion over."""
+
+_DEADLINE: Final = 600.0
+
+log = get_logger()
+
+
+@dataclass(kw_only=True)
+class DeletionSweep:
+    """One tick takes over a few deletions; one that fails comes again after a minute."""
+
+    database: Database
+    storage: Storage
+    limit: int = 5
+    age: float = INTERRUPTED_AFTER
+
+    async def sweep(self) -> int:
+        """Returns how many deletions were finished."""
+        found = await take_over_interrupted(self.database, age=self.age, limit=self.limit)
+        return sum(await asyncio.gather(*map(self._finish, found)))
+
+    async def _finish(self, job: Marked) -> bool:
+        try:
+            async with asyncio.timeout(_DEADLINE):
+                await finish_deletion(self.database, self.storage, job)
+        except (StorageError, TimeoutError) as error:
+            log.warning("deletion.postponed", job_id=job.job_id, reason=str(error))
+            return False
+        metrics.RECONCILED.labels("deletion_finished").inc()
+        log.info("deletion.finished", job_id=job.job_id)
+        return True

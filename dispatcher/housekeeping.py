@@ -1,0 +1,135 @@
+"""The dispatcher's periodic work: what is done how often."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from common.admin import Health
+from common.applications import Applications
+from common.daemon import ClaimLoop, Ticks
+from common.database import Database
+from common.gate import Gate, State
+from common.heartbeat import BEAT_EVERY, PEER, beat
+from common.logs import get_logger
+from common.outbox import Claimed, Outbox
+from common.storage.errors import StorageError
+from common.storage.protocol import Storage
+from common.upkeep import Upkeep
+from common.wakeup import Notifier
+from dispatcher import metrics
+from dispatcher.deletions import DeletionSweep
+from dispatcher.pace import Pace
+from dispatcher.reconcile import QuestionSweep, SilenceSweep
+from dispatcher.resend import doubt_expired, resolve_doubts
+from dispatcher.settings import Settings
+from dispatcher.worker_api import WorkerApi
+
+_SWEEP_EVERY: Final = 1.0
+_DELETIONS_EVERY: Final = 10.0
+_BACKLOG_EVERY: Final = 5.0
+_STAGING_EVERY: Final = 3_600.0
+_PRUNE_EVERY: Final = 30.0
+_KEEP_SETTLED: Final = 86_400.0
+_BATCH: Final = 200
+_PRUNE_BATCH: Final = 1_000
+_PRUNE_BATCHES: Final = 50
+_STUCK_AFTER: Final = 10.0
+
+log = get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Housekeeping:
+    """What the ticks work with."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    worker_api: WorkerApi
+    notifier: Notifier
+    outbox: Outbox
+    upkeep: Upkeep
+    gate: Gate
+    pace: Pace
+    claim_loop: ClaimLoop[Claimed]
+    health: Health
+
+    async def sweep_leases(self) -> None:
+        """Leases that ran out; that the database took it is the sign of a good tick."""
+        await doubt_expired(self.upkeep, wait=self.settings.handover_grace, limit=_BATCH)
+        if self.claim_loop.turn_age < _STUCK_AFTER:
+            self.health.tick()
+
+    async def sweep_doubts(self) -> None:
+        """Doubts whose wait is over."""
+        wait = self.settings.handover_grace
+        resent = await resolve_doubts(
+            self.database, self.outbox, self.worker_api, wait=wait, limit=_BATCH
+        )
+        if resent:
+            self.claim_loop.wake()
+
+    async def heartbeat(self) -> None:
+        """Vouch for database and peer while both answer."""
+        if not self.gate.is_reachable:
+            return
+        if await self.worker_api.is_alive():
+            await beat(self.database, PEER)
+        elif self.claim_loop.under_way == 0:  # else it may only be busy with us
+            self.gate.unreachable()
+
+    async def measure(self) -> None:
+        """Gauges that are read from the database."""
+        backlog = await self.upkeep.backlog()
+        for state in ("due", "waiting", "sending", "in_doubt", "held"):
+            metrics.BACKLOG.labels(state).set(getattr(backlog, state))
+        metrics.OLDEST_DUE.set(backlog.oldest_due_age)
+        metrics.HELD.set(backlog.held)
+        metrics.LIMIT.set(self.pace.limit)
+        for gate_state in State:
+            metrics.GATE.labels(gate_state).set(gate_state is self.gate.state)
+
+    async def sweep_staging(self) -> None:
+        """What uploads of killed gateways have left behind."""
+        try:
+            swept = await self.storage.sweep_staging()
+        except StorageError as error:
+            log.warning("staging.postponed", reason=str(error))
+            return
+        if swept:
+            log.info("staging.swept", count=swept)
+
+    async def prune(self) -> None:
+        """Settled hand-overs that nobody needs any more."""
+        for _ in range(_PRUNE_BATCHES):
+            pruned = await self.upkeep.prune(_KEEP_SETTLED, _PRUNE_BATCH)
+            metrics.RECONCILED.labels("pruned").inc(pruned)
+            if pruned < _PRUNE_BATCH:
+                break
+
+
+def add_ticks(ticks: Ticks, house: Housekeeping) -> None:
+    """Schedule everything."""
+    settings = house.settings
+    silence = SilenceSweep(
+        database=house.database,
+        applications=Applications(settings.applications),
+        notifier=house.notifier,
+        default_timeout=settings.silence_default_timeout,
+        margin=settings.silence_margin,
+    )
+    questions = QuestionSweep(
+        database=house.database,
+        worker_api=house.worker_api,
+        notifier=house.notifier,
+        stale_after=settings.stale_after,
+    )
+    deletions = DeletionSweep(database=house.database, storage=house.storage)
+    ticks.every(_SWEEP_EVERY, "leases", house.sweep_leases)
+    ticks.every(_SWEEP_EVERY, "doubts", house.sweep_doubts)
+    ticks.every(BEAT_EVERY, "heartbeat", house.heartbeat)
+    ticks.every(settings.reconcile_interval, "silence", silence.sweep)
+    ticks.every(settings.reconcile_interval, "questions", questions.sweep)
+    ticks.every(_DELETIONS_EVERY, "deletions", deletions.sweep)
+    ticks.every(_BACKLOG_EVERY, "backlog", house.measure)
+    ticks.every(_PRUNE_EVERY, "prune", house.prune)
+    ticks.every(_STAGING_EVERY, "staging", house.sweep_staging)

@@ -1,0 +1,36 @@
+"""What the dispatcher counts."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+HANDOVERS: Final = Counter(
+    "opencloud_handovers", "Hand-overs tried, by what came of them", ["verdict"]
+)
+HANDOVER_SECONDS: Final = Histogram(
+    "opencloud_handover_seconds",
+    "Duration of a submission to the worker-facing API",
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+RESENDS: Final = Counter(
+    "opencloud_handover_resends", "Hand-overs in doubt that were sent again under a fresh number"
+)
+HELD: Final = Gauge(
+    "opencloud_handover_held",
+    "Alarm: hand-overs held because the worker-facing API refused our key or address",
+)
+BACKLOG: Final = Gauge("opencloud_handover_backlog", "Hand-overs not settled yet", ["state"])
+OLDEST_DUE: Final = Gauge(
+    "opencloud_handover_oldest_due_seconds", "How long the oldest due hand-over has been due"
+)
+GATE: Final = Gauge("opencloud_handover_gate", "1 for the gate's present state", ["state"])
+LIMIT: Final = Gauge("opencloud_handover_limit", "Submissions that may be under way at once")
+RECONCILED: Final = Counter(
+    "opencloud_reconciled", "What the sweeps put right, by what it was", ["kind"]
+)
+
+for _verdict in ("taken", "refused", "not_taken", "in_doubt", "held"):
+    HANDOVERS.labels(_verdict)
+
+for _kind in ("asked", "deletion_finished", "lease_expired", "pruned", "silent", "unknown_at_peer"):
+    RECONCILED.labels(_kind)

@@ -1,0 +1,99 @@
+"""Hand-overs in doubt: look for proof that they arrived, else send them again.
+
+Sent again, a job gets a fresh number, which is never a job's id and never used twice. The first
+number from which a worker is heard wins (`common.job_updates`), so the job runs once even if both
+copies arrived.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import insert, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from common.database import Database, utc_now
+from common.job_updates import lock_job
+from common.lifecycle import Status
+from common.logs import get_logger
+from common.models import handover_numbers, handovers
+from common.outbox import IN_DOUBT, PENDING, Claimed, Outbox
+from common.upkeep import Upkeep
+from dispatcher import metrics
+from dispatcher.worker_api import WorkerApi
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Resent:
+    """A hand-over that goes out again."""
+
+    job_id: int
+    before: int
+    number: int
+
+
+async def doubt_expired(upkeep: Upkeep, *, wait: float, limit: int) -> int:
+    """Put hand-overs in doubt whose dispatcher did not come back; returns how many."""
+    count = await upkeep.doubt_expired(wait, limit)
+    if count:
+        metrics.RECONCILED.labels("lease_expired").inc(count)
+        log.warning("leases.expired", count=count)
+    return count
+
+
+async def resolve_doubts(
+    database: Database, outbox: Outbox, worker_api: WorkerApi, *, wait: float, limit: int
+) -> int:
+    """Settle up to `limit` doubts whose wait is over; returns how many will be sent again."""
+    resent = 0
+    for item in await outbox.claim_doubtful(limit):
+        if worker_api.can_be_asked:
+            answer = await worker_api.ask_status(item.row["number"])
+            if isinstance(answer, Status):
+                await outbox.found(item)
+                log.info("handover.found", job_id=item.job_id, number=item.row["number"])
+                continue
+            if answer is None:
+                await outbox.still_in_doubt(item, wait, counts=False)
+                continue
+        resent += await renumber(database, outbox, item) is not None
+    return resent
+
+
+async def renumber(database: Database, outbox: Outbox, item: Claimed) -> Resent | None:
+    """Make one hand-over due again under a fresh number.
+
+    None if it is no longer in doubt: a worker was heard, or the user has deleted the job.
+    """
+    async with database.transaction() as tx:
+        if await lock_job(tx, item.job_id) is None:
+            return None
+        settled = await outbox.settle_in(tx, [item], IN_DOUBT, state=PENDING, due_at=utc_now())
+        if not settled:
+            return None
+        number = await _fresh_number(tx)
+        await tx.execute(
+            insert(handover_numbers).values(number=number, job_id=item.job_id, created_at=utc_now())
+        )
+        await tx.execute(update(handovers).where(handovers.c.id == item.id).values(number=number))
+    resent = Resent(item.job_id, item.row["number"], number)
+    metrics.RESENDS.inc()
+    log.warning(
+        "handover.renumbered",
+        job_id=resent.job_id,
+        before=resent.before,
+        number=resent.number,
+        correlation_id=item.correlation_id,
+        doubts=item.row["doubts"],
+        reason=item.row["last_error"],
+    )
+    return resent
+
+
+async def _fresh_number(tx: AsyncConnection) -> int:
+    """The next value of the sequence from which job ids come."""
+    if tx.dialect.name == "sqlite":
+        statement = "UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'jobs' RETURNING seq"
+    else:
+        statement = "SELECT nextval(pg_get_serial_sequence('jobs', 'id'))"
+    return int((await tx.execute(text(statement))).scalar_one())

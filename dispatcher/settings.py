@@ -1,0 +1,71 @@
+"""The dispatcher's settings. All times are in seconds."""
+
+from dataclasses import dataclass, field
+
+from common.settings import (
+    DEFAULT_APPLICATIONS,
+    AdminSettings,
+    DatabaseSettings,
+    LogSettings,
+    Reader,
+    StorageSettings,
+    read_admin,
+    read_database,
+    read_logs,
+    read_storage,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Where the worker-facing API is, and how patient the dispatcher is with it.
+
+    `status_path`, where not empty, holds `{job_id}`. A worker counts as silent after its
+    application's time-out (`silence_default_timeout` where it has none) plus `silence_margin`.
+    """
+
+    database: DatabaseSettings
+    storage: StorageSettings
+    admin: AdminSettings
+    logs: LogSettings
+    applications: str
+    worker_api_url: str
+    internal_key: str = field(repr=False)
+    status_path: str
+    handover_timeout: float
+    handover_grace: float
+    handover_concurrency: int
+    stale_after: float
+    silence_default_timeout: float
+    silence_margin: float
+    reconcile_interval: float
+    shutdown_grace: float
+
+
+def load(reader: Reader) -> Settings:
+    """Read the environment; `reader.check()` tells what is wrong with it."""
+    return Settings(
+        database=read_database(reader),
+        storage=read_storage(reader),
+        admin=read_admin(reader, 9001),
+        applications=reader.text("APPLICATION_CONFIG_FILE", DEFAULT_APPLICATIONS),
+        worker_api_url=reader.http_url("WORKERFACING_API_URL", "http://127.0.0.1:8001"),
+        internal_key=reader.secret("INTERNAL_API_KEY_SECRET", required=True),
+        status_path=_status_path(reader),
+        handover_timeout=reader.seconds("HANDOVER_TIMEOUT", 30.0, least=0.1),
+        handover_grace=reader.seconds("HANDOVER_GRACE", 60.0),
+        handover_concurrency=reader.whole("HANDOVER_CONCURRENCY", 16, least=1, most=256),
+        stale_after=reader.seconds("STALE_AFTER", 120.0),
+        silence_default_timeout=reader.seconds("SILENCE_DEFAULT_TIMEOUT", 86_400.0),
+        silence_margin=reader.seconds("SILENCE_MARGIN", 3_600.0),
+        reconcile_interval=reader.seconds("RECONCILE_INTERVAL", 15.0, least=0.1),
+        shutdown_grace=reader.seconds("SHUTDOWN_GRACE", 40.0),
+        logs=read_logs(reader),
+    )
+
+
+def _status_path(reader: Reader) -> str:
+    path = reader.text("WORKERFACING_STATUS_PATH")
+    if path and (not path.startswith("/") or "{job_id}" not in path):
+        reader.fault("WORKERFACING_STATUS_PATH must start with a slash and hold {job_id}")
+    return path

@@ -1,0 +1,1 @@
+"""The HTTP API that users' clients and the worker-facing API call."""

@@ -1,0 +1,154 @@
+"""The gateway, put together: what is opened, in which order, and closed in reverse."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+from aiohttp import web
+
+from common.admin import Health, serve_admin
+from common.applications import Applications, InvalidApplications
+from common.database import Database, DatabaseUnavailable
+from common.heartbeat import BEAT_EVERY, GATEWAY, beat
+from common.logs import get_logger
+from common.migrate import make_ready
+from common.process import CannotStart
+from common.storage.opening import open_storage
+from common.wakeup import Notifier
+from gateway.auth.keys import KeySet
+from gateway.auth.tokens import TokenVerifier
+from gateway.context import (
+    ACCOUNTS,
+    APPLICATIONS,
+    CORS,
+    HEALTH,
+    JOBS,
+    SETTINGS,
+    STATUS_INTAKE,
+    STORAGE,
+    VERIFIER,
+)
+from gateway.cors import Cors
+from gateway.jobs.service import Jobs
+from gateway.middlewares import answer_errors, answer_preflight, authenticate, observe
+from gateway.protocol import answer_in_json
+from gateway.routes import INTERNAL, add_internal_routes, add_routes
+from gateway.settings import Settings
+from gateway.status_updates.intake import StatusIntake
+
+log = get_logger()
+
+
+def create_app(settings: Settings, health: Health) -> web.Application:
+    """The public application, ready for `web.run_app`."""
+    app = web.Application(client_max_size=settings.limits.body_bytes)
+    app[SETTINGS] = settings
+    app[HEALTH] = health
+    app[CORS] = Cors(settings.frontend_origin)
+    public = add_routes(
+        app, accounts=settings.account_endpoints, internal=not settings.internal_port
+    )
+    app.middlewares.extend(
+        [
+            observe,
+            answer_errors,
+            answer_preflight,
+            authenticate(public=public, internal=INTERNAL),
+        ]
+    )
+    app.on_response_prepare.append(app[CORS].add_headers)
+    answer_in_json(app)
+    app.cleanup_ctx.extend(
+        [serve_admin(settings.admin, health), _open_verifier, _open_storage, _open_jobs]
+    )
+    if settings.internal_port:
+        app.cleanup_ctx.append(_serve_internal)
+    app.cleanup_ctx.append(_announce)
+    return app
+
+
+async def _open_verifier(app: web.Application) -> AsyncIterator[None]:
+    cognito = app[SETTINGS].cognito
+    async with aiohttp.ClientSession() as session:
+        keys = KeySet(session, cognito.jwks_url)
+        app[VERIFIER] = TokenVerifier(keys, issuer=cognito.issuer, client_id=cognito.client_id)
+        yield
+
+
+async def _open_storage(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    async with open_storage(settings.storage) as storage:
+        app[STORAGE] = storage
+        app[HEALTH].add_check("storage", storage.health)
+        if not settings.account_endpoints:
+            yield
+            return
+        from gateway.auth.accounts import open_accounts  # with botocore
+
+        async with open_accounts(settings.cognito, storage) as accounts:
+            app[ACCOUNTS] = accounts
+            yield
+
+
+async def _open_jobs(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    applications = Applications(settings.applications)
+    try:
+        await applications.load()
+    except InvalidApplications as error:
+        raise CannotStart(str(error)) from error
+    database = Database(settings.database)
+    app[HEALTH].add_check("database", database.ping)
+    try:
+        await make_ready(database)
+        notifier = Notifier(database)
+        app[APPLICATIONS] = applications
+        app[STATUS_INTAKE] = StatusIntake(database, notifier)
+        app[JOBS] = Jobs(database, app[STORAGE], applications, notifier, settings.limits)
+        beating = asyncio.create_task(_beat_for_ever(database))
+        yield
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+        await notifier.close()
+    finally:
+        await database.close()
+
+
+async def _beat_for_ever(database: Database) -> None:
+    """Vouch for the endpoint that workers report to: an outage of it is not their silence."""
+    while True:
+        try:
+            await beat(database, GATEWAY)
+        except DatabaseUnavailable as error:
+            log.warning("heartbeat.missed", reason=str(error))
+        await asyncio.sleep(BEAT_EVERY)
+
+
+async def _serve_internal(app: web.Application) -> AsyncIterator[None]:
+    """The worker-facing API's endpoint on a port of its own, which no ingress routes."""
+    settings = app[SETTINGS]
+    internal = web.Application(
+        client_max_size=settings.limits.body_bytes,
+        middlewares=[
+            observe,
+            answer_errors,
+            authenticate(public=frozenset(), internal=INTERNAL),
+        ],
+    )
+    internal[SETTINGS], internal[HEALTH] = settings, app[HEALTH]
+    internal[STATUS_INTAKE] = app[STATUS_INTAKE]
+    add_internal_routes(internal)
+    answer_in_json(internal)
+    runner = web.AppRunner(internal, access_log=None, shutdown_timeout=settings.shutdown_timeout)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.internal_port).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _announce(app: web.Application) -> AsyncIterator[None]:
+    app[HEALTH].started = True
+    log.info("gateway.started", host=app[SETTINGS].host, port=app[SETTINGS].port)
+    yield

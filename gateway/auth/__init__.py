@@ -1,0 +1,1 @@
+"""Who is calling: Cognito ID tokens, groups, and the account endpoints outside production."""

@@ -1,0 +1,147 @@
+"""`/user`, `/token` and `/login`."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp_apispec import docs, form_schema, response_schema
+from marshmallow import Schema, fields, pre_load
+
+from gateway.context import ACCOUNTS, USER
+from gateway.fields import Choice, Items, RequestSchema, Text
+from gateway.responses import json_response
+
+GROUPS: Final = ("users", "workers", "cloud")
+_COOKIE_SECONDS: Final = 1800
+
+
+class CredentialsSchema(RequestSchema):
+    """An e-mail address (as `username` or `email`) and a password."""
+
+    username = Text(required=True, metadata={"example": "user@example.com"})
+    password = Text(required=True, metadata={"example": "Passw0rd!x", "format": "password"})
+
+    @pre_load
+    def accept_email(self, data: Any, **_: Any) -> Any:
+        if isinstance(data, dict) and not data.get("username") and "email" in data:
+            return {**data, "username": data["email"]}
+        return data
+
+
+class TokenRequestSchema(CredentialsSchema):
+    """Credentials, as OAuth 2's password grant (RFC 6749, section 4.3) names them."""
+
+    grant_type = Choice(["password"], load_default="password", allow_none=True)
+
+
+class RegistrationSchema(CredentialsSchema):
+    """Credentials of a new user, and the groups that it joins."""
+
+    groups = Items(
+        Choice(GROUPS), load_default=None, allow_none=True, metadata={"example": ["users"]}
+    )
+
+    @pre_load
+    def accept_one_group(self, data: Any, **_: Any) -> Any:
+        """A form may hold one group, or several with commas."""
+        if isinstance(data, dict) and isinstance(groups := data.get("groups"), str) and groups:
+            return {**data, "groups": [part.strip() for part in groups.split(",")]}
+        return data
+
+
+class UserSchema(Schema):
+    """A user, as the token describes it."""
+
+    email = fields.String(allow_none=True, metadata={"example": "user@example.com"})
+    groups = fields.List(fields.String(), metadata={"example": ["users"]})
+
+
+class TokenSchema(Schema):
+    """An ID token and the seconds for which it holds."""
+
+    id_token = fields.String(metadata={"example": "eyJraWQiOi…"})
+    expires_in = fields.Integer(metadata={"example": 3600})
+
+
+class LoginSchema(Schema):
+    """Said once the cookie is set."""
+
+    message = fields.String(metadata={"example": "You've successfully logged in. Welcome back!"})
+
+
+_USER_EXAMPLE: Final = {"email": "user@example.com", "groups": ["users"]}
+_CREDENTIALS_EXAMPLE: Final = {"username": "user@example.com", "password": "Passw0rd!x"}
+
+
+@docs(
+    tags=["Account"],
+    summary="Who am I",
+    description="The e-mail address and the groups of the caller's token.",
+    response_example=_USER_EXAMPLE,
+)
+@response_schema(UserSchema, HTTPStatus.OK, description="The caller.")
+async def current_user(request: web.Request) -> web.Response:
+    user = request[USER]
+    return json_response({"email": user.email, "groups": user.groups})
+
+
+@docs(
+    tags=["Account"],
+    summary="Register a user",
+    description="Creates a Cognito user with a permanent password, its groups and its storage.",
+    errors=(400, 409, 503),
+    request_example={**_CREDENTIALS_EXAMPLE, "groups": ["users"]},
+    response_example=_USER_EXAMPLE,
+)
+@form_schema(RegistrationSchema)
+@response_schema(UserSchema, HTTPStatus.CREATED, description="The new user.")
+async def register(request: web.Request) -> web.Response:
+    form = request["form"]
+    groups = list(dict.fromkeys(form["groups"] or ["users"]))
+    await request.app[ACCOUNTS].register(form["username"], form["password"], groups)
+    return json_response({"email": form["username"], "groups": groups}, status=HTTPStatus.CREATED)
+
+
+@docs(
+    tags=["Account"],
+    summary="Get a token",
+    description="Exchanges e-mail address and password for an ID token.",
+    errors=(400, 404, 503),
+    request_example=_CREDENTIALS_EXAMPLE,
+    response_example={"id_token": "eyJraWQiOi…", "expires_in": 3600},
+)
+@form_schema(TokenRequestSchema)
+@response_schema(TokenSchema, HTTPStatus.CREATED, description="The token.")
+async def issue_token(request: web.Request) -> web.Response:
+    form = request["form"]
+    issued = await request.app[ACCOUNTS].issue_token(form["username"], form["password"])
+    return json_response(
+        {"id_token": issued.id_token, "expires_in": issued.expires_in},
+        status=HTTPStatus.CREATED,
+    )
+
+
+@docs(
+    tags=["Account"],
+    summary="Log in",
+    description="Like `/token`, but keeps the token in a cookie of the browser for half an hour.",
+    errors=(400, 404, 503),
+    request_example=_CREDENTIALS_EXAMPLE,
+    response_example={"message": "You've successfully logged in. Welcome back!"},
+)
+@form_schema(CredentialsSchema)
+@response_schema(LoginSchema, HTTPStatus.OK, description="The cookie is set.")
+async def log_in(request: web.Request) -> web.Response:
+    form = request["form"]
+    issued = await request.app[ACCOUNTS].issue_token(form["username"], form["password"])
+    response = json_response({"message": "You've successfully logged in. Welcome back!"})
+    response.set_cookie(
+        "Authorization",
+        f"Bearer {issued.id_token}",
+        max_age=_COOKIE_SECONDS,
+        path="/",
+        secure=True,
+        httponly=True,
+        samesite="None",
+    )
+    return response

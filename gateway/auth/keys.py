@@ -1,0 +1,103 @@
+"""The user pool's public keys, fetched rarely and kept while the key server is down."""
+
+import asyncio
+import time
+from typing import Any, Final
+
+import aiohttp
+import jwt
+import orjson
+
+from common.logs import get_logger
+
+_WINDOW: Final = 30.0
+"""Seconds within which the key server is asked at most once for ids that it does not know, and
+not again after it has failed."""
+
+_FIRST_RETRY: Final = 1.0
+"""Seconds between two tries as long as there is no key at all."""
+
+_MAX_AGE: Final = 3_600.0
+"""Seconds after which keys are fetched anew, so that revoked ones go."""
+
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=5.0)
+_MAX_BYTES: Final = 1_000_000
+
+log = get_logger()
+
+
+class KeysUnavailable(Exception):
+    """No key has been fetched yet and the key server does not answer."""
+
+
+class KeySet:
+    """RSA keys by key id (RFC 7517), from `url`."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url
+        self._keys: dict[str, Any] = {}
+        self._fetched = float("-inf")
+        self._failed = float("-inf")
+        self._missed = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def find(self, key_id: str) -> Any | None:
+        """The key with this id, or None if the pool has none. Raises `KeysUnavailable`."""
+        if self._is_wanting(key_id):
+            async with self._lock:
+                if self._is_wanting(key_id):  # nobody has fetched it meanwhile
+                    await self._refresh()
+                    if key_id not in self._keys:
+                        self._missed = time.monotonic()
+        if not self._keys:
+            raise KeysUnavailable
+        return self._keys.get(key_id)
+
+    def _is_wanting(self, key_id: str) -> bool:
+        """Whether the keys have to be fetched for this one, and may be.
+
+        A key that the pool has got since is found at once. An id that it does not know closes the
+        window: the ids of forged tokens are endless.
+        """
+        now = time.monotonic()
+        if not self._keys:
+            return now - self._failed >= _FIRST_RETRY
+        if now - self._failed < _WINDOW:
+            return False
+        if key_id not in self._keys:
+            return now - self._missed >= _WINDOW
+        return now - self._fetched >= _MAX_AGE
+
+    async def _refresh(self) -> None:
+        try:
+            self._keys = await self._fetch()
+            self._fetched = time.monotonic()
+            log.info("keys.fetched", count=len(self._keys))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            self._failed = time.monotonic()
+            log.warning("keys.unavailable", url=self._url, reason=type(error).__name__)
+
+    async def _fetch(self) -> dict[str, Any]:
+        async with self._session.get(self._url, timeout=_TIMEOUT) as answer:
+            answer.raise_for_status()
+            body = bytearray()
+            async for piece in answer.content.iter_any():
+                body += piece
+                if len(body) > _MAX_BYTES:
+                    raise ValueError("too long for a key set")
+        found = orjson.loads(body)
+        keys = found.get("keys") if isinstance(found, dict) else None
+        if not isinstance(keys, list):
+            raise ValueError("not a key set")  # noqa: TRY004 - the peer's mistake, not ours
+        try:
+            usable = {
+                item["kid"]: jwt.PyJWK(item, algorithm="RS256").key
+                for item in keys
+                if isinstance(item, dict) and item.get("kty") == "RSA" and "kid" in item
+            }
+        except jwt.PyJWTError as error:
+            raise ValueError("a key that cannot be used") from error
+        if not usable:
+            raise ValueError("no usable key")
+        return usable

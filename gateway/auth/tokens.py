@@ -1,0 +1,122 @@
+"""Verification of Cognito ID tokens (RFC 7519, RS256 only)."""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jwt
+
+from common.storage.paths import is_user_name
+from gateway.auth.keys import KeySet, KeysUnavailable
+from gateway.errors import Forbidden, NotAuthenticated, PeerUnavailable
+
+USERS_GROUP: Final = "users"
+
+_LEEWAY: Final = 10.0
+_REQUIRED: Final = ["iss", "aud", "exp", "token_use", "cognito:username"]
+_CACHE_SECONDS: Final = 60.0
+_CACHE_SIZE: Final = 10_000
+_MAX_TOKEN: Final = 16_384
+
+_MISSING: Final = "Not authenticated"
+_WRONG: Final = "Not verified"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who is calling. `id` is the claim `cognito:username`, verbatim: also the directory's name."""
+
+    id: str
+    email: str | None
+    groups: tuple[str, ...]
+
+
+class TokenVerifier:
+    """Turns a token into a `User`; a verified token is remembered for a minute at most."""
+
+    def __init__(self, keys: KeySet, *, issuer: str, client_id: str) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._client_id = client_id
+        self._cache: dict[bytes, tuple[User, float]] = {}
+
+    async def verify(self, token: str) -> User:
+        """The user of a valid token.
+
+        Raises `NotAuthenticated` for what is no token or does not hold, `PeerUnavailable` when no
+        key is to be had.
+        """
+        if not token.isascii() or len(token) > _MAX_TOKEN:
+            raise NotAuthenticated(_MISSING)
+        digest = hashlib.sha256(token.encode()).digest()
+        cached = self._cache.get(digest)
+        now = time.time()
+        if cached is not None and now < cached[1]:
+            return cached[0]
+        claims = await self._claims(token)
+        user = _user(claims)
+        if len(self._cache) >= _CACHE_SIZE:
+            self._cache.clear()
+        self._cache[digest] = (user, min(now + _CACHE_SECONDS, float(claims["exp"]) + _LEEWAY))
+        return user
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        try:
+            header = jwt.get_unverified_header(token)
+            jwt.decode(token, options={"verify_signature": False})
+        except (jwt.DecodeError, ValueError, RecursionError) as error:
+            raise NotAuthenticated(_MISSING) from error
+        except jwt.PyJWTError as error:  # a header that asks for what we do not know
+            raise NotAuthenticated(_WRONG) from error
+        key_id = header.get("kid")
+        if header.get("alg") != "RS256" or not isinstance(key_id, str):
+            raise NotAuthenticated(_WRONG)
+        try:
+            key = await self._keys.find(key_id)
+        except KeysUnavailable as error:
+            raise PeerUnavailable("Tokens cannot be verified at the moment") from error
+        if key is None:
+            raise NotAuthenticated(_WRONG)
+        try:
+            return self._decode(token, key)
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
+            raise NotAuthenticated(_WRONG) from error
+
+    def _decode(self, token: str, key: Any) -> dict[str, Any]:
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=["RS256"],
+            audience=self._client_id,
+            issuer=self._issuer,
+            leeway=_LEEWAY,
+            options={"require": _REQUIRED, "strict_aud": True, "verify_sub": False},
+        )
+        kind, name = claims["token_use"], claims["cognito:username"]
+        if kind != "id" or not isinstance(name, str):
+            raise NotAuthenticated(_WRONG)
+        return claims
+
+
+def _user(claims: dict[str, Any]) -> User:
+    groups = claims.get("cognito:groups")
+    email = claims.get("email")
+    return User(
+        id=claims["cognito:username"],
+        email=_clean(email) if isinstance(email, str) and email else None,
+        groups=tuple(_clean(str(group)) for group in groups) if isinstance(groups, list) else (),
+    )
+
+
+def _clean(text: str) -> str:
+    """Text that JSON and the database can hold."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def check_may_enter(user: User) -> None:
+    """Raises `Forbidden` unless the user is in the users' group and can have a directory."""
+    if USERS_GROUP not in user.groups:
+        raise Forbidden(f"Not a member of the '{USERS_GROUP}' group")
+    if not is_user_name(user.id):
+        raise Forbidden("This user name cannot be the name of a directory")

@@ -1,0 +1,30 @@
+"""Typed keys: where handlers and middlewares find what `app.py` made."""
+
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from common.admin import Health
+    from common.applications import Applications
+    from common.storage.protocol import Storage
+    from gateway.auth.accounts import Accounts
+    from gateway.auth.tokens import TokenVerifier, User
+    from gateway.cors import Cors
+    from gateway.jobs.service import Jobs
+    from gateway.settings import Settings
+    from gateway.status_updates.intake import StatusIntake
+
+HEALTH: Final[web.AppKey["Health"]] = web.AppKey("health")
+SETTINGS: Final[web.AppKey["Settings"]] = web.AppKey("settings")
+STORAGE: Final[web.AppKey["Storage"]] = web.AppKey("storage")
+APPLICATIONS: Final[web.AppKey["Applications"]] = web.AppKey("applications")
+VERIFIER: Final[web.AppKey["TokenVerifier"]] = web.AppKey("verifier")
+ACCOUNTS: Final[web.AppKey["Accounts"]] = web.AppKey("accounts")
+JOBS: Final[web.AppKey["Jobs"]] = web.AppKey("jobs")
+STATUS_INTAKE: Final[web.AppKey["StatusIntake"]] = web.AppKey("status_intake")
+CORS: Final[web.AppKey["Cors"]] = web.AppKey("cors")
+
+USER: Final[web.RequestKey["User"]] = web.RequestKey("user")
+REQUEST_ID: Final[web.RequestKey[str]] = web.RequestKey("request_id")
+BY_COOKIE: Final[web.RequestKey[bool]] = web.RequestKey("by_cookie")

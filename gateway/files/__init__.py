@@ -1,0 +1,1 @@
+"""Users' files: listed, uploaded, downloaded, renamed, deleted."""

@@ -1,0 +1,258 @@
+"""`/files`."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from aiohttp import hdrs, web
+from aiohttp_apispec import (
+    docs,
+    json_schema,
+    match_info_schema,
+    querystring_schema,
+    response_schema,
+)
+
+from common.storage.paths import UserPath
+from common.storage.protocol import Storage
+from gateway.context import SETTINGS, STORAGE, USER
+from gateway.errors import Fault
+from gateway.files import entries, links
+from gateway.files.downloads import download
+from gateway.files.renaming import rename
+from gateway.files.schemas import (
+    FileSchema,
+    ListingSchema,
+    PathSchema,
+    RenameSchema,
+    RequestToSendSchema,
+    UploadPlaceSchema,
+)
+from gateway.files.uploads import check_space, find_faults, receive
+from gateway.files.zips import check_limits
+from gateway.responses import json_response
+from gateway.validation import inspected_by
+
+_LARGE: Final = 2_000
+"""Listings with more entries than this are rendered in a thread."""
+
+_FILE: Final = {"path": "data/x/f.csv", "type": "file", "size": "19 Bytes"}
+_DIRECTORY: Final = {"path": "data/x/", "type": "directory", "size": ""}
+_UPLOAD_EXAMPLE: Final = {
+    "method": "post",
+    "url": "https://api.example.org/files/data/x/upload",
+    "headers": {"authorization": "Bearer eyJraWQiOi…"},
+    "data": {},
+}
+_DOWNLOAD_EXAMPLE: Final = {
+    "method": "get",
+    "url": "https://api.example.org/files/data/x/f.csv/download",
+    "headers": {"authorization": "Bearer eyJraWQiOi…"},
+    "data": {},
+}
+_BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
+
+
+async def _open_tree(request: web.Request) -> Storage:
+    """The storage, the caller's tree being there."""
+    storage = request.app[STORAGE]
+    await storage.ensure_user(request[USER].id)
+    return storage
+
+
+def _path(request: web.Request) -> UserPath:
+    return UserPath.parse(request[USER].id, request.match_info["file_path"])
+
+
+def _upload_directory(request: web.Request) -> UserPath:
+    """The directory that a POST writes to."""
+    place = request["match_info"]
+    return UserPath.parse(request[USER].id, f"{place['f_type']}/{place['base_path']}/")
+
+
+async def _inspect_upload(request: web.Request, _: Mapping[str, Any]) -> Sequence[Fault]:
+    """What is wrong with the body, beside what is wrong with the path."""
+    return await find_faults(request)
+
+
+@docs(
+    tags=["Files"],
+    summary="List a directory",
+    description="Entries sorted by path. The root (an empty path) holds the five predefined "
+    "directories `config`, `data`, `artifact`, `output` and `log`.",
+    errors=(404,),
+    response_example=[_FILE, _DIRECTORY],
+)
+@querystring_schema(ListingSchema)
+@response_schema(FileSchema(many=True), HTTPStatus.OK, description="The entries.")
+async def list_files(request: web.Request) -> web.Response:
+    query = request["querystring"]
+    storage = await _open_tree(request)
+    found = await storage.list_directory(_path(request), recursive=query["recursive"])
+    shown, following = entries.select(
+        found, show_dirs=query["show_dirs"], after=query["after"], limit=query["limit"]
+    )
+    headers: dict[str, str] = {}
+    if following is not None:
+        page = urlencode({**request.query, "after": following})
+        origin = links.own_origin(request)
+        headers[hdrs.LINK] = f'<{origin}{request.rel_url.raw_path}?{page}>; rel="next"'
+    if len(shown) > _LARGE:
+        rendered = await asyncio.to_thread(entries.render, shown, details=query["details"])
+    else:
+        rendered = entries.render(shown, details=query["details"])
+    return json_response(rendered, headers=headers)
+
+
+@docs(
+    tags=["Files"],
+    summary="Download",
+    description="A file's bytes, with ranges and conditional requests; a directory as a zip.",
+    errors=(404, 412, 413, 416),
+    responses={
+        "200": {
+            "description": "The bytes, as an attachment.",
+            "content": {"application/octet-stream": _BYTES, "application/zip": _BYTES},
+        },
+        "206": {
+            "description": "The parts asked for by `Range`.",
+            "content": {"application/octet-stream": _BYTES, "multipart/byteranges": _BYTES},
+        },
+        "304": {"description": "The client's copy is still good."},
+    },
+)
+async def download_file(request: web.Request) -> web.StreamResponse:
+    storage = await _open_tree(request)
+    path = _path(request)
+    await check_limits(storage, path, request.app[SETTINGS].limits)
+    return await download(request, storage, path)
+
+
+@docs(
+    tags=["Files"],
+    summary="Prepare a download",
+    description="The request that downloads the file: a presigned one for ten minutes, or this "
+    "API's own. Its keys are arguments that HTTP clients take as they are.",
+    errors=(404,),
+    response_example=_DOWNLOAD_EXAMPLE,
+)
+@response_schema(RequestToSendSchema, HTTPStatus.OK, description="The request to send.")
+async def download_link(request: web.Request) -> web.Response:
+    storage = await _open_tree(request)
+    path = _path(request)
+    entry = await storage.stat(path)
+    link = None if entry.is_directory else await storage.presign_download(path)
+    if link is None:
+        return json_response(links.to_this_api(request, "get", "/download"))
+    return json_response(links.presigned(link))
+
+
+@docs(
+    tags=["Files"],
+    summary="Upload a file",
+    description="Stores the multipart field `file` under its own name; directories are created, "
+    "an existing file is replaced at once and whole.",
+    errors=(409, 413, 507),
+    requestBody={
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            }
+        },
+    },
+    response_example=_FILE,
+)
+@inspected_by(_inspect_upload)
+@match_info_schema(UploadPlaceSchema)
+@response_schema(FileSchema, HTTPStatus.CREATED, description="The stored file.")
+async def upload_file(request: web.Request) -> web.Response:
+    directory = _upload_directory(request)
+    storage = await _open_tree(request)
+    limits = request.app[SETTINGS].limits
+    await check_space(storage, limits.free_bytes)
+    stored = await receive(request, storage, directory, limit=limits.upload_bytes)
+    return json_response(entries.entry_as_json(stored), status=HTTPStatus.CREATED)
+
+
+@docs(
+    tags=["Files"],
+    summary="Prepare an upload",
+    description="The request that uploads into the directory: a presigned form for ten minutes, "
+    "or this API's own. The client adds the form field `file`.",
+    errors=(409,),
+    response_example=_UPLOAD_EXAMPLE,
+)
+@match_info_schema(UploadPlaceSchema)
+@response_schema(RequestToSendSchema, HTTPStatus.CREATED, description="The request to send.")
+async def upload_link(request: web.Request) -> web.Response:
+    directory = _upload_directory(request)
+    storage = await _open_tree(request)
+    link = await storage.presign_upload(directory)
+    answer = (
+        links.to_this_api(request, "post", "/upload") if link is None else links.presigned(link)
+    )
+    return json_response(answer, status=HTTPStatus.CREATED)
+
+
+@docs(
+    tags=["Files"],
+    summary="Create a directory",
+    description="Creates a directory and its parents; one that exists is fine.",
+    errors=(409, 507),
+    responses={
+        "201": {
+            "description": "The directory is there.",
+            "content": {"application/json": {"schema": {"type": "null"}, "example": None}},
+        }
+    },
+)
+@match_info_schema(UploadPlaceSchema)
+async def make_directory(request: web.Request) -> web.Response:
+    directory = _upload_directory(request)
+    storage = await _open_tree(request)
+    await storage.make_directory(directory)
+    return json_response(None, status=HTTPStatus.CREATED)
+
+
+@docs(
+    tags=["Files"],
+    summary="Rename",
+    description="Moves a file or an empty directory. Parents are created, an existing target file "
+    "is replaced unless `If-None-Match: *` is sent.",
+    errors=(404, 405, 409, 412, 507),
+    request_example={"path": "data/y/f.csv"},
+    response_example={**_FILE, "path": "data/y/f.csv"},
+)
+@match_info_schema(PathSchema)
+@json_schema(RenameSchema)
+@response_schema(FileSchema, HTTPStatus.OK, description="The file at its new place.")
+async def rename_file(request: web.Request) -> web.Response:
+    storage = await _open_tree(request)
+    moved = await rename(
+        storage,
+        _path(request),
+        request["json"]["path"],
+        replace=request.headers.get(hdrs.IF_NONE_MATCH, "").strip() != "*",
+    )
+    return json_response(entries.entry_as_json(moved))
+
+
+@docs(
+    tags=["Files"],
+    summary="Delete",
+    description="Removes a file or a whole directory; nothing there is fine. The root and the "
+    "predefined directories are emptied and stay.",
+    responses={"204": {"description": "There is nothing (any more)."}},
+)
+@match_info_schema(PathSchema)
+async def delete_file(request: web.Request) -> web.Response:
+    storage = await _open_tree(request)
+    await storage.delete(_path(request))
+    return web.Response(status=HTTPStatus.NO_CONTENT)

@@ -1,0 +1,109 @@
+"""Byte ranges and conditional requests (RFC 9110, sections 13 and 14). Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from itertools import pairwise
+from typing import Final
+
+_SPEC = re.compile(r"(\d*)-(\d*)", re.ASCII)
+_MAX_SPEC: Final = 4_000  # longer numbers are nobody's, and slow to read
+_TAG = re.compile(r'(?:W/)?"[^"]*"')
+
+MAX_RANGES: Final = 32
+"""More ranges than this are a waste of everybody's time: the whole file is sent instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Part of a file: first byte and number of bytes, at least one."""
+
+    start: int
+    length: int
+
+    def content_range(self, size: int) -> str:
+        return f"bytes {self.start}-{self.start + self.length - 1}/{size}"
+
+
+def parse_ranges(header: str | None, size: int) -> list[Span] | None:
+    """The parts asked for; None: send everything; an empty list: none lies in the file.
+
+    A header that is not understood is ignored, as are overlapping or too many ranges.
+    """
+    if header is None:
+        return None
+    unit, _, text = header.partition("=")
+    specs = [spec.strip() for spec in text.split(",")]
+    specs = [spec for spec in specs if spec]
+    if unit.strip().lower() != "bytes" or not specs or len(specs) > MAX_RANGES:
+        return None
+    spans = []
+    for spec in specs:
+        match = _SPEC.fullmatch(spec)
+        if match is None or spec == "-" or len(spec) > _MAX_SPEC:
+            return None
+        first, last = match.groups()
+        if first and last and int(last) < int(first):
+            return None
+        span = _span(first, last, size)
+        if span is not None:
+            spans.append(span)
+    ordered = sorted(spans, key=lambda span: span.start)
+    for one, two in pairwise(ordered):
+        if one.start + one.length > two.start:
+            return None
+    return spans
+
+
+def _span(first: str, last: str, size: int) -> Span | None:
+    if not first:  # the last so many bytes
+        length = min(int(last), size)
+        return Span(size - length, length) if length else None
+    start = int(first)
+    if start >= size:
+        return None
+    end = min(int(last), size - 1) if last else size - 1
+    return Span(start, end - start + 1)
+
+
+def is_not_modified(headers: Mapping[str, str], etag: str, modified: float | None) -> bool:
+    """Whether a client's copy is still good; `If-None-Match` wins over `If-Modified-Since`."""
+    tags = headers.get("If-None-Match")
+    if tags is not None:
+        return tags.strip() == "*" or f'"{etag}"' in _weakened(tags)
+    since = _timestamp(headers.get("If-Modified-Since"))
+    return since is not None and modified is not None and int(modified) <= since
+
+
+def is_precondition_failed(headers: Mapping[str, str], etag: str, modified: float | None) -> bool:
+    """Whether `If-Match` or `If-Unmodified-Since` rules the answer out."""
+    tags = headers.get("If-Match")
+    if tags is not None:
+        return tags.strip() != "*" and f'"{etag}"' not in _TAG.findall(tags)
+    until = _timestamp(headers.get("If-Unmodified-Since"))
+    return until is not None and modified is not None and int(modified) > until
+
+
+def is_range_valid(headers: Mapping[str, str], etag: str, modified: float | None) -> bool:
+    """Whether `If-Range`, if it is there, still names the file as it is."""
+    condition = headers.get("If-Range")
+    if condition is None:
+        return True
+    if '"' in condition:
+        return condition.strip() == f'"{etag}"'
+    moment = _timestamp(condition)
+    return moment is not None and modified is not None and int(modified) == moment
+
+
+def _weakened(tags: str) -> list[str]:
+    return [tag.removeprefix("W/") for tag in _TAG.findall(tags)]
+
+
+def _timestamp(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,128 @@
+"""Bytes in: the multipart field `file` (RFC 7578), streamed into the storage."""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+from aiohttp import BodyPartReader, MultipartReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from common.storage.errors import InvalidPath, OutOfSpace
+from common.storage.paths import UserPath, check_name
+from common.storage.protocol import Entry, Storage
+from gateway.errors import Fault, Invalid, TooLarge, misnamed
+from gateway.metrics import TRANSFERRED, TRANSFERS
+
+_CHUNK: Final = 65_536
+_FIELD: Final = "file"
+_PLAIN_NAME = re.compile(r';\s*filename="((?:[^"\\]|\\.)*)"', re.IGNORECASE | re.DOTALL)
+
+_BROKEN: Final = (
+    ValueError,
+    AssertionError,
+    LookupError,
+    HttpProcessingError,
+    web.RequestPayloadError,
+)
+"""What aiohttp's reader raises for a body that is not multipart, or not to its end."""
+
+
+async def receive(
+    request: web.Request, storage: Storage, directory: UserPath, *, limit: int
+) -> Entry:
+    """Store the request's `file` in `directory`.
+
+    Raises `Invalid` without a file, with a name that cannot be one, or with a body that breaks
+    off; `TooLarge` beyond `limit` bytes (0: none); whatever the storage refuses with.
+    """
+    reader, part = await _open(request)
+    path = _place(directory, _file_name(part))
+    try:
+        with TRANSFERS.labels("in").track_inprogress():
+            return await storage.write(path, _chunks(reader, part, limit))
+    except _BROKEN as error:
+        raise _unreadable() from error
+
+
+async def find_faults(request: web.Request) -> Sequence[Fault]:
+    """What is wrong with the body of an upload, as far as can be said before the file's bytes."""
+    try:
+        _, part = await _open(request)
+        _place(UserPath(""), _file_name(part))
+    except Invalid as error:
+        return error.faults
+    return ()
+
+
+async def _open(request: web.Request) -> tuple[MultipartReader, BodyPartReader]:
+    """The body, read as far as the file's bytes. Raises `Invalid`."""
+    if not request.content_type.startswith("multipart/") or not request.can_read_body:
+        raise _missing()
+    try:
+        reader = await request.multipart()
+        return reader, await _find_file(reader)
+    except _BROKEN as error:
+        raise _unreadable() from error
+
+
+async def _find_file(reader: MultipartReader) -> BodyPartReader:
+    """The first part that is a file of the right name; what comes before it is skipped."""
+    while (part := await reader.next()) is not None:
+        if isinstance(part, BodyPartReader) and part.name == _FIELD and part.filename is not None:
+            return part
+        if isinstance(part, BodyPartReader):
+            await part.release()
+    raise _missing()
+
+
+def _file_name(part: BodyPartReader) -> str:
+    """The last component: browsers send `tree/deep/x.txt` when a folder is uploaded."""
+    name = part.filename or ""
+    plain = _PLAIN_NAME.search(part.headers.get(hdrs.CONTENT_DISPOSITION, ""))
+    if plain is not None and "filename*" not in part.headers[hdrs.CONTENT_DISPOSITION]:
+        # browsers escape nothing but the quotation mark: a backslash is part of the name
+        name = plain[1].replace("\\\\", "\\").replace('\\"', '"')
+    name = name.rpartition("/")[2]
+    if not name:
+        raise _missing()
+    return name
+
+
+def _place(directory: UserPath, name: str) -> UserPath:
+    try:
+        check_name(name)
+        return directory / name
+    except InvalidPath as error:
+        raise Invalid(Fault(["body", _FIELD], misnamed(name, error), "value_error")) from error
+
+
+async def _chunks(reader: MultipartReader, part: Any, limit: int) -> AsyncIterator[bytes]:
+    """The file's bytes; ends only where the body says that the file ends."""
+    received = 0
+    try:
+        while chunk := await part.read_chunk(_CHUNK):
+            received += len(chunk)
+            if limit and received > limit:
+                raise TooLarge(f"A file may have at most {limit} bytes")
+            yield chunk
+        while (rest := await reader.next()) is not None:
+            await rest.release()
+    finally:
+        TRANSFERRED.labels("in").inc(received)
+
+
+async def check_space(storage: Storage, least: int) -> None:
+    """Raises `OutOfSpace` where fewer than `least` bytes are left (0: not looked at)."""
+    if least:
+        free = (await storage.health()).get("free_bytes")
+        if free is not None and free < least:
+            raise OutOfSpace(f"only {free} bytes are left")
+
+
+def _unreadable() -> Invalid:
+    sentence = "The multipart body cannot be read"
+    return Invalid(Fault(["body", _FIELD], sentence, "multipart_invalid"))
+
+
+def _missing() -> Invalid:
+    return Invalid(Fault(["body", _FIELD], "Field required", "missing"))

@@ -1,0 +1,1 @@
+"""Jobs: submitted, described, listed, deleted."""

@@ -1,0 +1,115 @@
+"""`/jobs`."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+from aiohttp_apispec import (
+    docs,
+    json_schema,
+    match_info_schema,
+    querystring_schema,
+    response_schema,
+)
+
+from gateway.context import JOBS, REQUEST_ID, USER
+from gateway.errors import Fault
+from gateway.jobs.schemas import (
+    JOB_EXAMPLE,
+    REQUEST_EXAMPLE,
+    JobIdSchema,
+    JobRequestSchema,
+    JobSchema,
+    PageSchema,
+)
+from gateway.responses import json_bytes, json_response
+from gateway.validation import inspected_by
+
+
+async def _inspect(request: web.Request, valid: Mapping[str, Any]) -> list[Fault]:
+    """What breaks the application configuration's rules, beside what breaks the schema."""
+    return await request.app[JOBS].find_faults(request[USER], valid.get("json", {}))
+
+
+@docs(
+    tags=["Jobs"],
+    summary="Start a job",
+    description="Queues a job. Its inputs are a snapshot of names, not of bytes: an input that is "
+    "deleted before a worker pulls the job makes the job fail there.",
+    errors=(400, 409, 413),
+    request_example=REQUEST_EXAMPLE,
+    response_example=JOB_EXAMPLE,
+)
+@inspected_by(_inspect)
+@json_schema(JobRequestSchema)
+@response_schema(JobSchema, HTTPStatus.CREATED, description="The job.")
+async def start_job(request: web.Request) -> web.Response:
+    job = await request.app[JOBS].submit(
+        request[USER], request["json"], correlation_id=request[REQUEST_ID]
+    )
+    return json_response(job, status=HTTPStatus.CREATED)
+
+
+@docs(
+    tags=["Jobs"],
+    summary="List jobs",
+    description="The caller's jobs, newest first over the whole set, so that pages do not overlap.",
+    response_example=[JOB_EXAMPLE],
+)
+@querystring_schema(PageSchema)
+@response_schema(JobSchema(many=True), HTTPStatus.OK, description="The jobs.")
+async def list_jobs(request: web.Request) -> web.Response:
+    page = request["querystring"]
+    found = await request.app[JOBS].page(request[USER], offset=page["offset"], limit=page["limit"])
+    return json_response(found)
+
+
+@docs(
+    tags=["Jobs"],
+    summary="Describe a job",
+    description="One of the caller's jobs; those of others are answered like unknown ones.",
+    errors=(404,),
+    response_example=JOB_EXAMPLE,
+)
+@match_info_schema(JobIdSchema)
+@response_schema(JobSchema, HTTPStatus.OK, description="The job.")
+async def describe_job(request: web.Request) -> web.Response:
+    job = await request.app[JOBS].find(request[USER], request["match_info"]["job_id"])
+    return json_response(job)
+
+
+@docs(
+    tags=["Jobs"],
+    summary="Delete a job",
+    description="Removes the job, its hand-over if that has not happened yet, and its output, log "
+    "and artifact directories. A worker that runs it is told to stop at its next status update.",
+    errors=(404,),
+    responses={"204": {"description": "The job is gone."}},
+)
+@match_info_schema(JobIdSchema)
+async def delete_job(request: web.Request) -> web.Response:
+    await request.app[JOBS].delete(request[USER], request["match_info"]["job_id"])
+    return web.Response(status=HTTPStatus.NO_CONTENT)
+
+
+@docs(
+    tags=["Jobs"],
+    summary="List applications",
+    description="The application configuration as it is: what can be run, and how.",
+    responses={
+        "200": {
+            "description": "application → version → entrypoint.",
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object"},
+                    "example": {
+                        "decode": {"v0_10_1": {"train": {"app": {}, "handler": {}}}},
+                    },
+                }
+            },
+        }
+    },
+)
+async def list_applications(request: web.Request) -> web.Response:
+    return json_bytes(await request.app[JOBS].applications())

@@ -1,0 +1,82 @@
+"""Rows of `jobs` as the JSON that clients read; JSON columns pass through as they are stored."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import Text, cast
+
+from common.models import jobs
+
+HARDWARE_KEYS: Final = ("cpu_cores", "memory", "gpu_model", "gpu_archi", "gpu_mem")
+
+COLUMNS: Final = (
+    jobs.c.id,
+    jobs.c.user_id,
+    jobs.c.user_email,
+    jobs.c.job_name,
+    cast(jobs.c.environment, Text).label("environment"),
+    jobs.c.priority,
+    jobs.c.date_created,
+    jobs.c.date_started,
+    jobs.c.date_finished,
+    jobs.c.status,
+    jobs.c.runtime_details,
+    # as text: they are passed on, not looked into
+    cast(jobs.c.application, Text).label("application"),
+    cast(jobs.c.attributes, Text).label("attributes"),
+    cast(jobs.c.hardware, Text).label("hardware"),
+    cast(jobs.c.paths_out, Text).label("paths_out"),
+)
+
+
+def job_as_json(row: Sequence[Any]) -> dict[str, Any]:
+    """The job as clients read it, for `orjson.dumps`."""
+    (
+        job_id,
+        user_id,
+        user_email,
+        job_name,
+        environment,
+        priority,
+        created,
+        started,
+        finished,
+        status,
+        details,
+        application,
+        attributes,
+        hardware,
+        paths_out,
+    ) = row
+    return {
+        "job_name": job_name,
+        "environment": None if environment == "any" else environment,
+        "priority": priority,
+        "application": orjson.Fragment(application),
+        "attributes": orjson.Fragment(attributes),
+        "hardware": _hardware(hardware),
+        "id": job_id,
+        "user_id": user_id,
+        "user_email": user_email,
+        "date_created": iso(created),
+        "date_started": iso(started),
+        "date_finished": iso(finished),
+        "status": status,
+        "runtime_details": details,
+        "paths_out": orjson.Fragment(paths_out),
+    }
+
+
+@lru_cache(maxsize=4_096)
+def _hardware(text: str | None) -> orjson.Fragment:
+    """The five keys, whichever of them the row has; most rows say the same."""
+    stored = orjson.loads(text or "null") or {}
+    return orjson.Fragment(orjson.dumps({key: stored.get(key) for key in HARDWARE_KEYS}))
+
+
+def iso(moment: datetime | None) -> str | None:
+    """UTC, ISO 8601 with microseconds and without an offset."""
+    return None if moment is None else moment.isoformat(timespec="microseconds")

@@ -1,0 +1,164 @@
+"""What clients send about jobs, and what they are answered."""
+
+from typing import Any, Final
+
+from marshmallow import Schema, fields
+
+from common.lifecycle import Status
+from gateway.fields import (
+    MAX_INTEGER,
+    Choice,
+    Items,
+    Name,
+    Part,
+    RequestSchema,
+    Text,
+    TextMap,
+    Whole,
+)
+
+MAX_PAGE: Final = 10_000
+
+APPLICATION_EXAMPLE: Final = {
+    "application": "decode",
+    "version": "v0_10_1",
+    "entrypoint": "train",
+}
+REQUEST_EXAMPLE: Final[dict[str, Any]] = {
+    "job_name": "train_1",
+    "environment": "cloud",
+    "priority": 0,
+    "application": APPLICATION_EXAMPLE,
+    "attributes": {
+        "files_down": {"config_id": "exp1", "data_ids": ["exp1"], "artifact_ids": []},
+        "env_vars": {},
+    },
+    "hardware": {
+        "cpu_cores": None,
+        "memory": None,
+        "gpu_model": None,
+        "gpu_archi": None,
+        "gpu_mem": None,
+    },
+}
+JOB_EXAMPLE: Final[dict[str, Any]] = {
+    **REQUEST_EXAMPLE,
+    "id": 1,
+    "user_id": "3d4a8e0c-0f3b-4a0e-9c5d-1a2b3c4d5e6f",
+    "user_email": "user@example.com",
+    "date_created": "2026-01-01T12:00:00.123456",
+    "date_started": None,
+    "date_finished": None,
+    "status": "queued",
+    "runtime_details": None,
+    "paths_out": {
+        "output": "output/train_1",
+        "log": "log/train_1",
+        "artifact": "artifact/train_1",
+    },
+}
+
+
+class ApplicationSchema(RequestSchema):
+    """What to run: keys of the application configuration."""
+
+    application = Text(required=True)
+    version = Text(required=True)
+    entrypoint = Text(required=True)
+
+
+class FilesDownSchema(RequestSchema):
+    """Inputs, by the names of files or directories under `config/`, `data/`, `artifact/`."""
+
+    config_id = Text(load_default=None, allow_none=True)
+    data_ids = Items(Text(), load_default=None, allow_none=True)
+    artifact_ids = Items(Text(), load_default=None, allow_none=True)
+
+
+class AttributesSchema(RequestSchema):
+    """Inputs and environment variables."""
+
+    files_down = Part(FilesDownSchema, required=True)
+    env_vars = TextMap(load_default=None, allow_none=True)
+
+
+def _amount() -> Whole:
+    return Whole(load_default=None, allow_none=True, least=-MAX_INTEGER, most=MAX_INTEGER)
+
+
+class HardwareSchema(RequestSchema):
+    """What the worker has to have at least; null: no matter."""
+
+    cpu_cores = _amount()
+    memory = _amount()
+    gpu_model = Text(load_default=None, allow_none=True)
+    gpu_archi = Text(load_default=None, allow_none=True)
+    gpu_mem = _amount()
+
+
+class JobRequestSchema(RequestSchema):
+    """A job to start."""
+
+    job_name = Name(
+        required=True,
+        metadata={"description": "Unique per user; it becomes the name of directories."},
+    )
+    environment = Choice(
+        ["cloud", "local"],
+        load_default=None,
+        allow_none=True,
+        metadata={"description": "Where to run; null: anywhere."},
+    )
+    priority = Whole(load_default=0, allow_none=True, least=0, most=5)
+    application = Part(ApplicationSchema, required=True)
+    attributes = Part(AttributesSchema, required=True)
+    hardware = Part(HardwareSchema, load_default=None, allow_none=True)
+
+
+class JobIdSchema(RequestSchema):
+    """The job in question."""
+
+    job_id = Whole(required=True, metadata={"description": "The job's id.", "example": 1})
+
+
+class PageSchema(RequestSchema):
+    """Part of a list."""
+
+    offset = Whole(
+        load_default=0, least=0, metadata={"description": "How many of the newest to skip."}
+    )
+    limit = Whole(
+        load_default=100,
+        least=0,
+        metadata={"description": f"How many at most; above {MAX_PAGE} counts as {MAX_PAGE}."},
+    )
+
+
+class PathsOutSchema(Schema):
+    """Where the job's results are."""
+
+    output = fields.String()
+    log = fields.String()
+    artifact = fields.String()
+
+
+class JobSchema(Schema):
+    """A job."""
+
+    id = fields.Integer()
+    user_id = fields.String()
+    user_email = fields.String(allow_none=True)
+    job_name = fields.String(allow_none=True)
+    environment = fields.String(allow_none=True, metadata={"enum": ["cloud", "local", None]})
+    priority = fields.Integer()
+    application = fields.Nested(ApplicationSchema)
+    attributes = fields.Nested(AttributesSchema)
+    hardware = fields.Nested(HardwareSchema)
+    date_created = fields.String(
+        allow_none=True, metadata={"description": "UTC, ISO 8601 without an offset."}
+    )
+    date_started = fields.String(allow_none=True)
+    date_finished = fields.String(allow_none=True)
+    status = fields.String(metadata={"enum": [status.value for status in Status]})
+    runtime_details = fields.String(allow_none=True)
+    paths_out = fields.Nested(PathsOutSchema)

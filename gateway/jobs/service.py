@@ -1,0 +1,120 @@
+"""What users do with jobs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from common.applications import Applications
+from common.database import Database
+from common.deletion import delete_job
+from common.logs import get_logger
+from common.storage.protocol import Storage
+from common.wakeup import HANDOVERS, Notifier
+from gateway.auth.tokens import User
+from gateway.errors import Conflict, Fault, NotThere
+from gateway.jobs.inputs import collect
+from gateway.jobs.schemas import MAX_PAGE
+from gateway.jobs.store import MAX_ID, JobStore, NewJob
+from gateway.jobs.submission import (
+    JobRequest,
+    find_faults,
+    handover_payload,
+    job_answer,
+    job_row,
+    parse_request,
+)
+from gateway.metrics import JOBS_SUBMITTED
+from gateway.settings import Limits
+
+log = get_logger()
+
+
+class Jobs:
+    """Submission, description, listing and deletion of users' jobs."""
+
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        applications: Applications,
+        notifier: Notifier,
+        limits: Limits,
+    ) -> None:
+        self._database = database
+        self._storage = storage
+        self._applications = applications
+        self._notifier = notifier
+        self._limits = limits
+        self._store = JobStore(database)
+
+    async def submit(
+        self, user: User, body: Mapping[str, Any], *, correlation_id: str
+    ) -> dict[str, Any]:
+        """Start a job: it is handed over, or ends in `error`, once this has returned.
+
+        Raises `Invalid`, `Refused` for inputs that cannot be used, `Conflict` for a name that is
+        taken or under which the user keeps files.
+        """
+        request = parse_request(user, body, await self._applications.current())
+        await self._storage.ensure_user(user.id)
+        files_down = await collect(
+            self._storage,
+            request.selections,
+            request.entrypoint,
+            limit=self._limits.job_files,
+        )
+        await self._check_results_free(request)
+        job_id, created = await self._store.insert(
+            NewJob(
+                job_row(request, correlation_id),
+                lambda date: handover_payload(request, files_down, self._storage, date),
+            )
+        )
+        self._notifier.notify(HANDOVERS)
+        JOBS_SUBMITTED.inc()
+        log.info(
+            "job.submitted", job_id=job_id, correlation_id=correlation_id, files=len(files_down)
+        )
+        return job_answer(request, job_id, created)
+
+    async def find_faults(self, user: User, body: Mapping[str, Any]) -> list[Fault]:
+        """What is wrong with a submission beside what its schema says (see `submit`)."""
+        return find_faults(user, body, await self._applications.current())
+
+    async def _check_results_free(self, request: JobRequest) -> None:
+        """Deleting a job removes its results' directories: no other files may lie there."""
+        paths = request.result_paths
+        taken = await self._storage.holds_files(paths)
+        if not any(taken):
+            return
+        if await self._store.is_name_taken(request.user.id, request.name):
+            raise Conflict("Job name must be unique")
+        where = str(paths[taken.index(True)])
+        raise Conflict(f"'{where}' already holds files: choose another name or delete them")
+
+    async def find(self, user: User, job_id: int) -> dict[str, Any]:
+        """One job. Raises `NotThere`."""
+        if not 0 < job_id <= MAX_ID:
+            raise NotThere("Job not found")
+        return await self._store.find((job_id, user.id))
+
+    async def page(self, user: User, *, offset: int, limit: int) -> list[dict[str, Any]]:
+        """Newest first, over the whole set."""
+        if limit == 0:
+            return []
+        return await self._store.page(user.id, offset=offset, limit=min(limit, MAX_PAGE))
+
+    async def delete(self, user: User, job_id: int) -> None:
+        """Remove a job, its hand-over and its results. Raises `NotThere`.
+
+        Marked first, so that it is gone for everyone, the worker included; what is interrupted
+        is finished by a repeated call or by the dispatcher's sweep.
+        """
+        if not 0 < job_id <= MAX_ID:
+            raise NotThere("Job not found")
+        if not await delete_job(self._database, self._storage, user.id, job_id):
+            raise NotThere("Job not found")
+        log.info("job.deleted", job_id=job_id)
+
+    async def applications(self) -> bytes:
+        """The application configuration as it is, as JSON."""
+        return (await self._applications.current()).as_json

@@ -1,0 +1,163 @@
+"""From a valid request body to what the database keeps and what the peer is sent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from common.applications import Catalogue, Entrypoint
+from common.lifecycle import Status
+from common.storage.paths import UserPath
+from common.storage.protocol import Storage
+from gateway.auth.tokens import User
+from gateway.errors import Fault, Invalid
+from gateway.jobs.inputs import Selection, parse_selections
+from gateway.jobs.rows import HARDWARE_KEYS, iso
+
+RESULTS: Final = ("output", "log", "artifact")
+"""Top-level directories in which a job's results lie, each under the job's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """A submission whose every field has been checked; `body` is as clients are answered."""
+
+    user: User
+    body: Mapping[str, Any]
+    entrypoint: Entrypoint
+    selections: list[Selection]
+
+    @property
+    def name(self) -> str:
+        return str(self.body["job_name"])
+
+    @property
+    def paths_out(self) -> dict[str, str]:
+        return {kind: f"{kind}/{self.name}" for kind in RESULTS}
+
+    @property
+    def result_paths(self) -> list[UserPath]:
+        return [UserPath.parse(self.user.id, path) for path in self.paths_out.values()]
+
+
+def parse_request(user: User, body: Mapping[str, Any], catalogue: Catalogue) -> JobRequest:
+    """Check a request body against the application configuration. Raises `Invalid`."""
+    entrypoint, selections, faults = _inspect(user, body, catalogue)
+    if faults or entrypoint is None:
+        raise Invalid(*faults)
+    hardware = body["hardware"] or dict.fromkeys(HARDWARE_KEYS)
+    answered = {**body, "priority": body["priority"] or 0, "hardware": hardware}
+    return JobRequest(user, answered, entrypoint, selections)
+
+
+def find_faults(user: User, body: Mapping[str, Any], catalogue: Catalogue) -> list[Fault]:
+    """What else is wrong with a body of which only some parts are valid."""
+    return _inspect(user, body, catalogue)[2]
+
+
+def _inspect(
+    user: User, body: Mapping[str, Any], catalogue: Catalogue
+) -> tuple[Entrypoint | None, list[Selection], list[Fault]]:
+    """The entrypoint, the selections, and what is wrong; parts that are missing are passed over."""
+    entrypoint, faults = _find_entrypoint(body.get("application") or {}, catalogue)
+    attributes = body.get("attributes") or {}
+    files_down = attributes.get("files_down") or {}
+    selections, wrong_ids = parse_selections(user.id, files_down, entrypoint)
+    faults.extend(wrong_ids)
+    if entrypoint is not None:
+        faults.extend(_check_env(attributes.get("env_vars") or {}, entrypoint))
+    return entrypoint, selections, faults
+
+
+def _find_entrypoint(
+    application: Mapping[str, str], catalogue: Catalogue
+) -> tuple[Entrypoint | None, list[Fault]]:
+    choices: Any = catalogue.entrypoints
+    for key in ("application", "version", "entrypoint"):
+        given = application.get(key)
+        if given is None:
+            return None, []
+        if given not in choices:
+            allowed = ", ".join(choices) or "none"
+            sentence = f"Value error, no {key} '{given}', allowed: {allowed}"
+            return None, [Fault(["body", "application", key], sentence, "value_error")]
+        choices = choices[given]
+    return choices, []
+
+
+def _check_env(env_vars: Mapping[str, str], entrypoint: Entrypoint) -> list[Fault]:
+    unknown = [key for key in env_vars if key not in entrypoint.env]
+    if not unknown:
+        return []
+    given, allowed = ", ".join(unknown), ", ".join(entrypoint.env) or "none"
+    sentence = f"Value error, environment variables not allowed: {given}; allowed: {allowed}"
+    return [Fault(["body", "attributes"], sentence, "value_error")]
+
+
+def job_row(request: JobRequest, correlation_id: str) -> dict[str, Any]:
+    """Values for the `jobs` table."""
+    body = request.body
+    return {
+        "user_id": request.user.id,
+        "user_email": request.user.email,
+        "job_name": request.name,
+        "status": Status.QUEUED,
+        "paths_out": request.paths_out,
+        "environment": body["environment"],
+        "priority": body["priority"],
+        "application": body["application"],
+        "attributes": body["attributes"],
+        "hardware": body["hardware"],
+        "correlation_id": correlation_id,
+    }
+
+
+def job_answer(request: JobRequest, job_id: int, created: datetime) -> dict[str, Any]:
+    """The job as its submission is answered."""
+    return {
+        **request.body,
+        "id": job_id,
+        "user_id": request.user.id,
+        "user_email": request.user.email,
+        "date_created": iso(created),
+        "date_started": None,
+        "date_finished": None,
+        "status": Status.QUEUED,
+        "runtime_details": None,
+        "paths_out": request.paths_out,
+    }
+
+
+def handover_payload(
+    request: JobRequest, files_down: Mapping[str, str], storage: Storage, created: datetime
+) -> str:
+    """What the peer is sent, but for `meta.job_id`, which the dispatcher fills in."""
+    entrypoint, body = request.entrypoint, request.body
+    handler = {
+        "image_url": entrypoint.image_url,
+        "image_name": entrypoint.image_name,
+        "image_version": entrypoint.image_version,
+        "entrypoint": body["application"]["entrypoint"],
+        "files_down": files_down,
+        "files_up": entrypoint.files_up,
+    }
+    if entrypoint.aws_job_def is not None:
+        handler["aws_job_def"] = entrypoint.aws_job_def
+    message = {
+        "job": {
+            "app": {"cmd": entrypoint.cmd, "env": body["attributes"]["env_vars"]},
+            "handler": handler,
+            "meta": {"date_created": iso(created)},
+            "hardware": body["hardware"],
+        },
+        "environment": body["environment"],
+        "group": None,
+        "priority": body["priority"],
+        "paths_upload": {
+            kind: storage.uri(path)
+            for kind, path in zip(RESULTS, request.result_paths, strict=True)
+        },
+    }
+    return orjson.dumps(message).decode()

@@ -1,0 +1,161 @@
+"""What every request passes: observation, errors, CORS, authentication and validation."""
+
+import hmac
+import re
+import time
+from functools import lru_cache
+from secrets import token_hex
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from common.logs import get_logger
+from gateway.auth.tokens import check_may_enter
+from gateway.context import BY_COOKIE, CORS, HEALTH, REQUEST_ID, SETTINGS, USER, VERIFIER
+from gateway.errors import (
+    Forbidden,
+    NotAuthenticated,
+    WrongApiKey,
+    detail_response,
+    response_for,
+)
+from gateway.metrics import IN_FLIGHT, REQUESTS
+from gateway.validation import validate
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:@=+/-]{1,128}")
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_QUIET: Final = frozenset({"/", "/_job_status"})
+"""Routes whose successful requests are logged at debug level: health checks and keep-alives."""
+
+log = get_logger()
+
+
+@web.middleware
+async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request its id, and write one log line and one measurement when it is over."""
+    sent = request.headers.get("X-Request-ID", "")
+    request_id = sent if _REQUEST_ID.fullmatch(sent) else token_hex(16)
+    request[REQUEST_ID] = request_id
+    clear_contextvars()
+    bind_contextvars(request_id=request_id)
+    began = time.perf_counter()
+    status = 499  # the client went away
+    IN_FLIGHT.inc()
+    try:
+        response = await handler(request)
+        status = response.status
+        if not response.prepared:
+            response.headers["X-Request-ID"] = request_id
+            if request.app[HEALTH].draining:
+                response.force_close()  # so that no request meets a closing connection
+        return response
+    finally:
+        IN_FLIGHT.dec()
+        _record(request, status, time.perf_counter() - began)
+
+
+def _record(request: web.Request, status: int, seconds: float) -> None:
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource is not None else "unknown"
+    _duration_of(request.method, route, status).observe(seconds)
+    write = log.debug if route in _QUIET and status < 400 else log.info
+    user = request.get(USER)
+    write(
+        "request.answered",
+        method=request.method,
+        route=route,
+        path=request.path,
+        status=status,
+        ms=round(seconds * 1000, 1),
+        user_id=user.id if user else None,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _duration_of(method: str, route: str, status: int) -> Any:
+    return REQUESTS.labels(method, route, status)
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever was raised into its JSON answer."""
+    try:
+        return await handler(request)
+    except Exception as error:
+        if isinstance(error, ConnectionError):
+            raise  # the client went away: there is nobody to answer
+        response = response_for(error, request.method)
+        if response is None:
+            log.exception("request.failed", path=request.path)
+            return detail_response(500, "Internal Server Error")
+        if response.status >= 500:
+            log.warning("request.refused", status=response.status, reason=repr(error))
+        return response
+
+
+@web.middleware
+async def answer_preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
+    return request.app[CORS].preflight(request) or await handler(request)
+
+
+def authenticate(*, public: frozenset[Handler], internal: frozenset[Handler]) -> Middleware:
+    """Deny by default: every handler but the listed ones needs a user of the users' group."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.match_info.http_exception is not None:
+            raise request.match_info.http_exception  # routing precedes authentication
+        target = request.match_info.handler
+        if target in internal:
+            _check_api_key(request)
+        elif target not in public:
+            await _check_user(request)
+        await validate(request, target)
+        return await handler(request)
+
+    return check
+
+
+def _check_api_key(request: web.Request) -> None:
+    """A wrong key is refused here; a missing one is a fault that validation reports."""
+    sent = request.headers.get("x-api-key")
+    expected = request.app[SETTINGS].internal_api_key
+    if sent is not None and not hmac.compare_digest(
+        sent.encode("utf-8", "surrogateescape"), expected.encode()
+    ):
+        raise WrongApiKey("unauthorized")
+
+
+def _cookie(request: web.Request, name: str) -> str:
+    """A cookie's value, in quotes or not; empty if there is none.
+
+    Clients send ours as they please, and other cookies that a strict parser would stumble over.
+    """
+    for header in request.headers.getall(hdrs.COOKIE, []):
+        for pair in header.split(";"):
+            key, _, value = pair.partition("=")
+            if key.strip() == name:
+                return value.strip().strip('"')
+    return ""
+
+
+async def _check_user(request: web.Request) -> None:
+    header = request.headers.get(hdrs.AUTHORIZATION)
+    request[BY_COOKIE] = header is None
+    if header is None:
+        header = _cookie(request, "Authorization")
+    scheme, _, token = header.strip().partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise NotAuthenticated("Not authenticated")
+    user = await request.app[VERIFIER].verify(token.strip())
+    bind_contextvars(user_id=user.id)
+    check_may_enter(user)
+    request[USER] = user
+    if (
+        request[BY_COOKIE]
+        and request.method not in _SAFE_METHODS
+        and not request.app[CORS].allows(request)
+    ):
+        raise Forbidden("A change with the log-in cookie needs the front end's Origin")

@@ -1,0 +1,190 @@
+"""`/openapi.json`: OpenAPI 3.1, made of the decorators that validation works with.
+
+aiohttp-apispec itself knows Swagger 2 only; this collects the same decorators into OpenAPI 3.
+`docs(...)` takes three keywords beyond the standard ones: `errors` (statuses that the operation
+answers), `request_example` and `response_example`.
+"""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from aiohttp_apispec.aiohttp_apispec import resolver
+from aiohttp_apispec.utils import get_path, get_path_keys
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from marshmallow import Schema, fields
+
+from gateway.responses import json_bytes
+
+_JSON: Final = "application/json"
+_FORM: Final = "application/x-www-form-urlencoded"
+
+_ABOUT: Final = """Upload data and configurations, start jobs, follow them, download results.
+
+Authenticate with a Cognito ID token: `Authorization: Bearer <token>`. Outside production
+`POST /token` issues one; put it into **Authorize** above."""
+
+_ERRORS: Final = {
+    400: "The request cannot be carried out as it is.",
+    401: "No usable token, or one that does not hold.",
+    403: "Not a member of the 'users' group, or not allowed.",
+    404: "There is nothing of this kind for this caller.",
+    405: "This cannot be done with this kind of thing.",
+    409: "The request clashes with what is there already.",
+    412: "The target exists, and `If-None-Match: *` was sent.",
+    413: "Too large.",
+    416: "No part of the file lies in the range.",
+    500: "Something went wrong here; it has been logged.",
+    503: "Something that this request needs is away; try again.",
+    507: "There is not enough space left.",
+}
+
+
+class DetailSchema(Schema):
+    """A refusal: one sentence."""
+
+    detail = fields.String(required=True, metadata={"example": "Not Found"})
+
+
+class FaultSchema(Schema):
+    """One thing that is wrong with a request."""
+
+    loc = fields.List(fields.Raw(), required=True, metadata={"example": ["body", "priority"]})
+    msg = fields.String(required=True, metadata={"example": "Field required"})
+    type = fields.String(required=True, metadata={"example": "missing"})
+
+
+class InvalidSchema(Schema):
+    """A request that fails validation: every fault found."""
+
+    detail = fields.List(fields.Nested(FaultSchema), required=True)
+
+
+class OpenApi:
+    """Collects decorated handlers into an OpenAPI 3.1 document."""
+
+    def __init__(self, *, public: frozenset[Handler], internal: frozenset[Handler]) -> None:
+        plugin = MarshmallowPlugin(schema_name_resolver=resolver)
+        self.spec = APISpec(
+            title="DECODE OpenCloud: user-facing API",
+            version="1.0.0",
+            openapi_version="3.1.0",
+            info={"description": _ABOUT},
+            plugins=[plugin],
+        )
+        self._converter: Any = plugin.converter
+        self._public = public
+        self._internal = internal
+        schemes = self.spec.components
+        schemes.security_scheme(
+            "user", {"type": "http", "scheme": "bearer", "bearerFormat": "Cognito ID token"}
+        )
+        schemes.security_scheme("internal", {"type": "apiKey", "in": "header", "name": "x-api-key"})
+
+    def build(self, routes: Iterable[web.AbstractRoute]) -> bytes:
+        """The document, as JSON, of all decorated handlers among `routes`."""
+        for route in routes:
+            data = getattr(route.handler, "__apispec__", None)
+            if data is not None:
+                self._add(route.handler, dict(data), route.method.lower(), get_path(route))
+        return orjson.dumps(self.spec.to_dict())
+
+    def _add(self, handler: Any, data: dict[str, Any], method: str, path: str) -> None:
+        schemas = data.get("schemas", [])
+        names = set(get_path_keys(path))
+        parameters = [
+            item
+            for item in data.get("parameters", [])
+            if item["in"] != "path" or item["name"] in names
+        ]
+        operation: dict[str, Any] = {
+            "operationId": f"{method}_{handler.__name__}",
+            "tags": data.get("tags", []),
+            "summary": data["summary"],
+            "description": data["description"],
+            "parameters": parameters,
+        }
+        if "requestBody" in data:
+            operation["requestBody"] = data["requestBody"]
+        for item in schemas:
+            if item["location"] in {"json", "form"}:
+                operation["requestBody"] = _request_body(item, data.get("request_example"))
+            elif item["location"] != "headers":
+                parameters.extend(
+                    self._converter.schema2parameters(
+                        item["schema"],
+                        location="path" if item["location"] == "match_info" else "query",
+                    )
+                )
+        known = {item["name"] for item in parameters if item["in"] == "path"}
+        parameters.extend(
+            {
+                "in": "path",
+                "name": name,
+                "required": True,
+                "schema": {"type": "string"},
+                "example": "data/x/f.csv",
+            }
+            for name in sorted(names - known)
+        )
+        errors = {500, *data.get("errors", ())}
+        if "requestBody" in operation:
+            errors |= {400, 413}
+        if handler in self._internal:
+            operation["security"] = [{"internal": []}]
+            errors |= {401, 503}
+        elif handler not in self._public:
+            operation["security"] = [{"user": []}]
+            errors |= {401, 403, 503}
+        else:
+            operation["security"] = []
+        operation["responses"] = _responses(data, errors, validated=bool(schemas))
+        self.spec.path(path=path, operations={method: operation})
+
+
+def _request_body(item: dict[str, Any], example: Any) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": item["schema"]}
+    if example is not None:
+        content["example"] = example
+    kinds = [_JSON] if item["location"] == "json" else [_FORM, _JSON]
+    return {"required": True, "content": {kind: dict(content) for kind in kinds}}
+
+
+def _responses(data: dict[str, Any], errors: set[int], *, validated: bool) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for code, answer in data.get("responses", {}).items():
+        shaped: dict[str, Any] = {
+            "description": answer.get("description") or HTTPStatus(int(code)).phrase
+        }
+        if "content" in answer:
+            shaped["content"] = answer["content"]
+        elif "schema" in answer:
+            content = {"schema": answer["schema"]}
+            if data.get("response_example") is not None:
+                content["example"] = data["response_example"]
+            shaped["content"] = {_JSON: content}
+        responses[str(code)] = shaped
+    for status in sorted(errors):
+        responses[str(status)] = {
+            "description": _ERRORS[status],
+            "content": {_JSON: {"schema": DetailSchema}},
+        }
+    if validated:
+        responses["422"] = {
+            "description": "The request fails validation.",
+            "content": {_JSON: {"schema": InvalidSchema}},
+        }
+    return responses
+
+
+def openapi_handler(document: bytes) -> Handler:
+    """Serves the document."""
+
+    async def openapi(_: web.Request) -> web.Response:
+        return json_bytes(document)
+
+    return openapi

@@ -1,0 +1,25 @@
+"""JSON answers, by orjson."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+_JSON: Final = {"Content-Type": "application/json"}
+
+
+def json_response(
+    data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A JSON answer; `data` may hold `orjson.Fragment`s."""
+    return json_bytes(orjson.dumps(data), status=status, headers=headers)
+
+
+def json_bytes(
+    body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """An answer whose JSON was made before."""
+    return web.Response(
+        body=body, status=status, headers={**_JSON, **headers} if headers else _JSON
+    )

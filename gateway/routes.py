@@ -1,0 +1,79 @@
+"""Every route on one page, and who may call it."""
+
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from gateway import public
+from gateway.auth import handlers as auth
+from gateway.files import handlers as files
+from gateway.jobs import handlers as jobs
+from gateway.openapi import OpenApi, openapi_handler
+from gateway.routing import add_route
+from gateway.status_updates import handlers as status_updates
+
+PUBLIC: Final[frozenset[Handler]] = frozenset(
+    {
+        public.welcome,
+        public.access_info,
+        public.docs_page,
+        public.docs_asset,
+        auth.register,
+        auth.issue_token,
+        auth.log_in,
+    }
+)
+"""Handlers that need no user. All others do, but for the internal ones."""
+
+INTERNAL: Final[frozenset[Handler]] = frozenset({status_updates.update_status})
+"""Handlers that need the internal key."""
+
+
+def add_routes(
+    app: web.Application, *, accounts: bool, internal: bool = True
+) -> frozenset[Handler]:
+    """Add the routes; returns the public handlers, the generated ones included.
+
+    `accounts` switches registration and log-in on; without `internal` the endpoint of the
+    worker-facing API is left to a port of its own.
+    """
+    add_route(app, "GET", "/", public.welcome)
+    add_route(app, "GET", "/access_info", public.access_info, slash=True)
+    add_route(app, "GET", "/docs", public.docs_page)
+    add_route(app, "GET", "/docs/{asset}", public.docs_asset)
+
+    add_route(app, "GET", "/user", auth.current_user, slash=True)
+    if accounts:
+        add_route(app, "POST", "/user", auth.register, slash=True)
+        add_route(app, "POST", "/token", auth.issue_token, slash=True)
+        add_route(app, "POST", "/login", auth.log_in, slash=True)
+
+    add_route(app, "GET", "/jobs", jobs.list_jobs, slash=True)
+    add_route(app, "POST", "/jobs", jobs.start_job, slash=True)
+    add_route(app, "GET", "/jobs/applications", jobs.list_applications, slash=True)
+    add_route(app, "GET", "/jobs/{job_id}", jobs.describe_job, slash=True)
+    add_route(app, "DELETE", "/jobs/{job_id}", jobs.delete_job, slash=True)
+
+    add_route(app, "GET", "/files/{file_path:path}/download", files.download_file)
+    add_route(app, "HEAD", "/files/{file_path:path}/download", files.download_file)
+    add_route(app, "GET", "/files/{file_path:path}/url", files.download_link)
+    add_route(app, "POST", "/files/{f_type}/{base_path:path}/upload", files.upload_file)
+    add_route(app, "POST", "/files/{f_type}/{base_path:path}/url", files.upload_link)
+    add_route(app, "POST", "/files/{f_type}/{base_path:path}/", files.make_directory)
+    add_route(app, "GET", "/files/{file_path:path}", files.list_files, also="/files")
+    add_route(app, "PUT", "/files/{file_path:path}", files.rename_file)
+    add_route(app, "DELETE", "/files/{file_path:path}", files.delete_file)
+
+    if internal:
+        add_internal_routes(app)
+
+    document = OpenApi(public=PUBLIC, internal=INTERNAL).build(app.router.routes())
+    openapi = openapi_handler(document)
+    add_route(app, "GET", "/openapi.json", openapi)
+    return PUBLIC | {openapi}
+
+
+def add_internal_routes(app: web.Application) -> None:
+    """Add what the worker-facing API calls."""
+    add_route(app, "PUT", "/_job_status", status_updates.update_status)

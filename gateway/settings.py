@@ -1,0 +1,137 @@
+"""The gateway's settings (README.md lists every variable)."""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from urllib.parse import urlsplit
+
+from common.settings import (
+    DEFAULT_APPLICATIONS,
+    AdminSettings,
+    DatabaseSettings,
+    LogSettings,
+    Reader,
+    StorageSettings,
+    read_admin,
+    read_database,
+    read_logs,
+    read_storage,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CognitoSettings:
+    """The user pool whose ID tokens are accepted."""
+
+    region: str
+    user_pool_id: str
+    client_id: str
+    jwks_url: str
+    client_secret: str = field(default="", repr=False)
+
+    @property
+    def issuer(self) -> str:
+        return f"https://cognito-idp.{self.region}.amazonaws.com/{self.user_pool_id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one request may ask for; 0 means no limit."""
+
+    body_bytes: int = 4 * 1024**2
+    upload_bytes: int = 0
+    zip_files: int = 0
+    zip_bytes: int = 0
+    job_files: int = 0
+    free_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that the gateway is told from outside. Times in seconds."""
+
+    host: str
+    port: int
+    internal_port: int
+    admin: AdminSettings
+    logs: LogSettings
+    database: DatabaseSettings
+    storage: StorageSettings
+    cognito: CognitoSettings
+    internal_api_key: str = field(repr=False)
+    account_endpoints: bool
+    applications: str
+    frontend_origin: str
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    limits: Limits
+    drain_delay: float
+    shutdown_timeout: float
+
+
+def load(reader: Reader) -> Settings:
+    return Settings(
+        host=reader.text("HOST", "0.0.0.0"),  # noqa: S104 - the contract's default
+        port=reader.port("PORT", 8000),
+        internal_port=reader.port("INTERNAL_PORT", 0),
+        admin=read_admin(reader, 9000),
+        database=read_database(reader),
+        storage=read_storage(reader),
+        cognito=_read_cognito(reader),
+        internal_api_key=reader.secret("INTERNAL_API_KEY_SECRET", required=True),
+        account_endpoints=_read_account_endpoints(reader),
+        applications=reader.text("APPLICATION_CONFIG_FILE", DEFAULT_APPLICATIONS),
+        frontend_origin=_read_origin(reader),
+        trusted_proxies=_read_networks(reader),
+        limits=Limits(
+            body_bytes=reader.whole("MAX_BODY_BYTES", 4 * 1024**2, least=1024),
+            upload_bytes=reader.whole("MAX_UPLOAD_BYTES", 0),
+            zip_files=reader.whole("MAX_ZIP_FILES", 0),
+            zip_bytes=reader.whole("MAX_ZIP_BYTES", 0),
+            job_files=reader.whole("MAX_JOB_FILES", 0),
+            free_bytes=reader.whole("MIN_FREE_BYTES", 0),
+        ),
+        drain_delay=reader.seconds("DRAIN_DELAY", 0.0),
+        shutdown_timeout=reader.seconds("SHUTDOWN_GRACE", 60.0),
+        logs=read_logs(reader),
+    )
+
+
+def _read_cognito(reader: Reader) -> CognitoSettings:
+    region = reader.text("COGNITO_REGION", "eu-central-1")
+    pool = reader.text("COGNITO_USER_POOL_ID", required=True)
+    derived = f"https://cognito-idp.{region}.amazonaws.com/{pool}/.well-known/jwks.json"
+    return CognitoSettings(
+        region=region,
+        user_pool_id=pool,
+        client_id=reader.text("COGNITO_CLIENT_ID", required=True),
+        client_secret=reader.secret("COGNITO_SECRET"),
+        jwks_url=reader.http_url("COGNITO_JWKS_URL", derived),
+    )
+
+
+def _read_account_endpoints(reader: Reader) -> bool:
+    """`AUTH` decides where it is set, else the opposite of `PROD`; neither set: off."""
+    production = reader.flag("PROD", default=None)
+    switched = reader.flag("AUTH", default=None)
+    if switched is not None:
+        return switched
+    return production is False
+
+
+def _read_origin(reader: Reader) -> str:
+    """The front end's origin (RFC 6454): scheme, host and port; blank switches CORS off."""
+    if reader.is_blank("FRONTEND_URL"):
+        return ""
+    url = reader.http_url("FRONTEND_URL", "http://localhost:8080")
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower() if url else ""
+
+
+def _read_networks(reader: Reader) -> tuple[IPv4Network | IPv6Network, ...]:
+    text = reader.text("TRUSTED_PROXIES", "127.0.0.1,::1")
+    networks = []
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            networks.append(ip_network(item, strict=False))
+        except ValueError:
+            reader.fault(f"TRUSTED_PROXIES holds {item!r}, which is no address or network")
+    return tuple(networks)

@@ -1,0 +1,145 @@
+"""Takes status updates in: cheap for keep-alives, patient while the database is away."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import bindparam, or_, select, true, union_all, update
+
+from common.coalesce import Coalescer
+from common.database import Database, DatabaseUnavailable, utc_now
+from common.job_updates import Applied, apply_worker_report
+from common.lifecycle import Report, Status, is_keep_alive
+from common.logs import get_logger
+from common.models import handover_numbers, jobs
+from common.wakeup import EMAILS, Notifier
+from gateway.errors import NotThere
+from gateway.jobs.store import MAX_ID, padded
+from gateway.metrics import STATUS_UPDATES
+
+_PATIENCE: Final = 5.0
+"""Seconds to wait for a database that is away before the worker is told to come again."""
+
+_TOUCH_EVERY: Final = 15.0
+"""Seconds between two refreshments of a job's `last_seen_at`: keep-alives come more often."""
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Glance:
+    """What is known of the job behind a number without locking it; no status: no such job."""
+
+    job_id: int
+    status: Status | None
+    is_settled: bool
+
+
+_stale = or_(jobs.c.last_seen_at.is_(None), jobs.c.last_seen_at < utc_now(-_TOUCH_EVERY)).label(
+    "is_stale"
+)
+
+_columns = (jobs.c.id, jobs.c.status, jobs.c.worker_number, _stale)
+
+_glance_statement = union_all(
+    select(jobs.c.id.label("number"), *_columns).where(
+        jobs.c.id.in_(bindparam("ids", expanding=True)), jobs.c.deleted_at.is_(None)
+    ),
+    select(handover_numbers.c.number, *_columns)
+    .join_from(handover_numbers, jobs, handover_numbers.c.job_id == jobs.c.id)
+    .where(
+        handover_numbers.c.number.in_(bindparam("numbers", expanding=True)),
+        jobs.c.deleted_at.is_(None),
+    ),
+)
+
+_touch_statement = (
+    update(jobs)
+    .where(jobs.c.id.in_(bindparam("ids", expanding=True)), _stale.element == true())
+    .values(last_seen_at=utc_now())
+)
+
+
+class StatusIntake:
+    """Applies what workers report."""
+
+    def __init__(self, database: Database, notifier: Notifier) -> None:
+        self._database = database
+        self._notifier = notifier
+        self._glance: Coalescer[int, _Glance] = Coalescer(self._glance_batch, limit=256)
+
+    async def report(self, number: int, report: Report) -> None:
+        """Apply a report made under `number`.
+
+        Raises `NotThere` when no job goes by that number (any more), on which the peer stops the
+        worker; `DatabaseUnavailable` when the database stays away.
+        """
+        if not 0 < number <= MAX_ID:
+            raise self._unknown(number)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _PATIENCE
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await self._report_once(number, report)
+            except (DatabaseUnavailable, TimeoutError) as error:
+                if loop.time() >= deadline:
+                    STATUS_UPDATES.labels("unavailable").inc()
+                    raise DatabaseUnavailable("no answer for some seconds") from error
+                await asyncio.sleep(0.2)
+
+    async def _report_once(self, number: int, report: Report) -> None:
+        glance = await self._glance(number)
+        if glance.status is None:
+            raise self._unknown(number)
+        if glance.is_settled and is_keep_alive(glance.status, report):
+            STATUS_UPDATES.labels("unchanged").inc()
+            return
+        async with self._database.transaction() as tx:
+            applied = await apply_worker_report(tx, number, report)
+        if applied is None:
+            raise self._unknown(number)
+        if applied.mail_due:
+            self._notifier.notify(EMAILS)
+        STATUS_UPDATES.labels("applied").inc()
+        _log_applied(applied, number, report)
+
+    def _unknown(self, number: int) -> NotThere:
+        STATUS_UPDATES.labels("unknown").inc()
+        log.info("status.unknown_job", number=number)
+        return NotThere("Not Found")
+
+    async def _glance_batch(self, numbers: Sequence[int]) -> list[_Glance | Exception]:
+        keys = padded(numbers)
+        values: dict[str, Any] = {"ids": keys, "numbers": keys}
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(_glance_statement, values)).all()
+            # a job that another number has won is gone for every other one
+            known = {row.number: row for row in rows if row.worker_number in {None, row.number}}
+            settled = {row.id for row in known.values() if row.worker_number is not None}
+            stale = [row.id for row in known.values() if row.is_stale and row.id in settled]
+        if stale:
+            async with self._database.transaction() as tx:
+                await tx.execute(_touch_statement, {"ids": padded(stale)})
+        return [
+            _Glance(row.id, Status(row.status), row.id in settled)
+            if (row := known.get(number))
+            else _Glance(0, None, is_settled=False)
+            for number in numbers
+        ]
+
+
+def _log_applied(applied: Applied, number: int, report: Report) -> None:
+    change = applied.change
+    log.info(
+        "status.changed" if change.enters else "status.noted",
+        job_id=applied.job_id,
+        number=number,
+        correlation_id=applied.correlation_id,
+        user_id=applied.user_id,
+        before=applied.before,
+        status=change.status,
+        reported=report.status,
+        confirmed_handover=applied.confirmed_handover,
+    )

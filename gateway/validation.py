@@ -1,0 +1,123 @@
+"""Validation of requests by the schemas that their handlers are decorated with.
+
+The decorators are aiohttp-apispec's (`json_schema`, `querystring_schema`, …), so that what is
+checked and what `/openapi.json` says are one thing. All faults are reported at once, wherever
+they are. A handler finds what was parsed under the decorator's `put_into` key of the request.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import orjson
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from marshmallow import ValidationError
+from multidict import MultiMapping
+
+from gateway.errors import Fault, Invalid, Location, TooLarge
+from gateway.fields import Message
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+Inspection = Callable[[web.Request, Mapping[str, Any]], Awaitable[Sequence[Fault]]]
+
+_LOCATIONS: Final = {
+    "json": "body",
+    "form": "body",
+    "querystring": "query",
+    "match_info": "path",
+    "headers": "header",
+}
+
+_BROKEN_FORM: Final = (ValueError, AssertionError, LookupError, HttpProcessingError)
+"""What aiohttp raises for a form that is none."""
+
+
+def inspected_by(inspection: Inspection) -> Callable[[Handler], Handler]:
+    """Let `inspection` name further faults of a request that has some already.
+
+    It is given what is valid of the request. A request without faults is not inspected: its
+    handler reports such faults itself.
+    """
+
+    def decorate(handler: Handler) -> Handler:
+        handler.__inspection__ = inspection  # type: ignore[attr-defined]
+        return handler
+
+    return decorate
+
+
+async def validate(request: web.Request, handler: Callable[..., Any]) -> None:
+    """Parse what the handler's schemas describe into the request. Raises `Invalid`."""
+    valid: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for item in getattr(handler, "__schemas__", ()):
+        try:
+            raw = await _raw(request, item["location"])
+            valid[item["put_into"]] = item["schema"].load(raw)
+        except ValidationError as error:
+            valid[item["put_into"]] = error.valid_data or {}
+            faults.extend(_flatten(error.messages, [_LOCATIONS[item["location"]]]))
+        except Invalid as error:
+            faults.extend(error.faults)
+    if faults:
+        inspection: Inspection | None = getattr(handler, "__inspection__", None)
+        raise Invalid(*faults, *(await inspection(request, valid) if inspection else ()))
+    for place, parsed in valid.items():
+        request[place] = parsed
+
+
+async def _raw(request: web.Request, location: str) -> Any:
+    """What the client sent there. A form may come as JSON as well."""
+    if location == "json":
+        return await _read_json(request)
+    if location == "querystring":
+        return {key: request.query.getall(key)[-1] for key in request.query}
+    if location == "match_info":
+        return request.match_info
+    if location == "headers":
+        return {key.lower(): value for key, value in request.headers.items()}
+    if request.content_type == "application/json":
+        return await _read_json(request)
+    _check_length(request)
+    try:
+        return _fields_of(await request.post())
+    except _BROKEN_FORM as error:
+        raise Invalid(Fault(["body"], "The form cannot be read", "form_invalid")) from error
+
+
+def _fields_of(form: MultiMapping[Any]) -> dict[str, Any]:
+    """A form's fields; one that comes several times is a list."""
+    found = {key: form.getall(key) for key in form}
+    return {key: values if len(values) > 1 else values[0] for key, values in found.items()}
+
+
+def _check_length(request: web.Request) -> None:
+    """Refuse what is too long before it comes; what does not tell its length, as soon as it is."""
+    limit = request.client_max_size
+    if request.content_length is not None and request.content_length > limit:
+        raise TooLarge(f"The body may have at most {limit} bytes")
+
+
+async def _read_json(request: web.Request) -> Any:
+    _check_length(request)
+    body = await request.read()
+    if not body:
+        raise Invalid(Fault(["body"], "Field required", "missing"))
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Invalid(Fault(["body"], f"JSON decode error: {error}", "json_invalid")) from error
+
+
+def _flatten(messages: Any, loc: Location) -> Iterator[Fault]:
+    """Marshmallow's nested messages as a flat list of faults."""
+    if isinstance(messages, dict):
+        for key, inner in messages.items():
+            yield from _flatten(inner, loc if key == "_schema" else [*loc, key])
+        return
+    for message in messages if isinstance(messages, list) else [messages]:
+        if isinstance(message, dict):
+            yield from _flatten(message, loc)
+        else:
+            kind = message.kind if isinstance(message, Message) else "model_type"
+            yield Fault(loc, str(message), kind)

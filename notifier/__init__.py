@@ -1,0 +1,1 @@
+"""Sends the e-mails that jobs cause."""

@@ -1,0 +1,26 @@
+"""`python -m notifier`"""
+
+from functools import partial
+
+from common import logs, process
+from common.settings import load_or_exit
+from notifier.app import HEALTH, create_app, drain
+from notifier.settings import load
+
+
+def main() -> None:
+    settings = load_or_exit("notifier", load)
+    logs.configure("notifier", settings.logs)
+    app = create_app(settings)
+    process.run(
+        "notifier",
+        app,
+        host=settings.admin.host,
+        port=settings.admin.port,
+        health=app[HEALTH],
+        drain=partial(drain, app),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Send mails: claim, call, settle. No transaction is open across a call."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import select
+
+from common.backoff import full_jitter
+from common.daemon import persist
+from common.database import Database, DatabaseUnavailable
+from common.intake import Intake
+from common.logs import get_logger
+from common.models import jobs
+from common.outbox import Claimed, Outbox
+from notifier import metrics
+from notifier.answers import Answer, Verdict
+from notifier.mailjet import BATCH, Mailjet
+from notifier.messages import Mail, write_mail
+
+SEND_ALONE: Final = "the batch was refused as a whole: to be sent alone"
+
+_FIRST_RETRY: Final = 0.5
+_LONGEST_RETRY: Final = 4.0
+_ALONE_AT_ONCE: Final = 8
+
+_EVENTS: Final = {
+    Verdict.SENT: "mail.sent",
+    Verdict.FAILED: "mail.refused",
+    Verdict.NOT_TAKEN: "mail.retried",
+    Verdict.IN_DOUBT: "mail.doubted",
+    Verdict.HELD: "mail.held",
+    Verdict.ALONE: "mail.singled_out",
+}
+
+Batch = list[Claimed]
+
+log = get_logger()
+
+
+class Deliverer:
+    """Sends claimed mails in batches, one request each."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        outbox: Outbox,
+        intake: Intake,
+        mailjet: Mailjet,
+        lookup_wait: float,
+    ) -> None:
+        """`lookup_wait`: seconds after which a mail in doubt is looked up."""
+        self._database = database
+        self._outbox = outbox
+        self._intake = intake
+        self._mailjet = mailjet
+        self._lookup_wait = lookup_wait
+
+    async def take(self, _: int) -> list[Batch]:
+        """Claim up to a batch; what is to be sent alone becomes a batch of its own."""
+        together: Batch = []
+        alone: Batch = []
+        for item in await self._intake.take(BATCH):
+            single = item.row["last_error"] == SEND_ALONE or self._intake.was_held(item)
+            (alone if single else together).append(item)
+        for item in alone[_ALONE_AT_ONCE:]:
+            await self._outbox.release(item)
+        batches = [[item] for item in alone[:_ALONE_AT_ONCE]]
+        return [*batches, together] if together else batches
+
+    async def give_back(self, batch: Batch) -> None:
+        """Return claimed mails unsent."""
+        for item in batch:
+            self._intake.untried(item)
+            await self._outbox.release(item)
+
+    async def deliver(self, batch: Batch) -> None:
+        """Send one batch and settle each of its mails."""
+        try:
+            mails = await self._write_mails(batch)
+        except DatabaseUnavailable:
+            await persist(lambda: self.give_back(batch))
+            return
+        started = time.monotonic()
+        answers = [Answer(Verdict.IN_DOUBT, "the call was cut short")] * len(batch)
+        try:
+            answers = await self._mailjet.send(mails)
+        finally:
+            # also when the call was cut short by a cancellation, which the settlement outlives
+            seconds = time.monotonic() - started
+            metrics.REQUEST_SECONDS.observe(seconds)
+            for item, answer in zip(batch, answers, strict=True):
+                _record(item, answer, seconds)
+            await self._settle(batch, answers)
+            await self._report(batch[0], answers)
+
+    async def _write_mails(self, batch: Batch) -> list[Mail]:
+        """The mails with what is known of their jobs now."""
+        wanted = select(jobs.c.id, jobs.c.job_name, jobs.c.runtime_details).where(
+            jobs.c.id.in_([item.job_id for item in batch])
+        )
+        async with self._database.reading() as connection:
+            found = {row.id: row for row in (await connection.execute(wanted)).all()}
+        return [_write_mail(item, found.get(item.job_id)) for item in batch]
+
+    async def _settle(self, batch: Batch, answers: Sequence[Answer]) -> None:
+        sent = [
+            item
+            for item, answer in zip(batch, answers, strict=True)
+            if answer.verdict is Verdict.SENT
+        ]
+        await persist(lambda: self._outbox.done(sent))
+        for item, answer in zip(batch, answers, strict=True):
+            if answer.verdict is not Verdict.SENT:
+                await self._settle_one(item, answer)
+
+    async def _settle_one(self, item: Claimed, answer: Answer) -> None:
+        match answer.verdict:
+            case Verdict.FAILED:
+                await persist(lambda: self._outbox.fail(item, answer.reason))
+            case Verdict.NOT_TAKEN:
+                delay = full_jitter(item.attempt, first=_FIRST_RETRY, cap=_LONGEST_RETRY)
+                delay = max(delay, answer.retry_after or 0.0)
+                await persist(lambda: self._outbox.retry(item, delay, answer.reason))
+            case Verdict.IN_DOUBT:
+                await persist(lambda: self._outbox.doubt(item, self._lookup_wait, answer.reason))
+            case Verdict.HELD:
+                metrics.HELD.inc()
+                await persist(lambda: self._outbox.hold(item, answer.reason))
+            case Verdict.ALONE:
+                await persist(lambda: self._outbox.retry(item, 0.0, SEND_ALONE))
+
+    async def _report(self, item: Claimed, answers: Sequence[Answer]) -> None:
+        """Tell the gate what the request as a whole showed."""
+        answer = answers[0]
+        verdicts = {answer.verdict for answer in answers}
+        if verdicts & {Verdict.SENT, Verdict.FAILED, Verdict.ALONE}:
+            if released := await self._intake.succeeded(item):
+                log.info("mails.released", count=released)
+                metrics.HELD.set(0)
+        elif Verdict.HELD in verdicts:
+            self._intake.refused(item)
+        elif not answer.reachable:
+            self._intake.unreachable(item)
+        else:
+            self._intake.failed(item, answer.retry_after)
+
+
+def _write_mail(item: Claimed, job: Any) -> Mail:
+    return write_mail(
+        recipient=item.row["recipient"],
+        custom_id=item.row["custom_id"],
+        correlation_id=item.correlation_id,
+        job_id=item.job_id,
+        job_name=job and job.job_name,
+        status=item.row["kind"],
+        details=job and job.runtime_details,
+    )
+
+
+def _record(item: Claimed, answer: Answer, seconds: float) -> None:
+    metrics.MAILS.labels(answer.verdict).inc()
+    write = {
+        Verdict.SENT: log.info,
+        Verdict.ALONE: log.info,
+        Verdict.HELD: log.error,
+    }.get(answer.verdict, log.warning)
+    write(
+        _EVENTS[answer.verdict],
+        job_id=item.job_id,
+        kind=item.row["kind"],
+        custom_id=item.row["custom_id"],
+        correlation_id=item.correlation_id,
+        attempt=item.attempt,
+        duration=round(seconds, 4),
+        reason=answer.reason or None,
+    )
+
+
+class Discarder:
+    """Where no e-mail sender is configured: mails fail, so that none is sent weeks later."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    async def take(self, _: int) -> list[Batch]:
+        items = await self._outbox.claim(BATCH)
+        return [items] if items else []
+
+    async def give_back(self, batch: Batch) -> None:
+        for item in batch:
+            await self._outbox.release(item)
+
+    async def deliver(self, batch: Batch) -> None:
+        for item in batch:
+            await self._outbox.fail(item, "no e-mail sender is configured")
+            log.warning("mail.discarded", job_id=item.job_id, kind=item.row["kind"])

@@ -1,0 +1,64 @@
+"""The notifier's periodic work: what is done how often.
+
+Mails are never pruned: their rows are what makes a mail per job and status unique. They go with
+their job.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from common.admin import Health
+from common.daemon import ClaimLoop, Ticks
+from common.gate import Gate, State
+from common.upkeep import Upkeep
+from notifier import metrics
+from notifier.deliver import Batch
+from notifier.lookup import Lookup, doubt_expired
+
+_SWEEP_EVERY: Final = 1.0
+_BACKLOG_EVERY: Final = 5.0
+_BATCH: Final = 200
+_STUCK_AFTER: Final = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Housekeeping:
+    """What the ticks work with; no gate and no look-up where no e-mail sender is configured."""
+
+    upkeep: Upkeep
+    gate: Gate | None
+    lookup: Lookup | None
+    lookup_wait: float
+    claim_loop: ClaimLoop[Batch]
+    health: Health
+
+    async def sweep_leases(self) -> None:
+        """Leases that ran out; that the database took it is the sign of a good tick."""
+        await doubt_expired(self.upkeep, wait=self.lookup_wait, limit=_BATCH)
+        if self.claim_loop.turn_age < _STUCK_AFTER:
+            self.health.tick()
+
+    async def sweep_doubts(self) -> None:
+        """Doubts whose wait is over, while Mailjet can be asked."""
+        if self.lookup is None or self.gate is None or not self.gate.is_reachable:
+            return
+        if await self.lookup.sweep():
+            self.claim_loop.wake()
+
+    async def measure(self) -> None:
+        """Gauges that are read from the database."""
+        backlog = await self.upkeep.backlog()
+        for state in ("due", "waiting", "sending", "in_doubt", "held"):
+            metrics.BACKLOG.labels(state).set(getattr(backlog, state))
+        metrics.OLDEST_DUE.set(backlog.oldest_due_age)
+        metrics.HELD.set(backlog.held)
+        for gate_state in State:
+            is_present = self.gate is not None and self.gate.state is gate_state
+            metrics.GATE.labels(gate_state).set(is_present)
+
+
+def add_ticks(ticks: Ticks, house: Housekeeping) -> None:
+    """Schedule everything."""
+    ticks.every(_SWEEP_EVERY, "leases", house.sweep_leases)
+    ticks.every(_SWEEP_EVERY, "doubts", house.sweep_doubts)
+    ticks.every(_BACKLOG_EVERY, "backlog", house.measure)

@@ -1,0 +1,27 @@
+"""What the notifier counts."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+MAILS: Final = Counter("opencloud_mails", "Mails tried, by what came of them", ["verdict"])
+REQUEST_SECONDS: Final = Histogram(
+    "opencloud_mail_request_seconds", "Duration of a request that sends a batch"
+)
+RESENDS: Final = Counter(
+    "opencloud_mail_resends", "Mails in doubt that were not found and sent a second time"
+)
+GIVEN_UP: Final = Counter(
+    "opencloud_mails_given_up", "Mails in doubt twice that were never found afterwards"
+)
+HELD: Final = Gauge(
+    "opencloud_mail_held", "Alarm: mails held because Mailjet refused our key or address"
+)
+BACKLOG: Final = Gauge("opencloud_mail_backlog", "Mails not settled yet", ["state"])
+OLDEST_DUE: Final = Gauge(
+    "opencloud_mail_oldest_due_seconds", "How long the oldest due mail has been due"
+)
+GATE: Final = Gauge("opencloud_mail_gate", "1 for the gate's present state", ["state"])
+
+for _verdict in ("sent", "failed", "not_taken", "in_doubt", "held", "alone"):
+    MAILS.labels(_verdict)

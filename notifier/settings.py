@@ -1,0 +1,64 @@
+"""The notifier's settings. All times are in seconds."""
+
+from dataclasses import dataclass, field
+
+from common.settings import (
+    AdminSettings,
+    DatabaseSettings,
+    LogSettings,
+    Reader,
+    read_admin,
+    read_database,
+    read_logs,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MailjetSettings:
+    """Mailjet's address and keys, and the address that mails come from."""
+
+    url: str
+    sender: str
+    api_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """`mailjet` is None where no e-mail sender is configured.
+
+    After a lost answer Mailjet is asked for a mail once `lookup_wait` has passed.
+    """
+
+    database: DatabaseSettings
+    admin: AdminSettings
+    logs: LogSettings
+    mailjet: MailjetSettings | None
+    send_timeout: float
+    lookup_wait: float
+    shutdown_grace: float
+
+
+def load(reader: Reader) -> Settings:
+    """Read the environment; `reader.check()` tells what is wrong with it."""
+    return Settings(
+        database=read_database(reader),
+        admin=read_admin(reader, 9002),
+        mailjet=_mailjet(reader),
+        send_timeout=reader.seconds("EMAIL_TIMEOUT", 30.0, least=0.1),
+        lookup_wait=reader.seconds("EMAIL_LOOKUP_WAIT", 30.0),
+        shutdown_grace=reader.seconds("SHUTDOWN_GRACE", 40.0),
+        logs=read_logs(reader),
+    )
+
+
+def _mailjet(reader: Reader) -> MailjetSettings | None:
+    service = reader.choice("EMAIL_SENDER_SERVICE", "", ("mailjet", ""))
+    wanted = service == "mailjet"
+    settings = MailjetSettings(
+        url=reader.http_url("EMAIL_SENDER_API_URL", "https://api.mailjet.com"),
+        sender=reader.text("EMAIL_SENDER_ADDRESS", required=wanted),
+        api_key=reader.secret("EMAIL_SENDER_API_KEY", required=wanted),
+        secret_key=reader.secret("EMAIL_SENDER_SECRET_KEY", required=wanted),
+    )
+    return settings if wanted else None

@@ -1,0 +1,156 @@
+"""Users' trees on both storages; S3 is moto's server, whose pages are made small."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from aiobotocore.session import AioSession
+
+from common.storage.local import LocalStorage
+from common.storage.paths import UserPath
+from common.storage.protocol import Entry, Storage
+from common.storage.s3 import S3Storage
+
+BUCKET = "trees"
+REGION = "eu-central-1"
+PAGE_KEYS = 7
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing-secret"}
+
+
+async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+@dataclass
+class Tree:
+    """One user's tree, with paths given as text."""
+
+    storage: Any
+    user: str = "some-user"
+
+    def path(self, text: str) -> UserPath:
+        return UserPath.parse(self.user, text)
+
+    async def put(self, text: str, *chunks: bytes) -> Entry:
+        return await self.storage.write(self.path(text), stream(*chunks))
+
+    async def get(self, text: str) -> bytes:
+        async with self.storage.open(self.path(text)) as file:
+            return b"".join([piece async for piece in file.read(0, file.entry.size)])
+
+    async def make(self, text: str) -> None:
+        await self.storage.make_directory(self.path(text))
+
+    async def stat(self, text: str) -> Entry:
+        return await self.storage.stat(self.path(text))
+
+    async def delete(self, text: str) -> None:
+        await self.storage.delete(self.path(text))
+
+    async def rename(self, source: str, target: str, *, replace: bool = True) -> Entry:
+        return await self.storage.rename(self.path(source), self.path(target), replace=replace)
+
+    async def listing(self, text: str = "", *, recursive: bool = False) -> list[str]:
+        entries = await self.storage.list_directory(self.path(text), recursive=recursive)
+        return [entry.path for entry in entries]
+
+    async def walk(self, text: str = "") -> list[str]:
+        return [entry.path async for entry in self.storage.walk(self.path(text))]
+
+    async def files_at(self, *texts: str) -> list[list[str] | None]:
+        found = await self.storage.files_at([self.path(text) for text in texts])
+        return [files and [file.path for file in files] for files in found]
+
+    async def holds_files(self, *texts: str) -> list[bool]:
+        return await self.storage.holds_files([self.path(text) for text in texts])
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    """Address of a moto server that runs for the whole session."""
+    server = subprocess.Popen(
+        [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", "0"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "MOTO_S3_DEFAULT_MAX_KEYS": str(PAGE_KEYS)},
+    )
+    assert server.stderr is not None
+    with server.stderr as log:
+        for line in log:
+            if match := re.search(r"Running on (http://\S+)", line):
+                break
+        else:
+            raise RuntimeError("moto's server did not start")
+        reader = threading.Thread(target=log.read)
+        reader.start()
+        yield match[1]
+        server.terminate()
+        server.wait()
+        reader.join()
+
+
+@pytest.fixture(scope="session")
+def bucket(moto_url: str) -> Any:
+    """The bucket, as another tool sees it."""
+    s3 = boto3.resource(
+        "s3",
+        endpoint_url=moto_url,
+        region_name=REGION,
+        **{name.lower(): value for name, value in CREDENTIALS.items()},
+    )
+    return s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+
+
+@pytest.fixture
+async def local(tmp_path: Path) -> AsyncIterator[Tree]:
+    async with LocalStorage(str(tmp_path / "root")) as storage:
+        await storage.ensure_user("some-user")
+        yield Tree(storage)
+
+
+@pytest.fixture(scope="session")
+def session() -> AioSession:
+    """Shared, since reading AWS's descriptions takes a new one a third of a second."""
+    return AioSession()
+
+
+@pytest.fixture
+def aws(moto_url: str, session: AioSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes moto's server what AWS clients in this process talk to."""
+    monkeypatch.setattr("common.storage.s3.get_session", lambda: session)
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": moto_url}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A root prefix that no other test uses."""
+    return f"root-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+async def s3(aws: None, bucket: Any, prefix: str) -> AsyncIterator[Tree]:
+    async with S3Storage(BUCKET, region=REGION, root=f"/{prefix}/") as storage:
+        await storage.ensure_user("some-user")
+        yield Tree(storage)
+
+
+@pytest.fixture(params=["local", "s3"])
+def tree(request: pytest.FixtureRequest) -> Tree:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def storage(tree: Tree) -> Storage:
+    return tree.storage

@@ -1,0 +1,528 @@
+"""What `Storage` promises, on every kind of storage."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+
+from common.storage.errors import (
+    DirectoryNotEmpty,
+    InvalidPath,
+    NotFound,
+    PathConflict,
+    PredefinedDirectory,
+    StorageUnavailable,
+    TargetExists,
+)
+from common.storage.paths import PREDEFINED, UserPath
+from common.storage.protocol import Entry
+
+PREDEFINED_PATHS = [f"{name}/" for name in PREDEFINED]
+
+
+# -- the tree ---------------------------------------------------------------------------
+async def test_new_user_has_the_predefined_directories_only(tree):
+    assert await tree.listing(recursive=True) == PREDEFINED_PATHS
+
+
+async def test_ensuring_a_user_twice_keeps_the_files(tree):
+    await tree.put("data/a.txt", b"a")
+    await tree.storage.ensure_user(tree.user)
+    assert await tree.get("data/a.txt") == b"a"
+
+
+@pytest.mark.parametrize("user", ["", ".", "..", "a/b", "a\0b", ".opencloud-staging", "x" * 256])
+async def test_user_name_that_cannot_be_a_directory_is_refused(tree, user):
+    with pytest.raises(InvalidPath):
+        await tree.storage.ensure_user(user)
+    with pytest.raises(InvalidPath):
+        await tree.storage.list_directory(UserPath(user))
+
+
+async def test_users_do_not_see_each_other(tree):
+    await tree.put("data/a.txt", b"mine")
+    other = type(tree)(tree.storage, "some-user-2")
+    await other.storage.ensure_user(other.user)
+    await other.put("data/a.txt", b"theirs")
+    await other.delete("")
+    assert await other.listing(recursive=True) == PREDEFINED_PATHS
+    assert await tree.get("data/a.txt") == b"mine"
+
+
+@pytest.mark.parametrize("directory", ["", *PREDEFINED])
+async def test_predefined_directories_of_an_unseen_user_exist(tree, directory):
+    unseen = type(tree)(tree.storage, "unseen")
+    assert (await unseen.stat(directory)).is_directory
+    expected = [] if directory else PREDEFINED_PATHS
+    assert await unseen.listing(directory) == expected
+    assert sorted(await unseen.walk(directory)) == expected
+    assert await unseen.files_at(directory) == [[]]
+    assert await unseen.holds_files(directory) == [False]
+
+
+# -- stat -------------------------------------------------------------------------------
+async def test_stat_describes_a_file(tree):
+    await tree.put("data/x/a.txt", b"hello")
+    entry = await tree.stat("data/x/a.txt")
+    assert (entry.path, entry.size, entry.is_directory) == ("data/x/a.txt", 5, False)
+    assert entry.etag
+    assert '"' not in entry.etag
+    assert entry.modified is not None
+    assert entry.modified > 1_000_000_000
+
+
+@pytest.mark.parametrize("text", ["data/x", "data/x/"])
+async def test_stat_describes_a_directory_with_and_without_slash(tree, text):
+    await tree.put("data/x/a.txt", b"hello")
+    assert await tree.stat(text) == Entry("data/x/")
+
+
+@pytest.mark.parametrize("text", ["data/te", "data/te/", "data/test/b", "nowhere", "data/test.txt"])
+async def test_what_only_begins_alike_is_not_found(tree, text):
+    await tree.put("data/test/a.txt", b"hello")
+    with pytest.raises(NotFound):
+        await tree.stat(text)
+
+
+async def test_etag_changes_with_the_content(tree):
+    await tree.put("data/a.txt", b"one")
+    before = (await tree.stat("data/a.txt")).etag
+    assert (await tree.stat("data/a.txt")).etag == before
+    await tree.put("data/a.txt", b"two")
+    assert (await tree.stat("data/a.txt")).etag != before
+
+
+# -- listing ----------------------------------------------------------------------------
+async def test_listing_shows_one_level_sorted_by_path(tree):
+    for text in ("data/x/b.txt", "data/x/sub/deep/c.txt", "data/x/sub-1/d", "data/x/a.txt"):
+        await tree.put(text, b"1234")
+    entries = await tree.storage.list_directory(tree.path("data/x"))
+    assert [entry.path for entry in entries] == [
+        "data/x/a.txt",
+        "data/x/b.txt",
+        "data/x/sub-1/",
+        "data/x/sub/",
+    ]
+    assert [entry.size for entry in entries] == [4, 4, None, None]
+    assert entries[0] == await tree.stat("data/x/a.txt")
+
+
+async def test_recursive_listing_shows_all_levels_sorted_by_path(tree):
+    for text in ("data/x/b.txt", "data/x/sub/deep/c.txt", "data/x/sub-1/d"):
+        await tree.put(text, b"1234")
+    await tree.make("data/x/empty")
+    expected = [
+        "data/x/b.txt",
+        "data/x/empty/",
+        "data/x/sub-1/",
+        "data/x/sub-1/d",
+        "data/x/sub/",
+        "data/x/sub/deep/",
+        "data/x/sub/deep/c.txt",
+    ]
+    assert await tree.listing("data/x/", recursive=True) == expected
+    assert sorted(await tree.walk("data/x/")) == expected
+
+
+async def test_root_listing_shows_the_predefined_directories_and_what_they_hold(tree):
+    await tree.put("data/x/a.txt", b"1")
+    assert await tree.listing() == PREDEFINED_PATHS
+    assert await tree.listing(recursive=True) == sorted(
+        [*PREDEFINED_PATHS, "data/x/", "data/x/a.txt"]
+    )
+
+
+@pytest.mark.parametrize("text", ["data/a.txt", "data/a.txt/", "data/none", "nowhere/", "data/a"])
+async def test_listing_what_is_no_directory_is_not_found(tree, text):
+    await tree.put("data/a.txt", b"1")
+    with pytest.raises(NotFound):
+        await tree.listing(text)
+    with pytest.raises(NotFound):
+        await tree.listing(text, recursive=True)
+    with pytest.raises(NotFound):
+        await tree.walk(text)
+
+
+async def test_walk_gives_each_directory_before_what_it_holds(tree):
+    for text in ("data/b/c/d.txt", "data/b/a.txt", "data/z/z/z/z", "data/b-/x"):
+        await tree.put(text, b"1")
+    seen = {"data/"}
+    for path in await tree.walk("data"):
+        assert path.rstrip("/").rpartition("/")[0] + "/" in seen
+        assert path not in seen
+        seen.add(path)
+    assert len(seen) == 11
+
+
+async def test_listing_of_more_than_a_page_is_complete(tree):
+    names = [f"data/many/{number:02}" for number in range(23)]
+    await asyncio.gather(*(tree.put(name, b"x") for name in names))
+    assert await tree.listing("data/many") == names
+    assert await tree.listing("data/many", recursive=True) == names
+    assert await tree.files_at("data/many/") == [names]
+
+
+@pytest.mark.parametrize(
+    "name", ["with space", "ünï-漢字", "a&b=c;d+e", "what?", "100%", "#x", "%2F", "'\"<>\\", "😀"]
+)
+async def test_unusual_names_are_kept(tree, name):
+    await tree.put(f"data/{name}/{name}", b"odd")
+    assert await tree.listing(f"data/{name}") == [f"data/{name}/{name}"]
+    assert await tree.get(f"data/{name}/{name}") == b"odd"
+    await tree.rename(f"data/{name}/{name}", f"data/{name}/moved {name}")
+    assert await tree.listing("data", recursive=True) == [
+        f"data/{name}/",
+        f"data/{name}/moved {name}",
+    ]
+    await tree.delete(f"data/{name}/")
+    assert await tree.listing("data") == []
+
+
+async def test_longest_name_is_kept(tree):
+    name = "é" * 127 + "x"
+    await tree.put(f"data/{name}", b"1")
+    assert await tree.listing("data") == [f"data/{name}"]
+
+
+# -- files_at, holds_files --------------------------------------------------------------
+async def test_files_at_gives_files_below_each_path_or_none(tree):
+    await tree.put("data/x/a.txt", b"1")
+    await tree.put("data/x/sub/b.txt", b"22")
+    await tree.put("config/c.yaml", b"333")
+    await tree.make("data/empty/inside")
+    asked = ["data/x/", "config/c.yaml", "data/x/sub", "data/empty", "data/no", "log", "data/x/a"]
+    assert await tree.files_at(*asked) == [
+        ["data/x/a.txt", "data/x/sub/b.txt"],
+        ["config/c.yaml"],
+        ["data/x/sub/b.txt"],
+        [],
+        None,
+        [],
+        None,
+    ]
+
+
+async def test_files_at_describes_the_files(tree):
+    await tree.put("data/x/a.txt", b"12345")
+    [[entry], [same]] = await tree.storage.files_at(
+        [tree.path("data/x"), tree.path("data/x/a.txt")]
+    )
+    assert entry == same == await tree.stat("data/x/a.txt")
+
+
+async def test_holds_files_looks_at_any_depth(tree):
+    await tree.put("output/job/deep/er/a.txt", b"1")
+    await tree.put("log/job.txt", b"1")
+    await tree.make("artifact/job/empty/er")
+    asked = ["output/job", "log/job.txt", "artifact/job", "output/jo", "output", "log/job"]
+    assert await tree.holds_files(*asked) == [True, True, False, False, True, False]
+
+
+# -- directories ------------------------------------------------------------------------
+async def test_directory_is_made_with_its_parents_and_again(tree):
+    await tree.make("data/x/y/z")
+    await tree.make("data/x/y/z/")
+    await tree.make("data")
+    assert await tree.listing("data", recursive=True) == ["data/x/", "data/x/y/", "data/x/y/z/"]
+    assert await tree.listing("data/x/y/z") == []
+
+
+@pytest.mark.parametrize("text", ["data/a.txt", "data/a.txt/", "data/a.txt/x", "data/a.txt/x/y"])
+async def test_directory_at_or_below_a_file_is_a_conflict(tree, text):
+    await tree.put("data/a.txt", b"1")
+    with pytest.raises(PathConflict):
+        await tree.make(text)
+    with pytest.raises(PathConflict):
+        await tree.storage.presign_upload(tree.path(text))
+    assert await tree.listing("data", recursive=True) == ["data/a.txt"]
+
+
+# -- writing ----------------------------------------------------------------------------
+async def test_written_file_is_described_and_holds_all_chunks(tree):
+    entry = await tree.put("data/x/y/a.txt", b"one", b"", b"two")
+    assert (entry.path, entry.size) == ("data/x/y/a.txt", 6)
+    assert entry.etag == (await tree.stat("data/x/y/a.txt")).etag
+    assert await tree.get("data/x/y/a.txt") == b"onetwo"
+    assert await tree.listing("data", recursive=True) == ["data/x/", "data/x/y/", "data/x/y/a.txt"]
+
+
+@pytest.mark.parametrize("chunks", [(), (b"",)])
+async def test_empty_file_is_a_file(tree, chunks):
+    assert (await tree.put("data/empty", *chunks)).size == 0
+    assert await tree.listing("data") == ["data/empty"]
+    assert await tree.get("data/empty") == b""
+
+
+@pytest.mark.parametrize("length", [(1 << 20) - 1, 1 << 20, 8 << 20, (25 << 20) + 12345])
+async def test_large_file_arrives_unchanged(tree, length):
+    block = bytes(range(256)) * 1021  # no divisor of any buffer
+    whole = (block * (length // len(block) + 1))[:length]
+    chunks = [whole[start : start + 99_991] for start in range(0, length, 99_991)]
+    entry = await tree.put("data/large", *chunks)
+    assert entry.size == length
+    assert entry.etag == (await tree.stat("data/large")).etag
+    assert await tree.get("data/large") == whole
+
+
+async def test_writing_replaces_a_file(tree):
+    await tree.put("data/a.txt", b"a long first version")
+    await tree.put("data/a.txt", b"second")
+    assert await tree.get("data/a.txt") == b"second"
+    assert await tree.listing("data") == ["data/a.txt"]
+
+
+@pytest.mark.parametrize(
+    "text", ["data", "data/x", "data/x/", "data/x/a.txt/b", "data/x/a.txt/b/c"]
+)
+async def test_writing_where_it_conflicts_reads_no_chunk(tree, text):
+    await tree.put("data/x/a.txt", b"1")
+    read = False
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal read
+        read = True
+        yield b"new"
+
+    with pytest.raises(PathConflict):
+        await tree.storage.write(tree.path(text), chunks())
+    assert not read
+    assert await tree.listing("data", recursive=True) == ["data/x/", "data/x/a.txt"]
+    assert await tree.get("data/x/a.txt") == b"1"
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20, 20 << 20])
+async def test_nothing_is_left_when_the_chunks_fail(tree, size):
+    class Disconnected(Exception):
+        pass
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(0, size, 1 << 20):
+            yield b"x" * min(size, 1 << 20)
+        raise Disconnected
+
+    await tree.put("data/old", b"old")
+    with pytest.raises(Disconnected):
+        await tree.storage.write(tree.path("data/new/a.txt"), chunks())
+    with pytest.raises(Disconnected):
+        await tree.storage.write(tree.path("data/old"), chunks())
+    assert await tree.listing("data", recursive=True) == ["data/old"]
+    assert await tree.get("data/old") == b"old"
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20, 20 << 20])
+async def test_nothing_is_left_when_a_write_is_cancelled(tree, size):
+    stalled = asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(0, size, 1 << 20):
+            yield b"x" * min(size, 1 << 20)
+        stalled.set()
+        await asyncio.Event().wait()
+
+    writing = asyncio.create_task(tree.storage.write(tree.path("data/new/a.txt"), chunks()))
+    await stalled.wait()
+    assert await tree.listing("data", recursive=True) == []
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert await tree.listing("data", recursive=True) == []
+
+
+async def test_racing_writes_leave_one_of_them_whole(tree):
+    bodies = [bytes([number]) * 300_000 for number in range(8)]
+    await asyncio.gather(*(tree.put("data/x/raced", body) for body in bodies))
+    assert await tree.get("data/x/raced") in bodies
+    assert await tree.listing("data/x") == ["data/x/raced"]
+
+
+# -- reading ----------------------------------------------------------------------------
+@pytest.mark.parametrize("text", ["data", "data/x", "data/x/", "data/no", "data/x/a.txt/b"])
+async def test_opening_what_is_no_file_is_not_found(tree, text):
+    await tree.put("data/x/a.txt", b"1")
+    with pytest.raises(NotFound):
+        await tree.get(text)
+
+
+async def test_any_range_of_a_file_can_be_read(tree):
+    whole = bytes(range(256)) * 10_000
+    await tree.put("data/a.bin", whole)
+    async with tree.storage.open(tree.path("data/a.bin")) as file:
+        assert file.entry == await tree.stat("data/a.bin")
+        for offset, length in [
+            (0, 1),
+            (255, 2),
+            (1_234_567, 1_100_000),
+            (len(whole) - 1, 1),
+            (5, 0),
+        ]:
+            pieces = [piece async for piece in file.read(offset, length)]
+            assert b"".join(pieces) == whole[offset : offset + length]
+
+
+async def test_open_file_never_mixes_versions(tree):
+    old, new = b"a" * 2_000_000, b"b" * 2_000_000
+    await tree.put("data/a.bin", old)
+    async with tree.storage.open(tree.path("data/a.bin")) as file:
+        await tree.put("data/a.bin", new)
+        with suppress(StorageUnavailable):  # a storage may refuse instead
+            assert b"".join([piece async for piece in file.read(0, len(old))]) == old
+        assert file.entry.size == len(old)
+
+
+# -- renaming ---------------------------------------------------------------------------
+async def test_file_moves_and_parents_are_made(tree):
+    await tree.put("data/a.txt", b"hello")
+    entry = await tree.rename("data/a.txt", "artifact/deep/er/b.txt")
+    assert (entry.path, entry.size) == ("artifact/deep/er/b.txt", 5)
+    assert entry.etag == (await tree.stat("artifact/deep/er/b.txt")).etag
+    assert await tree.get("artifact/deep/er/b.txt") == b"hello"
+    assert await tree.listing("data") == []
+
+
+async def test_renaming_replaces_a_file(tree):
+    await tree.put("data/a.txt", b"new")
+    await tree.put("data/b.txt", b"old")
+    await tree.rename("data/a.txt", "data/b.txt")
+    assert await tree.listing("data") == ["data/b.txt"]
+    assert await tree.get("data/b.txt") == b"new"
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("data/old", "data/new"), ("data/old/", "data/new/")]
+)
+async def test_empty_directory_moves(tree, source, target):
+    await tree.make("data/old")
+    assert await tree.rename(source, target) == Entry("data/new/")
+    assert await tree.listing("data", recursive=True) == ["data/new/"]
+
+
+@pytest.mark.parametrize("replace", [True, False])
+async def test_renaming_onto_itself_changes_nothing(tree, replace):
+    await tree.put("data/a.txt", b"hello")
+    await tree.make("data/empty")
+    before = await tree.stat("data/a.txt")
+    assert (await tree.rename("data/a.txt", "data/a.txt", replace=replace)).etag == before.etag
+    assert await tree.rename("data/empty", "data/empty/", replace=replace) == Entry("data/empty/")
+    assert await tree.listing("data") == ["data/a.txt", "data/empty/"]
+    assert await tree.get("data/a.txt") == b"hello"
+
+
+async def test_renaming_without_replacing_moves_to_a_free_place(tree):
+    await tree.put("data/a.txt", b"hello")
+    await tree.rename("data/a.txt", "data/x/b.txt", replace=False)
+    assert await tree.listing("data", recursive=True) == ["data/x/", "data/x/b.txt"]
+    assert await tree.get("data/x/b.txt") == b"hello"
+
+
+REFUSALS = [
+    ("data/none", "data/b", NotFound),
+    ("data/none", "nowhere/b", NotFound),
+    ("data/file/below", "data/b", NotFound),
+    ("data/full", "data/b", DirectoryNotEmpty),
+    ("data/full", "nowhere/b", DirectoryNotEmpty),
+    ("data/full/", "data/full/inside", DirectoryNotEmpty),
+    ("data", "data/b", DirectoryNotEmpty),
+    ("log", "data/b", PredefinedDirectory),
+    ("log/", "nowhere", PredefinedDirectory),
+    ("", "data/b", PredefinedDirectory),
+    ("data/file", "", InvalidPath),
+    ("data/file", "b", InvalidPath),
+    ("data/file", "nowhere/b", InvalidPath),
+    ("data/file", "data/file/b", InvalidPath),
+    ("data/empty", "data/empty/b", InvalidPath),
+    ("data/file", "data/full/file/b", PathConflict),
+    ("data/file", "data/full/file/b/c", PathConflict),
+    ("data/empty", "data/file/b", PathConflict),
+    ("data/file", "data/full", PathConflict),
+    ("data/file", "data/empty", PathConflict),
+    ("data/file", "config", PathConflict),
+    ("data/empty", "data/full", PathConflict),
+    ("data/empty", "data/void", PathConflict),
+    ("data/empty", "data/file", PathConflict),
+]
+
+
+@pytest.mark.parametrize(("source", "target", "refusal"), REFUSALS)
+async def test_refused_rename_says_why_and_leaves_nothing(tree, source, target, refusal):
+    await tree.put("data/full/file", b"inside")
+    await tree.put("data/file", b"outside")
+    await tree.make("data/empty")
+    await tree.make("data/void")
+    before = await tree.listing(recursive=True)
+    for replace in (True, False):
+        with pytest.raises(refusal):
+            await tree.rename(source, target, replace=replace)
+    assert await tree.listing(recursive=True) == before
+    assert await tree.get("data/file") == b"outside"
+
+
+async def test_target_that_exists_is_not_replaced_on_request(tree):
+    await tree.put("data/a.txt", b"new")
+    await tree.put("data/b.txt", b"old")
+    with pytest.raises(TargetExists):
+        await tree.rename("data/a.txt", "data/b.txt", replace=False)
+    assert await tree.get("data/a.txt") == b"new"
+    assert await tree.get("data/b.txt") == b"old"
+
+
+async def test_renaming_into_another_users_tree_is_refused(tree):
+    await tree.put("data/a.txt", b"mine")
+    with pytest.raises(InvalidPath):
+        await tree.storage.rename(tree.path("data/a.txt"), UserPath.parse("other", "data/a.txt"))
+    assert await tree.get("data/a.txt") == b"mine"
+
+
+# -- deleting ---------------------------------------------------------------------------
+async def test_file_is_deleted_and_its_directory_stays(tree):
+    await tree.put("data/x/a.txt", b"1")
+    await tree.delete("data/x/a.txt")
+    assert await tree.listing("data", recursive=True) == ["data/x/"]
+
+
+async def test_directory_is_deleted_with_all_it_holds_and_nothing_else(tree):
+    for text in ("data/p/run1/a", "data/p/run1/sub/b", "data/p/run10/c", "data/p/run1.txt"):
+        await tree.put(text, b"1")
+    await tree.delete("data/p/run1/")
+    assert await tree.listing("data", recursive=True) == [
+        "data/p/",
+        "data/p/run1.txt",
+        "data/p/run10/",
+        "data/p/run10/c",
+    ]
+    with pytest.raises(NotFound):
+        await tree.listing("data/p/run1/")
+
+
+async def test_directory_of_many_files_is_deleted(tree):
+    await asyncio.gather(*(tree.put(f"data/many/{n % 3}/{n}", b"x") for n in range(40)))
+    await tree.delete("data/many/")
+    assert await tree.listing("data", recursive=True) == []
+
+
+@pytest.mark.parametrize("text", ["data/no", "data/no/", "nowhere", "data/a.txt/b", "data/x/no/no"])
+async def test_deleting_nothing_is_fine_and_makes_nothing(tree, text):
+    await tree.put("data/a.txt", b"1")
+    before = await tree.listing(recursive=True)
+    await tree.delete(text)
+    assert await tree.listing(recursive=True) == before
+
+
+@pytest.mark.parametrize("text", ["", *PREDEFINED_PATHS])
+async def test_root_and_predefined_directories_are_emptied_not_lost(tree, text):
+    for path in ("data/x/a.txt", "config/a", "other/b.txt", "log/l", "output/o", "artifact/m"):
+        await tree.put(path, b"1")
+    before = await tree.listing(recursive=True)
+    await tree.delete(text)
+    after = [path for path in before if not path.startswith(text) or path in PREDEFINED_PATHS]
+    assert await tree.listing(recursive=True) == after
+
+
+# -- the rest ---------------------------------------------------------------------------
+async def test_uri_has_no_trailing_slash(tree):
+    assert tree.storage.uri(tree.path("data/x/")).endswith("/some-user/data/x")
+    assert tree.storage.uri(tree.path("")).endswith("/some-user")
+
+
+async def test_health_is_ok_where_all_is_well(tree):
+    assert (await tree.storage.health())["ok"] is True

@@ -1,0 +1,631 @@
+"""What only a storage on the local disk has to get right: links, staging, threads, descriptors."""
+
+import asyncio
+import errno
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import tracemalloc
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from common.storage import local_rename, local_staging
+from common.storage.errors import (
+    InvalidPath,
+    NotFound,
+    OutOfSpace,
+    PathConflict,
+    StorageUnavailable,
+    TargetExists,
+    UnusableName,
+)
+from common.storage.local import LocalStorage
+from common.storage.paths import PREDEFINED, RESERVED_USER_NAME, UserPath
+from common.storage.protocol import Entry
+
+MEBIBYTE = 1 << 20
+PREDEFINED_PATHS = [f"{name}/" for name in PREDEFINED]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def home(root: Path) -> Path:
+    return root / "some-user"
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A directory that no user may reach, with a file in it."""
+    place = tmp_path / "outside"
+    place.mkdir()
+    (place / "secret.txt").write_bytes(b"secret")
+    return place
+
+
+def staged(root: Path) -> list[str]:
+    place = root / RESERVED_USER_NAME
+    return sorted(os.listdir(place)) if place.exists() else []
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/dev/fd"))
+
+
+# -- where things lie -------------------------------------------------------------------
+async def test_uri_spells_the_root_as_it_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for root in ("./link/../link//", "link", str(tmp_path / "link")):
+        async with LocalStorage(root) as storage:
+            await storage.ensure_user("some-user")
+            uri = storage.uri(UserPath.parse("some-user", "data/x/"))
+            assert uri == f"{root.rstrip('/')}/some-user/data/x"
+    assert sorted(os.listdir(tmp_path / "real" / "some-user")) == list(PREDEFINED)
+
+
+def test_root_must_be_given():
+    with pytest.raises(ValueError, match="empty"):
+        LocalStorage("")
+
+
+async def test_root_is_made_on_first_use(local, root, home):
+    assert (home / "data").is_dir()
+    (root / RESERVED_USER_NAME).mkdir(exist_ok=True)
+    await local.put("data/a.txt", b"1")
+    assert (home / "data" / "a.txt").read_bytes() == b"1"
+
+
+async def test_files_and_directories_get_the_usual_permissions(local, home):
+    await local.put("data/x/a.txt", b"1")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (home / "data/x/a.txt").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (home / "data/x").stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+async def test_predefined_directory_that_was_removed_comes_back_on_demand(local, home):
+    for name in PREDEFINED:
+        (home / name).rmdir()
+    assert await local.listing() == PREDEFINED_PATHS
+    assert await local.listing("data") == []
+    assert (await local.stat("log")).is_directory
+    await local.put("config/x/a.txt", b"1")
+    home.rename(home.with_name("gone"))
+    assert await local.listing() == PREDEFINED_PATHS
+    assert await local.walk("output") == []
+
+
+# -- links and other things that are no files -----------------------------------------
+async def test_links_are_not_listed(local, home, outside):
+    (home / "data/dir").symlink_to(outside)
+    (home / "data/file").symlink_to(outside / "secret.txt")
+    (home / "data/dangling").symlink_to("nowhere")
+    assert await local.listing("data", recursive=True) == []
+    assert await local.files_at("data", "data/dir", "data/file") == [[], None, None]
+    assert await local.holds_files("data", "data/dir", "data/file") == [False, False, False]
+
+
+@pytest.mark.parametrize("text", ["data/dir", "data/dir/", "data/file", "data/dir/secret.txt"])
+async def test_links_lead_nowhere(local, home, outside, text):
+    (home / "data/dir").symlink_to(outside)
+    (home / "data/file").symlink_to(outside / "secret.txt")
+    for attempt in (local.stat, local.get, local.listing, local.walk):
+        with pytest.raises(NotFound):
+            await attempt(text)
+    with pytest.raises(NotFound):
+        await local.rename(text, "data/moved")
+    assert os.listdir(outside) == ["secret.txt"]
+
+
+@pytest.mark.parametrize("text", ["data/dir/new.txt", "data/dir/secret.txt", "data/dir/sub/new"])
+async def test_nothing_is_written_through_a_link(local, home, root, outside, text):
+    (home / "data/dir").symlink_to(outside)
+    await local.put("data/a.txt", b"1")
+    with pytest.raises(PathConflict):
+        await local.put(text, b"new")
+    with pytest.raises(PathConflict):
+        await local.make(text)
+    with pytest.raises(PathConflict):
+        await local.rename("data/a.txt", text)
+    assert os.listdir(outside) == ["secret.txt"]
+    assert (outside / "secret.txt").read_bytes() == b"secret"
+    assert staged(root) == []
+
+
+async def test_writing_onto_a_link_replaces_the_link(local, home, outside):
+    (home / "data/file").symlink_to(outside / "secret.txt")
+    await local.put("data/file", b"new")
+    assert await local.get("data/file") == b"new"
+    assert (outside / "secret.txt").read_bytes() == b"secret"
+
+
+@pytest.mark.parametrize("text", ["data/dir", "data/dir/", "data/", "", "data/dir/secret.txt"])
+async def test_deleting_never_follows_a_link(local, home, outside, text):
+    (home / "data/dir").symlink_to(outside)
+    (home / "data/sub").mkdir()
+    (home / "data/sub/dir").symlink_to(outside)
+    await local.delete(text)
+    assert (outside / "secret.txt").read_bytes() == b"secret"
+    assert (home / "data/dir").is_symlink() == text.endswith("secret.txt")
+
+
+async def test_users_directory_that_is_a_link_is_not_entered(local, root, outside):
+    (root / "linked").symlink_to(outside)
+    linked = type(local)(local.storage, "linked")
+    for attempt in (linked.listing, linked.walk):
+        with pytest.raises(NotFound):
+            await attempt("")
+    await linked.delete("")
+    with pytest.raises(NotFound):
+        await linked.put("data/a.txt", b"1")
+    assert os.listdir(outside) == ["secret.txt"]
+
+
+async def test_pipes_and_sockets_are_no_files_and_block_nothing(local, home, monkeypatch):
+    os.mkfifo(home / "data/pipe")
+    monkeypatch.chdir(home / "data")  # a socket's address is short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+    assert await local.listing("data") == []
+    for name in ("data/pipe", "data/socket"):
+        for attempt in (local.stat, local.get):
+            with pytest.raises(NotFound):
+                await attempt(name)
+        await local.delete(name)
+    assert os.listdir(home / "data") == []
+
+
+# -- odd names --------------------------------------------------------------------------
+async def test_names_that_are_not_utf8_are_shown_with_a_replacement(local, home):
+    directory = os.fsencode(home) + b"/data/caf\xe9"
+    os.mkdir(directory)
+    os.mknod(directory + b"/\xff.txt")
+    assert await local.listing("data") == ["data/caf\ufffd/"]
+    assert await local.walk("data") == ["data/caf\ufffd/", "data/caf\ufffd/\ufffd.txt"]
+    assert await local.holds_files("data") == [True]
+    with pytest.raises(UnusableName, match=re.escape("data/caf\ufffd/\ufffd.txt")):
+        await local.files_at("data")
+    await local.delete("data/")
+    assert await local.listing("data") == []
+
+
+async def test_replacement_character_itself_is_a_name_like_any_other(local):
+    await local.put("data/\ufffd.txt", b"1")
+    assert await local.files_at("data") == [["data/\ufffd.txt"]]
+
+
+async def test_control_characters_in_names_break_no_listing(local, home):
+    (home / "data/a\r\nb").write_bytes(b"1")
+    assert await local.listing("data") == ["data/a\r\nb"]
+    assert await local.walk("data") == ["data/a\r\nb"]
+
+
+async def test_name_too_long_for_the_disk_is_refused(local, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.ENAMETOOLONG, "too long")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(InvalidPath):
+        await local.put("data/a.txt", b"1")
+
+
+# -- staging ----------------------------------------------------------------------------
+async def test_upload_is_staged_until_it_is_whole(local, root, home):
+    two_pieces, go_on = asyncio.Event(), asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"x" * 2 * MEBIBYTE
+        yield b"x" * 2 * MEBIBYTE
+        two_pieces.set()
+        await go_on.wait()
+
+    writing = asyncio.create_task(local.storage.write(local.path("data/x/a.bin"), chunks()))
+    await two_pieces.wait()
+    assert len(staged(root)) == 1
+    assert os.listdir(home / "data") == []
+    go_on.set()
+    assert (await writing).size == 4 * MEBIBYTE
+    assert staged(root) == []
+
+
+@pytest.mark.parametrize("writes_before", [0, 1, 3])
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT])
+async def test_full_disk_leaves_nothing(local, root, monkeypatch, reason, writes_before):
+    write, calls = os.write, []
+
+    def fill_up(fd, data):
+        calls.append(len(data))
+        if len(calls) > writes_before:
+            raise OSError(reason, "full")
+        return write(fd, data[: len(data) // 2])  # a disk that gets full writes less than asked
+
+    monkeypatch.setattr(os, "write", fill_up)
+    with pytest.raises(OutOfSpace):
+        await local.put("data/new/a.bin", *[b"x" * MEBIBYTE] * 4)
+    monkeypatch.undo()
+    assert len(calls) > writes_before
+    assert await local.listing("data", recursive=True) == []
+    assert staged(root) == []
+
+
+async def test_error_while_putting_in_place_leaves_nothing(local, root, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(StorageUnavailable):
+        await local.put("data/new/er/a.bin", b"x")
+    assert await local.listing("data", recursive=True) == []
+    assert staged(root) == []
+
+
+async def test_directory_that_appears_during_an_upload_is_a_conflict(local, root):
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"1"
+        await local.put("data/x/inside.txt", b"2")
+
+    with pytest.raises(PathConflict):
+        await local.storage.write(local.path("data/x"), chunks())
+    assert await local.listing("data", recursive=True) == ["data/x/", "data/x/inside.txt"]
+    assert staged(root) == []
+
+
+async def test_cancelled_write_waits_for_its_thread_and_leaves_nothing(local, root, monkeypatch):
+    write, writing, go_on = os.write, threading.Event(), threading.Event()
+
+    def block(fd, data):
+        writing.set()
+        go_on.wait()
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", block)
+    before = open_descriptors()
+    task = asyncio.create_task(local.put("data/a.bin", *[b"x" * MEBIBYTE] * 3))
+    await asyncio.to_thread(writing.wait)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=0.05)
+    assert not done
+    task.cancel()  # an impatient caller
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert staged(root) == []
+    assert open_descriptors() == before
+    assert await local.listing("data") == []
+
+
+async def test_cancelled_opening_closes_the_file(local, monkeypatch):
+    await local.put("data/a.bin", b"x")
+    fstat, opened, go_on = os.fstat, threading.Event(), threading.Event()
+
+    def block(fd):
+        opened.set()
+        go_on.wait()
+        return fstat(fd)
+
+    monkeypatch.setattr(os, "fstat", block)
+    before = open_descriptors()
+    task = asyncio.create_task(local.get("data/a.bin"))
+    await asyncio.to_thread(opened.wait)
+    assert open_descriptors() == before + 1
+    task.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert open_descriptors() == before
+
+
+async def test_killed_upload_is_swept_and_a_young_one_is_not(local, root):
+    script = (
+        "import asyncio, os, signal, sys\n"
+        "from common.storage.local import LocalStorage\n"
+        "from common.storage.paths import UserPath\n"
+        "async def chunks():\n"
+        "    for _ in range(3): yield b'x' * (1 << 20)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    yield b''\n"
+        "path = UserPath.parse('some-user', 'data/killed.bin')\n"
+        "asyncio.run(LocalStorage(sys.argv[1]).write(path, chunks()))\n"
+    )
+    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(root))
+    assert await killed.wait() == -signal.SIGKILL
+    [left] = staged(root)
+    assert await local.listing("data") == []
+    assert await local.storage.sweep_staging() == 0
+    os.utime(root / RESERVED_USER_NAME / left, (1, 1))
+    assert await local.storage.sweep_staging() == 1
+    assert staged(root) == []
+
+
+async def test_sweeping_before_there_is_anything_is_fine(tmp_path):
+    async with LocalStorage(str(tmp_path / "none")) as storage:
+        assert await storage.sweep_staging() == 0
+    assert not (tmp_path / "none").exists()
+
+
+async def test_deleted_directory_is_gone_at_once_and_swept_if_interrupted(local, root, monkeypatch):
+    def interrupt(*args):
+        raise OSError(errno.EIO, "interrupted")
+
+    for text in ("data/x/a", "data/x/sub/b", "data/x/sub/deep/c"):
+        await local.put(text, b"1")
+    monkeypatch.setattr(local_staging, "discard", interrupt)
+    with pytest.raises(StorageUnavailable):
+        await local.delete("data/x/")
+    assert await local.listing("data", recursive=True) == []
+    assert len(staged(root)) == 1
+    monkeypatch.undo()
+    assert await local.storage.sweep_staging() == 1
+    assert staged(root) == []
+
+
+async def test_uploads_into_a_directory_that_is_being_deleted_end_one_way_or_the_other(local, root):
+    async def upload(number: int) -> None:
+        for turn in range(30):
+            await local.put(f"data/x/y/{number}-{turn}", b"whole")
+
+    async def delete() -> None:
+        while not uploads.done():
+            await local.delete("data/x/")
+
+    uploads = asyncio.gather(*map(upload, range(4)))
+    await asyncio.gather(delete(), uploads)
+    for path in await local.walk("data"):
+        assert path.endswith("/") or await local.get(path) == b"whole"
+    await local.delete("data/")
+    await local.storage.sweep_staging()
+    assert staged(root) == []
+
+
+@pytest.mark.parametrize("size", [10, 3 * MEBIBYTE])
+async def test_fsync_covers_the_file_and_its_directory(local, tmp_path, monkeypatch, size):
+    synced = []
+    fsync = os.fsync
+
+    def record(fd):
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", record)
+    async with LocalStorage(str(tmp_path), fsync=True) as storage:
+        await type(local)(storage).put("data/x/a", b"x" * size)
+    assert [Path(path).parent.name for path in synced] == [RESERVED_USER_NAME, "data"]
+    synced.clear()
+    async with LocalStorage(str(tmp_path)) as storage:
+        await type(local)(storage).put("data/x/a", b"x" * size)
+    assert synced == []
+
+
+# -- renaming ---------------------------------------------------------------------------
+@pytest.mark.parametrize("has_links", [True, False])
+async def test_target_that_appears_during_a_rename_is_not_replaced(
+    local, home, monkeypatch, has_links
+):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EPERM, "no hard links here")
+
+    await local.put("data/a.txt", b"new")
+    await local.put("data/b.txt", b"old")
+    monkeypatch.setattr(local_rename, "check_place", lambda root, path: None)
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(TargetExists):
+        await local.rename("data/a.txt", "data/b.txt", replace=False)
+    assert (await local.get("data/a.txt"), await local.get("data/b.txt")) == (b"new", b"old")
+    entry = await local.rename("data/a.txt", "data/x/c.txt", replace=False)
+    assert entry == await local.stat("data/x/c.txt")
+    assert await local.listing("data", recursive=True) == ["data/b.txt", "data/x/", "data/x/c.txt"]
+    assert await local.get("data/x/c.txt") == b"new"
+
+
+async def test_directory_that_appears_during_a_rename_is_a_conflict(local, monkeypatch):
+    await local.make("data/old")
+    await local.put("data/new/a.txt", b"1")
+    monkeypatch.setattr(local_rename, "check_place", lambda root, path: None)
+    with pytest.raises(PathConflict):
+        await local.rename("data/old", "data/new")
+    assert await local.listing("data") == ["data/new/", "data/old/"]
+
+
+async def test_source_that_was_uploaded_anew_during_a_rename_stays(local, home, monkeypatch):
+    link = os.link
+
+    def replace_source(*args, **kwargs):
+        link(*args, **kwargs)
+        (home / "data/fresh").write_bytes(b"fresh")
+        (home / "data/fresh").rename(home / "data/a.txt")
+
+    await local.put("data/a.txt", b"old")
+    monkeypatch.setattr(os, "link", replace_source)
+    await local.rename("data/a.txt", "data/b.txt", replace=False)
+    assert (await local.get("data/a.txt"), await local.get("data/b.txt")) == (b"fresh", b"old")
+
+
+# -- reading ----------------------------------------------------------------------------
+async def test_open_file_is_what_it_was_even_when_replaced_or_deleted(local):
+    await local.put("data/a.bin", b"old" * MEBIBYTE)
+    async with local.storage.open(local.path("data/a.bin")) as file:
+        await local.put("data/a.bin", b"new")
+        assert os.pread(file.fileno(), 3, 0) == b"old"
+        await local.delete("data/")
+        whole = b"".join([piece async for piece in file.read(0, file.entry.size)])
+    assert whole == b"old" * MEBIBYTE
+
+
+async def test_file_that_becomes_shorter_is_an_error_not_a_short_answer(local, home):
+    await local.put("data/a.bin", b"x" * 100)
+    async with local.storage.open(local.path("data/a.bin")) as file:
+        os.truncate(home / "data/a.bin", 10)
+        with pytest.raises(StorageUnavailable):
+            [piece async for piece in file.read(0, file.entry.size)]
+
+
+async def test_closed_file_reads_nothing(local):
+    await local.put("data/a.bin", b"x" * 100)
+    async with local.storage.open(local.path("data/a.bin")) as file:
+        pass
+    with pytest.raises(StorageUnavailable):
+        [piece async for piece in file.read(0, 100)]
+
+
+# -- much of everything -----------------------------------------------------------------
+async def test_directory_of_thousands_of_files_is_listed_walked_found_and_deleted(
+    local, home, root
+):
+    (home / "data/many").mkdir()
+    for number in range(3_500):
+        (home / f"data/many/{number:05}").touch()
+    names = [f"data/many/{number:05}" for number in range(3_500)]
+    assert await local.listing("data/many") == names
+    assert sorted(await local.walk("data/many")) == names
+    assert await local.files_at("data/many") == [names]
+    await local.delete("data/many/")
+    assert await local.listing("data") == []
+    assert staged(root) == []
+
+
+async def test_depth_costs_no_descriptors(local, home, root):
+    before = open_descriptors()
+    deepest = await asyncio.to_thread(_nest, home / "data", 400)
+    seen = 0
+    async for entry in local.storage.walk(local.path("data")):
+        seen += 1
+        assert open_descriptors() < before + 8
+        assert isinstance(entry, Entry)
+    assert seen == 401
+    assert await local.holds_files("data") == [True]
+    await local.delete("data/")
+    assert not deepest.exists()
+    assert staged(root) == []
+    assert open_descriptors() == before
+
+
+async def test_no_descriptor_leaks(local, home):
+    await local.put("data/x/a.txt", b"1")
+    os.mkfifo(home / "data/pipe")
+
+    async def try_everything() -> None:
+        for text in ("data/x/a.txt", "data/x", "data/no/no", "data/pipe", "data/x/a.txt/b", ""):
+            for attempt in (
+                local.stat(text),
+                local.get(text),
+                local.listing(text),
+                local.walk(text),
+                local.put(text, b"1"),
+                local.make(text),
+                local.rename(text, "data/x/a.txt/b"),
+                local.rename(text, "data/x", replace=False),
+                local.files_at(text),
+                local.holds_files(text),
+            ):
+                await asyncio.gather(attempt, return_exceptions=True)
+        async for _ in local.storage.walk(local.path("")):
+            break
+
+    await try_everything()
+    before = open_descriptors()
+    for _ in range(5):
+        await try_everything()
+    assert open_descriptors() == before
+
+
+async def test_many_cancellations_leak_nothing(local, root):
+    await local.put("data/x/a.txt", b"1" * 100)
+    before = open_descriptors()
+    for turn in range(60):
+        tasks = [
+            asyncio.create_task(local.put(f"data/x/{turn}", b"x" * 10)),
+            asyncio.create_task(local.put(f"data/y/{turn}", *[b"x" * MEBIBYTE] * 3)),
+            asyncio.create_task(local.get("data/x/a.txt")),
+            asyncio.create_task(local.walk("data")),
+        ]
+        for _ in range(turn % 12):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert open_descriptors() == before
+    assert staged(root) == []
+
+
+async def test_upload_takes_constant_memory_and_gathers_small_chunks(local, monkeypatch):
+    write, sizes = os.write, []
+
+    def record(fd, data):
+        sizes.append(len(data))
+        return write(fd, data)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(32 * 16):
+            yield b"x" * 65_536
+
+    monkeypatch.setattr(os, "write", record)
+    tracemalloc.start()
+    try:
+        await local.storage.write(local.path("data/a.bin"), chunks())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(sizes) == 32 * MEBIBYTE
+    assert len(sizes) <= 33
+    assert peak < 8 * MEBIBYTE
+
+
+async def test_disk_is_never_touched_on_the_event_loops_thread(local, monkeypatch):
+    threads = set()
+
+    def record(call, *args, **kwargs):
+        threads.add(threading.current_thread())
+        return call(*args, **kwargs)
+
+    for name in ("open", "stat", "scandir", "mkdir", "replace", "rename", "unlink", "rmdir"):
+        monkeypatch.setattr(os, name, partial(record, getattr(os, name)))
+    await local.storage.ensure_user("another")
+    await local.put("data/x/a.txt", b"1" * 100)
+    await local.get("data/x/a.txt")
+    await local.rename("data/x/a.txt", "data/y/b.txt", replace=False)
+    await local.make("data/z")
+    await local.walk()
+    await local.listing()
+    await local.files_at("data")
+    await local.holds_files("data")
+    await local.storage.presign_upload(local.path("data"))
+    await local.delete("")
+    await local.storage.sweep_staging()
+    await local.storage.health()
+    monkeypatch.undo()
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+async def test_health_tells_what_is_wrong_and_never_raises(tmp_path):
+    (tmp_path / "file").touch()
+    async with LocalStorage(str(tmp_path / "file" / "root")) as storage:
+        health = await storage.health()
+    assert health["ok"] is False
+    assert health["reason"]
+    assert str(tmp_path) not in health["reason"]
+
+
+def _nest(place: Path, depth: int) -> Path:
+    """Make nested directories with a file at the end, deeper than a path may be long."""
+    fd = os.open(place, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d" * 20, dir_fd=fd)
+        inner = os.open("d" * 20, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+    return place / ("d" * 20)

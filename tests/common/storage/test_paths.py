@@ -1,0 +1,150 @@
+"""No path that is accepted leaves its user's tree, whatever text it was made of."""
+
+import posixpath
+from urllib.parse import quote, unquote
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from common.storage.errors import InvalidPath
+from common.storage.paths import (
+    MAX_NAME_BYTES,
+    MAX_PATH_BYTES,
+    PREDEFINED,
+    UserPath,
+    check_name,
+    is_user_name,
+    relative_to,
+)
+
+TEXTS = st.one_of(
+    st.text(),
+    st.lists(
+        st.sampled_from(["", ".", "..", "%2e", "%2E%2e", "%252e%252e", "a", "data", "\0", "é", " "])
+    ).map("/".join),
+)
+
+
+def parse(text: str) -> UserPath | None:
+    try:
+        return UserPath.parse("user", text)
+    except InvalidPath:
+        return None
+
+
+@given(TEXTS)
+@example("data/../../other/x")
+@example("/etc/passwd")
+@example("data/%2e%2e/%2e%2e/other")
+@example("data\\..\\..\\other")
+def test_accepted_path_stays_in_the_tree(text):
+    path = parse(text)
+    if path is None:
+        return
+    for tail in (str(path), unquote(str(path)), unquote(unquote(str(path)))):
+        place = posixpath.normpath(posixpath.join("/root/user", "./" + tail))
+        assert place == "/root/user" or place.startswith("/root/user/")
+
+
+@given(TEXTS)
+def test_accepted_path_holds_names_only(text):
+    path = parse(text)
+    if path is None:
+        return
+    assert path.parts == tuple(part for part in text.split("/") if part)
+    for part in path.parts:
+        assert check_name(part) == part
+        assert part.isprintable() or not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in part)
+        assert 0 < len(part.encode()) <= MAX_NAME_BYTES
+    assert len(str(path).encode()) <= MAX_PATH_BYTES + 1
+
+
+@given(TEXTS)
+def test_path_written_out_is_the_same_path(text):
+    path = parse(text)
+    if path is not None:
+        assert UserPath.parse("user", str(path)) == path
+        assert parse("/" + text.replace("/", "//")) == path
+
+
+@given(st.sampled_from([".", ".."]), st.integers(0, 4))
+def test_dots_are_refused_however_often_they_are_encoded(dots, times):
+    for _ in range(times):
+        dots = quote(dots.replace(".", "%2e"), safe="")
+    for text in (dots, f"data/{dots}", f"data/{dots}/x"):
+        assert parse(text) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "a\0", "\n", "\x7f", "\x85", "\ud800", "x" * 256, "é" * 128]
+)
+def test_what_is_no_name_is_refused(name):
+    with pytest.raises(InvalidPath):
+        check_name(name)
+
+
+@pytest.mark.parametrize("name", ["...", ".hidden", "a..b", "100%", "%41", "x" * 255, "~", "a b "])
+def test_unusual_names_are_names(name):
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize("name", [".opencloud-staging", "", "..", "a/b", "a\r", "x" * 256])
+def test_user_name_that_cannot_be_a_directory_is_known(name):
+    assert not is_user_name(name)
+
+
+@pytest.mark.parametrize("name", ["a@b.de", "7f9c", "..a", "ünï", "a b"])
+def test_user_name_that_can_be_a_directory_is_known(name):
+    assert is_user_name(name)
+
+
+def test_path_that_is_too_long_as_a_whole_is_refused():
+    name = "x" * 200
+    assert parse("/".join([name] * 4)) is not None
+    assert parse("/".join([name] * 5)) is None
+
+
+def test_slash_tells_a_directory_and_the_root_always_is_one():
+    assert (str(UserPath.parse("u", "data/x")), str(UserPath.parse("u", "data/x//"))) == (
+        "data/x",
+        "data/x/",
+    )
+    for text in ("", "/", "//"):
+        root = UserPath.parse("u", text)
+        assert root.is_root
+        assert root.slash
+        assert (str(root), root.name) == ("", "")
+
+
+@pytest.mark.parametrize("name", PREDEFINED)
+def test_predefined_directories_are_known_and_what_lies_in_them(name):
+    directory = UserPath.parse("u", name)
+    inside = directory / "a" / "b"
+    assert directory.is_predefined
+    assert directory.in_predefined
+    assert inside.in_predefined
+    assert not inside.is_predefined
+    assert inside.parent == UserPath.parse("u", f"{name}/a/")
+    assert not UserPath.parse("u", f"{name}x/{name}").in_predefined
+
+
+def test_joining_cannot_leave_the_directory():
+    directory = UserPath.parse("u", "data/x")
+    for name in ("..", "../y", "/../y", "a/../../y"):
+        with pytest.raises(InvalidPath):
+            directory / name
+    assert directory / "/etc/passwd" == UserPath.parse("u", "data/x/etc/passwd")
+
+
+def test_within_means_strictly_below_in_the_same_tree():
+    directory = UserPath.parse("u", "data/x")
+    assert UserPath.parse("u", "data/x/y").is_within(directory)
+    assert not directory.is_within(directory)
+    assert not UserPath.parse("u", "data/xy").is_within(directory)
+    assert not UserPath.parse("v", "data/x/y").is_within(directory)
+
+
+def test_relative_path_is_what_follows_the_directory():
+    assert relative_to("data/x/y/z", ("data", "x")) == "y/z"
+    assert relative_to("data/x", ()) == "data/x"

@@ -1,0 +1,79 @@
+import asyncio
+from typing import Any
+
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from common.admin import Health, admin_routes, serve_admin
+from common.settings import AdminSettings
+from tests.postgres import free_port
+
+
+async def read(health: Health, path: str = "/readyz") -> tuple[int, Any]:
+    app = web.Application()
+    app.add_routes(admin_routes(health))
+    async with TestClient(TestServer(app)) as client, client.get(path) as response:
+        body = await response.text() if path == "/metrics" else await response.json()
+        return response.status, body
+
+
+async def test_a_process_is_ready_from_its_start_to_its_draining() -> None:
+    health = Health("gateway")
+    assert (await read(health))[0] == 503
+    health.started = True
+    assert (await read(health))[0] == 200
+    health.draining = True
+    status, body = await read(health)
+    assert (status, body["ready"], body["draining"]) == (503, False, True)
+    assert (await read(health, "/livez"))[0] == 200
+
+
+async def test_a_daemon_is_ready_while_its_last_good_tick_is_young() -> None:
+    health = Health("dispatcher", max_tick_age=0.2)
+    health.started = True
+    assert (await read(health))[0] == 503
+    health.tick()
+    assert (await read(health))[0] == 200
+    await asyncio.sleep(0.25)
+    status, body = await read(health)
+    assert status == 503
+    assert body["last_tick_age"] > 0.2
+
+
+async def test_checks_are_told_and_change_no_verdict(monkeypatch: Any) -> None:
+    async def good() -> dict[str, Any]:
+        return {"latency": 1}
+
+    async def bad() -> None:
+        raise ConnectionError("postgresql://user:secret@host")
+
+    async def never() -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr("common.admin._CHECK_TIMEOUT", 0.1)
+    health = Health("gateway")
+    health.started = True
+    for name, check in (("good", good), ("bad", bad), ("never", never)):
+        health.add_check(name, check)
+    status, body = await read(health)
+    assert status == 200
+    assert body["good"] == {"ok": True, "latency": 1}
+    assert body["bad"] == {"ok": False, "reason": "ConnectionError"}
+    assert body["never"] == {"ok": False, "reason": "TimeoutError"}
+
+
+async def test_metrics_are_served_as_prometheus_reads_them() -> None:
+    status, text = await read(Health("gateway"), "/metrics")
+    assert status == 200
+    assert "# TYPE python_info gauge" in text
+
+
+async def test_the_probes_of_a_gateway_have_a_port_of_their_own() -> None:
+    settings = AdminSettings(host="127.0.0.1", port=free_port())
+    app = web.Application()
+    app.cleanup_ctx.append(serve_admin(settings, Health("gateway")))
+    async with TestClient(TestServer(app)) as client:
+        assert (await client.get("/livez")).status == 404
+        url = f"http://127.0.0.1:{settings.port}/livez"
+        async with client.session.get(url) as response:
+            assert await response.json() == {"alive": True}

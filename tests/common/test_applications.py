@@ -1,0 +1,137 @@
+"""The application configuration: what is accepted, what is refused, when it is read again."""
+
+import os
+from pathlib import Path
+
+import orjson
+import pytest
+import yaml
+
+from common.applications import Applications, InvalidApplications, parse
+from common.settings import DEFAULT_APPLICATIONS
+
+HANDLER = {"image_url": "image", "files_down": {"data_ids": "data"}, "files_up": {"log": "log"}}
+ENTRYPOINT = {"app": {"cmd": ["run"], "env": ["LEVEL"]}, "handler": HANDLER}
+
+
+def tree(**changes: object) -> dict[str, object]:
+    return {"app": {"v1": {"run": {**ENTRYPOINT, **changes}}}}
+
+
+def dump(content: object) -> bytes:
+    return yaml.safe_dump(content).encode()
+
+
+def write(path: Path, content: object) -> None:
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    path.write_bytes(content if isinstance(content, bytes) else dump(content))
+    os.utime(path, ns=(before + 2_000_000_000, before + 2_000_000_000))
+
+
+def test_the_repositorys_own_file_describes_what_users_run() -> None:
+    catalogue = parse(Path(DEFAULT_APPLICATIONS).read_bytes())
+    train = catalogue.find("decode", "v0_10_1", "train")
+    fit = catalogue.find("decode", "v0_10_1", "fit")
+    comet = catalogue.find("comet", "latest", "run")
+    assert train is not None
+    assert fit is not None
+    assert comet is not None
+    assert train.timeout == 12 * 3600
+    assert fit.timeout == 5 * 3600
+    assert train.files_up == {"log": "log", "artifact": "model"}
+    assert comet.files_up == {"log": "log", "output": "output"}
+    assert comet.image_url.endswith("/decode-cloud/comet:latest")
+
+
+def test_names_default_to_application_and_version() -> None:
+    found = parse(dump(tree())).find("app", "v1", "run")
+    assert found is not None
+    assert (found.image_name, found.image_version, found.aws_job_def) == ("app", "v1", None)
+
+
+def test_configured_names_win() -> None:
+    handler = {**HANDLER, "image_name": "n", "image_version": "w", "aws_job_def": "d"}
+    found = parse(dump(tree(handler=handler))).find("app", "v1", "run")
+    assert found is not None
+    assert (found.image_name, found.image_version, found.aws_job_def) == ("n", "w", "d")
+
+
+@pytest.mark.parametrize("place", ["beside", "under"])
+def test_resources_are_accepted_beside_and_under_the_handler(place: str) -> None:
+    resources = {"hardware": {"GPU": 1}, "timeout": 18000}
+    changes: dict[str, object] = (
+        {"aws_resources": resources}
+        if place == "beside"
+        else {"handler": {**HANDLER, "aws_resources": resources}}
+    )
+    found = parse(dump(tree(**changes))).find("app", "v1", "run")
+    assert found is not None
+    assert found.timeout == 18000.0
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        (b"[]", "the whole file"),
+        (b"a: 1", "a must"),
+        (b"a: {1.0: {}}", "a.1.0"),
+        (dump(tree(app={"cmd": "run"})), "app.v1.run.app.cmd"),
+        (dump(tree(app={"cmd": [1]})), "app.v1.run.app.cmd.0"),
+        (dump(tree(app={"cmd": ["x"], "env": "LEVEL"})), "app.v1.run.app.env"),
+        (dump(tree(handler={})), "app.v1.run.handler.image_url"),
+        (dump(tree(handler={**HANDLER, "files_down": {"nonsense": "x"}})), "files_down.nonsense"),
+        (dump(tree(handler={**HANDLER, "files_up": {"output": 3}})), "files_up.output"),
+        (dump(tree(aws_resources={"timeout": "long"})), "aws_resources.timeout"),
+        (dump(tree(aws_resources={"timeout": -1})), "aws_resources.timeout"),
+        (b"a: [", "line"),
+    ],
+)
+def test_an_invalid_file_is_refused_with_the_key_that_is_wrong(content: bytes, key: str) -> None:
+    with pytest.raises(InvalidApplications) as refused:
+        parse(content)
+    assert key in str(refused.value)
+
+
+async def test_a_changed_file_counts_from_the_next_request(tmp_path: Path) -> None:
+    path = tmp_path / "apps.yaml"
+    write(path, tree())
+    applications = Applications(str(path))
+    await applications.load()
+    write(path, {"other": tree()["app"]})
+    catalogue = await applications.current()
+    assert list(catalogue.entrypoints) == ["other"]
+    assert orjson.loads(catalogue.as_json) == {"other": tree()["app"]}
+
+
+@pytest.mark.parametrize("edit", [b"app: [", b"app: 3", b"", None])
+async def test_nonsense_leaves_the_last_good_one_in_force(
+    tmp_path: Path, edit: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "apps.yaml"
+    write(path, tree())
+    applications = Applications(str(path))
+    await applications.load()
+    if edit is None:
+        path.unlink()
+    else:
+        write(path, edit)
+    for _ in range(3):
+        assert list((await applications.current()).entrypoints) == ["app"]
+    assert capsys.readouterr().out.count("applications.refused") == 1
+    write(path, {"other": tree()["app"]})
+    assert list((await applications.current()).entrypoints) == ["other"]
+
+
+async def test_a_missing_file_at_start_names_the_variable(tmp_path: Path) -> None:
+    with pytest.raises(InvalidApplications, match="APPLICATION_CONFIG_FILE"):
+        await Applications(str(tmp_path / "none.yaml")).load()
+
+
+async def test_the_timeout_of_an_application_that_is_gone_is_not_known(tmp_path: Path) -> None:
+    path = tmp_path / "apps.yaml"
+    write(path, tree(aws_resources={"timeout": 60}))
+    applications = Applications(str(path))
+    run = {"application": "app", "version": "v1", "entrypoint": "run"}
+    assert await applications.timeout_of(run) == 60.0
+    assert await applications.timeout_of({**run, "version": "v2"}) is None
+    assert await applications.timeout_of({}) is None

@@ -1,0 +1,88 @@
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from common.coalesce import Coalescer
+
+
+class Recorder:
+    """Doubles numbers, batch by batch; waits for `go_on` in each batch."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.go_on = asyncio.Event()
+
+    async def work(self, items: Sequence[int]) -> Sequence[int | Exception]:
+        self.batches.append(list(items))
+        await self.go_on.wait()
+        return [ValueError(str(item)) if item < 0 else 2 * item for item in items]
+
+
+async def test_a_single_call_goes_out_at_once() -> None:
+    recorder = Recorder()
+    recorder.go_on.set()
+    assert await Coalescer(recorder.work)(21) == 42
+
+
+async def test_calls_that_come_during_a_batch_make_up_the_next_one() -> None:
+    recorder = Recorder()
+    coalescer = Coalescer(recorder.work, limit=3)
+    calls = [asyncio.create_task(coalescer(number)) for number in range(6)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    recorder.go_on.set()
+    assert await asyncio.gather(*calls) == [0, 2, 4, 6, 8, 10]
+    assert [number for batch in recorder.batches for number in batch] == list(range(6))
+    assert max(map(len, recorder.batches)) == 3
+
+
+async def test_a_returned_exception_reaches_its_caller_alone() -> None:
+    recorder = Recorder()
+    recorder.go_on.set()
+    coalescer = Coalescer(recorder.work)
+    good, bad, fine = await asyncio.gather(
+        coalescer(1), coalescer(-1), coalescer(2), return_exceptions=True
+    )
+    assert (good, fine) == (2, 4)
+    assert isinstance(bad, ValueError)
+
+
+async def test_a_raised_exception_reaches_every_caller_as_its_own() -> None:
+    async def fail(_: Sequence[int]) -> Sequence[int]:
+        raise ConnectionError("away")
+
+    coalescer: Coalescer[int, int] = Coalescer(fail)
+    errors = await asyncio.gather(*(coalescer(n) for n in range(3)), return_exceptions=True)
+    assert [str(error) for error in errors] == ["away"] * 3
+    assert len({id(error) for error in errors}) == 3
+
+
+async def test_a_cancelled_caller_does_not_cancel_the_batch() -> None:
+    recorder = Recorder()
+    coalescer = Coalescer(recorder.work)
+    leaving, staying = (asyncio.create_task(coalescer(number)) for number in (1, 2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    recorder.go_on.set()
+    assert await staying == 4
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+
+
+async def test_closing_waits_for_what_is_under_way() -> None:
+    recorder = Recorder()
+    coalescer = Coalescer(recorder.work)
+    call = asyncio.create_task(coalescer(1))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_later(0.05, recorder.go_on.set)
+    await coalescer.close()
+    assert await call == 2
+
+
+async def test_a_call_in_the_very_step_in_which_a_batch_ends_is_not_left_behind() -> None:
+    recorder = Recorder()
+    recorder.go_on.set()
+    coalescer = Coalescer(recorder.work)
+    async with asyncio.timeout(5):
+        assert [await coalescer(1), await coalescer(2), await coalescer(3)] == [2, 4, 6]

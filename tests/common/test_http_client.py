@@ -1,0 +1,108 @@
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+
+from common.http_client import Lost, Reply, Unreachable, exchange, open_session, parse_retry_after
+from tests.postgres import free_port
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[ClientSession]:
+    async with open_session("tests", connections=4) as session:
+        yield session
+
+
+async def call(session: ClientSession, handler: Any, **options: Any) -> Any:
+    app = web.Application(client_max_size=1 << 26)
+    app.router.add_route("*", "/", handler)
+    async with TestServer(app) as server:
+        options = {"deadline": 2.0, "limit": 1_000_000, **options}
+        return await exchange(session, "POST", str(server.make_url("/")), **options)
+
+
+async def test_a_whole_answer_is_a_reply(session: ClientSession) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response({"got": len(await request.read())}, status=201)
+
+    outcome = await call(session, handler, body=b"x" * 5_000_000)
+    assert outcome == Reply(201, "application/json", b'{"got": 5000000}')
+
+
+async def test_redirects_are_not_followed(session: ClientSession) -> None:
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": "/elsewhere"})
+
+    assert (await call(session, handler)).status == 307
+
+
+async def test_nobody_there_means_that_nothing_was_sent(session: ClientSession) -> None:
+    for host in (f"127.0.0.1:{free_port()}", "no-such-host.invalid"):
+        outcome = await exchange(session, "POST", f"http://{host}/", deadline=5.0, limit=100)
+        assert isinstance(outcome, Unreachable)
+
+
+@pytest.mark.parametrize("moment", ["before the answer", "during the answer"])
+async def test_a_connection_that_breaks_is_a_lost_answer(
+    session: ClientSession, moment: str
+) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "100"})
+        if moment == "during the answer":
+            await response.prepare(request)
+            await response.write(b"half")
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    assert isinstance(await call(session, handler), Lost)
+
+
+async def test_the_deadline_is_for_all_of_it(session: ClientSession) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(100):
+            await response.write(b".")
+            await asyncio.sleep(0.1)
+        return response
+
+    started = asyncio.get_running_loop().time()
+    outcome = await call(session, handler, deadline=0.5)
+    assert outcome == Lost("no answer within 0.5 s", timed_out=True)
+    assert asyncio.get_running_loop().time() - started < 2.0
+
+
+async def test_an_answer_that_is_too_long_is_not_read_to_its_end(session: ClientSession) -> None:
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(body=b"x" * 10_000)
+
+    assert isinstance(await call(session, handler, limit=1_000), Lost)
+
+
+async def test_what_is_no_http_is_a_lost_answer(session: ClientSession) -> None:
+    async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"\x00\x01garbage\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(garbage, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}/"
+    assert isinstance(await exchange(session, "POST", url, deadline=2.0, limit=100), Lost)
+    server.close()
+
+
+def test_retry_after_is_read_as_seconds_or_as_a_date() -> None:
+    assert parse_retry_after("7") == 7.0
+    assert parse_retry_after("86400") == 60.0
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    assert parse_retry_after(soon) == pytest.approx(30.0, abs=2.0)
+    assert parse_retry_after("Fri, 01 Jan 1999 00:00:00 GMT") == 0.0
+    assert parse_retry_after("soon") is None
+    assert parse_retry_after(None) is None

@@ -1,0 +1,104 @@
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from common.database import Database
+from common.wakeup import EMAILS, HANDOVERS, Listener, Notifier
+from tests.conftest import settings_of
+from tests.postgres import Server
+
+
+@pytest.fixture
+async def postgresql(postgresql_url: str) -> AsyncIterator[Database]:
+    database = Database(settings_of(postgresql_url))
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def woken(postgresql: Database) -> AsyncIterator[asyncio.Event]:
+    """Set by notifications of hand-overs, from now on."""
+    event = asyncio.Event()
+    listener = Listener(postgresql.settings, HANDOVERS, event)
+    listener.start()
+    await asyncio.wait_for(event.wait(), 10)  # it listens
+    event.clear()
+    yield event
+    await listener.stop()
+
+
+async def test_a_notification_wakes_the_listener(
+    postgresql: Database, woken: asyncio.Event
+) -> None:
+    notifier = Notifier(postgresql)
+    notifier.notify(HANDOVERS)
+    await asyncio.wait_for(woken.wait(), 5)
+    await notifier.close()
+
+
+async def test_another_channel_wakes_nobody(postgresql: Database, woken: asyncio.Event) -> None:
+    notifier = Notifier(postgresql)
+    notifier.notify(EMAILS)
+    await notifier.close()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(woken.wait(), 0.3)
+
+
+async def test_notifications_that_come_together_are_one(postgresql: Database) -> None:
+    sent = 0
+    notifier = Notifier(postgresql)
+    reading = postgresql.reading
+
+    def counted() -> object:
+        nonlocal sent
+        sent += 1
+        return reading()
+
+    postgresql.reading = counted  # type: ignore[method-assign, assignment]
+    for _ in range(100):
+        notifier.notify(HANDOVERS)
+    await notifier.close()
+    assert sent == 1
+
+
+async def test_a_listener_that_was_cut_off_comes_back_and_wakes_its_daemon(
+    postgresql: Database, postgres: Server, woken: asyncio.Event
+) -> None:
+    name = postgresql.settings.url.database
+    postgres.execute(
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    )
+    await asyncio.wait_for(woken.wait(), 10)  # whatever came meanwhile is not missed
+    woken.clear()
+    fresh = Database(postgresql.settings)  # the other one's connections were cut off, too
+    notifier = Notifier(fresh)
+    notifier.notify(HANDOVERS)
+    await asyncio.wait_for(woken.wait(), 5)
+    await notifier.close()
+    await fresh.close()
+
+
+async def test_behind_a_pooling_proxy_nobody_listens(postgresql: Database) -> None:
+    settings = replace(postgresql.settings, statement_cache=False)
+    listener = Listener(settings, HANDOVERS, asyncio.Event())
+    listener.start()
+    await listener.stop()
+    async with postgresql.reading() as connection:
+        found = await connection.exec_driver_sql(
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+            " AND datname = current_database()"
+        )
+        assert found.scalar_one() == 0
+
+
+async def test_on_sqlite_notifying_and_listening_do_nothing(sqlite_url: str) -> None:
+    database = Database(settings_of(sqlite_url))
+    notifier = Notifier(database)
+    listener = Listener(database.settings, HANDOVERS, asyncio.Event())
+    listener.start()
+    notifier.notify(HANDOVERS)
+    await notifier.close()
+    await listener.stop()
+    await database.close()

@@ -1,0 +1,44 @@
+"""What the services' own settings modules say to an environment."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+import dispatcher.settings
+import gateway.settings
+import notifier.settings
+from common.settings import Reader, read_database, read_logs
+
+LOADERS: Mapping[str, Any] = {
+    "gateway": gateway.settings.load,
+    "dispatcher": dispatcher.settings.load,
+    "notifier": notifier.settings.load,
+    "migrate": lambda reader: (read_database(reader), read_logs(reader)),
+}
+
+
+def read(
+    service: str, environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Any, set[str]]:
+    """The service's settings in this environment, and the names that it knows.
+
+    Raises `SettingsError` for what is missing or wrong.
+    """
+    reader = Reader()
+    with monkeypatch.context() as patched:
+        for name in list(os.environ):
+            patched.delenv(name)
+        for name, value in environment.items():
+            patched.setenv(name, value)
+        settings = LOADERS[service](reader)
+    reader.check()
+    return settings, reader.names
+
+
+def names_of(service: str) -> set[str]:
+    """Every name that the service reads."""
+    reader = Reader()
+    LOADERS[service](reader)
+    return reader.names

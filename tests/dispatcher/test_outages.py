@@ -1,0 +1,93 @@
+"""A dispatcher whose PostgreSQL goes away under it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from common.database import Database, DatabaseUnavailable
+from common.migrate import migrate
+from common.models import handovers
+from tests.conftest import settings_of
+from tests.dispatcher.support import FakePeer, dispatcher_settings, running
+from tests.postgres import OwnServer, Server, own_server
+from tests.records import add_handover, rows
+from tests.waiting import eventually
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[OwnServer]:
+    context = own_server()
+    server = await asyncio.to_thread(context.__enter__)
+    yield server
+    await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+async def all_done(database: Database) -> bool:
+    try:
+        return {row["state"] for row in await rows(database, handovers)} == {"done"}
+    except DatabaseUnavailable:
+        return False
+
+
+async def probe(admin: Any, path: str) -> int:
+    async with aiohttp.ClientSession() as session, session.get(admin.make_url(path)) as response:
+        return response.status
+
+
+async def is_ready(admin: Any) -> bool:
+    return await probe(admin, "/readyz") == 200
+
+
+async def is_not_ready(admin: Any) -> bool:
+    return not await is_ready(admin)
+
+
+async def test_a_restart_of_postgresql_flips_readiness_and_is_recovered_from(
+    server: OwnServer, peer: FakePeer, tmp_path: Path
+) -> None:
+    database = Database(settings_of(server.url))
+    await migrate(database)
+    job_ids = [await add_handover(database)]
+    async with running(dispatcher_settings(server.url, peer.url, tmp_path)) as admin:
+        await eventually(lambda: is_ready(admin))
+        await eventually(lambda: all_done(database))
+        await asyncio.to_thread(server.stop)
+        await eventually(lambda: is_not_ready(admin))
+        assert await probe(admin, "/livez") == 200
+        await asyncio.to_thread(server.start)
+        await eventually(lambda: is_ready(admin), within=10)
+        await database.wait_until_up(10.0)
+        job_ids.append(await add_handover(database))
+        await eventually(lambda: all_done(database), within=10)
+    assert peer.taken == job_ids
+    await database.close()
+
+
+async def test_connections_terminated_twice_a_second_lose_no_job_and_send_none_twice(
+    postgres: Server, postgresql_url: str, peer: FakePeer, tmp_path: Path
+) -> None:
+    database = Database(settings_of(postgresql_url))
+    expected = [await add_handover(database) for _ in range(200)]
+    name = database.settings.url.database
+    await database.close()
+    cut = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        f" WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+    )
+    settings = dispatcher_settings(postgresql_url, peer.url, tmp_path, handover_concurrency=2)
+    async with running(settings):
+        for _ in range(6):
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(postgres.execute, cut)
+        await eventually(lambda: all_done(database), within=20)
+    # a claim whose answer was cut off is in doubt: such a job may come under a fresh number
+    async with database.reading() as connection:
+        resent = (await connection.exec_driver_sql("SELECT number FROM handover_numbers")).all()
+    numbers = {row.number for row in resent}
+    assert sorted(set(peer.taken) - numbers) == sorted(set(expected) & set(peer.taken))
+    assert len(peer.taken) == len(set(peer.taken)) <= len(expected) + len(numbers)
+    await database.close()

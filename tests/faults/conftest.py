@@ -1,0 +1,48 @@
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.dispatcher.support import FakePeer
+from tests.faults.support import Cloud, gateway_settings
+from tests.gateway.support import APPLICATIONS, INTERNAL_KEY, Issuer, KeyServer
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Issuer:
+    return Issuer()
+
+
+@pytest.fixture(scope="session")
+def key_server(issuer: Issuer) -> Iterator[KeyServer]:
+    server = KeyServer(issuer)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def settings(key_server: KeyServer, tmp_path: Path) -> dict[str, Any]:
+    applications = tmp_path / "applications.yaml"
+    applications.write_text(yaml.safe_dump(APPLICATIONS))
+    return gateway_settings(key_server.url, applications)
+
+
+@pytest.fixture
+async def cloud(
+    database_url: str, settings: dict[str, Any], issuer: Issuer, tmp_path: Path
+) -> AsyncIterator[Cloud]:
+    """Processes on a database of each kind."""
+    async with Cloud(database_url, tmp_path, settings, issuer) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+async def peer(cloud: Cloud) -> AsyncIterator[FakePeer]:
+    """A small worker-facing API for the cloud's dispatchers."""
+    peer = FakePeer()
+    peer.key = INTERNAL_KEY
+    async with peer.served():
+        cloud.peer_url = peer.url
+        yield peer

@@ -1,0 +1,112 @@
+"""PostgreSQL restarted under load, as the worker-facing API and users see it."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.database import Database
+from common.migrate import migrate
+from common.models import handovers, jobs
+from tests.conftest import settings_of
+from tests.dispatcher.support import FakePeer
+from tests.faults.support import Cloud
+from tests.gateway.support import Issuer
+from tests.postgres import OwnServer, own_server
+from tests.processes import Process
+from tests.records import add_job, rows
+from tests.waiting import eventually
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[OwnServer]:
+    context = own_server()
+    server = await asyncio.to_thread(context.__enter__)
+    yield server
+    await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+@pytest.fixture
+async def cloud(
+    server: OwnServer, settings: dict[str, Any], issuer: Issuer, tmp_path: Path
+) -> AsyncIterator[Cloud]:
+    async with Cloud(server.url, tmp_path, settings, issuer) as cloud:
+        yield cloud
+
+
+class Load:
+    """Workers that report and a user who submits, until told to stop."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._caller = cloud.caller
+        self.going = True
+        self.reports: Counter[int | None] = Counter()
+        self.submissions: Counter[int | None] = Counter()
+        self.alive: Counter[int | None] = Counter()
+        self.accepted: list[int] = []
+
+    async def report(self, number: int) -> None:
+        turn = 0
+        while self.going:
+            turn += 1
+            status = ("running", "postprocessing")[turn % 2]
+            self.reports[await self._caller.report(number, status)] += 1
+            await asyncio.sleep(0.02)
+
+    async def submit(self, user: int) -> None:
+        turn = 0
+        while self.going:
+            turn += 1
+            status, job_id = await self._caller.submit(f"job-{user}-{turn}")
+            self.submissions[status] += 1
+            if status == 201:
+                self.accepted.append(job_id)
+            await asyncio.sleep(0.02)
+
+    async def watch(self, process: Process) -> None:
+        while self.going:
+            self.alive[await process.probe("/livez")] += 1
+            await asyncio.sleep(0.1)
+
+
+async def test_a_restart_under_load_tells_no_worker_to_stop_and_loses_nothing(
+    cloud: Cloud, server: OwnServer, peer: FakePeer
+) -> None:
+    database = Database(settings_of(server.url))
+    await migrate(database)
+    running = [await add_job(database, status="running") for _ in range(4)]
+    gateway = await cloud.gateway()
+    dispatcher = cloud.dispatcher()
+    await dispatcher.wait_until_ready()
+    load = Load(cloud)
+    async with asyncio.TaskGroup() as group:
+        for number in running:
+            group.create_task(load.report(number))
+        for user in range(3):
+            group.create_task(load.submit(user))
+        for process in (gateway, dispatcher):
+            group.create_task(load.watch(process))
+        await asyncio.sleep(1.0)
+        await asyncio.to_thread(server.stop)
+        await asyncio.sleep(2.0)
+        await asyncio.to_thread(server.start)
+        before = len(load.accepted)
+        await eventually(lambda: len(load.accepted) > before + 50, within=10)
+        load.going = False
+
+    assert set(load.reports) <= {200, 503}
+    assert set(load.submissions) <= {201, 503}
+    assert set(load.alive) == {200}
+    await database.wait_until_up(10.0)
+    await eventually(lambda: _all_done(database), within=20)
+    there = {row["id"] for row in await rows(database, jobs)} - set(running)
+    assert set(load.accepted) <= there
+    assert sorted(peer.taken) == sorted(there)
+    await database.close()
+
+
+async def _all_done(database: Database) -> bool:
+    return {row["state"] for row in await rows(database, handovers)} == {"done"}

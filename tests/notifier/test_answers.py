@@ -1,0 +1,77 @@
+import orjson
+import pytest
+
+from common.http_client import Lost, Outcome, Reply, Unreachable
+from notifier.answers import Verdict, judge, was_found
+
+IDS = ["a", "b"]
+
+
+def reply(status: int, body: object = None, content_type: str = "application/json") -> Reply:
+    return Reply(status, content_type, b"" if body is None else orjson.dumps(body))
+
+
+def error(status: int) -> dict[str, object]:
+    return {"Status": "error", "Errors": [{"StatusCode": status, "ErrorMessage": "no"}]}
+
+
+SUCCESS = {"Status": "success"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdicts"),
+    [
+        (reply(200, {"Messages": [SUCCESS, SUCCESS]}), [Verdict.SENT, Verdict.SENT]),
+        (reply(400, {"Messages": [SUCCESS, error(400)]}), [Verdict.SENT, Verdict.FAILED]),
+        (reply(200, {"Messages": [error(429), error(500)]}), [Verdict.NOT_TAKEN] * 2),
+        (reply(400, {"Messages": [error(401), SUCCESS]}), [Verdict.HELD, Verdict.SENT]),
+        (reply(200, {"Messages": [SUCCESS]}), [Verdict.IN_DOUBT] * 2),
+        (
+            reply(
+                200,
+                {"Messages": [{**SUCCESS, "CustomID": "b"}, {**error(400), "CustomID": "a"}]},
+            ),
+            [Verdict.FAILED, Verdict.SENT],
+        ),
+        (reply(200, {"Messages": ["odd", {"Status": "odd"}]}), [Verdict.IN_DOUBT] * 2),
+        (reply(200, {}), [Verdict.IN_DOUBT] * 2),
+        (reply(200, None, "text/html"), [Verdict.HELD] * 2),
+        (reply(400, {"ErrorMessage": "malformed"}), [Verdict.ALONE] * 2),
+        (reply(413), [Verdict.ALONE] * 2),
+        (reply(401), [Verdict.HELD] * 2),
+        (reply(403), [Verdict.HELD] * 2),
+        (reply(404), [Verdict.HELD] * 2),
+        (reply(302), [Verdict.HELD] * 2),
+        (reply(429), [Verdict.NOT_TAKEN] * 2),
+        (reply(500), [Verdict.NOT_TAKEN] * 2),
+        (reply(503), [Verdict.NOT_TAKEN] * 2),
+        (reply(502), [Verdict.IN_DOUBT] * 2),
+        (reply(504), [Verdict.IN_DOUBT] * 2),
+        (Unreachable("refused"), [Verdict.NOT_TAKEN] * 2),
+        (Lost("reset"), [Verdict.IN_DOUBT] * 2),
+    ],
+)
+def test_every_mail_of_a_batch_gets_its_verdict(outcome: Outcome, verdicts: list[Verdict]) -> None:
+    assert [answer.verdict for answer in judge(outcome, IDS)] == verdicts
+
+
+def test_a_single_mail_that_is_refused_fails_with_mailjets_words() -> None:
+    (answer,) = judge(reply(400, {"ErrorMessage": "malformed"}), ["a"])
+    assert (answer.verdict, answer.reason) == (Verdict.FAILED, "malformed")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "found"),
+    [
+        (reply(200, {"Count": 1, "Data": [{}]}), True),
+        (reply(200, {"Count": 0, "Data": []}), False),
+        (reply(404, {}), False),
+        (reply(200, {}), None),
+        (reply(401), None),
+        (reply(500), None),
+        (Lost("reset"), None),
+        (Unreachable("refused"), None),
+    ],
+)
+def test_a_look_up_tells_found_not_found_or_nothing(outcome: Outcome, found: bool | None) -> None:
+    assert was_found(outcome) is found

@@ -1,0 +1,121 @@
+"""Rows for the tests, written as the services write them."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from sqlalchemy import RowMapping, Table, insert, select, update
+
+from common.database import Database, utc_now
+from common.models import emails, handovers, jobs
+
+PAYLOAD: Mapping[str, Any] = {
+    "job": {
+        "app": {"cmd": ["true"], "env": None},
+        "handler": {
+            "image_url": "image",
+            "image_name": "decode",
+            "image_version": "v1",
+            "entrypoint": "train",
+            "files_down": {},
+            "files_up": {"log": "log"},
+        },
+        "meta": {"date_created": "2026-01-01T12:00:00"},
+        "hardware": {},
+    },
+    "environment": None,
+    "group": None,
+    "priority": 0,
+    "paths_upload": {"output": "o", "log": "l", "artifact": "a"},
+}
+"""What a hand-over stores of a job."""
+
+
+async def add_job(database: Database, **values: Any) -> int:
+    """A queued job; returns its id."""
+    row = {
+        "user_id": "ada",
+        "user_email": "ada@example.org",
+        "job_name": uuid4().hex,
+        "date_created": utc_now(),
+        "status": "queued",
+        "paths_out": {},
+        "priority": 0,
+        "application": {"application": "decode", "version": "v1", "entrypoint": "train"},
+        "attributes": {},
+        "hardware": None,
+        "correlation_id": uuid4().hex,
+        **values,
+    }
+    async with database.transaction() as tx:
+        return int((await tx.execute(insert(jobs).values(row).returning(jobs.c.id))).scalar_one())
+
+
+async def add_handover(database: Database, job_id: int | None = None, **values: Any) -> int:
+    """A due hand-over, of a job of its own unless one is named; returns the job's id."""
+    if job_id is None:
+        job_id = await add_job(database)
+    row = {
+        "state": "pending",
+        "due_at": utc_now(),
+        "created_at": utc_now(),
+        "correlation_id": f"correlation-{job_id}",
+        "job_id": job_id,
+        "priority": 0,
+        "number": job_id,
+        "payload": orjson.dumps(PAYLOAD).decode(),
+        **values,
+    }
+    async with database.transaction() as tx:
+        await tx.execute(insert(handovers).values(row))
+    return job_id
+
+
+async def add_mail(database: Database, job_id: int | None = None, **values: Any) -> int:
+    """A due mail, about a job of its own unless one is named; returns the job's id."""
+    if job_id is None:
+        job_id = await add_job(database, status="finished")
+    row = {
+        "state": "pending",
+        "due_at": utc_now(),
+        "created_at": utc_now(),
+        "correlation_id": f"correlation-{job_id}",
+        "job_id": job_id,
+        "kind": "finished",
+        "recipient": "ada@example.org",
+        "custom_id": uuid4().hex,
+        **values,
+    }
+    async with database.transaction() as tx:
+        await tx.execute(insert(emails).values(row))
+    return job_id
+
+
+async def job_row(database: Database, job_id: int) -> RowMapping:
+    """The job as it is now."""
+    return await _one(database, jobs, jobs.c.id == job_id)
+
+
+async def outbox_row(database: Database, table: Table, job_id: int) -> RowMapping:
+    """The job's row in an outbox as it is now."""
+    return await _one(database, table, table.c.job_id == job_id)
+
+
+async def rows(database: Database, table: Table) -> list[RowMapping]:
+    """All rows of a table, by their key."""
+    key = next(iter(table.primary_key))
+    async with database.reading() as connection:
+        return list((await connection.execute(select(table).order_by(key))).mappings())
+
+
+async def change(database: Database, table: Table, job_id: int, **values: Any) -> None:
+    """Change the job's row(s) of a table."""
+    key = table.c.id if table is jobs else table.c.job_id
+    async with database.transaction() as tx:
+        await tx.execute(update(table).where(key == job_id).values(values))
+
+
+async def _one(database: Database, table: Table, condition: Any) -> RowMapping:
+    async with database.reading() as connection:
+        return (await connection.execute(select(table).where(condition))).mappings().one()

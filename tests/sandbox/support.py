@@ -1,0 +1,123 @@
+"""A fake gateway, a peer on a real socket, and bodies to submit to it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from deploy.sandbox.peer import Peer
+
+KEY = "internal key"
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let everything else run until the condition holds."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+def below(folder: Path, pattern: str = "*") -> list[Path]:
+    """What lies below the folder."""
+    return list(folder.rglob(pattern))
+
+
+class FakeGateway:
+    """Remembers status updates; `answer` decides what they get."""
+
+    def __init__(self) -> None:
+        self.updates: list[tuple[int, str, str | None]] = []
+        self.keys: set[str | None] = set()
+        self.answer: Callable[[dict[str, Any]], int] = lambda update: 200
+        self._news = asyncio.Condition()
+        self.url = ""
+
+    async def status(self, request: web.Request) -> web.Response:
+        update = await request.json()
+        self.keys.add(request.headers.get("x-api-key"))
+        answer = self.answer(update)
+        async with self._news:
+            self.updates.append((update["job_id"], update["status"], update["runtime_details"]))
+            self._news.notify_all()
+        return web.json_response(update["status"], status=answer)
+
+    def statuses(self, number: int) -> list[str]:
+        """The job's statuses, without the repetitions that keep-alives are."""
+        seen: list[str] = []
+        for job_id, status, _ in self.updates:
+            if job_id == number and seen[-1:] != [status]:
+                seen.append(status)
+        return seen
+
+    async def until(self, happened: Callable[[], bool], seconds: float = 20) -> None:
+        async with self._news:
+            await asyncio.wait_for(self._news.wait_for(happened), seconds)
+
+
+class RunningPeer:
+    """The peer behind a real socket, and what tests say to it."""
+
+    def __init__(self, server: TestServer, state: Peer, session: aiohttp.ClientSession) -> None:
+        self.url = str(server.make_url("")).rstrip("/")
+        self.state = state
+        self._session = session
+
+    async def call(self, method: str, path: str, **kw: Any) -> tuple[int, Any]:
+        async with self._session.request(method, self.url + path, **kw) as response:
+            return response.status, await response.json(content_type=None)
+
+    async def submit(self, number: int, key: str = KEY, **parts: Any) -> tuple[int, Any]:
+        body = submission(number, **parts)
+        return await self.call("POST", "/_jobs", json=body, headers={"x-api-key": key})
+
+    async def faults(self, *rules: dict[str, Any], **switches: Any) -> None:
+        status, answer = await self.call("PUT", "/_faults", json={"rules": rules, **switches})
+        assert status == 200, answer
+
+    async def pull(self, worker: str = "w1") -> tuple[int, Any]:
+        return await self.call("POST", f"/workers/{worker}/pull")
+
+    async def report(self, entry: int, status: str, worker: str = "w1") -> tuple[int, Any]:
+        path = f"/entries/{entry}/status?worker={worker}"
+        return await self.call("PUT", path, json={"status": status, "runtime_details": None})
+
+
+def submission(
+    number: int,
+    *,
+    priority: int = 0,
+    environment: str | None = None,
+    name: str = "train",
+    cmd: list[str] | None = None,
+    env: dict[str, str] | None = None,
+    files_down: dict[str, str] | None = None,
+    files_up: dict[str, str] | None = None,
+    root: str = "user_data",
+) -> dict[str, Any]:
+    """A body of POST /_jobs."""
+    return {
+        "job": {
+            "app": {"cmd": cmd or ["true"], "env": env},
+            "handler": {
+                "image_url": "localhost/app",
+                "image_name": "app",
+                "image_version": "v1",
+                "entrypoint": "run",
+                "files_down": files_down or {},
+                "files_up": files_up or {"log": "log", "output": "output"},
+            },
+            "meta": {"job_id": number, "date_created": "2026-01-01T12:00:00.123456"},
+            "hardware": {},
+        },
+        "environment": environment,
+        "group": None,
+        "priority": priority,
+        "paths_upload": {kind: f"{root}/u/{kind}/{name}" for kind in ("output", "log", "artifact")},
+    }
+
+
+StartPeer = Callable[..., Awaitable[RunningPeer]]

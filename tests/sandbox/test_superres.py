@@ -1,0 +1,140 @@
+"""The example application computes what it says, and refuses bad input in a sentence."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deploy.sandbox.superres import InputError, image, localizations, sample
+from deploy.sandbox.superres.__main__ import main
+from deploy.sandbox.superres.configuration import Configuration, parse
+
+TABLE = "frame,extra,photons,y,x\n1,a,100,0,0\n2,b,200,0,30\n2,c,600,40,0\n11,d,50,9,9\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "points.csv").write_text(TABLE)
+    (tmp_path / "render.yaml").write_text("units: nm\nmin_photons: 100\nrender_pixel_nm: 5\n")
+    return tmp_path
+
+
+def render(folder: Path, *more: str) -> int:
+    places = [f"--{name}={folder}" for name in ("data", "config")]
+    return main([*places, f"--output={folder / 'output'}", *more])
+
+
+def test_known_points_give_known_statistics(folder: Path) -> None:
+    assert render(folder) == 0
+    with (folder / "output/statistics.csv").open() as file:
+        rows = {row["quantity"]: float(row["value"]) for row in csv.DictReader(file)}
+    assert rows == {
+        "localizations_read": 4,
+        "localizations_kept": 3,
+        "first_frame": 1,
+        "last_frame": 2,
+        "frames": 2,
+        "localizations_per_frame": 1.5,
+        "mean_photons": 300,
+        "median_photons": 200,
+        "field_of_view_x": 30,
+        "field_of_view_y": 40,
+        "density": 2500,
+        "mean_nearest_neighbour_distance": pytest.approx((30 + 30 + 40) / 3, rel=1e-5),
+    }
+
+
+def test_blur_keeps_the_number_of_localisations() -> None:
+    picture = np.zeros((41, 31), dtype=np.float32)
+    picture[20, 15] = 3.0
+    blurred = image.blur(picture, 2.0)
+    assert blurred.sum() == pytest.approx(3.0, rel=1e-3)
+    assert blurred[20, 15] == pytest.approx(3.0 / (2 * np.pi * 4.0), rel=1e-2)
+    assert blurred[18, 15] == pytest.approx(blurred[20, 17], rel=1e-4)
+
+
+def test_each_localisation_is_in_its_pixel() -> None:
+    x, y = np.array([0.0, 95.0]), np.array([0.0, 31.0])
+    ones = np.ones(2)
+    points = localizations.Localizations(x, y, ones.astype(np.int64), ones)
+    counts = image.histogram(points, Configuration(render_pixel_nm=10, sigma_nm=0))
+    assert [tuple(place) for place in np.argwhere(counts)] == [(2, 2), (5, 11)]
+
+
+def test_the_sample_renders_with_its_own_configuration(tmp_path: Path) -> None:
+    sample.write(tmp_path, count=3_000, seed=4)
+    assert render(tmp_path) == 0
+    with Image.open(tmp_path / "output/render.png") as picture:
+        assert picture.mode == "RGB"
+        assert min(picture.size) > 1_200
+        assert np.asarray(picture).max() == 255
+
+
+def test_the_sample_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    first, _ = sample.write(tmp_path / "a", count=500, seed=2)
+    second, _ = sample.write(tmp_path / "b", count=500, seed=2)
+    third, _ = sample.write(tmp_path / "c", count=500, seed=3)
+    assert first.read_bytes() == second.read_bytes() != third.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("heading", "expected"), [("x,y", 200.0), ("x [nm],y [nm]", 2.0), ("X (px),Y (px)", 200.0)]
+)
+def test_a_unit_in_the_heading_counts(tmp_path: Path, heading: str, expected: float) -> None:
+    file = tmp_path / "points.csv"
+    file.write_text(f'# from a program\n"frame";{heading.replace(",", ";")};intensity\n1;2;2;9\n')
+    points = localizations.read(file, units="px", pixel_size_nm=100)
+    assert points.x.tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "points.csv is empty."),
+        ("x,y,frame\n1,1,1\n", "line 1: the column 'photons' is missing (found: x, y, frame)."),
+        ("x,y,frame,photons\n", "points.csv has a heading but no localisations."),
+        ("x,y,frame,photons\n1,1,1,1\n\n1,a,1,1\n", "line 4: 'y' must be a number, not 'a'."),
+        ("x,y,frame,photons\n1,1,1,nan\n", "line 2: 'photons' must be a number, not 'nan'."),
+        ("x,y,frame,photons\n1,1,1\n", "line 2: there is no value for 'photons'."),
+        ("x,y,frame,photons\n1,1,1,5\n", "none of the 1 localisations has at least"),
+        ("x,y,frame,photons\n1,1,1,500\n9e9,1,1,500\n", "more than 8192 on a side"),
+        ("x,y\x00,frame,photons\n1,1,1,500\n", "the column 'y' is missing"),
+    ],
+)
+def test_a_bad_table_is_refused_in_a_sentence(
+    folder: Path, capsys: pytest.CaptureFixture[str], text: str, sentence: str
+) -> None:
+    (folder / "points.csv").write_text(text)
+    assert render(folder) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert not (folder / "output/render.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"sigma": 3}, "unknown key 'sigma'; known are"),
+        ({"sigma_nm": "wide"}, "sigma_nm must be a number, not 'wide'."),
+        ({"render_pixel_nm": 0}, "render_pixel_nm must be from 0.5 to 1000, not 0."),
+        ({"gamma": True}, "gamma must be a number, not True."),
+        ({"colormap": "jet"}, "colormap must be one of hot, gray,"),
+        ({"scale_bar": "yes"}, "scale_bar must be true or false, not 'yes'."),
+        ({"min_photons": 5, "max_photons": 4}, "max_photons must not be smaller"),
+    ],
+)
+def test_a_bad_configuration_is_refused_naming_the_key(
+    content: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        parse(content)
+    assert sentence in str(caught.value)
+
+
+def test_missing_input_is_said_to_be(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "points.csv").unlink()
+    assert render(folder) == 2
+    assert capsys.readouterr().err == "superres: no table of localisations (*.csv) was given.\n"

@@ -1,0 +1,261 @@
+"""The supervisor: one sandbox at a time, restarts, and nothing left behind."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from deploy.sandbox.cognito import UserPool
+from deploy.sandbox.exclusive import Children, only_one
+from deploy.sandbox.layout import MARKER, Folder, Ports, SandboxError, url
+from deploy.sandbox.lifeline import tied_to_parent
+from deploy.sandbox.ports import LOOPBACK, free_port
+from deploy.sandbox.processes import Program
+from deploy.sandbox.programs import Catalogue
+from deploy.sandbox.supervisor import Supervisor
+from deploy.sandbox.walkthrough import curl_lines
+
+SERVER = """
+import http.server, sys
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
+"""
+
+
+class SmallCatalogue(Catalogue):
+    """Stand-ins, and services that only answer their probes."""
+
+    crash = False
+
+    def services(self, pool: UserPool, key_arn: str) -> list[Program]:
+        assert pool.pool_id
+        assert key_arn.startswith("arn:aws:secretsmanager:")
+        ports = self._ports
+        served = {"gateway": ports.gateway, "dispatcher": ports.dispatcher_admin}
+        programs = [
+            self._program(
+                name, [sys.executable, "-c", SERVER, str(port)], {}, ready=url(port) + "/"
+            )
+            for name, port in served.items()
+        ]
+        if self.crash:
+            dying = [sys.executable, "-c", "raise SystemExit('the settings are wrong')"]
+            programs.append(self._program("notifier", dying, {}, ready="http://127.0.0.1:1/"))
+        return programs
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    folder = Folder(tmp_path / "sandbox")
+    folder.create()
+    return folder
+
+
+@pytest.fixture
+def ports() -> Ports:
+    names = ("gateway", "peer", "mail", "aws")
+    admin = ("gateway_admin", "dispatcher_admin", "notifier_admin")
+    return Ports(**{name: free_port() for name in (*names, *admin)})
+
+
+class Running:
+    def __init__(self, folder: Folder, ports: Ports, session: aiohttp.ClientSession) -> None:
+        self.restarts: asyncio.Queue[dict[str, int]] = asyncio.Queue()
+        self.catalogue = SmallCatalogue(folder, ports, {"PATH": os.environ["PATH"]})
+        self.supervisor = Supervisor(
+            folder, ports, session, self.catalogue, self.restarts.put_nowait
+        )
+        self.stop = asyncio.Event()
+
+
+@pytest.fixture
+async def running(
+    folder: Folder, ports: Ports, session: aiohttp.ClientSession
+) -> AsyncIterator[Running]:
+    running = Running(folder, ports, session)
+    yield running
+    await running.supervisor.stop(at_once=asyncio.Event())
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def test_everything_starts_in_order_and_stops(running: Running) -> None:
+    await running.supervisor.start()
+    pids = running.supervisor.pids()
+    assert sorted(pids) == ["aws", "dispatcher", "gateway", "mailjet", "peer", "worker"]
+    assert all(map(is_alive, pids.values()))
+    await running.supervisor.stop(at_once=asyncio.Event())
+    assert not any(map(is_alive, pids.values()))
+
+
+async def test_a_killed_service_is_restarted_and_shown(
+    running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await running.supervisor.start()
+    before = running.supervisor.pids()
+    watching = asyncio.create_task(running.supervisor.watch(running.stop))
+    os.kill(before["gateway"], signal.SIGKILL)
+    after = await asyncio.wait_for(running.restarts.get(), 30)
+    assert after["gateway"] != before["gateway"]
+    running.stop.set()
+    await watching
+    assert "gateway ended after" in capsys.readouterr().out
+
+
+async def test_losing_the_accounts_ends_the_sandbox(running: Running) -> None:
+    await running.supervisor.start()
+    os.kill(running.supervisor.pids()["aws"], signal.SIGKILL)
+    with pytest.raises(SandboxError, match=r"aws ended .*accounts are gone"):
+        await running.supervisor.watch(running.stop)
+
+
+async def test_a_service_that_does_not_start_is_named_with_its_last_words(
+    running: Running,
+) -> None:
+    running.catalogue.crash = True
+    with pytest.raises(SandboxError, match=r"(?s)notifier did not start.*the settings are wrong"):
+        await running.supervisor.start()
+
+
+async def test_a_service_that_keeps_crashing_ends_the_sandbox(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.sandbox.supervisor._QUICK", 3600.0)
+    monkeypatch.setattr("deploy.sandbox.supervisor._MOST_QUICK_CRASHES", 2)
+    await running.supervisor.start()
+    watching = asyncio.create_task(running.supervisor.watch(running.stop))
+    os.kill(running.supervisor.pids()["worker"], signal.SIGKILL)
+    again = await asyncio.wait_for(running.restarts.get(), 30)
+    os.kill(again["worker"], signal.SIGKILL)
+    with pytest.raises(SandboxError, match="worker ended 2 times in a row"):
+        await watching
+
+
+def test_a_second_sandbox_is_told_about_the_first(folder: Folder) -> None:
+    first = only_one(folder)
+    with first, pytest.raises(SandboxError, match=f"process {os.getpid()}"), only_one(folder):
+        pytest.fail("there were two")
+    with only_one(folder):
+        pass
+
+
+def test_leftovers_are_ended_only_if_they_are_ours(folder: Folder) -> None:
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    ours = subprocess.Popen(sleep, env={MARKER: str(folder.root)})
+    others = [subprocess.Popen(sleep, env=env) for env in ({}, {MARKER: "/elsewhere"})]
+    try:
+        children = Children(folder)
+        for process in (ours, *others):
+            children.remember(process.pid)
+        assert children.end_leftovers() == 1
+        assert ours.wait(5) == -signal.SIGTERM
+        assert [process.poll() for process in others] == [None, None]
+        assert children.end_leftovers() == 0
+    finally:
+        for process in (ours, *others):
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel has to do it")
+def test_a_child_dies_with_its_killed_parent() -> None:
+    code = (
+        "import signal, subprocess, sys\n"
+        "from deploy.sandbox.lifeline import tied_to_parent\n"
+        "child = subprocess.Popen(tied_to_parent(['sh', '-c', 'echo ready; exec sleep 600'], "
+        "signal.SIGKILL))\n"
+        "print(child.pid, flush=True); child.wait()\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid, ready = int(parent.stdout.readline()), parent.stdout.readline()
+    assert (ready, is_alive(pid)) == ("ready\n", True)
+    parent.kill()
+    parent.wait()
+    parent.stdout.read()  # ends when nobody holds the pipe any more
+    parent.stdout.close()
+
+
+def test_a_command_is_unchanged_where_the_kernel_cannot_help(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert tied_to_parent(["true"], signal.SIGTERM) == ["true"]
+
+
+def test_a_taken_port_is_named_with_its_variable(ports: Ports) -> None:
+    ports.check_free()
+    with socket.socket() as holder:
+        holder.bind((LOOPBACK, ports.peer))
+        holder.listen()
+        with pytest.raises(SandboxError) as caught:
+            ports.check_free()
+    assert f"Port {ports.peer}, meant for the worker-facing API, is taken" in str(caught.value)
+    assert "PEER_PORT=" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "0", "70000"])
+def test_a_wrong_port_is_named(text: str) -> None:
+    with pytest.raises(SandboxError, match="MAIL_PORT must be a port number"):
+        Ports.read({"MAIL_PORT": text})
+
+
+def test_two_uses_of_one_port_are_named(ports: Ports) -> None:
+    with pytest.raises(SandboxError, match="given to the gateway and the mail page"):
+        Ports(**{**vars(ports), "mail": ports.gateway}).check_free()
+
+
+def test_the_users_environment_does_not_leak_into_the_services(
+    folder: Folder, ports: Ports
+) -> None:
+    odd = {"PROD": "1", "COGNITO_SECRET": "odd", "AWS_PROFILE": "odd", "PYTHONPATH": "/odd"}
+    catalogue = Catalogue(folder, ports, {**odd, "PATH": "/bin", "HANDOVER_GRACE": "5"})
+    pool = UserPool("http://127.0.0.1:1", "pool", "client")
+    for program in catalogue.services(pool, "arn"):
+        assert "odd" not in " ".join(program.environment.values())
+        assert program.environment["PROD"] == "0"
+        assert program.environment["HANDOVER_GRACE"] == "5"
+        assert program.folder == folder.root
+
+
+def test_a_wrong_file_system_is_named(folder: Folder, ports: Ports) -> None:
+    with pytest.raises(SandboxError, match="FILESYSTEM must be local or s3, not 'nfs'"):
+        Catalogue(folder, ports, {"FILESYSTEM": "nfs"})
+
+
+def test_every_line_of_the_walkthrough_is_one_that_a_shell_can_read(
+    folder: Folder, ports: Ports
+) -> None:
+    for _, line in curl_lines(folder, ports):
+        assert "\n" not in line
+        subprocess.run(["/bin/sh", "-n", "-c", line], check=True)
+
+
+def test_the_walkthrough_finds_the_token_and_the_job_in_the_answers(
+    folder: Folder, ports: Ports
+) -> None:
+    lines = dict(curl_lines(folder, ports))
+    answers = {
+        "a fresh token (good for an hour), and a job name of your own": (
+            '{"id_token": "a.b-c_d", "expires_in": 3600}',
+            "a.b-c_d",
+        ),
+        "start a job": ('{"job_name": "x", "id": 12, "user_id": "7"}', "12"),
+    }
+    for comment, (answer, expected) in answers.items():
+        pipe = lines[comment].split(" | ", 1)[1].split(");")[0]
+        found = subprocess.run(
+            ["/bin/sh", "-c", pipe], input=answer, capture_output=True, text=True, check=True
+        )
+        assert found.stdout.strip() == expected
