@@ -176,31 +176,31 @@ class Outbox:
         async with self._database.statement() as tx:
             await tx.execute(self._done, which)
 
-    async def retry(self, item: Claimed, delay: float, reason: str) -> None:
+    async def retry(self, items: Sequence[Claimed], delay: float, reason: str) -> None:
         """Not taken: try again `delay` seconds from now."""
-        await self._settle([item], state=PENDING, due_at=utc_now(delay), last_error=reason)
+        await self._settle(items, state=PENDING, due_at=utc_now(delay), last_error=reason)
 
-    async def doubt(self, item: Claimed, wait: float, reason: str) -> None:
+    async def doubt(self, items: Sequence[Claimed], wait: float, reason: str) -> None:
         """Perhaps arrived: wait `wait` seconds for proof."""
         await self._settle(
-            [item],
+            items,
             state=IN_DOUBT,
             due_at=utc_now(wait),
             doubts=self._table.c.doubts + 1,
             last_error=reason,
         )
 
-    async def hold(self, item: Claimed, reason: str) -> None:
+    async def hold(self, items: Sequence[Claimed], reason: str) -> None:
         """Refused for an operator's mistake."""
-        await self._settle([item], state=HELD, due_at=utc_now(), last_error=reason)
+        await self._settle(items, state=HELD, due_at=utc_now(), last_error=reason)
 
     async def release(self, item: Claimed) -> None:
         """Give a claimed item back untried, as if it had not been claimed."""
         await self._settle([item], state=PENDING, attempts=self._table.c.attempts - 1)
 
-    async def fail(self, item: Claimed, reason: str) -> None:
+    async def fail(self, items: Sequence[Claimed], reason: str) -> None:
         """Refused for good."""
-        await self._settle([item], state=FAILED, settled_at=utc_now(), last_error=reason)
+        await self._settle(items, state=FAILED, settled_at=utc_now(), last_error=reason)
 
     async def found(self, item: Claimed) -> None:
         """An item in doubt has arrived."""

@@ -126,15 +126,15 @@ class Forwarder:
             case Verdict.NOT_TAKEN:
                 self._note_failure(item, answer)
                 delay = _delay(item, answer)
-                await persist(lambda: self._outbox.retry(item, delay, answer.reason))
+                await persist(lambda: self._outbox.retry([item], delay, answer.reason))
             case Verdict.IN_DOUBT:
                 self._note_failure(item, answer)
                 wait = doubt_wait(self._grace, item)
-                await persist(lambda: self._outbox.doubt(item, wait, answer.reason))
+                await persist(lambda: self._outbox.doubt([item], wait, answer.reason))
             case Verdict.HELD:
                 self._intake.refused(item)
                 metrics.HELD.inc()
-                await persist(lambda: self._outbox.hold(item, answer.reason))
+                await persist(lambda: self._outbox.hold([item], answer.reason))
 
     def _note_failure(self, item: Claimed, answer: Answer) -> None:
         if answer.reachable:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import select
@@ -105,31 +106,32 @@ class Deliverer:
         return [_write_mail(item, found.get(item.job_id)) for item in batch]
 
     async def _settle(self, batch: Batch, answers: Sequence[Answer]) -> None:
-        sent = [
-            item
-            for item, answer in zip(batch, answers, strict=True)
-            if answer.verdict is Verdict.SENT
-        ]
-        await persist(lambda: self._outbox.done(sent))
+        """Settle what was answered alike at once, so that a batch that waits stays a batch."""
+        alike: dict[Answer, list[Claimed]] = {}
         for item, answer in zip(batch, answers, strict=True):
-            if answer.verdict is not Verdict.SENT:
-                await self._settle_one(item, answer)
+            alike.setdefault(answer, []).append(item)
+        for answer, items in alike.items():
+            await persist(partial(self._settle_alike, items, answer))
 
-    async def _settle_one(self, item: Claimed, answer: Answer) -> None:
+    async def _settle_alike(self, items: list[Claimed], answer: Answer) -> None:
         match answer.verdict:
+            case Verdict.SENT:
+                await self._outbox.done(items)
             case Verdict.FAILED:
-                await persist(lambda: self._outbox.fail(item, answer.reason))
+                await self._outbox.fail(items, answer.reason)
             case Verdict.NOT_TAKEN:
-                delay = full_jitter(item.attempt, first=_FIRST_RETRY, cap=_LONGEST_RETRY)
-                delay = max(delay, answer.retry_after or 0.0)
-                await persist(lambda: self._outbox.retry(item, delay, answer.reason))
+                attempt = max(item.attempt for item in items)
+                delay = full_jitter(attempt, first=_FIRST_RETRY, cap=_LONGEST_RETRY)
+                await self._outbox.retry(
+                    items, max(delay, answer.retry_after or 0.0), answer.reason
+                )
             case Verdict.IN_DOUBT:
-                await persist(lambda: self._outbox.doubt(item, self._lookup_wait, answer.reason))
+                await self._outbox.doubt(items, self._lookup_wait, answer.reason)
             case Verdict.HELD:
-                metrics.HELD.inc()
-                await persist(lambda: self._outbox.hold(item, answer.reason))
+                metrics.HELD.inc(len(items))
+                await self._outbox.hold(items, answer.reason)
             case Verdict.ALONE:
-                await persist(lambda: self._outbox.retry(item, 0.0, SEND_ALONE))
+                await self._outbox.retry(items, 0.0, SEND_ALONE)
 
     async def _report(self, item: Claimed, answers: Sequence[Answer]) -> None:
         """Tell the gate what the request as a whole showed."""
@@ -194,5 +196,5 @@ class Discarder:
 
     async def deliver(self, batch: Batch) -> None:
         for item in batch:
-            await self._outbox.fail(item, "no e-mail sender is configured")
+            await self._outbox.fail([item], "no e-mail sender is configured")
             log.warning("mail.discarded", job_id=item.job_id, kind=item.row["kind"])

@@ -82,7 +82,7 @@ async def test_an_owner_whose_lease_ran_out_changes_nothing(database: Database) 
     await slow.done([stale])
     assert await state_of(database, job_id) == "sending"
     await quick.done([fresh])
-    await slow.retry(stale, 0.0, "late")
+    await slow.retry([stale], 0.0, "late")
     assert await state_of(database, job_id) == "done"
 
 
@@ -90,7 +90,7 @@ async def test_an_earlier_attempt_of_the_same_owner_changes_nothing(database: Da
     job_id = await add_handover(database)
     outbox = outbox_of(database)
     (first,) = await outbox.claim(1)
-    await outbox.retry(first, 0.0, "not taken")
+    await outbox.retry([first], 0.0, "not taken")
     (second,) = await outbox.claim(1)
     await outbox.done([first])
     assert await state_of(database, job_id) == "sending"
@@ -113,7 +113,7 @@ async def test_a_doubt_is_looked_into_by_one_at_a_time(database: Database) -> No
     job_id = await add_handover(database)
     one, other = outbox_of(database, "one"), outbox_of(database, "other")
     (item,) = await one.claim(1)
-    await one.doubt(item, 0.0, "lost")
+    await one.doubt([item], 0.0, "lost")
     (looked,) = await one.claim_doubtful(1)
     assert await other.claim_doubtful(1) == []
     assert await state_of(database, job_id) == "in_doubt"
@@ -125,7 +125,7 @@ async def test_a_retry_comes_due_when_its_delay_has_passed(database: Database) -
     await add_handover(database)
     outbox = outbox_of(database)
     (item,) = await outbox.claim(1)
-    await outbox.retry(item, 0.3, "not taken")
+    await outbox.retry([item], 0.3, "not taken")
     assert await outbox.claim(1) == []
     assert await eventually(lambda: outbox.claim(1))
 
@@ -134,13 +134,13 @@ async def test_held_items_are_tried_in_turn_and_released_together(database: Data
     job_ids = [await add_handover(database) for _ in range(3)]
     outbox = outbox_of(database)
     for item in await outbox.claim(3):
-        await outbox.hold(item, "HTTP 401")
+        await outbox.hold([item], "HTTP 401")
     assert await outbox.claim(3) == []
     tried = []
     for _ in range(3):
         (item,) = await outbox.claim_held(1)
         tried.append(item.job_id)
-        await outbox.hold(item, "HTTP 401")
+        await outbox.hold([item], "HTTP 401")
     assert sorted(tried) == job_ids
     assert await outbox.release_held() == 3
     assert len(await outbox.claim(3)) == 3
@@ -170,8 +170,8 @@ async def test_the_backlog_is_counted_by_state(database: Database) -> None:
     await add_handover(database, due_at=utc_now(60.0))
     outbox = outbox_of(database)
     held, doubtful, _ = await outbox.claim(3)
-    await outbox.hold(held, "HTTP 401")
-    await outbox.doubt(doubtful, 60.0, "lost")
+    await outbox.hold([held], "HTTP 401")
+    await outbox.doubt([doubtful], 60.0, "lost")
     backlog = await upkeep_of(database).backlog()
     assert (backlog.due, backlog.waiting, backlog.sending) == (2, 1, 1)
     assert (backlog.in_doubt, backlog.held) == (1, 1)
