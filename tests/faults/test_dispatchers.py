@@ -118,6 +118,7 @@ async def test_a_suspended_owner_that_wakes_up_after_its_lease_changes_nothing(
     peer.behave = answer_late
     first = cloud.dispatcher()
     await asyncio.wait_for(reached.wait(), 60)
+    await asyncio.sleep(0.5)  # stopped amid its first writes, it would keep SQLite's file locked
     first.suspend()
     second = cloud.dispatcher()
     await eventually(lambda: _is_done(database, job_id), within=60)
