@@ -128,7 +128,6 @@ class Deliverer:
             case Verdict.IN_DOUBT:
                 await self._outbox.doubt(items, self._lookup_wait, answer.reason)
             case Verdict.HELD:
-                metrics.HELD.inc(len(items))
                 await self._outbox.hold(items, answer.reason)
             case Verdict.ALONE:
                 await self._outbox.retry(items, 0.0, SEND_ALONE)
@@ -163,6 +162,8 @@ def _write_mail(item: Claimed, job: Any) -> Mail:
 
 def _record(item: Claimed, answer: Answer, seconds: float) -> None:
     metrics.MAILS.labels(answer.verdict).inc()
+    if answer.verdict is Verdict.HELD:
+        metrics.HELD.inc()
     write = {
         Verdict.SENT: log.info,
         Verdict.ALONE: log.info,
@@ -195,6 +196,6 @@ class Discarder:
             await self._outbox.release(item)
 
     async def deliver(self, batch: Batch) -> None:
+        await self._outbox.fail(batch, "no e-mail sender is configured")
         for item in batch:
-            await self._outbox.fail([item], "no e-mail sender is configured")
             log.warning("mail.discarded", job_id=item.job_id, kind=item.row["kind"])
