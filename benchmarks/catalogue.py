@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from benchmarks.cases import handovers, requests, small_files, transfers
+from benchmarks.cases import handovers, requests, s3_transfers, small_files, transfers
 from benchmarks.figures import Result
 from benchmarks.options import Options
 from benchmarks.stage import Stage
@@ -39,6 +39,8 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "upload": Benchmark(transfers.upload, Scope.ONCE),
     "download": Benchmark(transfers.download, Scope.ONCE),
     "zip": Benchmark(transfers.zip_large, Scope.ONCE),
+    "s3-upload": Benchmark(s3_transfers.upload, Scope.ONCE),
+    "s3-download": Benchmark(s3_transfers.download, Scope.ONCE),
     "small-uploads": Benchmark(small_files.small_uploads, Scope.ONCE),
     "zip-small": Benchmark(small_files.zip_small, Scope.ONCE, usual=False),
     "listing-10000": Benchmark(requests.listing_10000, Scope.ONCE, usual=False),

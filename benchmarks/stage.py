@@ -78,14 +78,14 @@ class Stage:
     def dispatchers(self, count: int) -> Iterator[list[Child]]:
         """So many dispatchers, ready to work."""
         with ExitStack() as stack:
-            started = [_service("dispatcher", self.settings, self.folder) for _ in range(count)]
+            started = [service("dispatcher", self.settings, self.folder) for _ in range(count)]
             children = [stack.enter_context(child) for child, _ in started]
             for child, (_, ready) in zip(children, started, strict=True):
                 child.wait_until(ready)
             yield children
 
 
-def _service(
+def service(
     name: str, settings: dict[str, str], folder: Path
 ) -> tuple[AbstractContextManager[Child], str]:
     """A service that runs while in the context, and the URL that answers once it is ready."""
@@ -119,8 +119,8 @@ def set_up(options: Options, kind: Kind, server: Server | None) -> Iterator[Stag
             child.wait_until(f"http://{LOOPBACK}:{port}/bytes/2")
             pids[name] = child.pid
         settings = _settings(folder, database, gateway_port, f"http://{LOOPBACK}:{standins_port}")
-        service, ready = _service("gateway", settings, folder)
-        gateway = stack.enter_context(service)
+        started, ready = service("gateway", settings, folder)
+        gateway = stack.enter_context(started)
         gateway.wait_until(ready)
         yield Stage(
             options=options,

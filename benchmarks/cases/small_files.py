@@ -22,7 +22,8 @@ def zip_small(stage: Stage) -> Iterator[Result]:
         seed.add_files(folder / f"{part:06d}", names, _SIZE)
     ours = download_errand(stage.user, "/files/data/many/download")
     found, peak = in_turns(
-        stage,
+        stage.gateway,
+        stage.options.repeats,
         lambda: carry_out(ours, stage.gateway.pid),
         lambda: disk.zip_into_nothing(folder)[0],
     )

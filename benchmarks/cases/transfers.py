@@ -10,7 +10,7 @@ import orjson
 from benchmarks import disk, nginx, proc, seed
 from benchmarks.figures import Floor, Result, Transfer, middle
 from benchmarks.messages import Caller, form_parts
-from benchmarks.processes import LOOPBACK, call
+from benchmarks.processes import LOOPBACK, Child, call
 from benchmarks.stage import Stage
 from benchmarks.targets import (
     DOWNLOAD_OF_SENDFILE,
@@ -40,7 +40,8 @@ def download_errand(caller: Caller, target: str) -> Errand:
     return Errand(host=caller.host, port=caller.port, head=head, status=200)
 
 
-def _upload_errand(caller: Caller, target: str, size: int, status: int) -> Errand:
+def upload_errand(caller: Caller, target: str, size: int, status: int) -> Errand:
+    """A POST of a form with one file of `size` bytes."""
     before, after, kind = form_parts("large.bin")
     length = len(before) + size + len(after)
     head = caller.message(
@@ -57,15 +58,18 @@ def _upload_errand(caller: Caller, target: str, size: int, status: int) -> Erran
     )
 
 
-def _memory_note(rest: float) -> str:
+def memory_note(rest: float) -> str:
+    """What the peak is to be compared with; `rest` is the memory before, in MiB."""
     return f"memory before {rest:.0f} MiB; peak to stay below {PEAK_MIB} MiB"
 
 
-def in_turns(stage: Stage, *steps: Callable[[], Transfer]) -> tuple[list[Transfer], float | None]:
+def in_turns(
+    gateway: Child, repeats: int, *steps: Callable[[], Transfer]
+) -> tuple[list[Transfer], float | None]:
     """Each step several times in turns: their medians, and the gateway's peak memory."""
-    pids = [stage.gateway.pid]
+    pids = [gateway.pid]
     proc.reset_peak(pids)
-    rounds = [[step() for step in steps] for _ in range(stage.options.repeats)]
+    rounds = [[step() for step in steps] for _ in range(repeats)]
     return [middle(column) for column in zip(*rounds, strict=True)], proc.peak_mib(pids)
 
 
@@ -86,7 +90,7 @@ def _disk_floor(copied: Transfer, name: str) -> Floor:
     return Floor(name="copy with fsync", figure=copied.figure(), target=must, aim=aim)
 
 
-def _name(stage: Stage, what: str) -> str:
+def name_of(stage: Stage, what: str) -> str:
     return f"{what} of {stage.options.size} MiB"
 
 
@@ -95,8 +99,8 @@ def upload(stage: Stage) -> Iterator[Result]:
     rest = proc.resident_mib(stage.gateway.pid)
     size = stage.options.size * _MIB
     stored = stage.tree / "data" / "upload" / "large.bin"
-    ours = _upload_errand(stage.user, "/files/data/upload/upload", size, 201)
-    bare = _upload_errand(stage.bare(stage.user), "/discard", size, 200)
+    ours = upload_errand(stage.user, "/files/data/upload/upload", size, 201)
+    bare = upload_errand(stage.bare(stage.user), "/discard", size, 200)
 
     def send() -> Transfer:
         sent = carry_out(ours, stage.gateway.pid)
@@ -104,13 +108,17 @@ def upload(stage: Stage) -> Iterator[Result]:
         return sent
 
     found, peak = in_turns(
-        stage, send, lambda: carry_out(bare, stage.bare_pid), lambda: _copy(stage)
+        stage.gateway,
+        stage.options.repeats,
+        send,
+        lambda: carry_out(bare, stage.bare_pid),
+        lambda: _copy(stage),
     )
     sent, discarded, copied = found
     both = Transfer(size=size, seconds=discarded.seconds + copied.seconds)
     yield Result(
         group=_GROUP,
-        name=_name(stage, "upload"),
+        name=name_of(stage, "upload"),
         figure=sent.figure(),
         floors=(
             _disk_floor(copied, "upload"),
@@ -122,7 +130,7 @@ def upload(stage: Stage) -> Iterator[Result]:
             ),
         ),
         peak=peak,
-        note=_memory_note(rest),
+        note=memory_note(rest),
     )
 
 
@@ -145,11 +153,11 @@ def download(stage: Stage) -> Iterator[Result]:
         if port is not None:
             third = download_errand(Caller(host=LOOPBACK, port=port), f"/{source.name}")
             steps.append(lambda: carry_out(third, None))
-        found, peak = in_turns(stage, *steps)
+        found, peak = in_turns(stage.gateway, stage.options.repeats, *steps)
     received, plain, copied, *by_nginx = found
     yield Result(
         group=_GROUP,
-        name=_name(stage, "download"),
+        name=name_of(stage, "download"),
         figure=received.figure(),
         floors=(
             _disk_floor(copied, "download"),
@@ -160,7 +168,7 @@ def download(stage: Stage) -> Iterator[Result]:
             ),
         ),
         peak=peak,
-        note=_memory_note(rest),
+        note=memory_note(rest),
     )
 
 
@@ -172,7 +180,8 @@ def zip_large(stage: Stage) -> Iterator[Result]:
     seed.add_files(folder, names, stage.options.size * _MIB // len(names))
     ours = download_errand(stage.user, "/files/data/zipped/download")
     found, peak = in_turns(
-        stage,
+        stage.gateway,
+        stage.options.repeats,
         lambda: carry_out(ours, stage.gateway.pid),
         lambda: disk.zip_into_nothing(folder)[0],
         lambda: _copy(stage),
@@ -180,12 +189,12 @@ def zip_large(stage: Stage) -> Iterator[Result]:
     received, packed, copied = found
     yield Result(
         group=_GROUP,
-        name=_name(stage, "zip"),
+        name=name_of(stage, "zip"),
         figure=received.figure(),
         floors=(
             _disk_floor(copied, "zip"),
             Floor(name="zipfile into nothing", figure=packed.figure()),
         ),
         peak=peak,
-        note=f"first byte after {received.first * 1000:.1f} ms; {_memory_note(rest)}",
+        note=f"first byte after {received.first * 1000:.1f} ms; {memory_note(rest)}",
     )
