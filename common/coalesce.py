@@ -22,7 +22,8 @@ class Coalescer(Generic[Item, Result]):
     `work` gets the items in the order in which they came, at most `limit` of them, and returns
     one result per item, in that order; an exception *returned* is raised for its item alone, one
     that is *raised* reaches every caller of the batch. Up to `lanes` batches run at once. A caller
-    that is cancelled does not cancel the batch, which others share.
+    that is cancelled does not cancel the batch, which others share. `when_idle` is called whenever
+    nothing is under way or waiting any more.
     """
 
     def __init__(
@@ -31,11 +32,13 @@ class Coalescer(Generic[Item, Result]):
         *,
         limit: int = 200,
         lanes: int = 1,
+        when_idle: Callable[[], object] | None = None,
     ) -> None:
         self._work = work
         self._limit = limit
+        self._when_idle = when_idle
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
-        self._free_lanes = lanes
+        self._lanes = self._free_lanes = lanes
         self._running: set[asyncio.Task[None]] = set()
 
     async def __call__(self, item: Item) -> Result:
@@ -58,6 +61,8 @@ class Coalescer(Generic[Item, Result]):
             # in the same step in which nothing was waiting: an item that comes before the task is
             # counted as done must find the lane free, or it would wait for the next one to come
             self._free_lanes += 1
+            if self._when_idle and self._free_lanes == self._lanes and not self._waiting:
+                self._when_idle()
 
     async def _work_off(self) -> None:
         while self._waiting:

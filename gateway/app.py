@@ -23,12 +23,14 @@ from gateway.context import (
     CORS,
     HEALTH,
     JOBS,
+    LISTINGS,
     SETTINGS,
     STATUS_INTAKE,
     STORAGE,
     VERIFIER,
 )
 from gateway.cors import Cors
+from gateway.files.listings import Listings
 from gateway.jobs.service import Jobs
 from gateway.middlewares import answer_errors, answer_preflight, authenticate, observe
 from gateway.protocol import answer_in_json
@@ -79,6 +81,7 @@ async def _open_storage(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     async with open_storage(settings.storage) as storage:
         app[STORAGE] = storage
+        app[LISTINGS] = Listings(storage)
         app[HEALTH].add_check("storage", storage.health)
         if not settings.account_endpoints:
             yield

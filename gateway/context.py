@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gateway.auth.accounts import Accounts
     from gateway.auth.tokens import TokenVerifier, User
     from gateway.cors import Cors
+    from gateway.files.listings import Listings
     from gateway.jobs.service import Jobs
     from gateway.settings import Settings
     from gateway.status_updates.intake import StatusIntake
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 HEALTH: Final[web.AppKey["Health"]] = web.AppKey("health")
 SETTINGS: Final[web.AppKey["Settings"]] = web.AppKey("settings")
 STORAGE: Final[web.AppKey["Storage"]] = web.AppKey("storage")
+LISTINGS: Final[web.AppKey["Listings"]] = web.AppKey("listings")
 APPLICATIONS: Final[web.AppKey["Applications"]] = web.AppKey("applications")
 VERIFIER: Final[web.AppKey["TokenVerifier"]] = web.AppKey("verifier")
 ACCOUNTS: Final[web.AppKey["Accounts"]] = web.AppKey("accounts")

@@ -23,6 +23,8 @@ from sqlalchemy.engine import URL, make_url
 
 T = TypeVar("T")
 
+_GIVEN: set[int] = set()
+
 
 class NoPostgres(Exception):
     """No server can be had; the message says what to do."""
@@ -115,10 +117,14 @@ def run_apart(work: Coroutine[Any, Any, T]) -> T:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody has, and that was not given out before: who asked may not have it yet."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in _GIVEN:
+            _GIVEN.add(port)
+            return port
 
 
 @contextlib.contextmanager

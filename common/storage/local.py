@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from concurrent.futures import Future
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 from operator import attrgetter
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -107,16 +107,19 @@ class LocalStorage:
                 for entry in batch:
                     yield entry
 
-    async def files_at(self, paths: Sequence[UserPath]) -> list[list[Entry] | None]:
+    async def survey(
+        self, inputs: Sequence[UserPath], places: Sequence[UserPath]
+    ) -> tuple[list[list[Entry] | None], list[bool]]:
         files: dict[int, list[Entry]] = {}
-        found = local_tree.find_files(self._root, paths)
-        async with aclosing(self._in_batches(found)) as batches:
-            async for batch in batches:
+        held: list[bool] | None = None
+        with closing(local_tree.survey(self._root, inputs, places)) as batches:
+            while held is None:
+                batch, held = await self._quick.run(next, batches)
                 for position, some in batch:
                     files.setdefault(position, []).extend(some)
         for these in files.values():
             these.sort(key=attrgetter("path"))
-        return [files.get(position) for position in range(len(paths))]
+        return [files.get(position) for position in range(len(inputs))], held
 
     async def _in_batches(
         self, batches: Generator[tuple[T, bool], None, None]
@@ -129,9 +132,6 @@ class LocalStorage:
                 yield batch
         finally:
             batches.close()
-
-    async def holds_files(self, paths: Sequence[UserPath]) -> list[bool]:
-        return await self._quick.run(local_tree.holds_files, self._root, paths)
 
     async def make_directory(self, path: UserPath) -> None:
         await self._quick.run(local_changes.make_directory, self._root, path)

@@ -158,25 +158,26 @@ def _entry(item: os.DirEntry[str], prefix: str) -> Entry | None:
     return None
 
 
-def find_files(
-    root: str, paths: Sequence[UserPath]
-) -> Generator[tuple[list[tuple[int, list[Entry]]], bool], None, None]:
-    """Files at or below each of `paths`, with the position of that path.
+def survey(
+    root: str, inputs: Sequence[UserPath], places: Sequence[UserPath]
+) -> Generator[tuple[list[tuple[int, list[Entry]]], list[bool] | None], None, None]:
+    """Files at or below each of `inputs`, with the position of that path.
 
-    Yields batches of about `BATCH` files, and with each whether it is the last one. Where nothing
-    is, no list is given; for an empty directory an empty one. Raises `UnusableName` for a file
-    whose name is not UTF-8, which nobody could ask for.
+    Yields batches of about `BATCH` files; the last one comes with what is said of `places`: for
+    each whether it is a file, or a directory with a file at any depth. Where nothing is, no list
+    is given; for an empty directory an empty one. Raises `UnusableName` for a file whose name is
+    not UTF-8, which nobody could ask for.
     """
     batch: list[tuple[int, list[Entry]]] = []
     count = 0
-    for position, path in enumerate(paths):
+    for position, path in enumerate(inputs):
         for files in _files_of(root, path):
             batch.append((position, files))
             count += len(files)
             if count >= BATCH:
-                yield batch, False
+                yield batch, None
                 batch, count = [], 0
-    yield batch, True
+    yield batch, [_holds_files(root, place) for place in places]
 
 
 def _files_of(root: str, path: UserPath) -> Iterator[list[Entry]]:
@@ -204,11 +205,6 @@ def _check_reachable(root: str, user: str, shown_path: str) -> None:
         describe(root, UserPath(user, tuple(shown_path.split("/"))))
     except (OSError, NotFound):
         raise UnusableName(f"the name of '{shown_path}' is not valid UTF-8") from None
-
-
-def holds_files(root: str, paths: Sequence[UserPath]) -> list[bool]:
-    """For each path: whether it is a file, or a directory with a file at any depth."""
-    return [_holds_files(root, path) for path in paths]
 
 
 def _holds_files(root: str, path: UserPath) -> bool:

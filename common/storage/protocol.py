@@ -82,16 +82,16 @@ class Storage(Protocol):
         """Stream all entries below a directory, parents first. Raises `NotFound` if it is none."""
         ...
 
-    async def files_at(self, paths: Sequence[UserPath]) -> list[list[Entry] | None]:
-        """For each path: the file there, or all files below the directory there, or None.
+    async def survey(
+        self, inputs: Sequence[UserPath], places: Sequence[UserPath]
+    ) -> tuple[list[list[Entry] | None], list[bool]]:
+        """What a submission needs to know, in one round of work.
 
-        Files only, sorted by path. One round of work for all paths. Raises `UnusableName` for a
-        file, put there by other means, that no path can address.
+        For each of `inputs`: the file there, or all files below the directory there, sorted by
+        path, or None. For each of `places`: whether a file is there, or at any depth below it.
+        Raises `UnusableName` for a file among the inputs, put there by other means, that no path
+        can address.
         """
-        ...
-
-    async def holds_files(self, paths: Sequence[UserPath]) -> list[bool]:
-        """For each path: whether a file is there, or any file at any depth below it."""
         ...
 
     async def make_directory(self, path: UserPath) -> None:

@@ -127,8 +127,14 @@ class S3Storage:
         for name in missing:
             yield Entry(name)
 
-    async def files_at(self, paths: Sequence[UserPath]) -> list[list[Entry] | None]:
-        return list(await asyncio.gather(*map(self._files_at, paths)))
+    async def survey(
+        self, inputs: Sequence[UserPath], places: Sequence[UserPath]
+    ) -> tuple[list[list[Entry] | None], list[bool]]:
+        files, held = await asyncio.gather(
+            asyncio.gather(*map(self._files_at, inputs)),
+            asyncio.gather(*map(self._holds_files, places)),
+        )
+        return files, held
 
     async def _files_at(self, path: UserPath) -> list[Entry] | None:
         if path.parts and not path.slash:
@@ -137,9 +143,6 @@ class S3Storage:
                 return [file]
         files = await s3_listing.files_below(self._bucket, self._keys.directory(path), _shown(path))
         return [] if files is None and _is_permanent(path) else files
-
-    async def holds_files(self, paths: Sequence[UserPath]) -> list[bool]:
-        return list(await asyncio.gather(*map(self._holds_files, paths)))
 
     async def _holds_files(self, path: UserPath) -> bool:
         if not path.is_root and await self._bucket.exists(self._keys.file(path)):

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
@@ -12,6 +11,7 @@ from common.storage.errors import NotFound, StorageUnavailable
 from common.storage.protocol import Entry
 from common.storage.s3_errors import status_of, translated
 from common.storage.s3_keys import fits_in_xml
+from common.storage.s3_part import Part
 
 _DELETES_IN_FLIGHT: Final = 4
 
@@ -70,12 +70,10 @@ class Bucket:
                 return
             request["ContinuationToken"] = answer["NextContinuationToken"]
 
-    async def put(self, key: str, data: BytesIO | None = None) -> str:
+    async def put(self, key: str, part: Part | None = None) -> str:
         """Store an object, by default an empty one, in one request; returns its bare ETag."""
-        body = data or BytesIO()
-        body.seek(0)
         with translated():
-            answer = await self.client.put_object(Bucket=self.name, Key=key, Body=body)
+            answer = await self.client.put_object(Bucket=self.name, Key=key, Body=part or Part())
         return str(answer["ETag"]).strip('"')
 
     async def delete(self, key: str, *, only: str | None = None) -> None:

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from typing import Any
 
 from common.storage.errors import StorageError
 from common.storage.s3_bucket import Bucket
 from common.storage.s3_errors import translated
+from common.storage.s3_part import Part
 
 
 class Multipart:
@@ -20,12 +20,11 @@ class Multipart:
         self._request = {"Bucket": bucket.name, "Key": key, "UploadId": upload_id}
         self._etags: dict[int, str] = {}
 
-    async def upload(self, number: int, data: BytesIO) -> None:
+    async def upload(self, number: int, part: Part) -> None:
         """Send part `number`, counted from 1."""
-        data.seek(0)
         with translated():
             answer = await self._bucket.client.upload_part(
-                **self._request, PartNumber=number, Body=data
+                **self._request, PartNumber=number, Body=part
             )
         self._etags[number] = answer["ETag"]
 

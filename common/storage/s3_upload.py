@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from io import BytesIO
 from typing import Final
 
 from common.storage.bounded import BoundedTasks
 from common.storage.s3_bucket import Bucket
 from common.storage.s3_multipart import begin
+from common.storage.s3_part import Part
 
 PART_BYTES: Final = 8 << 20
 _PARTS_IN_FLIGHT: Final = 3
@@ -22,33 +22,29 @@ async def upload(bucket: Bucket, key: str, chunks: AsyncIterator[bytes]) -> tupl
     """
     async with aclosing(_in_parts(chunks)) as parts:
         part, is_last = await anext(parts)
-        size, number = _size(part), 1
+        size, number = part.size, 1
         if is_last:
             return size, await bucket.put(key, part)
         async with begin(bucket, key) as multipart:
             async with BoundedTasks(_PARTS_IN_FLIGHT) as tasks:
                 await tasks.start(multipart.upload, number, part)
                 async for part, _ in parts:
-                    size, number = size + _size(part), number + 1
+                    size, number = size + part.size, number + 1
                     await tasks.start(multipart.upload, number, part)
             return size, await multipart.complete()
 
 
-async def _in_parts(chunks: AsyncIterator[bytes]) -> AsyncGenerator[tuple[BytesIO, bool], None]:
+async def _in_parts(chunks: AsyncIterator[bytes]) -> AsyncGenerator[tuple[Part, bool], None]:
     """Parts of at least the size that S3 wants, and whether each is the last (maybe empty) one."""
-    part = BytesIO()
+    part = Part()
     number = 0
     async for chunk in chunks:
-        if part.tell() >= _part_bytes(number):
+        if part.size >= _part_bytes(number):
             yield part, False
-            part = BytesIO()
+            part = Part()
             number += 1
-        part.write(chunk)
+        part.append(chunk)
     yield part, True
-
-
-def _size(part: BytesIO) -> int:
-    return part.getbuffer().nbytes
 
 
 def _part_bytes(number: int) -> int:

@@ -1,6 +1,5 @@
 """`/files`."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -17,10 +16,11 @@ from aiohttp_apispec import (
 
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage
-from gateway.context import SETTINGS, STORAGE, USER
+from gateway.context import LISTINGS, SETTINGS, STORAGE, USER
 from gateway.errors import Fault
 from gateway.files import entries, links
 from gateway.files.downloads import download
+from gateway.files.listings import Asked
 from gateway.files.renaming import rename
 from gateway.files.schemas import (
     FileSchema,
@@ -32,11 +32,8 @@ from gateway.files.schemas import (
 )
 from gateway.files.uploads import check_space, find_faults, receive
 from gateway.files.zips import check_limits
-from gateway.responses import json_response
+from gateway.responses import json_bytes, json_response
 from gateway.validation import inspected_by
-
-_LARGE: Final = 2_000
-"""Listings with more entries than this are rendered in a thread."""
 
 _FILE: Final = {"path": "data/x/f.csv", "type": "file", "size": "19 Bytes"}
 _DIRECTORY: Final = {"path": "data/x/", "type": "directory", "size": ""}
@@ -89,21 +86,14 @@ async def _inspect_upload(request: web.Request, _: Mapping[str, Any]) -> Sequenc
 @response_schema(FileSchema(many=True), HTTPStatus.OK, description="The entries.")
 async def list_files(request: web.Request) -> web.Response:
     query = request["querystring"]
-    storage = await _open_tree(request)
-    found = await storage.list_directory(_path(request), recursive=query["recursive"])
-    shown, following = entries.select(
-        found, show_dirs=query["show_dirs"], after=query["after"], limit=query["limit"]
-    )
+    await _open_tree(request)
+    found = await request.app[LISTINGS].make(Asked(path=_path(request), **query))
     headers: dict[str, str] = {}
-    if following is not None:
-        page = urlencode({**request.query, "after": following})
+    if found.following is not None:
+        page = urlencode({**request.query, "after": found.following})
         origin = links.own_origin(request)
         headers[hdrs.LINK] = f'<{origin}{request.rel_url.raw_path}?{page}>; rel="next"'
-    if len(shown) > _LARGE:
-        rendered = await asyncio.to_thread(entries.render, shown, details=query["details"])
-    else:
-        rendered = entries.render(shown, details=query["details"])
-    return json_response(rendered, headers=headers)
+    return json_bytes(found.body, headers=headers)
 
 
 @docs(

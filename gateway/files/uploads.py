@@ -13,7 +13,7 @@ from common.storage.protocol import Entry, Storage
 from gateway.errors import Fault, Invalid, TooLarge, misnamed
 from gateway.metrics import TRANSFERRED, TRANSFERS
 
-_CHUNK: Final = 65_536
+_CHUNK: Final = 262_144  # what aiohttp buffers before it makes the client wait
 _FIELD: Final = "file"
 _PLAIN_NAME = re.compile(r';\s*filename="((?:[^"\\]|\\.)*)"', re.IGNORECASE | re.DOTALL)
 

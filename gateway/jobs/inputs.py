@@ -79,15 +79,21 @@ def _checked(name: str) -> str:
 
 
 async def collect(
-    storage: Storage, selections: list[Selection], entrypoint: Entrypoint, *, limit: int
-) -> dict[str, str]:
-    """Path in the container → storage URI, for every file that the selections hold.
+    storage: Storage,
+    selections: list[Selection],
+    entrypoint: Entrypoint,
+    results: list[UserPath],
+    *,
+    limit: int,
+) -> tuple[dict[str, str], list[bool]]:
+    """Path in the container → storage URI, for every file that the selections hold; and for each
+    of `results` whether files lie there already.
 
     Raises `Refused` for what does not exist, cannot be fetched, or would clash in the container;
     `TooLarge` for more than `limit` files (0: any number).
     """
     try:
-        found = await storage.files_at([selection.path for selection in selections])
+        found, taken = await storage.survey([selection.path for selection in selections], results)
     except StorageUnavailable:
         raise
     except StorageError as error:
@@ -103,7 +109,7 @@ async def collect(
         if limit and len(places) > limit:
             raise TooLarge(f"A job may have at most {limit} input files")
     _check_parents(places)
-    return {place: storage.uri(path) for place, (_, path) in places.items()}
+    return {place: storage.uri(path) for place, (_, path) in places.items()}, taken
 
 
 def _places(

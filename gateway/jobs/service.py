@@ -56,13 +56,15 @@ class Jobs:
         """
         request = parse_request(user, body, await self._applications.current())
         await self._storage.ensure_user(user.id)
-        files_down = await collect(
+        files_down, taken = await collect(
             self._storage,
             request.selections,
             request.entrypoint,
+            request.result_paths,
             limit=self._limits.job_files,
         )
-        await self._check_results_free(request)
+        if any(taken):
+            raise await self._clash(request, taken)
         job_id, created = await self._store.insert(
             NewJob(
                 job_row(request, correlation_id),
@@ -80,16 +82,12 @@ class Jobs:
         """What is wrong with a submission beside what its schema says (see `submit`)."""
         return find_faults(user, body, await self._applications.current())
 
-    async def _check_results_free(self, request: JobRequest) -> None:
+    async def _clash(self, request: JobRequest, taken: list[bool]) -> Conflict:
         """Deleting a job removes its results' directories: no other files may lie there."""
-        paths = request.result_paths
-        taken = await self._storage.holds_files(paths)
-        if not any(taken):
-            return
         if await self._store.is_name_taken(request.user.id, request.name):
-            raise Conflict("Job name must be unique")
-        where = str(paths[taken.index(True)])
-        raise Conflict(f"'{where}' already holds files: choose another name or delete them")
+            return Conflict("Job name must be unique")
+        where = str(request.result_paths[taken.index(True)])
+        return Conflict(f"'{where}' already holds files: choose another name or delete them")
 
     async def find(self, user: User, job_id: int) -> dict[str, Any]:
         """One job. Raises `NotThere`."""

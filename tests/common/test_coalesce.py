@@ -86,3 +86,30 @@ async def test_a_call_in_the_very_step_in_which_a_batch_ends_is_not_left_behind(
     coalescer = Coalescer(recorder.work)
     async with asyncio.timeout(5):
         assert [await coalescer(1), await coalescer(2), await coalescer(3)] == [2, 4, 6]
+
+
+async def test_it_tells_when_nothing_is_under_way_or_waiting_any_more() -> None:
+    recorder = Recorder()
+    idle: list[int] = []
+    coalescer = Coalescer(
+        recorder.work, limit=2, lanes=2, when_idle=lambda: idle.append(len(recorder.batches))
+    )
+    calls = [asyncio.create_task(coalescer(number)) for number in range(6)]
+    await asyncio.sleep(0.01)
+    calls[5].cancel()
+    assert idle == []
+    recorder.go_on.set()
+    await asyncio.gather(*calls, return_exceptions=True)
+    await coalescer.close()
+    assert idle == [3]
+
+
+async def test_it_tells_so_although_the_work_failed() -> None:
+    async def fail(_: Sequence[int]) -> Sequence[int]:
+        raise ConnectionError
+
+    idle: list[int] = []
+    coalescer: Coalescer[int, int] = Coalescer(fail, when_idle=lambda: idle.append(1))
+    with pytest.raises(ConnectionError):
+        await coalescer(1)
+    assert idle == [1]

@@ -13,6 +13,7 @@ from common.database import Database
 from common.models import emails, handover_numbers, handovers, job_events, jobs
 from deploy.sandbox.peer import PEER, Peer, PeerSettings, create_app
 from tests.gateway.support import CLIENT, INTERNAL_KEY, POOL, Issuer, job_body
+from tests.notifier.support import environment as notifier_environment
 from tests.postgres import free_port
 from tests.processes import Process
 
@@ -98,6 +99,10 @@ class Cloud:
             **changes,
         }
         return self._start("dispatcher", own)
+
+    def notifier(self, mailjet_url: str, **changes: Any) -> Process:
+        own = {**notifier_environment(self.database_url, mailjet_url), **changes}
+        return self._start("notifier", own)
 
     def _start(self, service: str, own: Mapping[str, Any]) -> Process:
         process = Process(service, {**self._settings, **own}, self.folder)

@@ -68,11 +68,12 @@ class Tree:
         return [entry.path async for entry in self.storage.walk(self.path(text))]
 
     async def files_at(self, *texts: str) -> list[list[str] | None]:
-        found = await self.storage.files_at([self.path(text) for text in texts])
+        found, _ = await self.storage.survey([self.path(text) for text in texts], [])
         return [files and [file.path for file in files] for files in found]
 
     async def holds_files(self, *texts: str) -> list[bool]:
-        return await self.storage.holds_files([self.path(text) for text in texts])
+        _, held = await self.storage.survey([], [self.path(text) for text in texts])
+        return held
 
 
 @pytest.fixture(scope="session")

@@ -185,7 +185,7 @@ async def test_longest_name_is_kept(tree):
     assert await tree.listing("data") == [f"data/{name}"]
 
 
-# -- files_at, holds_files --------------------------------------------------------------
+# -- survey: files_at, holds_files --------------------------------------------------------------
 async def test_files_at_gives_files_below_each_path_or_none(tree):
     await tree.put("data/x/a.txt", b"1")
     await tree.put("data/x/sub/b.txt", b"22")
@@ -205,10 +205,10 @@ async def test_files_at_gives_files_below_each_path_or_none(tree):
 
 async def test_files_at_describes_the_files(tree):
     await tree.put("data/x/a.txt", b"12345")
-    [[entry], [same]] = await tree.storage.files_at(
-        [tree.path("data/x"), tree.path("data/x/a.txt")]
-    )
+    asked = [tree.path("data/x"), tree.path("data/x/a.txt")]
+    ([entry], [same]), held = await tree.storage.survey(asked, [asked[0], tree.path("output/x")])
     assert entry == same == await tree.stat("data/x/a.txt")
+    assert held == [True, False]
 
 
 async def test_holds_files_looks_at_any_depth(tree):

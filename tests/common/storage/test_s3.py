@@ -334,7 +334,7 @@ async def test_presigned_urls_name_the_public_endpoint(aws, bucket):
         path = UserPath.parse("u", "data/a.txt")
         down = await storage.presign_download(path)
         up = await storage.presign_upload(path)
-        assert await storage.files_at([path]) == [None]
+        assert await storage.survey([path], [path]) == ([None], [False])
     assert down.url.startswith(f"{public}/{BUCKET}/r/u/data/a.txt?")
     assert up.url == f"{public}/{BUCKET}"
 

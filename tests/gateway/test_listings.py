@@ -1,0 +1,114 @@
+"""Listings that several requests ask for at the same time."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from common.storage.errors import NotFound
+from common.storage.paths import UserPath
+from common.storage.protocol import Entry, Storage
+from gateway.files.listings import Asked, Listing, Listings
+
+
+class SlowStorage:
+    """A directory whose listing waits for `go_on`."""
+
+    def __init__(self) -> None:
+        self.names = ["data/a"]
+        self.listed = 0
+        self.go_on = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def list_directory(self, path: UserPath, *, recursive: bool) -> Sequence[Entry]:
+        self.listed += 1
+        found = [Entry(name, 1) for name in self.names]
+        await self.go_on.wait()
+        if self.error:
+            raise self.error
+        return found
+
+
+def asked(user: str = "user", path: str = "data/", **changes: Any) -> Asked:
+    plain = {
+        "recursive": False,
+        "show_dirs": True,
+        "details": False,
+        "after": None,
+        "limit": None,
+    }
+    return Asked(path=UserPath.parse(user, path), **{**plain, **changes})
+
+
+@pytest.fixture
+def storage() -> SlowStorage:
+    return SlowStorage()
+
+
+@pytest.fixture
+def listings(storage: SlowStorage) -> Listings:
+    return Listings(cast("Storage", storage))
+
+
+def paths(listing: Listing) -> list[str]:
+    return [entry["path"] for entry in orjson.loads(listing.body)]
+
+
+async def test_those_that_come_meanwhile_share_one_that_shows_what_is_there_by_then(
+    storage: SlowStorage, listings: Listings
+) -> None:
+    first = asyncio.create_task(listings.make(asked()))
+    await asyncio.sleep(0.01)
+    storage.names.append("data/b")
+    later = [asyncio.create_task(listings.make(asked())) for _ in range(9)]
+    await asyncio.sleep(0.01)
+    storage.go_on.set()
+    assert paths(await first) == ["data/a"]
+    assert [paths(await each) for each in later] == [["data/a", "data/b"]] * 9
+    assert storage.listed == 2
+
+
+async def test_only_equal_ones_are_shared(storage: SlowStorage, listings: Listings) -> None:
+    each = [
+        asked(),
+        asked(user="other"),
+        asked(path="config/"),
+        asked(recursive=True),
+        asked(show_dirs=False),
+        asked(details=True),
+        asked(after="data/"),
+        asked(limit=5),
+    ]
+    tasks = [asyncio.create_task(listings.make(one)) for one in each]
+    await asyncio.sleep(0.01)
+    assert storage.listed == len(each)
+    storage.go_on.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_failure_reaches_everyone_who_shares_it(
+    storage: SlowStorage, listings: Listings
+) -> None:
+    storage.error = NotFound()
+    tasks = [asyncio.create_task(listings.make(asked())) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    storage.go_on.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [NotFound] * 3
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_nothing_is_kept_afterwards(
+    storage: SlowStorage, listings: Listings, failing: bool
+) -> None:
+    storage.error = NotFound() if failing else None
+    tasks = [asyncio.create_task(listings.make(asked(limit=n % 3 + 1))) for n in range(9)]
+    await asyncio.sleep(0.01)
+    for task in tasks[::2]:
+        task.cancel()
+    storage.go_on.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0.01)
+    assert listings._under_way == {}
