@@ -3,7 +3,10 @@
 import hmac
 import re
 import time
+from collections.abc import Callable
 from functools import lru_cache
+from itertools import count
+from logging import DEBUG
 from secrets import token_hex
 from typing import Any, Final
 
@@ -26,8 +29,11 @@ from gateway.validation import validate
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:@=+/-]{1,128}")
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_QUIET: Final = frozenset({"/", "/_job_status"})
-"""Routes whose successful requests are logged at debug level: health checks and keep-alives."""
+_QUIET: Final = {"/": count(), "/_job_status": count()}
+"""Routes of health checks and keep-alives, and how many of each have succeeded."""
+
+SAMPLED: Final = 100
+"""Of those one in so many is logged, the first included; the others at debug level only."""
 
 log = get_logger()
 
@@ -60,7 +66,23 @@ def _record(request: web.Request, status: int, seconds: float) -> None:
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "unknown"
     _duration_of(request.method, route, status).observe(seconds)
-    write = log.debug if route in _QUIET and status < 400 else log.info
+    if status < 400 and (succeeded := _QUIET.get(route)) is not None:
+        if next(succeeded) % SAMPLED == 0:
+            _log_answer(log.info, request, route, status, seconds, sampled=SAMPLED)
+        elif log.is_enabled_for(DEBUG):
+            _log_answer(log.debug, request, route, status, seconds)
+        return
+    _log_answer(log.info, request, route, status, seconds)
+
+
+def _log_answer(
+    write: Callable[..., Any],
+    request: web.Request,
+    route: str,
+    status: int,
+    seconds: float,
+    **more: int,
+) -> None:
     user = request.get(USER)
     write(
         "request.answered",
@@ -70,6 +92,7 @@ def _record(request: web.Request, status: int, seconds: float) -> None:
         status=status,
         ms=round(seconds * 1000, 1),
         user_id=user.id if user else None,
+        **more,
     )
 
 

@@ -12,6 +12,7 @@ from urllib.error import URLError
 import pytest
 
 from common.settings import REPOSITORY
+from gateway.middlewares import SAMPLED
 from tests.gateway.support import Api, Issuer, KeyServer, multipart, wait_for_port
 from tests.postgres import free_port
 
@@ -122,6 +123,30 @@ def test_each_line_is_json_and_each_request_has_one(process, issuer: Issuer) -> 
     assert (second["route"], second["status"]) == ("/jobs/{job_id}", 422)
     assert first["user_id"] == second["user_id"] == "somebody"
     assert records[-1]["event"] == "process.stopped"
+
+
+def test_of_health_checks_and_keep_alives_one_in_a_hundred_is_logged(
+    process, issuer: Issuer
+) -> None:
+    gateway, _, end = process
+    api, anybody = Api(gateway, "somebody", issuer.token("somebody")), Api(gateway)
+    for _ in range(SAMPLED + 1):
+        assert anybody.get("/").status == 200
+    update = {"job_id": api.new_job()["id"], "status": "running"}
+    for key, status in ((SECRETS["INTERNAL_API_KEY_SECRET"], 200), ("wrong", 401)):
+        for _ in range(3):
+            reply = anybody.put("/_job_status", json=update, headers={"x-api-key": key})
+            assert reply.status == status
+    answered = [
+        record
+        for record in map(json.loads, end())
+        if record["event"] == "request.answered" and record["level"] != "debug"
+    ]
+    of = {
+        route: [record.get("sampled") for record in answered if record["route"] == route]
+        for route in ("/", "/_job_status")
+    }
+    assert of == {"/": [SAMPLED, SAMPLED], "/_job_status": [SAMPLED, None, None, None]}
 
 
 def test_the_probes_say_that_it_is_ready(process) -> None:
