@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
 from common.logs import get_logger
 from common.settings import AdminSettings
@@ -23,6 +23,8 @@ Check = Callable[[], Awaitable[Mapping[str, Any] | None]]
 CleanupContext = Callable[[web.Application], AsyncIterator[None]]
 
 _CHECK_TIMEOUT: Final = 2.0
+
+READY: Final = Gauge("opencloud_ready", "1 while the process wants work, as its /readyz tells")
 
 log = get_logger()
 
@@ -91,6 +93,7 @@ async def _run(check: Check) -> dict[str, Any]:
 
 def admin_routes(health: Health) -> list[web.RouteDef]:
     """The three routes, to be added to an application."""
+    READY.set_function(lambda: health.is_ready)
 
     async def livez(_: web.Request) -> web.Response:
         return _json({"alive": True})

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+from common.connection_pool import ConnectionPool
 from common.logs import get_logger
 from common.settings import DatabaseSettings
 
@@ -121,16 +122,12 @@ class Database:
     async def close(self) -> None:
         await self.engine.dispose()
 
-    def pool_status(self) -> dict[str, int]:
-        """Connections open and in use."""
-        pool: Any = self.engine.pool
-        return {"size": pool.size(), "in_use": pool.checkedout()}
-
 
 def _create_engine(settings: DatabaseSettings) -> AsyncEngine:
     if settings.is_sqlite:
         engine = create_async_engine(
             settings.url,
+            poolclass=ConnectionPool,
             pool_size=settings.pool_size,
             max_overflow=0,
             pool_timeout=settings.pool_timeout,
@@ -156,6 +153,7 @@ def _create_engine(settings: DatabaseSettings) -> AsyncEngine:
         del arguments["server_settings"]["jit"]
     return create_async_engine(
         settings.url,
+        poolclass=ConnectionPool,
         pool_size=settings.pool_size,
         max_overflow=0,
         pool_timeout=settings.pool_timeout,

@@ -16,6 +16,7 @@ import uvloop
 from sqlalchemy import Connection, inspect, text
 
 from common import logs
+from common.connection_pool import export_pool
 from common.database import Database, DatabaseUnavailable
 from common.settings import (
     DatabaseSettings,
@@ -104,8 +105,9 @@ async def make_ready(database: Database) -> None:
 
 @asynccontextmanager
 async def open_database(settings: DatabaseSettings) -> AsyncIterator[Database]:
-    """The database, up and migrated. Raises what `make_ready` raises."""
+    """The database, up and migrated, its pool in the metrics. Raises what `make_ready` raises."""
     database = Database(settings)
+    export_pool(database.engine)
     try:
         await make_ready(database)
         yield database

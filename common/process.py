@@ -19,6 +19,7 @@ from aiohttp import web
 from common.admin import Health
 from common.database import DatabaseUnavailable
 from common.logs import get_logger
+from common.loop_lag import measure_loop_lag
 from common.migrate import SchemaOutdated
 from common.settings import exit_with
 
@@ -51,6 +52,7 @@ def run(
         listening = _bind(host, port)
     except OSError as error:
         exit_with(service, f"cannot listen on {host}:{port} ({error.strerror or error}).")
+    app.cleanup_ctx.append(measure_loop_lag)
     _close_after_a_failed_start(app)
     app.on_startup.append(_on_signal(health, drain))
     app.on_startup.append(_spare_the_collector)

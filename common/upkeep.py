@@ -13,7 +13,8 @@ _UNSETTLED: Final = (SENDING, IN_DOUBT, HELD)
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Counts of unsettled items by state, and the age in seconds of the oldest due one."""
+    """Counts of unsettled items by state, and two ages in seconds, 0 where there is none: for how
+    long the oldest due one has been due, and how long ago the oldest one at all was written."""
 
     due: int
     waiting: int
@@ -21,6 +22,7 @@ class Backlog:
     in_doubt: int
     held: int
     oldest_due_age: float
+    oldest_age: float
 
 
 class Upkeep:
@@ -76,17 +78,19 @@ class Upkeep:
             func.count().filter(is_due).label("due"),
             func.count().filter(pending).label("pending"),
             *(func.count().filter(matches).label(state) for state, matches in others.items()),
-            func.min(table.due_at).filter(is_due).label("oldest"),
+            func.min(table.due_at).filter(is_due).label("due_since"),
+            func.min(table.created_at).label("written"),
             utc_now().label("now"),
         ).where(or_(pending, *others.values()))
         async with self._database.reading() as connection:
             row: RowMapping = (await connection.execute(statement)).mappings().one()
-        oldest = row["oldest"]
+        due_since, written = row["due_since"], row["written"]
         return Backlog(
             due=row["due"],
             waiting=row["pending"] - row["due"],
             sending=row[SENDING],
             in_doubt=row[IN_DOUBT],
             held=row[HELD],
-            oldest_due_age=(row["now"] - oldest).total_seconds() if oldest else 0.0,
+            oldest_due_age=(row["now"] - due_since).total_seconds() if due_since else 0.0,
+            oldest_age=(row["now"] - written).total_seconds() if written else 0.0,
         )

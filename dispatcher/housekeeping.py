@@ -78,15 +78,16 @@ class Housekeeping:
             self.gate.unreachable()
 
     async def measure(self) -> None:
-        """Gauges that are read from the database."""
+        """Gauges; those that the database is not asked for first, since it may be away."""
+        metrics.LIMIT.set(self.pace.limit)
+        for gate_state in State:
+            metrics.GATE.labels(gate_state).set(gate_state is self.gate.state)
         backlog = await self.upkeep.backlog()
         for state in ("due", "waiting", "sending", "in_doubt", "held"):
             metrics.BACKLOG.labels(state).set(getattr(backlog, state))
         metrics.OLDEST_DUE.set(backlog.oldest_due_age)
+        metrics.OLDEST.set(backlog.oldest_age)
         metrics.HELD.set(backlog.held)
-        metrics.LIMIT.set(self.pace.limit)
-        for gate_state in State:
-            metrics.GATE.labels(gate_state).set(gate_state is self.gate.state)
 
     async def sweep_staging(self) -> None:
         """What uploads of killed gateways have left behind."""

@@ -23,6 +23,9 @@ BACKLOG: Final = Gauge("opencloud_handover_backlog", "Hand-overs not settled yet
 OLDEST_DUE: Final = Gauge(
     "opencloud_handover_oldest_due_seconds", "How long the oldest due hand-over has been due"
 )
+OLDEST: Final = Gauge(
+    "opencloud_handover_oldest_seconds", "Age of the oldest hand-over that is not settled"
+)
 GATE: Final = Gauge("opencloud_handover_gate", "1 for the gate's present state", ["state"])
 LIMIT: Final = Gauge("opencloud_handover_limit", "Submissions that may be under way at once")
 RECONCILED: Final = Counter(

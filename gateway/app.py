@@ -8,6 +8,7 @@ from aiohttp import web
 
 from common.admin import Health, serve_admin
 from common.applications import Applications, InvalidApplications
+from common.connection_pool import export_pool
 from common.database import Database, DatabaseUnavailable
 from common.heartbeat import BEAT_EVERY, GATEWAY, beat
 from common.logs import get_logger
@@ -101,6 +102,7 @@ async def _open_jobs(app: web.Application) -> AsyncIterator[None]:
     except InvalidApplications as error:
         raise CannotStart(str(error)) from error
     database = Database(settings.database)
+    export_pool(database.engine)
     app[HEALTH].add_check("database", database.ping)
     try:
         await make_ready(database)

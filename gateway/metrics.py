@@ -24,5 +24,9 @@ STATUS_UPDATES: Final = Counter(
 )
 JOBS_SUBMITTED: Final = Counter("opencloud_jobs_submitted", "Jobs that got their 201.")
 
+for _direction in ("in", "out"):
+    TRANSFERS.labels(_direction)
+    TRANSFERRED.labels(_direction)
+
 for _outcome in ("unchanged", "applied", "unknown", "unavailable"):
     STATUS_UPDATES.labels(_outcome)

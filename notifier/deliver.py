@@ -197,5 +197,6 @@ class Discarder:
 
     async def deliver(self, batch: Batch) -> None:
         await self._outbox.fail(batch, "no e-mail sender is configured")
+        metrics.MAILS.labels("discarded").inc(len(batch))
         for item in batch:
             log.warning("mail.discarded", job_id=item.job_id, kind=item.row["kind"])

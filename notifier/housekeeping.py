@@ -46,15 +46,17 @@ class Housekeeping:
             self.claim_loop.wake()
 
     async def measure(self) -> None:
-        """Gauges that are read from the database."""
+        """Gauges; those that the database is not asked for first, since it may be away."""
+        # without a gate nothing is in the way
+        present = State.CLOSED if self.gate is None else self.gate.state
+        for gate_state in State:
+            metrics.GATE.labels(gate_state).set(gate_state is present)
         backlog = await self.upkeep.backlog()
         for state in ("due", "waiting", "sending", "in_doubt", "held"):
             metrics.BACKLOG.labels(state).set(getattr(backlog, state))
         metrics.OLDEST_DUE.set(backlog.oldest_due_age)
+        metrics.OLDEST.set(backlog.oldest_age)
         metrics.HELD.set(backlog.held)
-        for gate_state in State:
-            is_present = self.gate is not None and self.gate.state is gate_state
-            metrics.GATE.labels(gate_state).set(is_present)
 
 
 def add_ticks(ticks: Ticks, house: Housekeeping) -> None:

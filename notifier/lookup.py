@@ -26,6 +26,7 @@ async def doubt_expired(upkeep: Upkeep, *, wait: float, limit: int) -> int:
     """Put mails in doubt whose notifier did not come back; returns how many."""
     count = await upkeep.doubt_expired(wait, limit)
     if count:
+        metrics.LEASES_EXPIRED.inc(count)
         log.warning("leases.expired", count=count)
     return count
 

@@ -4,7 +4,9 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-MAILS: Final = Counter("opencloud_mails", "Mails tried, by what came of them", ["verdict"])
+MAILS: Final = Counter(
+    "opencloud_mails", "Mails tried, or discarded for want of a sender, by verdict", ["verdict"]
+)
 REQUEST_SECONDS: Final = Histogram(
     "opencloud_mail_request_seconds", "Duration of a request that sends a batch"
 )
@@ -21,7 +23,11 @@ BACKLOG: Final = Gauge("opencloud_mail_backlog", "Mails not settled yet", ["stat
 OLDEST_DUE: Final = Gauge(
     "opencloud_mail_oldest_due_seconds", "How long the oldest due mail has been due"
 )
+OLDEST: Final = Gauge("opencloud_mail_oldest_seconds", "Age of the oldest mail that is not settled")
+LEASES_EXPIRED: Final = Counter(
+    "opencloud_mail_leases_expired", "Mails whose notifier did not come back from sending them"
+)
 GATE: Final = Gauge("opencloud_mail_gate", "1 for the gate's present state", ["state"])
 
-for _verdict in ("sent", "failed", "not_taken", "in_doubt", "held", "alone"):
+for _verdict in ("sent", "failed", "not_taken", "in_doubt", "held", "alone", "discarded"):
     MAILS.labels(_verdict)

@@ -66,13 +66,15 @@ class Process:
         except aiohttp.ClientError:
             return None
 
+    async def page(self, path: str) -> str:
+        """What the admin port answers."""
+        async with aiohttp.ClientSession() as session, session.get(self._url(path)) as answer:
+            return await answer.text()
+
     async def metric(self, name: str) -> float:
         """A metric's value; `name` is as the page has it, with labels."""
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(self._url("/metrics")) as answer,
-        ):
-            found = re.search(f"^{re.escape(name)} (.+)$", await answer.text(), re.MULTILINE)
+        page = await self.page("/metrics")
+        found = re.search(f"^{re.escape(name)} (.+)$", page, re.MULTILINE)
         return float(found[1]) if found else 0.0
 
     def _url(self, path: str) -> str:

@@ -28,6 +28,13 @@ async def test_a_process_is_ready_from_its_start_to_its_draining() -> None:
     assert (await read(health, "/livez"))[0] == 200
 
 
+async def test_metrics_tell_whether_it_is_ready() -> None:
+    health = Health("gateway")
+    assert "\nopencloud_ready 0.0\n" in (await read(health, "/metrics"))[1]
+    health.started = True
+    assert "\nopencloud_ready 1.0\n" in (await read(health, "/metrics"))[1]
+
+
 async def test_a_daemon_is_ready_while_its_last_good_tick_is_young() -> None:
     health = Health("dispatcher", max_tick_age=0.2)
     health.started = True

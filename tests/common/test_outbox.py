@@ -170,12 +170,22 @@ async def test_the_backlog_is_counted_by_state(database: Database) -> None:
     await add_handover(database, due_at=utc_now(60.0))
     outbox = outbox_of(database)
     held, doubtful, _ = await outbox.claim(3)
+    await change(database, handovers, held.job_id, created_at=utc_now(-100.0))
     await outbox.hold([held], "HTTP 401")
     await outbox.doubt([doubtful], 60.0, "lost")
     backlog = await upkeep_of(database).backlog()
     assert (backlog.due, backlog.waiting, backlog.sending) == (2, 1, 1)
     assert (backlog.in_doubt, backlog.held) == (1, 1)
     assert 0.0 <= backlog.oldest_due_age < 60.0
+    assert 100.0 <= backlog.oldest_age < 160.0
+
+
+async def test_an_empty_backlog_has_no_age(database: Database) -> None:
+    await add_handover(database, created_at=utc_now(-100.0))
+    outbox = outbox_of(database)
+    await outbox.done(await outbox.claim(1))
+    backlog = await upkeep_of(database).backlog()
+    assert (backlog.oldest_due_age, backlog.oldest_age) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("seconds", [0.25, 7.5, -7.5, 86_400.0])

@@ -10,6 +10,9 @@ import yaml
 from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
+import common.admin
+import common.connection_pool
+import common.loop_lag
 import dispatcher.metrics
 import gateway.metrics
 import notifier.metrics
@@ -17,7 +20,10 @@ from tests.deploy.kustomize import Manifest
 from tests.deploy.objects import named, of_kind, ports_of, selected
 from tests.deploy.places import DEPLOY, DOCS, KUBERNETES
 
-MODULES = (gateway.metrics, dispatcher.metrics, notifier.metrics)
+MODULES = (
+    *(common.admin, common.connection_pool, common.loop_lag),
+    *(gateway.metrics, dispatcher.metrics, notifier.metrics),
+)
 SCRAPED = {"namespace", "pod", "component", "job"}
 """Labels that Prometheus adds."""
 
@@ -122,7 +128,8 @@ def test_queries_compare_with_states_and_verdicts_that_exist(query: str) -> None
         "opencloud_handover_gate": set(State),
         "opencloud_mail_gate": set(State),
         "opencloud_handovers_total": set(Handover),
-        "opencloud_mails_total": set(Mail),
+        "opencloud_mails_total": set(Mail) | {"discarded"},
+        "opencloud_database_connections": {"in_use", "idle"},
     }
     for name, values in re.findall(r'(\w+)\{[^}]*(?:state|verdict)=~?"([^"]*)"', query):
         assert set(values.split("|")) <= known[name]

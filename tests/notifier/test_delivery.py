@@ -3,8 +3,9 @@ from collections import Counter
 from typing import Any
 
 from aiohttp import web
+from prometheus_client import REGISTRY
 
-from common.database import Database
+from common.database import Database, utc_now
 from common.models import emails
 from tests.notifier.support import FakeMailjet, notifier_settings, running
 from tests.postgres import free_port
@@ -194,7 +195,25 @@ async def test_without_a_sender_mails_fail_instead_of_piling_up(
     database: Database, database_url: str
 ) -> None:
     job_id = await add_mail(database)
+    before = metric("opencloud_mails_total", verdict="discarded")
     async with running(notifier_settings(database_url, "", mailjet=None)):
-        await eventually(lambda: are(database, failed=1))
+        await eventually(lambda: metric("opencloud_mails_total", verdict="discarded") > before)
     row = await outbox_row(database, emails, job_id)
-    assert row["last_error"] == "no e-mail sender is configured"
+    assert (row["state"], row["last_error"]) == ("failed", "no e-mail sender is configured")
+    assert metric("opencloud_mail_gate", state="closed") == 1  # nobody is called for a lost peer
+
+
+async def test_a_lease_that_ran_out_is_counted(
+    database: Database, database_url: str, mailjet: FakeMailjet
+) -> None:
+    await add_mail(database, state="sending", leased_until=utc_now(-1.0), owner="killed")
+    before = metric("opencloud_mail_leases_expired_total")
+    async with running(notifier_settings(database_url, mailjet.url)):
+        await eventually(lambda: are(database, done=1))
+    assert metric("opencloud_mail_leases_expired_total") == before + 1
+
+
+def metric(name: str, **labels: str) -> float:
+    found = REGISTRY.get_sample_value(name, labels)
+    assert found is not None
+    return found

@@ -1,0 +1,68 @@
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from prometheus_client import REGISTRY
+
+from common.connection_pool import export_pool
+from common.database import Database, DatabaseUnavailable
+from tests.conftest import settings_of
+
+
+def value(name: str, **labels: str) -> float:
+    found = REGISTRY.get_sample_value(f"opencloud_database_{name}", labels)
+    assert found is not None
+    return found
+
+
+def connections() -> tuple[float, float]:
+    return value("connections", state="in_use"), value("connections", state="idle")
+
+
+@pytest.fixture
+async def small(database_url: str) -> AsyncIterator[Database]:
+    """A database with two connections, in the metrics."""
+    settings = replace(settings_of(database_url, pool_size=2), pool_timeout=1.0)
+    database = Database(settings)
+    export_pool(database.engine)
+    yield database
+    await database.close()
+
+
+async def test_connections_are_told_as_they_are_when_asked_for(small: Database) -> None:
+    assert (value("pool_size"), connections()) == (2, (0, 0))
+    async with small.reading():
+        assert connections() == (1, 0)
+        async with small.reading():
+            assert connections() == (2, 0)
+        assert connections() == (1, 1)
+    assert connections() == (0, 2)
+    await small.close()
+    assert (value("pool_size"), connections()) == (2, (0, 0))
+
+
+async def test_a_connection_that_is_free_is_no_wait(small: Database) -> None:
+    before = value("wait_seconds_count")
+    for _ in range(3):
+        await asyncio.gather(small.ping(), small.ping())
+    assert value("wait_seconds_count") == before
+
+
+async def test_a_wait_counts_with_its_length(small: Database) -> None:
+    count, seconds = value("wait_seconds_count"), value("wait_seconds_sum")
+    async with small.reading(), small.reading():
+        waiting = asyncio.create_task(small.ping())
+        await asyncio.sleep(0.1)
+    await waiting
+    assert value("wait_seconds_count") == count + 1
+    assert 0.05 < value("wait_seconds_sum") - seconds < 1.0
+
+
+async def test_a_wait_in_vain_counts_as_such(small: Database) -> None:
+    count, in_vain = value("wait_seconds_count"), value("pool_timeouts_total")
+    async with small.reading(), small.reading():
+        with pytest.raises(DatabaseUnavailable):
+            await small.ping()
+    assert value("pool_timeouts_total") == in_vain + 1
+    assert value("wait_seconds_count") == count + 1
