@@ -23,6 +23,9 @@ from common.loop_lag import measure_loop_lag
 from common.migrate import SchemaOutdated
 from common.settings import exit_with
 
+LATECOMERS: Final = 2.0
+"""Seconds for requests that are still being answered when a process closes its port."""
+
 _COLLECT_AFTER: Final = 50_000
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -41,11 +44,10 @@ def run(
     port: int,
     health: Health,
     drain: Callable[[], Awaitable[None]] | None = None,
-    shutdown_timeout: float = 2.0,
 ) -> None:
     """Serve `app` until a signal comes; `drain` runs first then, with the port still open.
 
-    Open requests get `shutdown_timeout` seconds after that. What keeps the service from starting
+    Whoever comes during its last moments gets a few seconds. What keeps the service from starting
     becomes one sentence on standard error and exit status 1.
     """
     try:
@@ -63,7 +65,7 @@ def run(
             loop=uvloop.new_event_loop(),
             access_log=None,
             print=None,
-            shutdown_timeout=shutdown_timeout,
+            shutdown_timeout=LATECOMERS,
         )
     except DatabaseUnavailable as error:
         exit_with(service, f"the database did not answer ({error}).")

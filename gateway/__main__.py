@@ -4,29 +4,36 @@ import asyncio
 
 from common import logs
 from common.admin import Health
+from common.logs import get_logger
 from common.process import run
 from common.settings import load_or_exit
 from gateway.app import create_app
+from gateway.context import IN_FLIGHT
 from gateway.settings import load
+
+log = get_logger()
 
 
 def main() -> None:
     settings = load_or_exit("gateway", load)
     logs.configure("gateway", settings.logs)
     health = Health("gateway")
+    app = create_app(settings, health)
 
     async def drain() -> None:
-        """Readiness fails first; the port stays open until proxies have noticed."""
+        """Readiness fails first; the port stays open until proxies have noticed and what is under
+        way has ended."""
         await asyncio.sleep(settings.drain_delay)
+        if late := await app[IN_FLIGHT].outlast(settings.shutdown_grace):
+            log.warning("requests.cut_short", count=late)
 
     run(
         "gateway",
-        create_app(settings, health),
+        app,
         host=settings.host,
         port=settings.port,
         health=health,
         drain=drain,
-        shutdown_timeout=settings.shutdown_timeout,
     )
 
 

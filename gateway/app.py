@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import aiohttp
 from aiohttp import web
@@ -13,9 +14,10 @@ from common.database import Database, DatabaseUnavailable
 from common.heartbeat import BEAT_EVERY, GATEWAY, beat
 from common.logs import get_logger
 from common.migrate import make_ready
-from common.process import CannotStart
+from common.process import LATECOMERS, CannotStart
 from common.storage.opening import open_storage
 from common.wakeup import Notifier
+from gateway import metrics
 from gateway.auth.keys import KeySet
 from gateway.auth.tokens import TokenVerifier
 from gateway.context import (
@@ -23,6 +25,7 @@ from gateway.context import (
     APPLICATIONS,
     CORS,
     HEALTH,
+    IN_FLIGHT,
     JOBS,
     LISTINGS,
     SETTINGS,
@@ -32,6 +35,7 @@ from gateway.context import (
 )
 from gateway.cors import Cors
 from gateway.files.listings import Listings
+from gateway.in_flight import InFlight
 from gateway.jobs.service import Jobs
 from gateway.middlewares import answer_errors, answer_preflight, authenticate, observe
 from gateway.protocol import answer_in_json
@@ -47,6 +51,8 @@ def create_app(settings: Settings, health: Health) -> web.Application:
     app = web.Application(client_max_size=settings.limits.body_bytes)
     app[SETTINGS] = settings
     app[HEALTH] = health
+    app[IN_FLIGHT] = InFlight()
+    metrics.IN_FLIGHT.set_function(partial(len, app[IN_FLIGHT]))
     app[CORS] = Cors(settings.frontend_origin)
     public = add_routes(
         app, accounts=settings.account_endpoints, internal=not settings.internal_port
@@ -141,10 +147,11 @@ async def _serve_internal(app: web.Application) -> AsyncIterator[None]:
         ],
     )
     internal[SETTINGS], internal[HEALTH] = settings, app[HEALTH]
+    internal[IN_FLIGHT] = app[IN_FLIGHT]
     internal[STATUS_INTAKE] = app[STATUS_INTAKE]
     add_internal_routes(internal)
     answer_in_json(internal)
-    runner = web.AppRunner(internal, access_log=None, shutdown_timeout=settings.shutdown_timeout)
+    runner = web.AppRunner(internal, access_log=None, shutdown_timeout=LATECOMERS)
     await runner.setup()
     try:
         await web.TCPSite(runner, settings.host, settings.internal_port).start()

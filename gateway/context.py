@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from gateway.auth.tokens import TokenVerifier, User
     from gateway.cors import Cors
     from gateway.files.listings import Listings
+    from gateway.in_flight import InFlight
     from gateway.jobs.service import Jobs
     from gateway.settings import Settings
     from gateway.status_updates.intake import StatusIntake
 
 HEALTH: Final[web.AppKey["Health"]] = web.AppKey("health")
 SETTINGS: Final[web.AppKey["Settings"]] = web.AppKey("settings")
+IN_FLIGHT: Final[web.AppKey["InFlight"]] = web.AppKey("in_flight")
 STORAGE: Final[web.AppKey["Storage"]] = web.AppKey("storage")
 LISTINGS: Final[web.AppKey["Listings"]] = web.AppKey("listings")
 APPLICATIONS: Final[web.AppKey["Applications"]] = web.AppKey("applications")

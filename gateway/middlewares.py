@@ -16,7 +16,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from common.logs import get_logger
 from gateway.auth.tokens import check_may_enter
-from gateway.context import BY_COOKIE, CORS, HEALTH, REQUEST_ID, SETTINGS, USER, VERIFIER
+from gateway.context import BY_COOKIE, CORS, HEALTH, IN_FLIGHT, REQUEST_ID, SETTINGS, USER, VERIFIER
 from gateway.errors import (
     Forbidden,
     NotAuthenticated,
@@ -24,7 +24,7 @@ from gateway.errors import (
     detail_response,
     response_for,
 )
-from gateway.metrics import IN_FLIGHT, REQUESTS
+from gateway.metrics import REQUESTS
 from gateway.validation import validate
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:@=+/-]{1,128}")
@@ -48,7 +48,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     bind_contextvars(request_id=request_id)
     began = time.perf_counter()
     status = 499  # the client went away
-    IN_FLIGHT.inc()
+    in_flight = request.app[IN_FLIGHT]
+    number = in_flight.begin()
     try:
         response = await handler(request)
         status = response.status
@@ -58,7 +59,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
                 response.force_close()  # so that no request meets a closing connection
         return response
     finally:
-        IN_FLIGHT.dec()
+        in_flight.end(number)
         _record(request, status, time.perf_counter() - began)
 
 

@@ -64,7 +64,7 @@ class Settings:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     limits: Limits
     drain_delay: float
-    shutdown_timeout: float
+    shutdown_grace: float
 
 
 def load(reader: Reader) -> Settings:
@@ -90,7 +90,7 @@ def load(reader: Reader) -> Settings:
             free_bytes=reader.whole("MIN_FREE_BYTES", 0),
         ),
         drain_delay=reader.seconds("DRAIN_DELAY", 0.0),
-        shutdown_timeout=reader.seconds("SHUTDOWN_GRACE", 60.0),
+        shutdown_grace=reader.seconds("SHUTDOWN_GRACE", 60.0),
         logs=read_logs(reader),
     )
 

@@ -154,7 +154,7 @@ def test_a_pod_may_drain_for_longer_than_its_service_does(
         if service == "gateway":
             before = container_of(workload)["lifecycle"]["preStop"]["sleep"]["seconds"]
             assert settings.drain_delay > 0
-            assert patience >= before + settings.drain_delay + settings.shutdown_timeout + 5
+            assert patience >= before + settings.drain_delay + settings.shutdown_grace + 5
             continue
         longest_call = (
             settings.handover_timeout if service == "dispatcher" else settings.send_timeout
