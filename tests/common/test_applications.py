@@ -39,6 +39,7 @@ def test_the_repositorys_own_file_describes_what_users_run() -> None:
     assert train.timeout == 12 * 3600
     assert fit.timeout == 5 * 3600
     assert train.files_up == {"log": "log", "artifact": "model"}
+    assert fit.files_up == {"artifact": "output"}
     assert comet.files_up == {"log": "log", "output": "output"}
     assert comet.image_url.endswith("/decode-cloud/comet:latest")
 
