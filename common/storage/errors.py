@@ -18,11 +18,11 @@ class PathConflict(StorageError):
 
 
 class DirectoryNotEmpty(StorageError):
-    """A directory that holds something cannot be renamed."""
+    """A directory that holds something, as the root always does, cannot be renamed."""
 
 
 class PredefinedDirectory(StorageError):
-    """One of the five predefined directories (or the root) cannot be renamed."""
+    """One of the five predefined directories cannot be renamed."""
 
 
 class TargetExists(StorageError):

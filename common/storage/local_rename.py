@@ -30,7 +30,7 @@ _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errn
 def rename(root: str, source: UserPath, target: UserPath, replace: bool) -> Entry:
     """Move a file or an empty directory; see `Storage.rename` for the order of refusals."""
     if source.is_root:
-        raise PredefinedDirectory("the root of the tree cannot be renamed")
+        raise DirectoryNotEmpty("the root of the tree holds the predefined directories")
     with open_directory(tree_of(root, source.user), source.parts[:-1]) as fd:
         status = _check_source(fd, source)
         _check_target(source, target)

@@ -116,7 +116,7 @@ class Storage(Protocol):
 
         Parents of `target` are created, an existing target *file* is replaced; onto itself nothing
         changes. Refusals, checked in this order, leave nothing behind: `NotFound` (no source),
-        `DirectoryNotEmpty`, `PredefinedDirectory` (the root, too), `InvalidPath` (`target` is the
+        `DirectoryNotEmpty` (the root always), `PredefinedDirectory`, `InvalidPath` (`target` is the
         root, lies outside the predefined directories, or inside `source`), `PathConflict` (a file
         as the target's parent, a directory at the target, a file at the target of a directory),
         `TargetExists` (with `replace=False` and a file at the target other than the source).

@@ -63,7 +63,7 @@ class Tree:
     async def rename(self, source: UserPath, target: UserPath, *, replace: bool) -> Entry:
         """Move a file or an empty directory; see `Storage.rename` for the order of refusals."""
         if source.is_root:
-            raise PredefinedDirectory("the root of the tree cannot be renamed")
+            raise DirectoryNotEmpty("the root of the tree holds the predefined directories")
         file = None
         if not source.slash:
             file = await self._bucket.head(self._keys.file(source), "/".join(target.parts))

@@ -42,7 +42,7 @@ def _parse_target(user: str, new: str) -> UserPath:
 async def _check_source(storage: Storage, source: UserPath) -> None:
     """What is wrong with the source comes before what is wrong with the target."""
     if source.is_root:
-        raise PredefinedDirectory(str(source))
+        raise DirectoryNotEmpty(str(source))
     if not (await storage.stat(source)).is_directory:
         return
     try:

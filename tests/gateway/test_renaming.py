@@ -103,7 +103,7 @@ def test_onto_itself_nothing_changes(user: Api, source: str, target: str, condit
         ("data/full", "..", NOT_EMPTY), ("data/full/", "elsewhere", NOT_EMPTY),
         ("data/full", "data/full/inner", NOT_EMPTY), ("data", "", NOT_EMPTY),
         ("output", "..", PREDEFINED), ("log/", "data/x", PREDEFINED), ("config", "x", PREDEFINED),
-        ("", "data/x", PREDEFINED), ("/", "..", PREDEFINED),
+        ("", "data/x", NOT_EMPTY), ("/", "..", NOT_EMPTY),
         # then a target that is none
         ("data/r/a.txt", "", INVALID), ("data/r/a.txt", "/", INVALID),
         ("data/r/a.txt", "/data/x", INVALID), ("data/r/a.txt", "..", INVALID),

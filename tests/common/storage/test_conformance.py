@@ -425,7 +425,7 @@ REFUSALS = [
     ("data", "data/b", DirectoryNotEmpty),
     ("log", "data/b", PredefinedDirectory),
     ("log/", "nowhere", PredefinedDirectory),
-    ("", "data/b", PredefinedDirectory),
+    ("", "data/b", DirectoryNotEmpty),
     ("data/file", "", InvalidPath),
     ("data/file", "b", InvalidPath),
     ("data/file", "nowhere/b", InvalidPath),
