@@ -39,6 +39,11 @@ def invalid(kind: str, text: str) -> ValidationError:
     return ValidationError(Message(text, kind))
 
 
+def means_null(value: Any) -> bool:
+    """Whether this is one of the ways to write null where null is allowed."""
+    return value is None or value == "" or value == "null"
+
+
 class RequestSchema(Schema):
     """A schema for what clients send: unknown keys are ignored."""
 
@@ -64,7 +69,7 @@ class _ContractField(fields.Field[Any]):
     def deserialize(
         self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any
     ) -> Any:
-        if self.allow_none and (value == "" or value == "null"):
+        if self.allow_none and means_null(value):
             value = None
         return super().deserialize(value, attr, data, **kwargs)
 

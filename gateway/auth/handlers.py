@@ -8,7 +8,7 @@ from aiohttp_apispec import docs, form_schema, response_schema
 from marshmallow import Schema, fields, pre_load
 
 from gateway.context import ACCOUNTS, USER
-from gateway.fields import Choice, Items, RequestSchema, Text
+from gateway.fields import Choice, Items, RequestSchema, Text, means_null
 from gateway.responses import json_response
 
 GROUPS: Final = ("users", "workers", "cloud")
@@ -44,7 +44,8 @@ class RegistrationSchema(CredentialsSchema):
     @pre_load
     def accept_one_group(self, data: Any, **_: Any) -> Any:
         """A form may hold one group, or several with commas."""
-        if isinstance(data, dict) and isinstance(groups := data.get("groups"), str) and groups:
+        groups = data.get("groups") if isinstance(data, dict) else None
+        if isinstance(groups, str) and not means_null(groups):
             return {**data, "groups": [part.strip() for part in groups.split(",")]}
         return data
 

@@ -159,6 +159,8 @@ def test_the_storage_is_made_with_the_user(client: Api) -> None:
         ({"form": [("groups", "workers")]}, ["workers"]),
         ({"form": [("groups", "users"), ("groups", "cloud")]}, ["users", "cloud"]),
         ({"form": [("groups", "")]}, ["users"]),
+        ({"form": [("groups", "null")]}, ["users"]),
+        ({"json": {"groups": "null"}}, ["users"]),
     ],
     ids=str,
 )
