@@ -192,7 +192,10 @@ class Choice(_ContractField, fields.String):
 
 
 class Items(_ContractField, fields.List[Any]):
-    """A list; errors of its items carry their position."""
+    """A list; errors of its items carry their position.
+
+    What is valid of a faulty one goes on to further inspection, with None where an item is not.
+    """
 
     null_kind = "list_type"
     null_message = "Input should be a valid list"
@@ -206,13 +209,14 @@ class Items(_ContractField, fields.List[Any]):
                 result.append(self.inner.deserialize(item, **kwargs))
             except ValidationError as error:
                 errors[index] = error.messages
+                result.append(None)
         if errors:
-            raise ValidationError(errors)
+            raise ValidationError(errors, valid_data=result)
         return result
 
 
 class TextMap(_ContractField, fields.Dict):
-    """An object whose values are texts."""
+    """An object whose values are texts; of a faulty one the valid part is inspected further."""
 
     null_kind = "dict_type"
     null_message = "Input should be a valid dictionary"
@@ -223,14 +227,15 @@ class TextMap(_ContractField, fields.Dict):
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> dict[str, str]:
         if not isinstance(value, Mapping):
             raise invalid("dict_type", "Input should be a valid dictionary")
+        valid = {key: item for key, item in value.items() if isinstance(item, str)}
         errors = {
             key: [Message("Input should be a valid string", "string_type")]
-            for key, item in value.items()
-            if not isinstance(item, str)
+            for key in value
+            if key not in valid
         }
         if errors:
-            raise ValidationError(errors)
-        return dict(value)
+            raise ValidationError(errors, valid_data=valid)
+        return valid
 
 
 class Part(_ContractField, fields.Nested):

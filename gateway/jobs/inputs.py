@@ -34,11 +34,16 @@ class Selection:
 def parse_selections(
     user_id: str, files_down: Mapping[str, Any], entrypoint: Entrypoint | None
 ) -> tuple[list[Selection], list[Fault]]:
-    """The selections of a submission, and what is wrong with them."""
+    """The selections of a submission, and what is wrong with them.
+
+    An id that is None was no text: the schema has reported it.
+    """
     selections: list[Selection] = []
     faults: list[Fault] = []
     for argument, ids, in_list in _given(files_down):
         for index, name in enumerate(ids):
+            if name is None:
+                continue
             place: list[str | int] = ["body", "attributes", "files_down", argument]
             if in_list:
                 place.append(index)
@@ -60,7 +65,7 @@ def parse_selections(
     return selections, faults
 
 
-def _given(files_down: Mapping[str, Any]) -> Iterator[tuple[str, list[str], bool]]:
+def _given(files_down: Mapping[str, Any]) -> Iterator[tuple[str, list[str | None], bool]]:
     """Argument, its ids, and whether they came as a list."""
     config_id = files_down.get("config_id")
     yield "config_id", [] if config_id is None else [config_id], False

@@ -341,8 +341,8 @@ def test_all_faults_are_reported_at_once(user: Api) -> None:
         priority=9,
         hardware={"memory": "much"},
         attributes={
-            "files_down": {"config_id": "..", "data_ids": [1, "exp"]},
-            "env_vars": {"OTHER": "x"},
+            "files_down": {"config_id": "..", "data_ids": [1, "exp", "../x", None]},
+            "env_vars": {"OTHER": "x", "KEY": 3},
         },
     )
     assert found == {
@@ -352,6 +352,9 @@ def test_all_faults_are_reported_at_once(user: Api) -> None:
         (("hardware", "memory"), "int_parsing"),
         (("attributes", "files_down", "config_id"), "value_error"),
         (("attributes", "files_down", "data_ids", 0), "string_type"),
+        (("attributes", "files_down", "data_ids", 2), "value_error"),
+        (("attributes", "files_down", "data_ids", 3), "string_type"),
+        (("attributes", "env_vars", "KEY"), "string_type"),
         (("attributes",), "value_error"),
     }
 
