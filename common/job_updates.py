@@ -100,7 +100,7 @@ async def apply_report(
     tx: AsyncConnection, job: Row[Any], report: Report, *, confirmed_handover: bool = False
 ) -> Applied:
     """Apply a report to a job locked by `lock_job`."""
-    before = Status(job.status)
+    before = Status.of_row(job.status)
     event = None
     if before is not Status.FINISHED:
         event = (await tx.execute(_last_event, {"event_job_id": job.id})).one_or_none()

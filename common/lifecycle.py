@@ -27,6 +27,15 @@ class Status(StrEnum):
     FINISHED = "finished"
     ERROR = "error"
 
+    @classmethod
+    def of_row(cls, text: str) -> "Status":
+        """The status in a job's row. An adopted one may say what nobody knows any more: such a
+        job waits for whatever is reported of it, as a queued one does."""
+        try:
+            return cls(text)
+        except ValueError:
+            return cls.QUEUED
+
     @property
     def is_final(self) -> bool:
         return self in {Status.FINISHED, Status.ERROR}

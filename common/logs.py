@@ -1,5 +1,6 @@
 """Structured logs: one JSON object per line on standard output, pretty on a terminal."""
 
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -53,7 +54,10 @@ def configure(service: str, settings: LogSettings) -> None:
 
 
 def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
-    return orjson.dumps(event, default=str).decode()
+    try:
+        return orjson.dumps(event, default=str).decode()
+    except TypeError:  # a number beyond 64 bits, a lone surrogate: what is told of must go on
+        return json.dumps(event, default=str)
 
 
 def _add_service(service: str) -> Processor:

@@ -97,7 +97,7 @@ def _quiet(row: Any, since: datetime) -> Quiet:
     return Quiet(
         job_id=row.id,
         number=row.id if row.worker_number is None else row.worker_number,
-        status=Status(row.status),
+        status=Status.of_row(row.status),
         last_seen_at=row.last_seen_at,
         seconds=(row.now - last_sign).total_seconds(),
         application=application,
@@ -110,7 +110,7 @@ async def _apply(database: Database, job: Quiet, report: Report, *, heard: bool)
         locked = await lock_job(tx, job.job_id)
         if locked is None:
             return None
-        if (Status(locked.status), locked.last_seen_at) != (job.status, job.last_seen_at):
+        if (Status.of_row(locked.status), locked.last_seen_at) != (job.status, job.last_seen_at):
             return None
         applied = await apply_report(tx, locked, report)
         if heard:

@@ -123,7 +123,7 @@ class StatusIntake:
             async with self._database.transaction() as tx:
                 await tx.execute(_touch_statement, {"ids": padded(stale)})
         return [
-            _Glance(row.id, Status(row.status), row.id in settled)
+            _Glance(row.id, Status.of_row(row.status), row.id in settled)
             if (row := known.get(number))
             else _Glance(0, None, is_settled=False)
             for number in numbers

@@ -125,6 +125,15 @@ def test_each_line_is_json_and_each_request_has_one(process, issuer: Issuer) -> 
     assert records[-1]["event"] == "process.stopped"
 
 
+def test_a_number_that_json_readers_cannot_hold_fails_no_request(process) -> None:
+    gateway, _, end = process
+    update = {"job_id": 10**30, "status": "running"}
+    headers = {"x-api-key": SECRETS["INTERNAL_API_KEY_SECRET"]}
+    assert Api(gateway).put("/_job_status", json=update, headers=headers).status == 404
+    told = [json.loads(line) for line in end()]
+    assert [line["event"] for line in told].count("status.unknown_job") == 1
+
+
 def test_of_health_checks_and_keep_alives_one_in_a_hundred_is_logged(
     process, issuer: Issuer
 ) -> None:

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
+from common.database import Database
+from common.models import jobs
 from gateway.status_updates import intake
 from tests.gateway.conftest import StartGateway
 from tests.gateway.support import INTERNAL_KEY, Api, Gateway, Issuer, on_both_databases, rows
-from tests.postgres import free_port
+from tests.postgres import free_port, run_apart
+from tests.records import change
 
 FLOW = ["pulled", "preprocessing", "running", "postprocessing", "finished"]
 STATUSES = ["queued", *FLOW, "error"]
@@ -158,6 +161,17 @@ class TestRepetition:
         api.report(job, "pulled")
         ((handover,),) = rows(api.gateway, "SELECT state FROM handovers WHERE job_id = :id", id=job)
         assert handover == "done"
+
+    def test_an_adopted_job_with_a_status_of_old_takes_updates(self, api: Api, job: int) -> None:
+        async def make_old() -> None:
+            database = Database(api.gateway.settings.database)
+            await change(database, jobs, job, status="aborted")
+            await database.close()
+
+        run_apart(make_old())
+        assert api.report(job, "queued").json() == "queued"
+        assert api.report(job, "running", "on the way").json() == "running"
+        assert state(api, job) == ("running", True, False)
 
 
 class TestRefusals:
