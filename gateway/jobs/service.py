@@ -10,7 +10,7 @@ from common.logs import get_logger
 from common.storage.protocol import Storage
 from common.wakeup import HANDOVERS, Notifier
 from gateway.auth.tokens import User
-from gateway.errors import Conflict, Fault, NotThere
+from gateway.errors import Conflict, Fault, NotThere, Refused
 from gateway.jobs.inputs import collect
 from gateway.jobs.schemas import MAX_PAGE
 from gateway.jobs.store import MAX_ID, JobStore, NewJob
@@ -56,15 +56,17 @@ class Jobs:
         """
         request = parse_request(user, body, await self._applications.current())
         await self._storage.ensure_user(user.id)
-        files_down, taken = await collect(
-            self._storage,
-            request.selections,
-            request.entrypoint,
-            request.result_paths,
-            limit=self._limits.job_files,
-        )
-        if any(taken):
-            raise await self._clash(request, taken)
+        try:
+            files_down, taken = await collect(
+                self._storage,
+                request.selections,
+                request.entrypoint,
+                request.result_paths,
+                limit=self._limits.job_files,
+            )
+            _check_results(request, taken)
+        except Refused as error:
+            raise await self._refusal(request, error) from error
         job_id, created = await self._store.insert(
             NewJob(
                 job_row(request, correlation_id),
@@ -82,12 +84,11 @@ class Jobs:
         """What is wrong with a submission beside what its schema says (see `submit`)."""
         return find_faults(user, body, await self._applications.current())
 
-    async def _clash(self, request: JobRequest, taken: list[bool]) -> Conflict:
-        """Deleting a job removes its results' directories: no other files may lie there."""
+    async def _refusal(self, request: JobRequest, error: Refused) -> Refused:
+        """A name that is taken is told before what is wrong with files."""
         if await self._store.is_name_taken(request.user.id, request.name):
             return Conflict("Job name must be unique")
-        where = str(request.result_paths[taken.index(True)])
-        return Conflict(f"'{where}' already holds files: choose another name or delete them")
+        return error
 
     async def find(self, user: User, job_id: int) -> dict[str, Any]:
         """One job. Raises `NotThere`."""
@@ -116,3 +117,13 @@ class Jobs:
     async def applications(self) -> bytes:
         """The application configuration as it is, as JSON."""
         return (await self._applications.current()).as_json
+
+
+def _check_results(request: JobRequest, taken: list[bool]) -> None:
+    """Deleting a job removes its results' directories: no other files may lie there.
+
+    Raises `Conflict`; `taken` tells of each of `result_paths` whether it holds files.
+    """
+    if any(taken):
+        where = str(request.result_paths[taken.index(True)])
+        raise Conflict(f"'{where}' already holds files: choose another name or delete them")

@@ -406,6 +406,9 @@ def test_a_name_is_unique_per_user(user: Api, other: Api) -> None:
     name = user.new_job()["job_name"]
     reply = user.submit(job_name=name)
     assert (reply.status, reply.json()) == (409, {"detail": "Job name must be unique"})
+    # before what is wrong with the inputs
+    again = user.submit(job_name=name, **select(data_ids=["gone"]))
+    assert (again.status, again.json()) == (409, {"detail": "Job name must be unique"})
     assert other.new_job(job_name=name)["job_name"] == name
 
 
