@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
-## make install   environment in .venv from the lock file
+## make install   environment in .venv from the lock file; its python finds the services anywhere
 install: $(VENV)/.installed
 
 $(VENV)/.installed: requirements/dev.txt
@@ -17,6 +17,8 @@ $(VENV)/.installed: requirements/dev.txt
 		{ echo "Python 3.11 or newer is needed ($(PYTHON) is older): make PYTHON=python3.12 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	@# so that `python -m gateway` and the others start in any working directory
+	@pwd >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/opencloud.pth"
 	@touch $@
 
 ## make run       the whole cloud on this machine, until Ctrl-C
