@@ -1,8 +1,9 @@
 """`/openapi.json`: OpenAPI 3.1, made of the decorators that validation works with.
 
 aiohttp-apispec itself knows Swagger 2 only; this collects the same decorators into OpenAPI 3.
-`docs(...)` takes three keywords beyond the standard ones: `errors` (statuses that the operation
-answers), `request_example` and `response_example`.
+`docs(...)` takes four keywords beyond the standard ones: `errors` (statuses that the operation
+answers), `request_example`, `response_example`, and `json_names` (other names that a form's fields
+may have where it comes as JSON).
 """
 
 from collections.abc import Iterable
@@ -35,7 +36,7 @@ _ERRORS: Final = {
     404: "There is nothing of this kind for this caller.",
     405: "This cannot be done with this kind of thing.",
     409: "The request clashes with what is there already.",
-    412: "The target exists, and `If-None-Match: *` was sent.",
+    412: "A condition that was sent does not hold.",
     413: "Too large.",
     416: "No part of the file lies in the range.",
     500: "Something went wrong here; it has been logged.",
@@ -112,7 +113,7 @@ class OpenApi:
             operation["requestBody"] = data["requestBody"]
         for item in schemas:
             if item["location"] in {"json", "form"}:
-                operation["requestBody"] = _request_body(item, data.get("request_example"))
+                operation["requestBody"] = self._request_body(item, data)
             elif item["location"] != "headers":
                 parameters.extend(
                     self._converter.schema2parameters(
@@ -120,17 +121,6 @@ class OpenApi:
                         location="path" if item["location"] == "match_info" else "query",
                     )
                 )
-        known = {item["name"] for item in parameters if item["in"] == "path"}
-        parameters.extend(
-            {
-                "in": "path",
-                "name": name,
-                "required": True,
-                "schema": {"type": "string"},
-                "example": "data/x/f.csv",
-            }
-            for name in sorted(names - known)
-        )
         errors = {500, *data.get("errors", ())}
         if "requestBody" in operation:
             errors |= {400, 413}
@@ -145,13 +135,26 @@ class OpenApi:
         operation["responses"] = _responses(data, errors, validated=bool(schemas))
         self.spec.path(path=path, operations={method: operation})
 
+    def _request_body(self, item: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        content: dict[str, Any] = {"schema": item["schema"]}
+        if "request_example" in data:
+            content["example"] = data["request_example"]
+        contents = {_JSON: content}
+        if item["location"] == "form":
+            contents[_FORM] = dict(content)
+            for name, other in data.get("json_names", {}).items():
+                content["schema"] = self._with_other_name(item["schema"], name, other)
+        return {"required": True, "content": contents}
 
-def _request_body(item: dict[str, Any], example: Any) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": item["schema"]}
-    if example is not None:
-        content["example"] = example
-    kinds = [_JSON] if item["location"] == "json" else [_FORM, _JSON]
-    return {"required": True, "content": {kind: dict(content) for kind in kinds}}
+    def _with_other_name(self, schema: Schema, name: str, other: str) -> dict[str, Any]:
+        """The schema of an object in which `name` may be called `other`."""
+        shape = self._converter.schema2jsonschema(schema)
+        return {
+            **shape,
+            "properties": {**shape["properties"], other: shape["properties"][name]},
+            "required": [needed for needed in shape["required"] if needed != name],
+            "anyOf": [{"required": [name]}, {"required": [other]}],
+        }
 
 
 def _responses(data: dict[str, Any], errors: set[int], *, validated: bool) -> dict[str, Any]:

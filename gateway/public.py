@@ -33,7 +33,7 @@ class AccessInfoSchema(Schema):
     responses={
         "200": {
             "description": "A greeting.",
-            "schema": {"type": "string", "example": WELCOME},
+            "content": {"application/json": {"schema": {"type": "string"}, "example": WELCOME}},
         }
     },
 )

@@ -72,6 +72,7 @@ class LoginSchema(Schema):
 
 _USER_EXAMPLE: Final = {"email": "user@example.com", "groups": ["users"]}
 _CREDENTIALS_EXAMPLE: Final = {"username": "user@example.com", "password": "Passw0rd!x"}
+_JSON_NAMES: Final = {"username": "email"}
 
 
 @docs(
@@ -92,6 +93,7 @@ async def current_user(request: web.Request) -> web.Response:
     description="Creates a Cognito user with a permanent password, its groups and its storage.",
     errors=(400, 409, 503),
     request_example={**_CREDENTIALS_EXAMPLE, "groups": ["users"]},
+    json_names=_JSON_NAMES,
     response_example=_USER_EXAMPLE,
 )
 @form_schema(RegistrationSchema)
@@ -109,6 +111,7 @@ async def register(request: web.Request) -> web.Response:
     description="Exchanges e-mail address and password for an ID token.",
     errors=(400, 404, 503),
     request_example=_CREDENTIALS_EXAMPLE,
+    json_names=_JSON_NAMES,
     response_example={"id_token": "eyJraWQiOi…", "expires_in": 3600},
 )
 @form_schema(TokenRequestSchema)
@@ -128,6 +131,7 @@ async def issue_token(request: web.Request) -> web.Response:
     description="Like `/token`, but keeps the token in a cookie of the browser for half an hour.",
     errors=(400, 404, 503),
     request_example=_CREDENTIALS_EXAMPLE,
+    json_names=_JSON_NAMES,
     response_example={"message": "You've successfully logged in. Welcome back!"},
 )
 @form_schema(CredentialsSchema)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
@@ -19,6 +19,16 @@ from common.storage.protocol import Storage
 from gateway.context import LISTINGS, SETTINGS, STORAGE, USER
 from gateway.errors import Fault
 from gateway.files import entries, links
+from gateway.files.documented import (
+    BYTES,
+    CONDITIONS,
+    DIRECTORY,
+    DOWNLOAD_EXAMPLE,
+    FILE,
+    FILE_PATH,
+    UPLOAD_EXAMPLE,
+    header,
+)
 from gateway.files.downloads import download
 from gateway.files.listings import Asked
 from gateway.files.renaming import rename
@@ -34,22 +44,6 @@ from gateway.files.uploads import check_space, find_faults, receive
 from gateway.files.zips import check_limits
 from gateway.responses import json_bytes, json_response
 from gateway.validation import inspected_by
-
-_FILE: Final = {"path": "data/x/f.csv", "type": "file", "size": "19 Bytes"}
-_DIRECTORY: Final = {"path": "data/x/", "type": "directory", "size": ""}
-_UPLOAD_EXAMPLE: Final = {
-    "method": "post",
-    "url": "https://api.example.org/files/data/x/upload",
-    "headers": {"authorization": "Bearer eyJraWQiOi…"},
-    "data": {},
-}
-_DOWNLOAD_EXAMPLE: Final = {
-    "method": "get",
-    "url": "https://api.example.org/files/data/x/f.csv/download",
-    "headers": {"authorization": "Bearer eyJraWQiOi…"},
-    "data": {},
-}
-_BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
 
 
 async def _open_tree(request: web.Request) -> Storage:
@@ -79,8 +73,9 @@ async def _inspect_upload(request: web.Request, _: Mapping[str, Any]) -> Sequenc
     summary="List a directory",
     description="Entries sorted by path. The root (an empty path) holds the five predefined "
     "directories `config`, `data`, `artifact`, `output` and `log`.",
+    parameters=[{**FILE_PATH, "description": "Directory; empty: the root.", "example": "data/x/"}],
     errors=(404,),
-    response_example=[_FILE, _DIRECTORY],
+    response_example=[FILE, DIRECTORY],
 )
 @querystring_schema(ListingSchema)
 @response_schema(FileSchema(many=True), HTTPStatus.OK, description="The entries.")
@@ -100,15 +95,16 @@ async def list_files(request: web.Request) -> web.Response:
     tags=["Files"],
     summary="Download",
     description="A file's bytes, with ranges and conditional requests; a directory as a zip.",
+    parameters=[FILE_PATH, *CONDITIONS],
     errors=(404, 412, 413, 416),
     responses={
         "200": {
             "description": "The bytes, as an attachment.",
-            "content": {"application/octet-stream": _BYTES, "application/zip": _BYTES},
+            "content": {"application/octet-stream": BYTES, "application/zip": BYTES},
         },
         "206": {
             "description": "The parts asked for by `Range`.",
-            "content": {"application/octet-stream": _BYTES, "multipart/byteranges": _BYTES},
+            "content": {"application/octet-stream": BYTES, "multipart/byteranges": BYTES},
         },
         "304": {"description": "The client's copy is still good."},
     },
@@ -125,8 +121,9 @@ async def download_file(request: web.Request) -> web.StreamResponse:
     summary="Prepare a download",
     description="The request that downloads the file: a presigned one for ten minutes, or this "
     "API's own. Its keys are arguments that HTTP clients take as they are.",
+    parameters=[FILE_PATH],
     errors=(404,),
-    response_example=_DOWNLOAD_EXAMPLE,
+    response_example=DOWNLOAD_EXAMPLE,
 )
 @response_schema(RequestToSendSchema, HTTPStatus.OK, description="The request to send.")
 async def download_link(request: web.Request) -> web.Response:
@@ -157,7 +154,7 @@ async def download_link(request: web.Request) -> web.Response:
             }
         },
     },
-    response_example=_FILE,
+    response_example=FILE,
 )
 @inspected_by(_inspect_upload)
 @match_info_schema(UploadPlaceSchema)
@@ -177,7 +174,7 @@ async def upload_file(request: web.Request) -> web.Response:
     description="The request that uploads into the directory: a presigned form for ten minutes, "
     "or this API's own. The client adds the form field `file`.",
     errors=(409,),
-    response_example=_UPLOAD_EXAMPLE,
+    response_example=UPLOAD_EXAMPLE,
 )
 @match_info_schema(UploadPlaceSchema)
 @response_schema(RequestToSendSchema, HTTPStatus.CREATED, description="The request to send.")
@@ -216,9 +213,10 @@ async def make_directory(request: web.Request) -> web.Response:
     summary="Rename",
     description="Moves a file or an empty directory. Parents are created, an existing target file "
     "is replaced unless `If-None-Match: *` is sent.",
+    parameters=[header("If-None-Match", "`*`: do not replace a file.", "*")],
     errors=(404, 405, 409, 412, 507),
     request_example={"path": "data/y/f.csv"},
-    response_example={**_FILE, "path": "data/y/f.csv"},
+    response_example={**FILE, "path": "data/y/f.csv"},
 )
 @match_info_schema(PathSchema)
 @json_schema(RenameSchema)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from tests.gateway.conftest import StartGateway
@@ -76,6 +77,51 @@ def test_the_parameters_of_lists_are_declared(operations: Operations) -> None:
 
     assert query("get", "/jobs") == {"offset", "limit"}
     assert {"show_dirs", "recursive"} <= query("get", "/files/{file_path}")
+
+
+def test_headers_that_count_are_declared(operations: Operations) -> None:
+    def headers(method: str, path: str) -> set[str]:
+        return {p["name"] for p in operations[method, path]["parameters"] if p["in"] == "header"}
+
+    assert headers("put", "/files/{file_path}") == {"If-None-Match"}
+    for method in ("get", "head"):
+        assert {"Range", "If-Range", "If-None-Match", "If-Match"} <= headers(
+            method, "/files/{file_path}/download"
+        )
+
+
+def test_every_parameter_is_described(operations: Operations) -> None:
+    for name, operation in operations.items():
+        for parameter in operation["parameters"]:
+            described = parameter.get("description") or parameter["schema"].get("description")
+            assert described, (name, parameter["name"])
+
+
+def fits(document: Any, content: Any, value: Any) -> bool:
+    schema = {**content["schema"], "components": document["components"]}
+    return OAS31Validator(schema).is_valid(value)
+
+
+def test_examples_fit_their_schemas(operations: Operations, document: Any) -> None:
+    for name, operation in operations.items():
+        for answer in [*operation["responses"].values(), operation.get("requestBody", {})]:
+            for content in answer.get("content", {}).values():
+                if "example" in content:
+                    assert fits(document, content, content["example"]), name
+
+
+@pytest.mark.parametrize("path", ["/user", "/token", "/login"])
+def test_credentials_may_name_the_address_in_two_ways_as_json(
+    operations: Operations, document: Any, path: str
+) -> None:
+    contents = operations["post", path]["requestBody"]["content"]
+    body, form = contents["application/json"], contents["application/x-www-form-urlencoded"]
+    by_name, by_address = {"username": "u", "password": "p"}, {"email": "u", "password": "p"}
+    assert fits(document, body, by_name)
+    assert fits(document, body, by_address)
+    assert fits(document, form, by_name)
+    assert not fits(document, body, {"password": "p"})
+    assert not fits(document, body, {"email": "u"})
 
 
 def test_every_answer_has_a_schema(operations: Operations) -> None:
