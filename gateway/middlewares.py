@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from itertools import count
 from logging import DEBUG
-from secrets import token_hex
+from random import getrandbits
 from typing import Any, Final
 
 from aiohttp import hdrs, web
@@ -42,7 +42,7 @@ log = get_logger()
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its id, and write one log line and one measurement when it is over."""
     sent = request.headers.get("X-Request-ID", "")
-    request_id = sent if _REQUEST_ID.fullmatch(sent) else token_hex(16)
+    request_id = sent if _REQUEST_ID.fullmatch(sent) else f"{getrandbits(128):032x}"
     request[REQUEST_ID] = request_id
     clear_contextvars()
     bind_contextvars(request_id=request_id)

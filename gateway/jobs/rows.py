@@ -61,9 +61,9 @@ def job_as_json(row: Sequence[Any]) -> dict[str, Any]:
         "id": job_id,
         "user_id": user_id,
         "user_email": user_email,
-        "date_created": iso(created),
-        "date_started": iso(started),
-        "date_finished": iso(finished),
+        "date_created": _moment(created),
+        "date_started": _moment(started),
+        "date_finished": _moment(finished),
         "status": status,
         "runtime_details": details,
         "paths_out": orjson.Fragment(paths_out),
@@ -80,3 +80,8 @@ def _hardware(text: str | None) -> orjson.Fragment:
 def iso(moment: datetime | None) -> str | None:
     """UTC, ISO 8601 with microseconds and without an offset."""
     return None if moment is None else moment.isoformat(timespec="microseconds")
+
+
+def _moment(moment: datetime | None) -> datetime | str | None:
+    """The same for `orjson`, which writes it quickly but leaves out microseconds that are zero."""
+    return moment if moment is None or moment.microsecond else iso(moment)

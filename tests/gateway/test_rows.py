@@ -1,0 +1,26 @@
+"""Job rows as JSON."""
+
+from datetime import datetime
+
+import orjson
+import pytest
+
+from gateway.jobs.rows import COLUMNS, job_as_json
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ("2026-01-01T12:00:00.123456", "2026-01-01T12:00:00.123456"),
+        ("2026-01-01T12:00:00.000100", "2026-01-01T12:00:00.000100"),
+        ("2026-01-01T12:00:00", "2026-01-01T12:00:00.000000"),
+        (None, None),
+    ],
+)
+def test_moments_always_have_microseconds(stored: str | None, shown: str | None) -> None:
+    moment = stored and datetime.fromisoformat(stored)
+    values = {column.name: None for column in COLUMNS}
+    values |= {"application": "{}", "attributes": "{}", "paths_out": "{}"}
+    values |= dict.fromkeys(("date_created", "date_started", "date_finished"), moment)
+    job = orjson.loads(orjson.dumps(job_as_json(tuple(values.values()))))
+    assert [job[key] for key in ("date_created", "date_started", "date_finished")] == [shown] * 3
