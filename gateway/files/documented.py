@@ -43,7 +43,7 @@ CONDITIONS: Final = [
     header("Range", "Parts of the file to send; not for directories.", "bytes=0-1023"),
     header("If-Range", "Send parts only of this version, else all of it.", '"18eb197b-13"'),
     header("If-None-Match", "Send nothing if this is the version still.", '"18eb197b-13"'),
-    header("If-Match", "Send only this version.", '"18eb197b-13"'),
+    header("If-Match", "Send only this version; `*`: any.", "*"),
     header("If-Modified-Since", "Send only what changed.", "Thu, 01 Jan 2026 12:00:00 GMT"),
-    header("If-Unmodified-Since", "Send only if unchanged.", "Thu, 01 Jan 2026 12:00:00 GMT"),
+    header("If-Unmodified-Since", "Send only if unchanged.", "Fri, 31 Dec 2100 12:00:00 GMT"),
 ]

@@ -100,11 +100,11 @@ async def list_files(request: web.Request) -> web.Response:
     responses={
         "200": {
             "description": "The bytes, as an attachment.",
-            "content": {"application/octet-stream": BYTES, "application/zip": BYTES},
+            "content": {"application/zip": BYTES, "*/*": BYTES},
         },
         "206": {
             "description": "The parts asked for by `Range`.",
-            "content": {"application/octet-stream": BYTES, "multipart/byteranges": BYTES},
+            "content": {"multipart/byteranges": BYTES, "*/*": BYTES},
         },
         "304": {"description": "The client's copy is still good."},
     },
