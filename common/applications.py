@@ -9,23 +9,19 @@ changed; an invalid edit is logged and the last good configuration stays in forc
 """
 
 import asyncio
-import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 import yaml
 
-from common.aws import AwsError, fetch_object
+from common.application_source import open_source
+from common.aws import AwsError
 from common.logs import get_logger
 
 FILES_DOWN: Final = ("config_id", "data_ids", "artifact_ids")
 FILES_UP: Final = ("output", "log", "artifact")
-
-_S3_CHECK_EVERY: Final = 2.0
 
 log = get_logger()
 
@@ -66,20 +62,12 @@ class Catalogue:
         return found or None
 
 
-class _Source(Protocol):
-    async def read_if_changed(self) -> bytes | None:
-        """The content if it differs from what was read last, else None."""
-        ...
-
-
 class Applications:
     """The configuration in force. `load` once at start, then ask for `current`."""
 
     def __init__(self, location: str) -> None:
         self._location = location
-        self._source: _Source = (
-            _S3Source(location) if location.startswith("s3://") else _FileSource(Path(location))
-        )
+        self._source = open_source(location)
         self._catalogue: Catalogue | None = None
         self._lock = asyncio.Lock()
 
@@ -104,7 +92,8 @@ class Applications:
                     self._catalogue = await asyncio.to_thread(parse, content)
                     log.info("applications.reloaded", location=self._location)
             except (OSError, AwsError, InvalidApplications) as error:
-                log.error("applications.refused", location=self._location, reason=str(error))
+                reason = str(error) or type(error).__name__
+                log.error("applications.refused", location=self._location, reason=reason)
         if self._catalogue is None:
             return await self.load()
         return self._catalogue
@@ -117,53 +106,6 @@ class Applications:
             application.get("entrypoint"),
         )
         return found.timeout if found else None
-
-
-class _FileSource:
-    """A local file; one `stat` tells whether it has changed."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._seen: tuple[int, int, int] | None = None
-        self._missing = False
-
-    async def read_if_changed(self) -> bytes | None:
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            # say once that the file is gone, not on every request
-            first, self._missing = not self._missing, True
-            if first or self._seen is None:
-                raise
-            return None
-        self._missing = False
-        state = (found.st_mtime_ns, found.st_size, found.st_ino)
-        if state == self._seen:
-            return None
-        content = await asyncio.to_thread(self._path.read_bytes)
-        self._seen = state
-        return content
-
-
-class _S3Source:
-    """An S3 object, asked for its ETag at most every two seconds."""
-
-    def __init__(self, location: str) -> None:
-        bucket, _, key = location.removeprefix("s3://").partition("/")
-        self._bucket, self._key = bucket, key
-        self._etag: str | None = None
-        self._checked = float("-inf")
-
-    async def read_if_changed(self) -> bytes | None:
-        now = time.monotonic()
-        if now - self._checked < _S3_CHECK_EVERY:
-            return None
-        self._checked = now
-        found = await fetch_object(self._bucket, self._key, unless_etag=self._etag)
-        if found is None:
-            return None
-        content, self._etag = found
-        return content
 
 
 def parse(content: bytes) -> Catalogue:

@@ -10,13 +10,23 @@ class AwsError(Exception):
     """AWS refused or did not answer; the message holds its error code, never a credential."""
 
 
-def create_client(service: str, *, region: str | None = None, **config: Any) -> Any:
-    """An asynchronous client, to be entered; without `region` it is the environment's."""
-    from aiobotocore.config import AioConfig
+def create_session() -> Any:
+    """What clients are made of; keeps the descriptions of AWS that it has read, which are large."""
     from aiobotocore.session import get_session
 
+    return get_session()
+
+
+def create_client(
+    service: str, *, region: str | None = None, session: Any = None, **config: Any
+) -> Any:
+    """An asynchronous client, to be entered; without `region` it is the environment's."""
+    from aiobotocore.config import AioConfig
+
     settings = {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 3}, **config}
-    return get_session().create_client(service, region_name=region, config=AioConfig(**settings))
+    return (session or create_session()).create_client(
+        service, region_name=region, config=AioConfig(**settings)
+    )
 
 
 def describe(error: Exception) -> str:
@@ -27,14 +37,14 @@ def describe(error: Exception) -> str:
 
 
 async def fetch_object(
-    bucket: str, key: str, *, unless_etag: str | None
+    session: Any, bucket: str, key: str, *, unless_etag: str | None
 ) -> tuple[bytes, str] | None:
     """An S3 object's bytes and ETag; None if it still has the ETag. Raises `AwsError`."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     condition = {"IfNoneMatch": unless_etag} if unless_etag else {}
     try:
-        async with create_client("s3") as s3:
+        async with create_client("s3", session=session) as s3:
             answer = await s3.get_object(Bucket=bucket, Key=key, **condition)
             async with answer["Body"] as body:
                 return await body.read(), answer["ETag"]
