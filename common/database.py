@@ -30,6 +30,10 @@ class DatabaseUnavailable(Exception):
     """The database did not answer, or has no connection to spare; trying again may help."""
 
 
+class DatabaseRefused(Exception):
+    """The database answers, but not to us: a wrong name, user, secret or parameter."""
+
+
 class utc_now(FunctionElement[Any]):  # noqa: N801 - reads like the SQL function that it is
     """The database's clock in UTC, plus `seconds`; a timestamp without time zone."""
 
@@ -105,7 +109,10 @@ class Database:
             await connection.execute(text("SELECT 1"))
 
     async def wait_until_up(self, seconds: float) -> None:
-        """Wait for the database to answer; raises `DatabaseUnavailable` after `seconds`."""
+        """Wait for the database to answer.
+
+        Raises `DatabaseUnavailable` after `seconds`, `DatabaseRefused` at once.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while True:
@@ -116,6 +123,8 @@ class Database:
                     raise
                 log.warning("database.awaited", reason=str(error))
                 await asyncio.sleep(min(1.0, max(0.0, deadline - loop.time())))
+            except (DBAPIError, TypeError) as error:  # the driver's word for unknown parameters
+                raise DatabaseRefused(_first_cause(error)) from error
             else:
                 return
 
@@ -233,3 +242,9 @@ def _is_driver_outage(error: BaseException | None) -> bool:
 def _reason(error: BaseException) -> str:
     cause = error.orig if isinstance(error, DBAPIError) else error
     return type(cause).__name__
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What the driver, or the server behind it, said before SQLAlchemy wrapped it."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return error if cause is None else cause.__cause__ or cause

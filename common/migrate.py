@@ -17,7 +17,7 @@ from sqlalchemy import Connection, inspect, text
 
 from common import logs
 from common.connection_pool import export_pool
-from common.database import Database, DatabaseUnavailable
+from common.database import Database, DatabaseRefused, DatabaseUnavailable
 from common.settings import (
     DatabaseSettings,
     LogSettings,
@@ -148,6 +148,8 @@ def main() -> None:
         uvloop.run(_run(settings, arguments))
     except DatabaseUnavailable as error:
         exit_with("migrate", f"the database did not answer ({error}).")
+    except DatabaseRefused as error:
+        exit_with("migrate", f"DATABASE_URL or DATABASE_SECRET is wrong ({error}).")
 
 
 if __name__ == "__main__":

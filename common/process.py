@@ -17,7 +17,7 @@ import uvloop
 from aiohttp import web
 
 from common.admin import Health
-from common.database import DatabaseUnavailable
+from common.database import DatabaseRefused, DatabaseUnavailable
 from common.logs import get_logger
 from common.loop_lag import measure_loop_lag
 from common.migrate import SchemaOutdated
@@ -69,6 +69,8 @@ def run(
         )
     except DatabaseUnavailable as error:
         exit_with(service, f"the database did not answer ({error}).")
+    except DatabaseRefused as error:
+        exit_with(service, f"DATABASE_URL or DATABASE_SECRET is wrong ({error}).")
     except (CannotStart, SchemaOutdated) as error:
         exit_with(service, f"{error}.")
     except OSError as error:

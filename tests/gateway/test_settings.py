@@ -13,6 +13,7 @@ import dispatcher.settings
 import gateway.settings
 import notifier.settings
 from common.settings import REPOSITORY, Reader, SettingsError
+from tests.postgres import Server
 
 REQUIRED = {
     "COGNITO_CLIENT_ID": "client",
@@ -187,6 +188,16 @@ def test_a_start_that_fails_says_why_in_one_sentence(
     assert ended.returncode == 1
     assert re.fullmatch(r"gateway: .+\.\n", ended.stderr), ended.stderr
     assert sentence in ended.stderr
+    assert "Traceback" not in ended.stdout
+
+
+def test_a_database_that_refuses_is_a_wrong_setting(tmp_path: Path, postgres: Server) -> None:
+    ended = start(tmp_path, **REQUIRED, DATABASE_URL=postgres.url_of("no_such_database"))
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "gateway: DATABASE_URL or DATABASE_SECRET is wrong"
+        ' (database "no_such_database" does not exist).\n'
+    )
     assert "Traceback" not in ended.stdout
 
 
