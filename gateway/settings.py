@@ -118,12 +118,16 @@ def _read_account_endpoints(reader: Reader) -> bool:
 
 
 def _read_origin(reader: Reader) -> str:
-    """The front end's origin (RFC 6454): scheme, host and port; blank switches CORS off."""
+    """The front end's origin (RFC 6454): scheme, host, and port unless it is the scheme's own.
+
+    A blank one switches CORS off.
+    """
     if reader.is_blank("FRONTEND_URL"):
         return ""
     url = reader.http_url("FRONTEND_URL", "http://localhost:8080")
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}".lower() if url else ""
+    parts = urlsplit(url.lower())
+    host = parts.netloc.removesuffix({"http": ":80", "https": ":443"}.get(parts.scheme, ""))
+    return f"{parts.scheme}://{host}" if url else ""
 
 
 def _read_networks(reader: Reader) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -78,6 +78,9 @@ def test_the_account_endpoints_are_on_outside_production(
     [
         ("", ""), ("  ", ""), ("https://a.example", "https://a.example"),
         ("https://A.Example:8443/app/?x#y", "https://a.example:8443"),
+        ("http://a.example:80/", "http://a.example"),
+        ("https://a.example:443/app", "https://a.example"),
+        ("http://a.example:443", "http://a.example:443"),
     ],
 )  # fmt: skip
 def test_the_front_end_is_an_origin(environment: Any, url: str, origin: str) -> None:
