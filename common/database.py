@@ -5,10 +5,11 @@ transaction begins, how the database's clock is spelled, and how its errors look
 """
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 import orjson
@@ -26,12 +27,35 @@ from common.settings import DatabaseSettings
 log = get_logger()
 
 
+_OUTAGES: Final = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InterfaceError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, until the other one has taken over
+    # the transaction got in another one's way, and nothing of it remains
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+_REFUSALS: Final = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+_SQLITE_OUTAGES: Final = ("locked", "busy", "unable to open", "disk I/O", "is full")
+
+
 class DatabaseUnavailable(Exception):
     """The database did not answer, or has no connection to spare; trying again may help."""
 
 
-class DatabaseRefused(Exception):
-    """The database answers, but not to us: a wrong name, user, secret or parameter."""
+class DatabaseRefused(DatabaseUnavailable):
+    """The database answers, but not to us: a wrong name, user, secret or parameter.
+
+    At a start it is a wrong setting; later on somebody may be about to mend it.
+    """
 
 
 class utc_now(FunctionElement[Any]):  # noqa: N801 - reads like the SQL function that it is
@@ -118,6 +142,8 @@ class Database:
         while True:
             try:
                 await self.ping()
+            except DatabaseRefused:
+                raise
             except DatabaseUnavailable as error:
                 if loop.time() >= deadline:
                     raise
@@ -140,7 +166,7 @@ def _create_engine(settings: DatabaseSettings) -> AsyncEngine:
             pool_size=settings.pool_size,
             max_overflow=0,
             pool_timeout=settings.pool_timeout,
-            connect_args={"timeout": 5.0},
+            connect_args={"timeout": 5.0, "factory": _SQLiteConnection},
             json_serializer=_dumps,
             hide_parameters=True,  # errors are logged, users' data is not
         )
@@ -173,6 +199,19 @@ def _create_engine(settings: DatabaseSettings) -> AsyncEngine:
     )
 
 
+class _SQLiteConnection(sqlite3.Connection):
+    """Ends its transaction when it is closed.
+
+    SQLite itself does so only once every cursor is gone, too. Those of a call that was cancelled
+    are in its traceback, until the collector comes by, and nobody could write meanwhile.
+    """
+
+    def close(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self.rollback()
+        super().close()
+
+
 def _dumps(value: Any) -> str:
     return orjson.dumps(value).decode()
 
@@ -203,6 +242,9 @@ class _translated:  # noqa: N801 - a context manager used like a function
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None and is_outage(error):
+            cause = _first_cause(error)
+            if isinstance(cause, _REFUSALS):
+                raise DatabaseRefused(cause) from error
             raise DatabaseUnavailable(_reason(error)) from error
 
 
@@ -220,28 +262,20 @@ def is_outage(error: BaseException) -> bool:
 def _is_driver_outage(error: BaseException | None) -> bool:
     seen = 0
     while error is not None and seen < 5:
-        if isinstance(
-            error,
-            OSError
-            | asyncpg.PostgresConnectionError
-            | asyncpg.OperatorInterventionError
-            | asyncpg.InsufficientResourcesError
-            | asyncpg.CannotConnectNowError
-            | asyncpg.InterfaceError
-            | asyncpg.ReadOnlySQLTransactionError,
-        ):
+        if isinstance(error, (*_OUTAGES, *_REFUSALS)):
             return True
         if isinstance(error, sqlite3.OperationalError):
-            reason = str(error)
-            return any(word in reason for word in ("locked", "busy", "unable to open", "disk I/O"))
+            return any(words in str(error) for words in _SQLITE_OUTAGES)
         error = error.__cause__
         seen += 1
     return False
 
 
 def _reason(error: BaseException) -> str:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return type(cause).__name__
+    """The driver's own name for it, and what the server said of it."""
+    cause = _first_cause(error)
+    said = str(cause).splitlines()[:1] if isinstance(cause, asyncpg.PostgresError) else []
+    return ": ".join([type(cause).__name__, *said])
 
 
 def _first_cause(error: BaseException) -> BaseException:

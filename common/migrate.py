@@ -146,10 +146,10 @@ def main() -> None:
     logs.configure("migrate", log_settings)
     try:
         uvloop.run(_run(settings, arguments))
-    except DatabaseUnavailable as error:
-        exit_with("migrate", f"the database did not answer ({error}).")
     except DatabaseRefused as error:
         exit_with("migrate", f"DATABASE_URL or DATABASE_SECRET is wrong ({error}).")
+    except DatabaseUnavailable as error:
+        exit_with("migrate", f"the database did not answer ({error}).")
 
 
 if __name__ == "__main__":

@@ -67,10 +67,10 @@ def run(
             print=None,
             shutdown_timeout=LATECOMERS,
         )
-    except DatabaseUnavailable as error:
-        exit_with(service, f"the database did not answer ({error}).")
     except DatabaseRefused as error:
         exit_with(service, f"DATABASE_URL or DATABASE_SECRET is wrong ({error}).")
+    except DatabaseUnavailable as error:
+        exit_with(service, f"the database did not answer ({error}).")
     except (CannotStart, SchemaOutdated) as error:
         exit_with(service, f"{error}.")
     except OSError as error:

@@ -69,6 +69,30 @@ async def test_the_clock_can_be_shifted_by_a_parameter_or_a_column(database: Dat
     assert (seen - now).total_seconds() == pytest.approx(90.0, abs=2.0)
 
 
+async def test_a_transaction_that_is_cancelled_leaves_nobody_waiting(database: Database) -> None:
+    async def write_for_ever(begun: asyncio.Event) -> None:
+        async with database.transaction() as tx:
+            more = jobs.update().values(priority=jobs.c.priority + 1).returning(jobs.c.priority)
+            while True:
+                (await tx.execute(more)).all()
+                begun.set()
+
+    job_id = await add_job(database)
+    cancelled = []
+    for turn in range(20):
+        begun = asyncio.Event()
+        task = asyncio.create_task(write_for_ever(begun))
+        await begun.wait()
+        await asyncio.sleep(turn * 0.0003)  # somewhere in a statement, its rows read or not
+        task.cancel()
+        cancelled.append(task)  # its traceback stays, as it does until the collector comes by
+        await asyncio.wait({task})
+        async with asyncio.timeout(3.0):
+            await change(database, jobs, job_id, user_id="somebody")
+    assert all(task.cancelled() for task in cancelled)
+    assert (await job_row(database, job_id))["priority"] == 0
+
+
 async def test_an_exhausted_pool_is_an_outage_and_not_a_hang(database_url: str) -> None:
     settings = replace(settings_of(database_url, pool_size=1), pool_timeout=0.2)
     database = Database(settings)
@@ -86,6 +110,33 @@ async def test_a_server_that_is_not_there_is_an_outage() -> None:
         await database.ping()
     with pytest.raises(DatabaseUnavailable):
         await database.wait_until_up(0.3)
+    await database.close()
+
+
+async def test_a_server_that_refuses_us_is_an_outage_that_says_why(postgres: Server) -> None:
+    database = Database(settings_of(postgres.url_of("nothing")))
+    with pytest.raises(DatabaseUnavailable, match='database "nothing" does not exist'):
+        await database.ping()
+    await database.close()
+
+
+async def test_of_two_transactions_in_each_others_way_one_may_try_again(
+    postgresql_url: str,
+) -> None:
+    database = Database(settings_of(postgresql_url))
+    ids = [await add_job(database) for _ in range(2)]
+    both_begun = asyncio.Barrier(2)
+
+    async def change_both(first: int, second: int) -> None:
+        async with database.transaction() as tx:
+            await tx.execute(jobs.update().where(jobs.c.id == first).values(priority=1))
+            await both_begun.wait()
+            await tx.execute(jobs.update().where(jobs.c.id == second).values(priority=1))
+
+    outcomes = await asyncio.gather(
+        change_both(*ids), change_both(*reversed(ids)), return_exceptions=True
+    )
+    assert sorted(type(outcome) for outcome in outcomes if outcome) == [DatabaseUnavailable]
     await database.close()
 
 
