@@ -56,7 +56,7 @@ _PERMITS: Final = {
 class Gate:
     """Told what came of each delivery, tells how much may be sent.
 
-    `probe` asks the peer for a sign of life, cheaply; it must not raise. `on_change` is called
+    `probe` asks the peer for a sign of life, cheaply. `on_change` is called
     when more may be sent than before.
     """
 
@@ -158,10 +158,19 @@ class Gate:
             if self.state is State.HELD:
                 self._enter(State.TRIAL)
             elif self.state is State.OPEN:
-                alive = await self._probe()
-                log.info("peer.probed", peer=self._peer, alive=alive)
+                alive = await self._is_alive()
                 if alive and self.state is State.OPEN:
                     self._enter(State.HALF_OPEN)
+
+    async def _is_alive(self) -> bool:
+        """One probe; a failure of its own must not end the watch, or the gate would stay shut."""
+        try:
+            alive = await self._probe()
+        except Exception:
+            log.exception("probe.failed", peer=self._peer)
+            return False
+        log.info("peer.probed", peer=self._peer, alive=alive)
+        return alive
 
     def _enter(self, state: State) -> None:
         before, self.state = self.state, state

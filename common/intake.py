@@ -5,8 +5,10 @@ through, whatever had held it has been mended, and everything that is held is re
 """
 
 import time
+from collections.abc import Awaitable
 from typing import Final
 
+from common.database import DatabaseUnavailable
 from common.gate import Gate, Permit
 from common.outbox import Claimed, Outbox
 
@@ -29,18 +31,29 @@ class Intake:
             case Permit.NOTHING:
                 return []
             case Permit.ONE:
-                items = await self._outbox.claim(1) or await self._take_held()
+                items = await self._outbox.claim_for_trial() or await self._take_held()
             case Permit.TRIAL:
-                items = await self._take_held(now=True) + await self._outbox.claim(1)
+                items = await self._take_held(now=True)
+                items = await self._add(items, self._outbox.claim_for_trial())
                 if not items:
                     self._gate.nothing_to_try()
             case Permit.ALL:
-                items = await self._outbox.claim(limit)
-                if len(items) < limit:
-                    items += await self._take_held()
+                # first, since there may always be enough of the others
+                items = await self._take_held()
+                if limit > len(items):
+                    items = await self._add(items, self._outbox.claim(limit - len(items)))
         if items:
             self._gate.trial_started()
         return items
+
+    async def _add(self, claimed: list[Claimed], more: Awaitable[list[Claimed]]) -> list[Claimed]:
+        """What has been claimed goes out, also when no more can be."""
+        try:
+            return claimed + await more
+        except DatabaseUnavailable:
+            if not claimed:
+                raise
+            return claimed
 
     async def _take_held(self, *, now: bool = False) -> list[Claimed]:
         if not now and time.monotonic() - self._held_tried < _HELD_EVERY:
@@ -54,12 +67,15 @@ class Intake:
         """Whether the item is a try of what has been held."""
         return item.id in self._were_held
 
-    async def succeeded(self, item: Claimed) -> int:
-        """The item was taken; returns how many held ones that has released."""
-        self._gate.succeeded()
-        if item.id not in self._were_held:
-            return 0
+    def succeeded(self, item: Claimed) -> bool:
+        """The item was taken; returns whether that tells that what is held can be released."""
+        was_held = item.id in self._were_held
         self._were_held.discard(item.id)
+        self._gate.succeeded()
+        return was_held
+
+    async def release_held(self) -> int:
+        """Make everything held due again; returns how many."""
         released = await self._outbox.release_held()
         self._gate.on_change()
         return released

@@ -14,7 +14,7 @@ whose lease ran out changes nothing. Times are the database's clock.
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
@@ -36,6 +36,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from common.claims import Claims, Key, claim_statement
 from common.database import Database, utc_now
 
 PENDING: Final = "pending"
@@ -58,6 +59,10 @@ class Claimed:
     id: int
     attempt: int
     row: Mapping[str, Any]
+
+    @property
+    def key(self) -> Key:
+        return self.id, self.attempt
 
     @property
     def job_id(self) -> int:
@@ -83,11 +88,17 @@ class Outbox:
         self._table = table
         self._owner = owner
         self._lease = lease
+        self._claims = Claims(self._give_back)
         columns = table.c
         by_age = (columns.priority.desc(), columns.id)
         is_due = columns.due_at <= utc_now()
-        self._claim_pending = self._claim_statement(
-            and_(state_is(table, PENDING), is_due), by_age, state=SENDING
+        pending = and_(state_is(table, PENDING), is_due)
+        self._claim_pending = self._claim_statement(pending, by_age, state=SENDING)
+        self._claim_untried = self._claim_statement(
+            and_(pending, columns.attempts == 0), by_age, state=SENDING
+        )
+        self._claim_longest_due = self._claim_statement(
+            pending, (columns.due_at, columns.id), state=SENDING
         )
         # the one that was tried longest ago, so that no single item keeps the others from a try
         self._claim_held = self._claim_statement(
@@ -114,11 +125,20 @@ class Outbox:
 
     async def claim(self, limit: int) -> list[Claimed]:
         """Take up to `limit` due items: by priority, then age."""
-        return await self._claim(self._claim_pending, limit)
+        return await self._claim_to_send(self._claim_pending, limit)
+
+    async def claim_for_trial(self) -> list[Claimed]:
+        """Take one due item that tells most of the peer: an untried one, else the longest due.
+
+        By priority and age, those that the peer never takes would be the only ones ever tried.
+        """
+        return await self._claim_to_send(self._claim_untried, 1) or await self._claim_to_send(
+            self._claim_longest_due, 1
+        )
 
     async def claim_held(self, limit: int) -> list[Claimed]:
         """Take held items, to try whether what held them has been mended."""
-        return await self._claim(self._claim_held, limit)
+        return await self._claim_to_send(self._claim_held, limit)
 
     async def claim_doubtful(self, limit: int) -> list[Claimed]:
         """Take items in doubt whose wait is over, to look for proof of their arrival.
@@ -130,31 +150,30 @@ class Outbox:
     def _claim_statement(
         self, condition: ColumnElement[bool], order: Sequence[ColumnElement[Any]], **values: Any
     ) -> Any:
-        table = self._table.c
-        head = (
-            select(table.id)
-            .where(condition)
-            .order_by(*order)
-            .limit(bindparam("claim_limit", type_=Integer))
-            .with_for_update(skip_locked=True)
+        return claim_statement(
+            self._table,
+            condition,
+            order,
+            owner=self._owner,
+            lease=self._lease,
+            is_sqlite=self._database.is_sqlite,
+            **values,
         )
-        if self._database.is_sqlite:
-            chosen: ColumnElement[bool] = table.id.in_(head)
-        else:
-            # a materialised CTE: the planner may not run the locking sub-select twice
-            due = head.cte("due").prefix_with("MATERIALIZED")
-            chosen = table.id == due.c.id
-        return (
-            update(self._table)
-            .where(chosen)
-            .values(
-                owner=self._owner,
-                attempts=table.attempts + 1,
-                leased_until=utc_now(self._lease),
-                **values,
-            )
-            .returning(*self._table.columns)
-        )
+
+    async def _claim_to_send(self, statement: Any, limit: int) -> list[Claimed]:
+        await self._claims.begin()
+        items = await self._claim(statement, limit)
+        self._claims.answered(item.key for item in items)
+        return items
+
+    async def _give_back(self, known: Collection[Key]) -> None:
+        table = self._table
+        lost = and_(state_is(table, SENDING), table.c.owner == self._owner)
+        if known:
+            lost &= tuple_(table.c.id, table.c.attempts).not_in(list(known))
+        values = {"owner": None, "leased_until": None, "attempts": table.c.attempts - 1}
+        async with self._database.statement() as tx:
+            await tx.execute(update(table).where(lost).values(state=PENDING, **values))
 
     async def _claim(self, statement: Any, limit: int) -> list[Claimed]:
         async with self._database.statement() as tx:
@@ -175,6 +194,7 @@ class Outbox:
         }
         async with self._database.statement() as tx:
             await tx.execute(self._done, which)
+        self.forget(items)
 
     async def retry(self, items: Sequence[Claimed], delay: float, reason: str) -> None:
         """Not taken: try again `delay` seconds from now."""
@@ -227,7 +247,13 @@ class Outbox:
         if not items:
             return 0
         async with self._database.statement() as tx:
-            return await self.settle_in(tx, items, from_state, **values)
+            settled = await self.settle_in(tx, items, from_state, **values)
+        self.forget(items)
+        return settled
+
+    def forget(self, items: Sequence[Claimed]) -> None:
+        """The items are settled: for whoever settles within a transaction, after its commit."""
+        self._claims.forget(item.key for item in items)
 
     async def settle_in(
         self,
@@ -237,7 +263,7 @@ class Outbox:
         **values: Any,
     ) -> int:
         """Settle within a caller's transaction; returns how many were still this owner's."""
-        pairs = [(item.id, item.attempt) for item in items]
+        pairs = [item.key for item in items]
         mine = tuple_(self._table.c.id, self._table.c.attempts).in_(pairs)
         return (await tx.execute(self._settle_statement(mine, from_state, **values))).rowcount
 

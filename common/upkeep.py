@@ -1,12 +1,16 @@
 """What keeps an outbox in order, whoever's items they are: leases, history, counts."""
 
+import time
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import RowMapping, Table, and_, delete, func, or_, select, update
 
-from common.database import Database, utc_now
+from common.database import Database, DatabaseUnavailable, utc_now
 from common.outbox import HELD, IN_DOUBT, PENDING, SENDING, state_is
+
+COURTESY: Final = 3.0
+"""Seconds that owners get for writing after the database was away; they try every second."""
 
 _UNSETTLED: Final = (SENDING, IN_DOUBT, HELD)
 
@@ -28,12 +32,33 @@ class Backlog:
 class Upkeep:
     """One outbox table; every call is one bounded statement."""
 
-    def __init__(self, database: Database, table: Table) -> None:
+    def __init__(self, database: Database, table: Table, *, courtesy: float = COURTESY) -> None:
         self._database = database
         self._table = table
+        self._courtesy = courtesy
+        self._was_away = False
+        self._courteous_until = float("-inf")
 
     async def doubt_expired(self, wait: float, limit: int) -> int:
-        """Items whose owner's lease ran out are in doubt from now on; returns how many."""
+        """Items whose owner's lease ran out are in doubt from now on; returns how many.
+
+        None in the first seconds after the database was away: the owners are alive, and about to
+        write what came of their calls.
+        """
+        if self._was_away:
+            await self._database.ping()
+            self._was_away = False
+            self._courteous_until = time.monotonic() + self._courtesy
+        if time.monotonic() < self._courteous_until:
+            await self._database.ping()
+            return 0
+        try:
+            return await self._doubt_expired(wait, limit)
+        except DatabaseUnavailable:
+            self._was_away = True
+            raise
+
+    async def _doubt_expired(self, wait: float, limit: int) -> int:
         table = self._table.c
         expired = (
             select(table.id)
@@ -62,6 +87,7 @@ class Upkeep:
             .where(table.settled_at < utc_now(-age))
             .order_by(table.settled_at)
             .limit(limit)
+            .with_for_update(skip_locked=True)
         )
         return await self._execute(delete(self._table).where(table.id.in_(old)))
 

@@ -22,7 +22,6 @@ from dispatcher.worker_api import UnreadablePayload, WorkerApi, body_of
 _FIRST_RETRY: Final = 0.2
 _LONGEST_RETRY: Final = 4.0
 _UNSETTLED_PER_CALL: Final = 8
-_LONGEST_DOUBT: Final = 300.0
 
 _EVENTS: Final = {
     Verdict.TAKEN: "handover.delivered",
@@ -78,7 +77,7 @@ class Forwarder:
         """Return a claimed item untried."""
         self._calling -= 1
         self._intake.untried(item)
-        await self._outbox.release(item)
+        await persist(lambda: self._outbox.release(item))
 
     async def deliver(self, item: Claimed) -> None:
         """Hand one job over and settle what came of it."""
@@ -111,30 +110,38 @@ class Forwarder:
     # -- settling ----------------------------------------------------------------------------
 
     async def _settle(self, item: Claimed, answer: Answer) -> None:
+        """Tell the gate at once, whatever becomes of the writing; then write."""
         match answer.verdict:
             case Verdict.TAKEN:
+                mended = self._intake.succeeded(item)
                 await persist(lambda: self._settle_taken(item))
-                if released := await self._intake.succeeded(item):
-                    log.info("handovers.released", count=released)
-                    metrics.HELD.set(0)
+                if mended:
+                    await persist(self._release_held)
             case Verdict.REFUSED:
-                await persist(lambda: self._settle_refused(item, answer.reason))
-                if answer.reachable:  # its word on one job shows that it is there and knows us
-                    await self._intake.succeeded(item)
-                else:
+                # its word on one job shows that it is there and knows us
+                mended = answer.reachable and self._intake.succeeded(item)
+                if not answer.reachable:
                     self._intake.untried(item)
+                await persist(lambda: self._settle_refused(item, answer.reason))
+                if mended:
+                    await persist(self._release_held)
             case Verdict.NOT_TAKEN:
                 self._note_failure(item, answer)
                 delay = _delay(item, answer)
                 await persist(lambda: self._outbox.retry([item], delay, answer.reason))
             case Verdict.IN_DOUBT:
                 self._note_failure(item, answer)
-                wait = doubt_wait(self._grace, item)
-                await persist(lambda: self._outbox.doubt([item], wait, answer.reason))
+                await persist(lambda: self._outbox.doubt([item], self._grace, answer.reason))
             case Verdict.HELD:
+                if not self._intake.was_held(item):
+                    metrics.HELD.inc()
                 self._intake.refused(item)
-                metrics.HELD.inc()
                 await persist(lambda: self._outbox.hold([item], answer.reason))
+
+    async def _release_held(self) -> None:
+        if released := await self._intake.release_held():
+            log.info("handovers.released", count=released)
+        metrics.HELD.set(0)
 
     def _note_failure(self, item: Claimed, answer: Answer) -> None:
         if answer.reachable:
@@ -159,14 +166,9 @@ class Forwarder:
                 details = f"The worker-facing API refused the job: {words}"
                 report = Report(Status.ERROR, details, Source.DISPATCHER)
                 mail_due = (await apply_report(tx, job, report)).mail_due
+        self._outbox.forget([item])
         if mail_due:
             self._notifier.notify(EMAILS)
-
-
-def doubt_wait(grace: float, item: Claimed) -> float:
-    """How long a doubt lasts: the grace period, longer for a job that always ends in doubt."""
-    doubts: int = item.row["doubts"]
-    return min(max(grace, _LONGEST_DOUBT), grace * 2.0 ** max(0, min(doubts, 20) - 1))
 
 
 def _delay(item: Claimed, answer: Answer) -> float:

@@ -93,8 +93,10 @@ class Deliverer:
             metrics.REQUEST_SECONDS.observe(seconds)
             for item, answer in zip(batch, answers, strict=True):
                 _record(item, answer, seconds)
-            await self._settle(batch, answers)
-            await self._report(batch[0], answers)
+            try:
+                await self._settle(batch, answers)
+            finally:
+                await self._report(batch[0], answers)
 
     async def _write_mails(self, batch: Batch) -> list[Mail]:
         """The mails with what is known of their jobs now."""
@@ -137,8 +139,8 @@ class Deliverer:
         answer = answers[0]
         verdicts = {answer.verdict for answer in answers}
         if verdicts & {Verdict.SENT, Verdict.FAILED, Verdict.ALONE}:
-            if released := await self._intake.succeeded(item):
-                log.info("mails.released", count=released)
+            if self._intake.succeeded(item):
+                log.info("mails.released", count=await self._intake.release_held())
                 metrics.HELD.set(0)
         elif Verdict.HELD in verdicts:
             self._intake.refused(item)

@@ -75,6 +75,21 @@ async def test_while_open_the_peer_is_probed_until_it_answers(gate: Gate, peer: 
     assert (gate.state, gate.permit) == (State.HALF_OPEN, Permit.ONE)
 
 
+async def test_a_probe_that_fails_by_itself_is_repeated(
+    gate: Gate, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> bool:
+        peer.probes += 1
+        raise RuntimeError
+
+    monkeypatch.setattr(gate, "_probe", fail)
+    gate.unreachable()
+    await eventually(lambda: peer.probes >= 3)
+    peer.alive = True
+    monkeypatch.setattr(gate, "_probe", peer.probe)
+    await eventually(lambda: gate.permit is Permit.ONE)
+
+
 async def half_open(gate: Gate, peer: Peer) -> None:
     peer.alive = True
     gate.unreachable()

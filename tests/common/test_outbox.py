@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from common.database import Database, utc_now
+from common.database import Database, DatabaseUnavailable, utc_now
 from common.models import emails, handovers
-from common.outbox import Outbox
+from common.outbox import Claimed, Outbox
 from common.upkeep import Upkeep
 from tests.records import add_handover, add_mail, change, outbox_row, rows
 from tests.waiting import eventually
@@ -97,6 +97,46 @@ async def test_an_earlier_attempt_of_the_same_owner_changes_nothing(database: Da
     assert second.attempt == first.attempt + 1
 
 
+async def test_what_a_lost_claim_took_was_never_sent_and_is_due_again(
+    database: Database, monkeypatch: Any
+) -> None:
+    first, second = [await add_handover(database) for _ in range(2)]
+    outbox = outbox_of(database)
+    (sent,) = await outbox.claim(1)
+    others = await outbox_of(database, "somebody else").claim(1)
+    third = await add_handover(database)
+    await _lose_the_answer_of_a_claim(outbox, monkeypatch)
+    assert await state_of(database, third) == "sending"
+    (again,) = await outbox.claim(10)
+    assert (again.job_id, again.attempt) == (third, 1)
+    assert [await state_of(database, job_id) for job_id in (first, second)] == ["sending"] * 2
+    assert ([sent.job_id], [item.job_id for item in others]) == ([first], [second])
+
+
+async def _lose_the_answer_of_a_claim(outbox: Outbox, monkeypatch: Any) -> None:
+    claim = outbox._claim
+
+    async def claim_and_lose(*arguments: Any) -> list[Claimed]:
+        await claim(*arguments)
+        raise DatabaseUnavailable("connection lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox, "_claim", claim_and_lose)
+        with pytest.raises(DatabaseUnavailable):
+            await outbox.claim(10)
+
+
+async def test_what_was_sent_and_could_not_be_settled_is_no_lost_claim(
+    database: Database, monkeypatch: Any
+) -> None:
+    job_id = await add_handover(database)
+    outbox = outbox_of(database)
+    await outbox.claim(1)  # and sent, and the database went away
+    await _lose_the_answer_of_a_claim(outbox, monkeypatch)
+    assert await outbox.claim(10) == []
+    assert await state_of(database, job_id) == "sending"
+
+
 async def test_a_lease_that_runs_out_leaves_the_item_in_doubt(database: Database) -> None:
     job_id = await add_handover(database)
     outbox = outbox_of(database)
@@ -107,6 +147,28 @@ async def test_a_lease_that_runs_out_leaves_the_item_in_doubt(database: Database
     row = await outbox_row(database, handovers, job_id)
     assert (row["state"], row["doubts"], row["owner"]) == ("in_doubt", 1, None)
     assert await outbox.claim_doubtful(1) == []  # proof is waited for
+
+
+async def test_after_an_outage_owners_write_before_their_leases_are_called_expired(
+    database: Database, monkeypatch: Any
+) -> None:
+    job_id = await add_handover(database)
+    outbox, upkeep = outbox_of(database), Upkeep(database, handovers, courtesy=0.3)
+    (item,) = await outbox.claim(1)
+    await expire_lease(database, job_id)
+
+    def fail() -> Any:
+        raise DatabaseUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "statement", fail)
+        with pytest.raises(DatabaseUnavailable):
+            await upkeep.doubt_expired(60.0, 10)
+    other = await add_handover(database, state="sending", leased_until=utc_now(-1.0))
+    assert await upkeep.doubt_expired(60.0, 10) == 0
+    await outbox.done([item])
+    assert await eventually(lambda: upkeep.doubt_expired(60.0, 10)) == 1
+    assert [await state_of(database, one) for one in (job_id, other)] == ["done", "in_doubt"]
 
 
 async def test_a_doubt_is_looked_into_by_one_at_a_time(database: Database) -> None:

@@ -153,6 +153,18 @@ async def test_a_status_update_proves_that_a_hand_over_in_doubt_has_arrived(
     assert peer.tried == [job_id]
 
 
+async def test_each_doubt_lasts_the_grace_period(
+    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
+) -> None:
+    job_id = await add_handover(database, doubts=7, attempts=7)
+    peer.behave = drop
+    settings = dispatcher_settings(database_url, peer.url, tmp_path, handover_grace=60.0)
+    async with running(settings):
+        await eventually(lambda: _count(database, "in_doubt", 1))
+    row = await outbox_row(database, handovers, job_id)
+    assert (row["due_at"] - row["created_at"]).total_seconds() == pytest.approx(60.0, abs=10.0)
+
+
 async def test_a_gateways_error_leaves_the_hand_over_in_doubt(
     database: Database, database_url: str, peer: FakePeer, tmp_path: Path
 ) -> None:
@@ -272,6 +284,19 @@ async def test_one_job_that_stays_held_stops_no_other(
         await eventually(lambda: _count(database, "held", 1))
         others = [await add_handover(database) for _ in range(50)]
         await eventually(lambda: len(peer.taken) == 50)
+    assert sorted(peer.taken) == others
+
+
+@pytest.mark.parametrize("priority", [0, 5])
+async def test_jobs_that_the_peer_never_takes_hold_up_none_behind_them(
+    database: Database, database_url: str, peer: FakePeer, tmp_path: Path, priority: int
+) -> None:
+    poisoned = [await add_handover(database, priority=priority) for _ in range(12)]
+    peer.behave = numbered(dict.fromkeys(poisoned, status(500)))
+    async with running(dispatcher_settings(database_url, peer.url, tmp_path)):
+        await eventually(lambda: len(peer.tried) >= 10)
+        others = [await add_handover(database) for _ in range(30)]
+        await eventually(lambda: len(peer.taken) == len(others), within=10.0)
     assert sorted(peer.taken) == others
 
 

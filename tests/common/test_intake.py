@@ -1,0 +1,89 @@
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from common.database import Database, DatabaseUnavailable
+from common.gate import Gate
+from common.intake import Intake
+from common.models import handovers
+from common.outbox import Claimed, Outbox
+from tests.records import add_handover
+from tests.waiting import eventually
+
+
+@pytest.fixture
+async def gate() -> AsyncIterator[Gate]:
+    """In front of a peer that answers every probe."""
+
+    async def probe() -> bool:
+        return True
+
+    gate = Gate("peer", probe=probe, longest_pause=0.05)
+    gate.start()
+    yield gate
+    await gate.stop()
+
+
+@pytest.fixture
+def outbox(database: Database) -> Outbox:
+    return Outbox(database, handovers, owner="me", lease=60.0)
+
+
+@pytest.fixture
+def intake(outbox: Outbox, gate: Gate) -> Intake:
+    return Intake(outbox, gate)
+
+
+def jobs_of(items: list[Claimed]) -> list[int]:
+    return [item.job_id for item in items]
+
+
+async def test_what_is_held_gets_its_try_however_much_else_is_due(
+    database: Database, intake: Intake
+) -> None:
+    held = await add_handover(database, state="held")
+    due = [await add_handover(database) for _ in range(8)]
+    assert jobs_of(await intake.take(4)) == [held, *due[:3]]
+    assert jobs_of(await intake.take(4)) == due[3:7]
+
+
+async def test_a_trial_is_of_an_item_that_was_not_tried_before(
+    database: Database, outbox: Outbox, intake: Intake, gate: Gate
+) -> None:
+    tried = [await add_handover(database, priority=5, attempts=3) for _ in range(3)]
+    fresh = await add_handover(database)
+    seen = []
+    for _ in range(4):
+        gate.unreachable()
+        (item,) = await eventually(lambda: intake.take(4))
+        seen.append(item.job_id)
+        await outbox.retry([item], 0.0, "HTTP 500")
+    assert seen == [fresh, *tried]
+
+
+async def test_trials_of_items_that_were_all_tried_take_turns(
+    database: Database, outbox: Outbox, intake: Intake, gate: Gate
+) -> None:
+    tried = [await add_handover(database, priority=n, attempts=9 - n) for n in range(3)]
+    seen = []
+    for _ in range(6):
+        gate.unreachable()
+        (item,) = await eventually(lambda: intake.take(4))
+        seen.append(item.job_id)
+        await outbox.retry([item], 0.0, "HTTP 500")
+    assert seen == [*tried, *tried]
+
+
+async def test_what_is_claimed_goes_out_though_the_next_claim_fails(
+    database: Database, outbox: Outbox, intake: Intake, monkeypatch: Any
+) -> None:
+    held = await add_handover(database, state="held")
+
+    async def fail(_: int) -> list[Claimed]:
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(outbox, "claim", fail)
+    assert jobs_of(await intake.take(4)) == [held]
+    with pytest.raises(DatabaseUnavailable):
+        await intake.take(4)
