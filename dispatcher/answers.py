@@ -17,6 +17,10 @@ from common.http_client import Lost, Outcome, Reply, Unreachable
 MAX_WORDS: Final = 2_000
 """Longest text, in characters, that is kept of what the peer said."""
 
+MAX_PATIENCE: Final = 45.0
+"""Longest `Retry-After`, in seconds, that is waited for: whatever a peer says when it goes away, a
+waiting job has to arrive within a minute of its return."""
+
 _FINAL_WORD: Final = frozenset({400, 409, 413, 422})
 _NOT_TAKEN: Final = frozenset({408, 425, 429, 500, 503})
 _PERHAPS_TAKEN: Final = frozenset({502, 504})
@@ -63,7 +67,8 @@ def _judge_reply(reply: Reply) -> Answer:
     if status in _FINAL_WORD:
         return Answer(Verdict.REFUSED, words_of(reply))
     if status in _NOT_TAKEN:
-        return Answer(Verdict.NOT_TAKEN, f"HTTP {status}", retry_after=reply.retry_after)
+        patience = None if reply.retry_after is None else min(reply.retry_after, MAX_PATIENCE)
+        return Answer(Verdict.NOT_TAKEN, f"HTTP {status}", retry_after=patience)
     if status in _PERHAPS_TAKEN:
         return Answer(Verdict.IN_DOUBT, f"HTTP {status}")
     return Answer(Verdict.HELD, f"HTTP {status}")

@@ -5,7 +5,10 @@ number from which a worker is heard wins (`common.job_updates`), so the job runs
 copies arrived.
 """
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import insert, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,6 +22,9 @@ from common.outbox import IN_DOUBT, PENDING, Claimed, Outbox
 from common.upkeep import Upkeep
 from dispatcher import metrics
 from dispatcher.worker_api import WorkerApi
+
+_QUESTIONS_AT_ONCE: Final = 4
+_ASK_AGAIN: Final = 10.0
 
 log = get_logger()
 
@@ -44,20 +50,41 @@ async def doubt_expired(upkeep: Upkeep, *, wait: float, limit: int) -> int:
 async def resolve_doubts(
     database: Database, outbox: Outbox, worker_api: WorkerApi, *, wait: float, limit: int
 ) -> int:
-    """Settle up to `limit` doubts whose wait is over; returns how many will be sent again."""
+    """Settle up to `limit` doubts whose wait is over; returns how many will be sent again.
+
+    Where the peer can be asked, as few are claimed at once as it is asked for, since a claim does
+    not outlast many questions; where it does not answer, the others are not asked for now.
+    """
     resent = 0
-    for item in await outbox.claim_doubtful(limit):
+    at_once = _QUESTIONS_AT_ONCE if worker_api.can_be_asked else limit
+    for _ in range(0, limit, at_once):
+        items = await outbox.claim_doubtful(at_once)
+        unproven: Sequence[Claimed] = items
+        all_told = True
         if worker_api.can_be_asked:
-            answer = await worker_api.ask_status(item.row["number"])
-            if isinstance(answer, Status):
-                await outbox.found(item)
-                log.info("handover.found", job_id=item.job_id, number=item.row["number"])
-                continue
-            if answer is None:
-                await outbox.still_in_doubt(item, wait, counts=False)
-                continue
-        resent += await renumber(database, outbox, item) is not None
+            unproven, all_told = await _ask_for(items, outbox, worker_api, wait)
+        for item in unproven:
+            resent += await renumber(database, outbox, item) is not None
+        if len(items) < at_once or not all_told:
+            break
     return resent
+
+
+async def _ask_for(
+    items: Sequence[Claimed], outbox: Outbox, worker_api: WorkerApi, wait: float
+) -> tuple[Sequence[Claimed], bool]:
+    """Settle what the peer has; returns what it denies, and whether it told of all of them."""
+    answers = await asyncio.gather(*(worker_api.ask_status(item.row["number"]) for item in items))
+    denied = []
+    for item, answer in zip(items, answers, strict=True):
+        if isinstance(answer, Status):
+            await outbox.found(item)
+            log.info("handover.found", job_id=item.job_id, number=item.row["number"])
+        elif answer is None:
+            await outbox.still_in_doubt(item, min(wait, _ASK_AGAIN), counts=False)
+        else:
+            denied.append(item)
+    return denied, None not in answers
 
 
 async def renumber(database: Database, outbox: Outbox, item: Claimed) -> Resent | None:

@@ -1,7 +1,7 @@
 import pytest
 
 from common.http_client import Lost, Reply, Unreachable
-from dispatcher.answers import MAX_WORDS, Verdict, judge, words_of
+from dispatcher.answers import MAX_PATIENCE, MAX_WORDS, Verdict, judge, words_of
 
 JSON = "application/json"
 
@@ -49,6 +49,12 @@ def test_every_outcome_has_one_meaning(
     outcome: Reply | Lost | Unreachable, verdict: Verdict
 ) -> None:
     assert judge(outcome).verdict is verdict
+
+
+def test_a_peer_that_asks_for_a_long_time_is_asked_again_within_a_minute() -> None:
+    busy = Reply(503, JSON, b"{}", retry_after=60.0)
+    assert judge(busy).retry_after == MAX_PATIENCE < 60.0
+    assert judge(Reply(503, JSON, b"{}", retry_after=2.0)).retry_after == 2.0
 
 
 @pytest.mark.parametrize(
