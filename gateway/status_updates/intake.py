@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import bindparam, or_, select, true, union_all, update
@@ -25,15 +24,6 @@ _TOUCH_EVERY: Final = 15.0
 """Seconds between two refreshments of a job's `last_seen_at`: keep-alives come more often."""
 
 log = get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class _Glance:
-    """What is known of the job behind a number without locking it; no status: no such job."""
-
-    job_id: int
-    status: Status | None
-    is_settled: bool
 
 
 _stale = or_(jobs.c.last_seen_at.is_(None), jobs.c.last_seen_at < utc_now(-_TOUCH_EVERY)).label(
@@ -67,7 +57,7 @@ class StatusIntake:
     def __init__(self, database: Database, notifier: Notifier) -> None:
         self._database = database
         self._notifier = notifier
-        self._glance: Coalescer[int, _Glance] = Coalescer(self._glance_batch, limit=256)
+        self._glance: Coalescer[int, Status | None] = Coalescer(self._glance_batch, limit=256)
 
     async def report(self, number: int, report: Report) -> None:
         """Apply a report made under `number`.
@@ -90,10 +80,8 @@ class StatusIntake:
                 await asyncio.sleep(0.2)
 
     async def _report_once(self, number: int, report: Report) -> None:
-        glance = await self._glance(number)
-        if glance.status is None:
-            raise self._unknown(number)
-        if glance.is_settled and is_keep_alive(glance.status, report):
+        status = await self._glance(number)
+        if status is not None and is_keep_alive(status, report):
             STATUS_UPDATES.labels("unchanged").inc()
             return
         async with self._database.transaction() as tx:
@@ -110,23 +98,23 @@ class StatusIntake:
         log.info("status.unknown_job", number=number)
         return NotThere("Not Found")
 
-    async def _glance_batch(self, numbers: Sequence[int]) -> list[_Glance | Exception]:
+    async def _glance_batch(self, numbers: Sequence[int]) -> list[Status | Exception | None]:
+        """Statuses of the jobs whose workers go by these numbers, read without a lock.
+
+        None where a lock has to tell: no worker was heard yet, or there is no such job. That is
+        never said without a lock, which a standby that lags behind cannot give.
+        """
         keys = padded(numbers)
         values: dict[str, Any] = {"ids": keys, "numbers": keys}
         async with self._database.reading() as connection:
             rows = (await connection.execute(_glance_statement, values)).all()
-            # a job that another number has won is gone for every other one
-            known = {row.number: row for row in rows if row.worker_number in {None, row.number}}
-            settled = {row.id for row in known.values() if row.worker_number is not None}
-            stale = [row.id for row in known.values() if row.is_stale and row.id in settled]
+            known = {row.number: row for row in rows if row.worker_number == row.number}
+            stale = [row.id for row in known.values() if row.is_stale]
         if stale:
             async with self._database.transaction() as tx:
                 await tx.execute(_touch_statement, {"ids": padded(stale)})
         return [
-            _Glance(row.id, Status.of_row(row.status), row.id in settled)
-            if (row := known.get(number))
-            else _Glance(0, None, is_settled=False)
-            for number in numbers
+            Status.of_row(known[number].status) if number in known else None for number in numbers
         ]
 
 

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from common.database import Database
+from common.database import Database, DatabaseUnavailable
+from common.lifecycle import Report, Source, Status
 from common.models import jobs
+from common.wakeup import Notifier
 from gateway.status_updates import intake
+from tests.conftest import settings_of
 from tests.gateway.conftest import StartGateway
 from tests.gateway.support import INTERNAL_KEY, Api, Gateway, Issuer, on_both_databases, rows
 from tests.postgres import free_port, run_apart
@@ -227,6 +230,22 @@ class TestRefusals:
         body = {"job_id": job, "status": "running"}
         headers = {"X-API-KEY": f" {INTERNAL_KEY} "}
         assert Api(api.gateway).put("/_job_status", json=body, headers=headers).status == 200
+
+
+async def test_a_standby_that_lags_behind_tells_no_worker_to_stop(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_PATIENCE", 0.5)
+    database = Database(settings_of(postgresql_url))
+    async with database.transaction() as tx:
+        name = database.settings.url.database
+        await tx.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    await database.engine.dispose()
+    updates = intake.StatusIntake(database, Notifier(database))
+    report = Report(Status.RUNNING, None, Source.WORKER)
+    with pytest.raises(DatabaseUnavailable):
+        await updates.report(4711, report)
+    await database.close()
 
 
 class TestPortOfItsOwn:
