@@ -2,10 +2,12 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
+from deploy.sandbox.peer.app import take_from_silent_workers
 from tests.sandbox.support import (
     KEY,
     FakeGateway,
@@ -116,6 +118,25 @@ async def test_a_silent_workers_job_goes_to_another_one_and_then_to_error(
     assert (await peer.report(again["id"], "running", "w1"))[0] == 404
     gone = (3, "error", "max retries reached (workers tried: w1;w2)")
     await gateway.until(lambda: gone in gateway.updates)
+
+
+async def test_a_worker_that_is_heard_while_another_ones_job_is_taken_keeps_its_own(
+    start_peer: StartPeer, gateway: FakeGateway
+) -> None:
+    peer = await start_peer(silence=100.0)
+    for number in (1, 2):
+        await peer.submit(number)
+        await peer.pull(f"w{number}")
+    for entry in peer.state.queue:
+        entry.last_seen -= 200.0
+
+    def hear_the_other(update: dict[str, Any]) -> int:
+        assert peer.state.queue.of_worker(2, "w2")
+        return 200
+
+    gateway.answer = hear_the_other
+    await take_from_silent_workers(peer.state)
+    assert [entry.worker for entry in peer.state.queue] == [None, "w2"]
 
 
 async def test_a_killed_peer_knows_its_queue_again(start_peer: StartPeer, tmp_path: Path) -> None:

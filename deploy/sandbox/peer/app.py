@@ -79,7 +79,8 @@ async def watch_workers(peer: Peer) -> None:
 
 async def take_from_silent_workers(peer: Peer) -> None:
     """One pass: each such job is offered again, or ended after too many tries."""
-    for entry in peer.queue.silent_for(peer.settings.silence):
+    # one by one: a worker may be heard again while the gateway is told of another one's silence
+    while entry := peer.queue.silent_for(peer.settings.silence):
         peer.queue.requeue(entry)
         tried = f"(workers tried: {';'.join(entry.tried)})"
         if len(entry.tried) <= peer.settings.retries:

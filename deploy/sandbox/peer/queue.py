@@ -10,7 +10,8 @@ from typing import Any, Final
 from deploy.sandbox.peer.journal import Journal
 
 WITH_WORKER: Final = frozenset({"pulled", "preprocessing", "running", "postprocessing"})
-STATUSES: Final = frozenset({"queued", *WITH_WORKER, "finished", "error"})
+FINAL: Final = frozenset({"finished", "error"})
+STATUSES: Final = frozenset({"queued", *WITH_WORKER, *FINAL})
 
 
 @dataclass(slots=True)
@@ -162,10 +163,11 @@ class JobQueue:
             self._with_worker.pop(entry.id, None)
             self._record(remove=entry.id)
 
-    def silent_for(self, seconds: float) -> list[Entry]:
-        """Entries whose worker has not been heard of for that long."""
+    def silent_for(self, seconds: float) -> Entry | None:
+        """An entry whose worker has not been heard of for that long."""
         before = time.monotonic() - seconds
-        return [entry for entry in self._with_worker.values() if entry.last_seen < before]
+        silent = (entry for entry in self._with_worker.values() if entry.last_seen < before)
+        return next(silent, None)
 
     def _record(self, **record: Any) -> None:
         if self._journal is not None:

@@ -7,7 +7,7 @@ import orjson
 from aiohttp import web
 
 from deploy.sandbox.peer.files import MissingError, RefusedError
-from deploy.sandbox.peer.queue import STATUSES, Entry
+from deploy.sandbox.peer.queue import FINAL, STATUSES, Entry
 from deploy.sandbox.peer.state import PEER, as_json
 
 _LONGEST_WAIT = 30.0
@@ -95,6 +95,8 @@ async def report(request: web.Request) -> web.Response:
     if answer != HTTPStatus.OK:
         sentence = f"the gateway answered {answer or 'nothing'}"
         return _problem(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
+    if entry.worker != request.query.get("worker") and status not in FINAL:
+        return _problem(HTTPStatus.NOT_FOUND, "given to another worker meanwhile")
     if status == "running" and not entry.ran:
         entry.ran = True
         peer.counters.run(entry.number, entry.name)
