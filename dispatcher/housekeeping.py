@@ -28,7 +28,6 @@ _DELETIONS_EVERY: Final = 10.0
 _BACKLOG_EVERY: Final = 5.0
 _STAGING_EVERY: Final = 3_600.0
 _PRUNE_EVERY: Final = 30.0
-_KEEP_SETTLED: Final = 86_400.0
 _BATCH: Final = 200
 _PRUNE_BATCH: Final = 1_000
 _PRUNE_BATCHES: Final = 50
@@ -102,7 +101,7 @@ class Housekeeping:
     async def prune(self) -> None:
         """Settled hand-overs that nobody needs any more."""
         for _ in range(_PRUNE_BATCHES):
-            pruned = await self.upkeep.prune(_KEEP_SETTLED, _PRUNE_BATCH)
+            pruned = await self.upkeep.prune(self.settings.handover_retention, _PRUNE_BATCH)
             metrics.RECONCILED.labels("pruned").inc(pruned)
             if pruned < _PRUNE_BATCH:
                 break

@@ -20,8 +20,9 @@ from common.settings import (
 class Settings:
     """Where the worker-facing API is, and how patient the dispatcher is with it.
 
-    `status_path`, where not empty, holds `{job_id}`. A worker counts as silent after its
-    application's time-out (`silence_default_timeout` where it has none) plus `silence_margin`.
+    `status_path`, where not empty, holds `{job_id}`. A hand-over's row is kept for
+    `handover_retention` after it is settled. A worker counts as silent after its application's
+    time-out (`silence_default_timeout` where it has none) plus `silence_margin`.
     """
 
     database: DatabaseSettings
@@ -35,6 +36,7 @@ class Settings:
     handover_timeout: float
     handover_grace: float
     handover_concurrency: int
+    handover_retention: float
     stale_after: float
     silence_default_timeout: float
     silence_margin: float
@@ -55,6 +57,7 @@ def load(reader: Reader) -> Settings:
         handover_timeout=reader.seconds("HANDOVER_TIMEOUT", 30.0, least=0.1),
         handover_grace=reader.seconds("HANDOVER_GRACE", 60.0),
         handover_concurrency=reader.whole("HANDOVER_CONCURRENCY", 16, least=1, most=256),
+        handover_retention=reader.seconds("HANDOVER_RETENTION", 86_400.0),
         stale_after=reader.seconds("STALE_AFTER", 120.0),
         silence_default_timeout=reader.seconds("SILENCE_DEFAULT_TIMEOUT", 86_400.0),
         silence_margin=reader.seconds("SILENCE_MARGIN", 3_600.0),
