@@ -1,9 +1,10 @@
 """What a store that keeps no bytes remembers of its objects: their sizes."""
 
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class NullObjects:
 
     def __init__(self) -> None:
         self._objects: dict[str, NullObject] = {}
+        self._keys: list[str] | None = None
         self._uploads: dict[str, dict[int, int]] = {}
         self._numbers = count(1)
 
@@ -27,10 +29,12 @@ class NullObjects:
         return self._objects.get(key)
 
     def put(self, key: str, size: int) -> NullObject:
+        self._keys = None
         made = self._objects[key] = NullObject(size, self.new_tag())
         return made
 
     def delete(self, key: str) -> None:
+        self._keys = None
         self._objects.pop(key, None)
 
     def new_tag(self) -> str:
@@ -60,13 +64,18 @@ class NullObjects:
         """How many multipart uploads were neither completed nor aborted."""
         return len(self._uploads)
 
-    def below(self, prefix: str, delimiter: str) -> Iterator[tuple[str, NullObject | None]]:
-        """Keys that start with `prefix`, in order; those with a delimiter after it stand
-        together as one prefix without an object (S3's `CommonPrefixes`)."""
-        last = None
-        for key in sorted(self._objects):
+    def below(
+        self, prefix: str, delimiter: str, after: str = ""
+    ) -> Iterator[tuple[str, NullObject | None]]:
+        """Keys that start with `prefix` and sort after `after`, in order; those with a delimiter
+        after the prefix stand together as one without an object (S3's `CommonPrefixes`)."""
+        last = after if delimiter and after.endswith(delimiter) else None
+        if self._keys is None:
+            self._keys = sorted(self._objects)
+        start = max(bisect_left(self._keys, prefix), bisect_right(self._keys, after))
+        for key in islice(self._keys, start, None):
             if not key.startswith(prefix):
-                continue
+                break
             end = key.find(delimiter, len(prefix)) if delimiter else -1
             if end < 0:
                 yield key, self._objects[key]

@@ -3,7 +3,7 @@ gives as many zeros back. So a transfer through the gateway measures the gateway
 
 `python -m benchmarks.null_s3 --port 1234`
 
-Any bucket is there, all of them are one, and no signature is looked at. A listing has one page.
+Any bucket is there, all of them are one, and no signature is looked at.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from email.utils import formatdate
 from itertools import islice
 from typing import Final
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 import uvloop
 from aiohttp import hdrs, web
@@ -23,6 +23,7 @@ from benchmarks.processes import LOOPBACK
 OBJECTS: Final = web.AppKey("objects", NullObjects)
 
 _ZEROS: Final = memoryview(bytes(1 << 18))
+_KEY = re.compile("<Key>(.*?)</Key>", re.DOTALL)
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)", re.ASCII)
 _MOST_KEYS: Final = 1_000
 
@@ -37,10 +38,16 @@ async def _list(request: web.Request) -> web.StreamResponse:
     query = request.query
     if "uploads" in query:
         return _xml("ListMultipartUploadsResult", "")
-    most = int(query.get("max-keys", _MOST_KEYS))
-    found = request.app[OBJECTS].below(query.get("prefix", ""), query.get("delimiter", ""))
-    items = [_listed(key, item) for key, item in islice(found, most)]
-    return _xml("ListBucketResult", "<IsTruncated>false</IsTruncated>" + "".join(items))
+    most = min(int(query.get("max-keys", _MOST_KEYS)), _MOST_KEYS)
+    after = query.get("continuation-token") or query.get("start-after", "")
+    below = request.app[OBJECTS].below(query.get("prefix", ""), query.get("delimiter", ""), after)
+    found = [*islice(below, most + 1)]
+    page = [_listed(key, item) for key, item in found[:most]]
+    if len(found) > most:
+        token = escape(found[most - 1][0])
+        page.append(f"<NextContinuationToken>{token}</NextContinuationToken>")
+    is_cut = "true" if len(found) > most else "false"
+    return _xml("ListBucketResult", f"<IsTruncated>{is_cut}</IsTruncated>" + "".join(page))
 
 
 def _listed(key: str, item: NullObject | None) -> str:
@@ -111,6 +118,15 @@ async def _delete(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
+async def _delete_many(request: web.Request) -> web.StreamResponse:
+    """DeleteObjects, quietly."""
+    if "delete" not in request.query:
+        return _refusal(400, "InvalidRequest")
+    for key in _KEY.findall(await request.text()):
+        request.app[OBJECTS].delete(unescape(key))
+    return _xml("DeleteResult", "")
+
+
 async def _get(request: web.Request) -> web.StreamResponse:
     """GetObject, with a single range, or HeadObject."""
     item = request.app[OBJECTS].get(request.match_info["key"])
@@ -163,6 +179,7 @@ def create_app() -> web.Application:
     app[OBJECTS] = NullObjects()
     app.router.add_head("/{bucket}", _look_at_bucket)
     app.router.add_get("/{bucket}", _list, allow_head=False)
+    app.router.add_post("/{bucket}", _delete_many)
     app.router.add_get("/{bucket}/{key:.+}", _get)  # and HEAD
     app.router.add_put("/{bucket}/{key:.+}", _put)
     app.router.add_post("/{bucket}/{key:.+}", _post)

@@ -11,7 +11,8 @@ from benchmarks.database import KINDS, Kind
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """`seconds` per figure and side, in `slices` that alternate with the floor's; `size` in MiB;
-    `forwarded` jobs per dispatcher."""
+    `forwarded` jobs per dispatcher; `listed` files in
+    a directory."""
 
     only: tuple[str, ...] = ()
     everything: bool = False
@@ -23,6 +24,7 @@ class Options:
     repeats: int = 3
     history: int = 0
     small_files: int = 20_000
+    listed: int = 500
     rows_behind: int = 1_000_000
     forwarded: int = 4_000
     use_wrk: bool = False

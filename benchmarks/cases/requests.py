@@ -11,8 +11,6 @@ from benchmarks.targets import Target, of_requests
 
 JOBS: Final = 1_000
 RUNNING: Final = 10_000
-_FILES: Final = 500
-_MANY_FILES: Final = 10_000
 _FILE_SIZE: Final = 100
 
 
@@ -50,29 +48,44 @@ def user(stage: Stage) -> Iterator[Result]:
     yield from _simple(stage, "/user", "user")
 
 
-def _listing(stage: Stage, count: int, name: str, target: Target) -> Iterator[Result]:
-    folder = stage.tree / "data" / f"listed_{count}"
-    if not folder.exists():
-        names = [f"frame_{index:06d}.tif" for index in range(count)]
-        seed.add_files(folder, names, _FILE_SIZE)
-    yield request_result(
-        stage,
-        _reading(stage, f"/files/data/{folder.name}"),
-        stage.user,
-        group=_FREE_GROUP,
-        name=name,
-        target=target,
+def _listings(stage: Stage, count: int, directories: int, query: str = "") -> Work:
+    """Listings of directories with so many files each, in turns: equal ones that are asked for at
+    the same time are made once, which would hide what one costs."""
+    targets = []
+    for number in range(directories):
+        folder = stage.tree / "data" / f"listed_{count}_{number}"
+        if not folder.exists():
+            names = [f"frame_{index:06d}.tif" for index in range(count)]
+            seed.add_files(folder, names, _FILE_SIZE)
+        targets.append(f"/files/data/{folder.name}{query}")
+    return Work(
+        requests=[stage.user.message("GET", target) for target in targets],
+        answer=len(stage.ask_gateway(targets[0])),
     )
 
 
 def listing(stage: Stage) -> Iterator[Result]:
-    """a listing of 500 files"""
-    yield from _listing(stage, _FILES, "listing of 500 files", of_requests("listing"))
+    """a listing of 500 files, each request another directory, and all the same one"""
+    count = stage.options.listed
+    for name, directories, target in (
+        (f"listing of {count} files", 2 * stage.options.connections, of_requests("listing")),
+        (f"listing of {count} files, the same for all", 1, Target()),
+    ):
+        work = _listings(stage, count, directories)
+        yield request_result(stage, work, stage.user, group=_FREE_GROUP, name=name, target=target)
 
 
 def listing_10000(stage: Stage) -> Iterator[Result]:
-    """a listing of 10 000 files"""
-    yield from _listing(stage, _MANY_FILES, "listing of 10 000 files", Target())
+    """a listing of 10 000 files, and a page of it"""
+    count = 20 * stage.options.listed
+    shown = f"{count:,}".replace(",", " ")
+    middle = f"data/listed_{count}_0/frame_{count // 2:06d}"
+    for name, query in (
+        (f"listing of {shown} files", ""),
+        (f"100 out of {shown} files", f"?limit=100&after={middle}"),
+    ):
+        work = _listings(stage, count, 4, query)
+        yield request_result(stage, work, stage.user, group=_FREE_GROUP, name=name, target=Target())
 
 
 def _database_floor(stage: Stage, what: str, ids: list[int]) -> Floor:

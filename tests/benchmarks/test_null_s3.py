@@ -1,6 +1,7 @@
 """The S3 that keeps nothing, asked by the storage that the gateway uses."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
@@ -10,6 +11,7 @@ from benchmarks.null_objects import NullObjects
 from benchmarks.null_s3 import OBJECTS, create_app
 from common.storage.errors import NotFound, StorageUnavailable
 from common.storage.paths import PREDEFINED, UserPath
+from common.storage.protocol import Entry
 from common.storage.s3 import S3Storage
 from deploy.sandbox.aws import environment
 
@@ -43,10 +45,16 @@ async def ones(size: int) -> AsyncIterator[bytes]:
         yield b"1" * min(MIB, size - start)
 
 
+async def listing(storage: S3Storage, path: str, **options: Any) -> list[Entry]:
+    found = storage.walk(UserPath.parse("some-user", path), recursive=False, **options)
+    return [entry async for batch in found for entry in batch]
+
+
 async def test_it_is_healthy_and_keeps_directories(storage: S3Storage) -> None:
     assert (await storage.health())["ok"]
-    listed = await storage.list_directory(UserPath.parse("some-user", ""))
-    assert {entry.path for entry in listed} == {f"{name}/" for name in PREDEFINED}
+    assert {entry.path for entry in await listing(storage, "")} == {
+        f"{name}/" for name in PREDEFINED
+    }
 
 
 @pytest.mark.parametrize(("path", "size"), [(SMALL, 3), (LARGE, 20 * MIB + 5)])
@@ -55,7 +63,7 @@ async def test_a_file_of_any_size_is_listed_and_comes_back_as_zeros(
 ) -> None:
     written = await storage.write(path, ones(size))
     assert (written.size, objects.under_way) == (size, 0)
-    [listed] = await storage.list_directory(UserPath.parse("some-user", "data/x"))
+    [listed] = await listing(storage, "data/x")
     assert (listed.path, listed.size, listed.etag) == ("/".join(path.parts), size, written.etag)
     async with storage.open(path) as file:
         assert file.entry == listed
@@ -102,6 +110,22 @@ async def test_files_are_moved_and_deleted(storage: S3Storage) -> None:
     for path in (SMALL, LARGE):
         with pytest.raises(NotFound):
             await storage.stat(path)
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+async def test_a_listing_of_several_pages_is_whole(storage: S3Storage, recursive: bool) -> None:
+    for number in range(7):
+        await storage.write(UserPath.parse("some-user", f"data/x/{number}/f"), ones(1))
+    whole = [
+        f"data/x/{number}/{name}" for number in range(7) for name in ("", "f")[: 1 + recursive]
+    ]
+    for batch in (2, 3, 1_000):
+        found = storage.walk(
+            UserPath.parse("some-user", "data/x"), recursive=recursive, batch=batch
+        )
+        assert [entry.path async for entries in found for entry in entries] == whole
+    await storage.delete(UserPath.parse("some-user", "data/x/"))
+    assert await listing(storage, "data") == []
 
 
 async def test_unknown_uploads_are_refused(server: TestServer) -> None:

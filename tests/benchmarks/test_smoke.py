@@ -29,6 +29,7 @@ def stage(
         repeats=1,
         history=300,
         small_files=20,
+        listed=20,
         rows_behind=100,
         forwarded=50,
         folder=tmp_path_factory.mktemp("benchmarks"),
