@@ -2,29 +2,24 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import Future
-from contextlib import aclosing, asynccontextmanager, closing
-from operator import attrgetter
+from contextlib import asynccontextmanager, closing
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 from common.storage import local_changes, local_rename, local_staging, local_tree
 from common.storage.errors import StorageError
 from common.storage.known_users import KnownUsers
-from common.storage.local_file import LocalFile
+from common.storage.local_file import LocalFile, read_small
 from common.storage.local_threads import Threads, outlast
+from common.storage.local_turns import Turns
 from common.storage.local_upload import StagedFile
 from common.storage.paths import UserPath
-from common.storage.protocol import Entry, OpenFile, PresignedRequest
-
-T = TypeVar("T")
+from common.storage.protocol import BATCH, SMALL_FILE, Entry, OpenFile, PresignedRequest
 
 _PIECE: Final = 1 << 20
 """Bytes per hop to a thread, when writing."""
-
-_SMALL: Final = 64 << 10
-"""Up to so many bytes are written in one go, as quickly as a directory entry."""
 
 _DELETIONS: Final = 1_000
 """Things that one hop deletes."""
@@ -43,9 +38,9 @@ class LocalStorage:
     `staging_max_age`: seconds after which `sweep_staging` counts an untouched staging file as
     left behind by a killed process.
 
-    `quick_threads` do what takes microseconds on a disk: more of them than two contend for the
-    interpreter and make listings slower, so only a slow network file system wants more.
-    `bulk_threads` move bytes.
+    `quick_threads` do what takes microseconds on a disk, `walk_threads` read directories (one at a
+    time where that is quick), `bulk_threads` move bytes. On a slow network file system all of them
+    mostly wait.
     """
 
     def __init__(
@@ -55,6 +50,7 @@ class LocalStorage:
         fsync: bool = False,
         staging_max_age: float = 86_400.0,
         quick_threads: int = 16,
+        walk_threads: int = 16,
         bulk_threads: int = 16,
     ) -> None:
         if not root:
@@ -63,6 +59,8 @@ class LocalStorage:
         self._fsync = fsync
         self._staging_max_age = staging_max_age
         self._quick = Threads(quick_threads)
+        self._walks = Threads(walk_threads)
+        self._turns = Turns()
         self._bulk = Threads(bulk_threads)
         self._known_users = KnownUsers()
 
@@ -80,6 +78,7 @@ class LocalStorage:
     async def close(self) -> None:
         """Wait for what is under way and end the threads; the storage cannot be used again."""
         await self._quick.close()
+        await self._walks.close()
         await self._bulk.close()
 
     async def ensure_user(self, user: str) -> None:
@@ -92,20 +91,18 @@ class LocalStorage:
     async def stat(self, path: UserPath) -> Entry:
         return await self._quick.run(local_tree.describe, self._root, path)
 
-    async def list_directory(self, path: UserPath, *, recursive: bool = False) -> list[Entry]:
-        entries: list[Entry] = []
-        found = local_tree.walk(self._root, path, recursive=recursive)
-        async with aclosing(self._in_batches(found)) as batches:
-            async for batch in batches:
-                entries += batch
-        return sorted(entries, key=attrgetter("path"))
-
-    async def walk(self, path: UserPath) -> AsyncIterator[Entry]:
-        found = local_tree.walk(self._root, path)
-        async with aclosing(self._in_batches(found)) as batches:
-            async for batch in batches:
-                for entry in batch:
-                    yield entry
+    async def walk(
+        self, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
+    ) -> AsyncGenerator[list[Entry], None]:
+        found = local_tree.walk(self._root, path, recursive=recursive, after=after, batch=batch)
+        try:
+            is_last = False
+            while not is_last:
+                entries, is_last = await self._walks.run(self._turns.take, next, found)
+                if entries:
+                    yield entries
+        finally:
+            found.close()
 
     async def survey(
         self, inputs: Sequence[UserPath], places: Sequence[UserPath]
@@ -114,36 +111,25 @@ class LocalStorage:
         held: list[bool] | None = None
         with closing(local_tree.survey(self._root, inputs, places)) as batches:
             while held is None:
-                batch, held = await self._quick.run(next, batches)
+                batch, held = await self._walks.run(self._turns.take, next, batches)
                 for position, some in batch:
                     files.setdefault(position, []).extend(some)
-        for these in files.values():
-            these.sort(key=attrgetter("path"))
         return [files.get(position) for position in range(len(inputs))], held
-
-    async def _in_batches(
-        self, batches: Generator[tuple[T, bool], None, None]
-    ) -> AsyncGenerator[T, None]:
-        """Run a blocking generator of batches in a thread; each comes with whether it is last."""
-        try:
-            last = False
-            while not last:
-                batch, last = await self._quick.run(next, batches)
-                yield batch
-        finally:
-            batches.close()
 
     async def make_directory(self, path: UserPath) -> None:
         await self._quick.run(local_changes.make_directory, self._root, path)
 
     async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
-        await self._quick.run(local_changes.check_place, self._root, path)
         staged = StagedFile(self._root, path, fsync=self._fsync)
         job: Future[Any] | None = None
+        is_small = True
         try:
             gathered = bytearray()
             async for chunk in chunks:
                 gathered += chunk
+                if is_small and len(gathered) > SMALL_FILE:
+                    is_small = False
+                    await self._quick.run(local_changes.check_place, self._root, path)
                 if len(gathered) >= _PIECE:
                     # One piece is written while the next one is gathered.
                     if job is not None:
@@ -152,9 +138,9 @@ class LocalStorage:
                     gathered = bytearray()
             if job is not None:
                 await self._bulk.result(job)
-            small = job is None and len(gathered) <= _SMALL and not self._fsync
-            last = job = (self._quick if small else self._bulk).submit(staged.finish, gathered)
-            return await self._bulk.result(last)
+            threads = self._quick if is_small and not self._fsync else self._bulk
+            last = job = threads.submit(staged.finish, gathered)
+            return await threads.result(last)
         except BaseException:
             try:
                 if job is not None:
@@ -172,6 +158,9 @@ class LocalStorage:
             yield file
         finally:
             file.close()
+
+    async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
+        return await self._bulk.run(read_small, self._root, paths) if paths else {}
 
     async def rename(self, source: UserPath, target: UserPath, *, replace: bool = True) -> Entry:
         return await self._quick.run(local_rename.rename, self._root, source, target, replace)

@@ -39,13 +39,18 @@ def directory_there(path: UserPath) -> PathConflict:
     return PathConflict(f"'{'/'.join(path.parts)}' is a directory")
 
 
+def check_not_permanent(path: UserPath) -> None:
+    """Raise `PathConflict` for a directory that every user has, whether it is there or not."""
+    if path.is_root or path.is_predefined:
+        raise directory_there(path)
+
+
 def check_place(root: str, path: UserPath) -> os.stat_result | None:
     """What is at `path` where a file shall go, if anything; creates nothing.
 
     Raises `PathConflict` if that is a directory, or if a parent is not one.
     """
-    if path.is_root or path.is_predefined:
-        raise directory_there(path)
+    check_not_permanent(path)
     fd = _descend_existing(root, path.parent)
     if fd is None:
         return None
@@ -157,6 +162,7 @@ def _unmake(tree: str, path: UserPath, made: Sequence[int]) -> None:
 
 def put_in_place(root: str, staging: int, staged: str, path: UserPath, *, fsync: bool) -> None:
     """Move the staged file to `path`, over a file that is there. Raises `PathConflict`."""
+    check_not_permanent(path)
     for _ in range(_ATTEMPTS):
         try:
             with make_directories(root, path.parent) as fd:

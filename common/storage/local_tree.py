@@ -9,21 +9,19 @@ the tree is, and raise the operating system's own errors (see `local_errors`) be
 import errno
 import os
 import stat as modes
+from bisect import bisect_right
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Final
 
 from common.storage.errors import InvalidPath, NotFound, UnusableName
 from common.storage.paths import PREDEFINED, UserPath, is_user_name
-from common.storage.protocol import Entry
+from common.storage.protocol import BATCH, Entry
 
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 """What the system answers when nothing that counts is at a path (links count as nothing)."""
-
-BATCH: Final = 1_000
-"""Entries that are read in one go, so that other work gets its turn."""
 
 
 def tree_of(root: str, user: str) -> str:
@@ -110,58 +108,96 @@ def describe(root: str, path: UserPath) -> Entry:
 
 
 def walk(
-    root: str, path: UserPath, *, recursive: bool = True
+    root: str, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
 ) -> Generator[tuple[list[Entry], bool], None, None]:
-    """What a directory holds; with `recursive` all below it, each directory before what it holds.
+    """What a directory holds, in the order of paths; with `recursive` all that is below it.
 
-    Yields batches of `BATCH` entries, and with each whether it is the last one. The predefined
-    directories are always among what the root holds. What disappears meanwhile is left out.
+    Yields up to `batch` entries at a time, and with them whether they are the last. Paths that do
+    not sort after `after` are left out, as is what disappears meanwhile. The predefined
+    directories are always among what the root holds.
     """
     tree = tree_of(root, path.user)
-    start = (path.parts, "".join(f"{part}/" for part in path.parts))
-    pending = [start]
-    missing = {f"{name}/" for name in PREDEFINED} if path.is_root else set()
-    batch: list[Entry] = []
-    while pending:
-        here = parts, prefix = pending.pop()
+    start = _Level(path.parts, "".join(f"{part}/" for part in path.parts))
+    levels = [start]
+    entries: list[Entry] = []
+    while levels:
+        level = levels.pop()
+        inner = None
         try:
-            with open_directory(tree, parts) as fd, os.scandir(fd) as found:
-                for item in found:
-                    entry = _entry(item, prefix)
-                    if entry is None:
-                        continue
-                    if entry.size is None:
-                        missing.discard(entry.path)
-                        if recursive:
-                            pending.append(((*parts, item.name), entry.path))
-                    batch.append(entry)
-                    if len(batch) == BATCH:
-                        yield batch, False
-                        batch = []
+            with open_directory(tree, level.parts) as fd:
+                if level.names is None:
+                    level.names = level.list_names(fd, after)
+                while level.names and inner is None:
+                    inner = level.describe(fd, entries, batch, after=after, recursive=recursive)
+                    if len(entries) >= batch:
+                        yield entries, False
+                        entries = []
         except OSError as error:
-            if here is start or error.errno not in ABSENT:
+            if error.errno not in ABSENT or start.names is None:
                 raise
-        batch += [Entry(name) for name in missing]
-        missing.clear()
-    yield batch, True
+        if inner is not None:
+            levels += (level, inner)  # the rest of the outer one sorts after all of the inner one
+    yield entries, True
 
 
-def _entry(item: os.DirEntry[str], prefix: str) -> Entry | None:
-    if item.is_file(follow_symlinks=False):
-        try:
-            status = item.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        return file_entry(prefix + shown(item.name), status)
-    if item.is_dir(follow_symlinks=False):
-        return Entry(f"{prefix}{shown(item.name)}/")
-    return None
+class _Level:
+    """A directory that is being walked; its descriptor is not kept while others are.
+
+    `names` is what is still to be described, the first one last; directories' end in a slash.
+    """
+
+    def __init__(self, parts: tuple[str, ...], prefix: str) -> None:
+        self.parts = parts
+        self.names: list[str] | None = None
+        self._prefix = prefix
+
+    def list_names(self, fd: int, after: str) -> list[str]:
+        with os.scandir(fd) as found:
+            names = [
+                f"{item.name}/" if item.is_dir(follow_symlinks=False) else item.name
+                for item in found
+            ]
+        if not self.parts:
+            names = list({*names, *(f"{name}/" for name in PREDEFINED)})
+        names.sort(key=shown)
+        if after:
+            later = bisect_right(names, after, key=self._path)
+            if later and names[later - 1][-1] == "/":
+                later -= 1  # a directory that does not sort after it may hold what does
+            del names[:later]
+        names.reverse()
+        return names
+
+    def _path(self, name: str) -> str:
+        return self._prefix + shown(name)
+
+    def describe(
+        self, fd: int, entries: list[Entry], most: int, *, after: str, recursive: bool
+    ) -> "_Level | None":
+        """Add entries until there are `most`; stops at a directory that is to be entered now."""
+        names = self.names or []
+        while names and len(entries) < most:
+            name = names.pop()
+            path = self._path(name)
+            if name[-1] == "/":
+                if path > after:
+                    entries.append(Entry(path))
+                if recursive:
+                    return _Level((*self.parts, name[:-1]), path)
+                continue
+            try:
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if modes.S_ISREG(status.st_mode):
+                entries.append(file_entry(path, status))
+        return None
 
 
 def survey(
     root: str, inputs: Sequence[UserPath], places: Sequence[UserPath]
 ) -> Generator[tuple[list[tuple[int, list[Entry]]], list[bool] | None], None, None]:
-    """Files at or below each of `inputs`, with the position of that path.
+    """Files at or below each of `inputs`, in the order of their paths, with that input's position.
 
     Yields batches of about `BATCH` files; the last one comes with what is said of `places`: for
     each whether it is a file, or a directory with a file at any depth. Where nothing is, no list

@@ -42,7 +42,10 @@ class StagedFile:
                 done += os.write(self._fd, view[done:])
 
     def finish(self, rest: bytearray) -> Entry:
-        """Append `rest` and put the file in place; on any failure nothing of it is left."""
+        """Append `rest` and put the file in place; on any failure nothing of it is left.
+
+        Raises `PathConflict`.
+        """
         try:
             with open_staging(self._root) as staging:
                 if not self.exists:

@@ -3,9 +3,15 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from common.storage.paths import UserPath
+
+BATCH: Final = 1_000
+"""Entries that are read in one go, so that other work gets its turn."""
+
+SMALL_FILE: Final = 64 << 10
+"""Up to so many bytes are read or written whole: they cost less than the way to them."""
 
 
 @dataclass(slots=True, unsafe_hash=True)  # frozen ones take thrice as long to make: listings matter
@@ -51,10 +57,6 @@ class OpenFile(Protocol):
         """
         ...
 
-    def fileno(self) -> int | None:
-        """Descriptor for `sendfile`, where the storage has one."""
-        ...
-
 
 class Storage(Protocol):
     """Users' trees. Every method is safe to cancel and may run concurrently with any other.
@@ -74,12 +76,14 @@ class Storage(Protocol):
         """
         ...
 
-    async def list_directory(self, path: UserPath, *, recursive: bool = False) -> list[Entry]:
-        """Entries of a directory sorted by path. Raises `NotFound` if it is none (a file, too)."""
-        ...
+    def walk(
+        self, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
+    ) -> AsyncGenerator[list[Entry], None]:
+        """Entries below a directory, sorted by path, up to `batch` at a time (1 000 at most).
 
-    def walk(self, path: UserPath) -> AsyncIterator[Entry]:
-        """Stream all entries below a directory, parents first. Raises `NotFound` if it is none."""
+        Without `recursive` those directly in it; with `after` only those that sort after that
+        path. Raises `NotFound` if there is no directory.
+        """
         ...
 
     async def survey(
@@ -102,13 +106,17 @@ class Storage(Protocol):
         """Store a file, replacing one that is there; parents are created.
 
         Visible whole or not at all: if `chunks` raises, or the call is cancelled, nothing is left
-        behind. Raises `PathConflict` (before reading any chunk where that can be known),
-        `OutOfSpace`.
+        behind. Raises `PathConflict` (before more than a first piece of the file is read, where
+        that can be known), `OutOfSpace`.
         """
         ...
 
     def open(self, path: UserPath) -> AbstractAsyncContextManager[OpenFile]:
         """Open a file for reading. Raises `NotFound` when there is none (a directory, too)."""
+        ...
+
+    async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
+        """The bytes of those that are small files (`SMALL_FILE`), in one round of work."""
         ...
 
     async def rename(self, source: UserPath, target: UserPath, *, replace: bool = True) -> Entry:

@@ -1,9 +1,8 @@
 """`S3Storage`: users' trees as keys in one bucket of S3, or of something that speaks it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from operator import attrgetter
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -11,21 +10,28 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
 
 from common.storage import s3_listing
+from common.storage.bounded import BoundedTasks
 from common.storage.errors import NotFound, StorageError
 from common.storage.known_users import KnownUsers
 from common.storage.paths import PREDEFINED, UserPath
-from common.storage.protocol import Entry, OpenFile, PresignedRequest
+from common.storage.protocol import BATCH, Entry, OpenFile, PresignedRequest
 from common.storage.s3_bucket import Bucket
 from common.storage.s3_changes import Tree
 from common.storage.s3_errors import translated
-from common.storage.s3_file import S3File
-from common.storage.s3_keys import Keys
+from common.storage.s3_file import S3File, read_if_small
+from common.storage.s3_keys import Keys, cut
+from common.storage.s3_listing import Directory
+from common.storage.s3_moments import read_moments_quickly
 from common.storage.s3_multipart import abort_stale
 from common.storage.s3_presign import presign_get, presign_post
 from common.storage.s3_upload import upload
 
 _HEALTH_TIMEOUT: Final = 5.0
 _CONNECTIONS: Final = 100
+_READS_AT_ONCE: Final = 16
+_USER_AGENT: Final = "decode-opencloud"
+"""botocore's own is put together anew for each request, which is a tenth of what one takes."""
+
 _STALE_AFTER: Final = 86_400.0
 
 
@@ -49,6 +55,7 @@ class S3Storage:
 
     async def __aenter__(self) -> Self:
         session = get_session()  # shared: it keeps the descriptions of AWS that it has read
+        read_moments_quickly(session)
         client = await self._open_client(session, None)
         self._bucket = Bucket(client, self._name)
         self._tree = Tree(self._bucket, self._keys)
@@ -80,6 +87,7 @@ class S3Storage:
             response_checksum_validation="when_required",
             retries={"mode": "standard", "max_attempts": 3},
             max_pool_connections=_CONNECTIONS,
+            user_agent=_USER_AGENT,
             connect_timeout=5,
             read_timeout=60,
         )
@@ -104,28 +112,36 @@ class S3Storage:
             return Entry(_shown(path))
         raise NotFound(f"there is nothing at '{path}'")
 
-    async def list_directory(self, path: UserPath, *, recursive: bool = False) -> list[Entry]:
-        return sorted(
-            [entry async for entry in self._entries(path, recursive)], key=attrgetter("path")
+    async def walk(
+        self, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
+    ) -> AsyncGenerator[list[Entry], None]:
+        names = [f"{name}/" for name in PREDEFINED] if path.is_root else []
+        missing = [name for name in names if name > after]
+        start_after = self._keys.tree(path.user) + after if after else ""
+        found = s3_listing.walk(
+            self._bucket,
+            self._directory(path),
+            recursive=recursive,
+            start_after=cut(start_after),
+            batch=batch,
         )
-
-    def walk(self, path: UserPath) -> AsyncIterator[Entry]:
-        return self._entries(path, recursive=True)
-
-    async def _entries(self, path: UserPath, recursive: bool) -> AsyncIterator[Entry]:
-        missing = {f"{name}/" for name in PREDEFINED} if path.is_root else set()
-        read = s3_listing.all_below if recursive else s3_listing.one_level
         try:
-            found = read(self._bucket, self._keys.directory(path), _shown(path))
-            async with aclosing(found) as entries:
-                async for entry in entries:
-                    missing.discard(entry.path)
-                    yield entry
+            async with aclosing(found) as pages:
+                async for entries in pages:
+                    if after:
+                        entries = [entry for entry in entries if entry.path > after]
+                    if missing and entries:
+                        missing = _complete(entries, missing)
+                    if entries:
+                        yield entries
         except NotFound:
             if not _is_permanent(path):
                 raise
-        for name in missing:
-            yield Entry(name)
+        if missing:
+            yield [Entry(name) for name in missing]
+
+    def _directory(self, path: UserPath) -> Directory:
+        return Directory(self._keys.directory(path), _shown(path))
 
     async def survey(
         self, inputs: Sequence[UserPath], places: Sequence[UserPath]
@@ -141,7 +157,7 @@ class S3Storage:
             file = await self._bucket.head(self._keys.file(path), str(path))
             if file is not None:
                 return [file]
-        files = await s3_listing.files_below(self._bucket, self._keys.directory(path), _shown(path))
+        files = await s3_listing.files_below(self._bucket, self._directory(path))
         return [] if files is None and _is_permanent(path) else files
 
     async def _holds_files(self, path: UserPath) -> bool:
@@ -169,6 +185,19 @@ class S3Storage:
         if entry is None:
             raise NotFound(f"there is no file at '{path}'")
         yield S3File(self._bucket, key, entry)
+
+    async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
+        found: dict[UserPath, bytes] = {}
+
+        async def read(path: UserPath) -> None:
+            content = await read_if_small(self._bucket, self._keys.file(path))
+            if content is not None:
+                found[path] = content
+
+        async with BoundedTasks(_READS_AT_ONCE) as tasks:
+            for path in paths:
+                await tasks.start(read, path)
+        return found
 
     async def rename(self, source: UserPath, target: UserPath, *, replace: bool = True) -> Entry:
         return await self._tree.rename(source, target, replace=replace)
@@ -206,6 +235,14 @@ class S3Storage:
 def _is_permanent(path: UserPath) -> bool:
     """Whether this is a directory that every user has, marked or not."""
     return path.is_root or path.is_predefined
+
+
+def _complete(entries: list[Entry], missing: list[str]) -> list[str]:
+    """Add the directories that belong among these entries; returns those that come later."""
+    last, present = entries[-1].path, {entry.path for entry in entries}
+    entries += [Entry(name) for name in missing if name < last and name not in present]
+    entries.sort(key=s3_listing.path_of)
+    return [name for name in missing if name > last]
 
 
 def _shown(path: UserPath) -> str:

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from common.storage.bounded import BoundedTasks
 from common.storage.errors import NotFound, StorageUnavailable
-from common.storage.protocol import Entry
+from common.storage.protocol import BATCH, Entry
 from common.storage.s3_errors import status_of, translated
 from common.storage.s3_keys import fits_in_xml
 from common.storage.s3_part import Part
@@ -56,11 +56,21 @@ class Bucket:
             )
         return [item["Key"] for item in answer.get("Contents", ())]
 
-    async def pages(self, prefix: str, delimiter: str = "") -> AsyncIterator[Page]:
-        """All objects below `prefix`, in the order of their keys, a thousand at a time."""
-        request = {"Bucket": self.name, "Prefix": prefix}
+    async def pages(
+        self, prefix: str, delimiter: str = "", *, start_after: str = "", most: int = BATCH
+    ) -> AsyncIterator[Page]:
+        """All objects below `prefix`, in the order of their keys, at most `most` at a time.
+
+        With `start_after` those whose keys sort after it; S3 begins with the prefix in which it
+        lies, if there is a delimiter.
+        """
+        request: dict[str, Any] = {"Bucket": self.name, "Prefix": prefix}
         if delimiter:
             request["Delimiter"] = delimiter
+        if start_after:
+            request["StartAfter"] = start_after
+        if most < BATCH:
+            request["MaxKeys"] = most
         while True:
             with translated():
                 answer = await self.client.list_objects_v2(**request)

@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator
 from typing import Final
 
-from common.storage.errors import StorageUnavailable
-from common.storage.protocol import Entry
+from common.storage.errors import NotFound, StorageUnavailable
+from common.storage.protocol import SMALL_FILE, Entry
 from common.storage.s3_bucket import Bucket
 from common.storage.s3_errors import translated
 
@@ -18,9 +18,6 @@ class S3File:
         self._bucket = bucket
         self._key = key
         self.entry = entry
-
-    def fileno(self) -> int | None:
-        return None
 
     async def read(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         if length <= 0:
@@ -41,3 +38,17 @@ class S3File:
                     raise StorageUnavailable("S3 has closed the connection early")
                 left -= len(piece)
                 yield piece
+
+
+async def read_if_small(bucket: Bucket, key: str) -> bytes | None:
+    """The object's bytes, if there is one and it is small."""
+    try:
+        with translated():
+            answer = await bucket.client.get_object(Bucket=bucket.name, Key=key)
+            async with answer["Body"] as body:
+                if answer["ContentLength"] > SMALL_FILE:
+                    return None
+                content: bytes = await body.read()
+                return content
+    except NotFound:
+        return None

@@ -47,6 +47,11 @@ def addressable(names: Sequence[str]) -> int:
     return len(names)
 
 
+def cut(key: str) -> str:
+    """The beginning of a key that is longer than S3 can hold; it sorts before the key itself."""
+    return key.encode()[:MAX_KEY_BYTES].decode(errors="ignore")
+
+
 def fits_in_xml(key: str) -> bool:
     """Whether a request body in XML can name the key (S3 takes any, in a URL)."""
     return not _UNFIT_FOR_XML.search(key)

@@ -1,18 +1,17 @@
 """Bytes out: files with ranges and conditions, directories as zip archives."""
 
-import mimetypes
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from email.utils import formatdate
-from typing import Final
-from urllib.parse import quote
 from uuid import uuid4
 
 from aiohttp import hdrs, web
 
 from common.logs import get_logger
+from common.storage.errors import NotFound
 from common.storage.paths import UserPath
 from common.storage.protocol import OpenFile, Storage
+from common.storage.served import CACHE_CONTROL, attachment, content_type
 from gateway.errors import detail_response
 from gateway.files.ranges import (
     Span,
@@ -21,30 +20,31 @@ from gateway.files.ranges import (
     is_range_valid,
     parse_ranges,
 )
-from gateway.files.zips import stream_zip
+from gateway.files.zips import Pieces, check_limits, stream_zip
 from gateway.metrics import TRANSFERRED, TRANSFERS
-
-_UNKNOWN_TYPE: Final = "application/octet-stream"
+from gateway.settings import Limits
 
 log = get_logger()
 
 
-async def download(request: web.Request, storage: Storage, path: UserPath) -> web.StreamResponse:
-    """Answer with the file's bytes, or with a zip of the directory. Raises `NotFound`."""
-    entry = await storage.stat(path)
-    if entry.is_directory:
-        return await _send_zip(request, storage, path)
-    async with storage.open(path) as file:
-        return await _send_file(request, file, path.name)
+async def download(
+    request: web.Request, storage: Storage, path: UserPath, limits: Limits
+) -> web.StreamResponse:
+    """Answer with the file's bytes, or with a zip of the directory.
 
-
-def attachment(name: str) -> str:
-    """`Content-Disposition` (RFC 6266): a plain name for old clients, the true one encoded."""
-    plain = "".join(c if " " <= c <= "~" and c not in '"\\%;' else "_" for c in name)
-    header = f'attachment; filename="{plain}"'
-    if plain != name:
-        header += f"; filename*=UTF-8''{quote(name.encode('utf-8', 'replace'), safe='')}"
-    return header
+    Raises `NotFound`, `TooLarge`.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            file = await stack.enter_async_context(storage.open(path))
+        except NotFound:
+            file = None
+        if file is not None:
+            return await _send_file(request, file, path.name)
+    directory = UserPath(path.user, path.parts, slash=True)
+    await storage.stat(directory)
+    await check_limits(storage, directory, limits)
+    return await _send_zip(request, storage, directory)
 
 
 async def _send_file(request: web.Request, file: OpenFile, name: str) -> web.StreamResponse:
@@ -53,7 +53,7 @@ async def _send_file(request: web.Request, file: OpenFile, name: str) -> web.Str
     headers = {
         hdrs.ETAG: f'"{etag}"',
         hdrs.ACCEPT_RANGES: "bytes",
-        hdrs.CACHE_CONTROL: "private, no-cache",
+        hdrs.CACHE_CONTROL: CACHE_CONTROL,
         hdrs.CONTENT_DISPOSITION: attachment(name),
         "X-Content-Type-Options": "nosniff",
     }
@@ -69,7 +69,7 @@ async def _send_file(request: web.Request, file: OpenFile, name: str) -> web.Str
     if spans == []:
         headers = {hdrs.CONTENT_RANGE: f"bytes */{size}", hdrs.ACCEPT_RANGES: "bytes"}
         return detail_response(416, "No part of the file lies in this range", headers)
-    kind = _content_type(name)
+    kind = content_type(name)
     if spans is None:
         return await _send_span(
             request,
@@ -86,11 +86,6 @@ async def _send_file(request: web.Request, file: OpenFile, name: str) -> web.Str
             web.StreamResponse(status=206, headers={**headers, hdrs.CONTENT_TYPE: kind}),
         )
     return await _send_spans(request, file, spans, kind, headers)
-
-
-def _content_type(name: str) -> str:
-    kind, encoding = mimetypes.guess_type(name, strict=False)
-    return kind if kind is not None and encoding is None else _UNKNOWN_TYPE
 
 
 async def _send_span(
@@ -135,14 +130,14 @@ async def _send_zip(request: web.Request, storage: Storage, path: UserPath) -> w
         headers={
             hdrs.CONTENT_TYPE: "application/zip",
             hdrs.CONTENT_DISPOSITION: attachment(f"{path.name or 'files'}.zip"),
-            hdrs.CACHE_CONTROL: "private, no-cache",
+            hdrs.CACHE_CONTROL: CACHE_CONTROL,
         }
     )
     return await _send(request, response, stream_zip(storage, path))
 
 
 async def _send(
-    request: web.Request, response: web.StreamResponse, pieces: AsyncGenerator[bytes, None]
+    request: web.Request, response: web.StreamResponse, pieces: Pieces
 ) -> web.StreamResponse:
     """Stream the answer; a failure in the middle breaks the connection, so that nobody takes
     what has arrived for the whole."""

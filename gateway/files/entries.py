@@ -1,12 +1,12 @@
 """Entries of a listing as the JSON that clients read."""
 
-from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 import humanize
+import orjson
 
 from common.storage.protocol import Entry
 from gateway.jobs.rows import iso
@@ -39,22 +39,6 @@ def detailed_as_json(entry: Entry) -> dict[str, Any]:
     }
 
 
-def select(
-    entries: list[Entry], *, show_dirs: bool, after: str | None, limit: int | None
-) -> tuple[list[Entry], str | None]:
-    """The part of a sorted listing that was asked for, and where the next part starts after."""
-    if after is not None:
-        entries = entries[bisect_right(entries, after, key=_path) :]
-    if not show_dirs:
-        entries = [entry for entry in entries if not entry.is_directory]
-    if limit is None or len(entries) <= limit:
-        return entries, None
-    return entries[:limit], entries[limit - 1].path
-
-
-def _path(entry: Entry) -> str:
-    return entry.path
-
-
-def render(entries: Iterable[Entry], *, details: bool) -> list[dict[str, Any]]:
-    return [*map(detailed_as_json if details else entry_as_json, entries)]
+def render(entries: Iterable[Entry], *, details: bool) -> bytes:
+    """The entries as JSON, separated by commas."""
+    return orjson.dumps([*map(detailed_as_json if details else entry_as_json, entries)])[1:-1]

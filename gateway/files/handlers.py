@@ -41,7 +41,6 @@ from gateway.files.schemas import (
     UploadPlaceSchema,
 )
 from gateway.files.uploads import check_space, find_faults, receive
-from gateway.files.zips import check_limits
 from gateway.responses import json_bytes, json_response
 from gateway.validation import inspected_by
 
@@ -111,9 +110,7 @@ async def list_files(request: web.Request) -> web.Response:
 )
 async def download_file(request: web.Request) -> web.StreamResponse:
     storage = await _open_tree(request)
-    path = _path(request)
-    await check_limits(storage, path, request.app[SETTINGS].limits)
-    return await download(request, storage, path)
+    return await download(request, storage, _path(request), request.app[SETTINGS].limits)
 
 
 @docs(

@@ -1,19 +1,13 @@
 """Listings as clients get them; those that are asked for at the same time are made once."""
 
-import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
-
-import orjson
 
 from common.coalesce import Coalescer
 from common.storage.paths import UserPath
-from common.storage.protocol import Entry, Storage
-from gateway.files import entries
-
-_LARGE: Final = 2_000
-"""Listings with more entries than this are rendered in a thread."""
+from common.storage.protocol import BATCH, Storage
+from gateway.files.entries import render
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +18,7 @@ class Asked:
     recursive: bool
     show_dirs: bool
     details: bool
-    after: str | None
+    after: str
     limit: int | None
 
 
@@ -48,7 +42,7 @@ class Listings:
         self._under_way: dict[Asked, Coalescer[Asked, Listing]] = {}
 
     async def make(self, asked: Asked) -> Listing:
-        """Raises what `Storage.list_directory` does."""
+        """Raises what `Storage.walk` does."""
         shared = self._under_way.get(asked)
         if shared is None:
             shared = self._under_way[asked] = Coalescer(
@@ -57,17 +51,30 @@ class Listings:
         return await shared(asked)
 
     async def _make_once(self, equal: Sequence[Asked]) -> list[Listing]:
-        asked = equal[0]
-        found = await self._storage.list_directory(asked.path, recursive=asked.recursive)
-        shown, following = entries.select(
-            found, show_dirs=asked.show_dirs, after=asked.after, limit=asked.limit
+        return [await self._list(equal[0])] * len(equal)
+
+    async def _list(self, asked: Asked) -> Listing:
+        """Each batch becomes JSON as it comes, so that a long listing takes little more memory."""
+        most = BATCH if asked.limit is None else min(BATCH, asked.limit + 1)
+        found = self._storage.walk(
+            asked.path, recursive=asked.recursive, after=asked.after, batch=most
         )
-        if len(shown) > _LARGE:
-            body = await asyncio.to_thread(_render, shown, details=asked.details)
-        else:
-            body = _render(shown, details=asked.details)
-        return [Listing(body, following)] * len(equal)
+        pieces: list[bytes] = []
+        left, last = asked.limit, ""
+        async with aclosing(found) as batches:
+            async for batch in batches:
+                if not asked.show_dirs:
+                    batch = [entry for entry in batch if not entry.is_directory]
+                shown = batch[:left]
+                if shown:
+                    pieces.append(render(shown, details=asked.details))
+                    last = shown[-1].path
+                if len(batch) > len(shown):
+                    return Listing(_array(pieces), last)
+                if left is not None:
+                    left -= len(shown)
+        return Listing(_array(pieces), None)
 
 
-def _render(shown: list[Entry], *, details: bool) -> bytes:
-    return orjson.dumps(entries.render(shown, details=details))
+def _array(pieces: list[bytes]) -> bytes:
+    return b"[%b]" % b",".join(pieces)

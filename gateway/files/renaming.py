@@ -1,5 +1,7 @@
 """Renaming: the order in which refusals are found out is part of the contract."""
 
+from contextlib import aclosing
+
 from common.storage.errors import (
     DirectoryNotEmpty,
     InvalidPath,
@@ -46,8 +48,9 @@ async def _check_source(storage: Storage, source: UserPath) -> None:
     if not (await storage.stat(source)).is_directory:
         return
     try:
-        if await storage.list_directory(source):
-            raise DirectoryNotEmpty(str(source))
+        async with aclosing(storage.walk(source, recursive=False, batch=1)) as found:
+            async for _ in found:
+                raise DirectoryNotEmpty(str(source))
     except NotFound:
         return
     if source.is_predefined:

@@ -49,7 +49,7 @@ class ListingSchema(RequestSchema):
         metadata={"description": "How many entries at most; `Link` names the next page."},
     )
     after = Text(
-        load_default=None, metadata={"description": "Show only entries whose path sorts later."}
+        load_default="", metadata={"description": "Show only entries whose path sorts later."}
     )
 
 

@@ -4,6 +4,7 @@ Ids name files or directories under `config/`, `data/`, `artifact/`. What is fou
 names, not of bytes: an input that is deleted before a worker pulls the job makes it fail there.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,9 @@ from gateway.errors import Fault, Refused, TooLarge, misnamed
 _DIRECTORY: Final = {"config_id": "config", "data_ids": "data", "artifact_ids": "artifact"}
 
 _UNFETCHABLE: Final = frozenset("#?%")
+
+_MANY: Final = 2_000
+"""More files than this are arranged in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ def _checked(name: str) -> str:
 
 async def collect(
     storage: Storage,
+    user_id: str,
     selections: list[Selection],
     entrypoint: Entrypoint,
     results: list[UserPath],
@@ -103,47 +108,67 @@ async def collect(
         raise
     except StorageError as error:
         raise Refused(str(error)) from error
-    places: dict[str, tuple[Selection, UserPath]] = {}
-    for selection, entries in zip(selections, found, strict=True):
-        if entries is None:
-            raise Refused(f"The input {selection} does not exist")
-        for place, path in _places(selection, entries, entrypoint):
-            other = places.setdefault(place, (selection, path))
-            if other[1].parts != path.parts:
-                raise _clash(other[0], selection, place)
-        if limit and len(places) > limit:
-            raise TooLarge(f"A job may have at most {limit} input files")
-    _check_parents(places)
-    return {place: storage.uri(path) for place, (_, path) in places.items()}, taken
+    inputs = _Inputs(selections, found, entrypoint, storage.uri(UserPath(user_id)), limit)
+    if sum(map(len, filter(None, found))) > _MANY:
+        return await asyncio.to_thread(inputs.arrange), taken
+    return inputs.arrange(), taken
 
 
-def _places(
-    selection: Selection, entries: list[Entry], entrypoint: Entrypoint
-) -> Iterator[tuple[str, UserPath]]:
-    root = entrypoint.files_down[selection.argument].rstrip("/")
-    chosen = selection.path.parts
-    own = "/".join(chosen)
-    for entry in entries:
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """The files that were found for each selection; `tree` is the URI of the user's tree."""
+
+    selections: list[Selection]
+    found: list[list[Entry] | None]
+    entrypoint: Entrypoint
+    tree: str
+    limit: int
+
+    def arrange(self) -> dict[str, str]:
+        """Path in the container → storage URI. Raises `Refused`, `TooLarge`."""
+        uris: dict[str, str] = {}
+        for selection, entries in zip(self.selections, self.found, strict=True):
+            if entries is None:
+                raise Refused(f"The input {selection} does not exist")
+            for entry in entries:
+                place, uri = self._place(selection, entry), f"{self.tree}/{entry.path}"
+                if uris.setdefault(place, uri) != uri:
+                    raise self._clash(place, selection)
+            if self.limit and len(uris) > self.limit:
+                raise TooLarge(f"A job may have at most {self.limit} input files")
+        self._check_parents(uris)
+        return uris
+
+    def _place(self, selection: Selection, entry: Entry) -> str:
         if not _UNFETCHABLE.isdisjoint(entry.path):
             raise Refused(
                 f"The input file '{entry.path}' has a name that workers cannot fetch:"
                 " it holds '#', '?' or '%'"
             )
-        name = chosen[-1] if entry.path == own else relative_to(entry.path, chosen)
-        yield f"{root}/{name}", UserPath(selection.path.user, tuple(entry.path.split("/")))
+        root = self.entrypoint.files_down[selection.argument].rstrip("/")
+        chosen = selection.path.parts
+        name = chosen[-1] if entry.path == "/".join(chosen) else relative_to(entry.path, chosen)
+        return f"{root}/{name}"
 
+    def _check_parents(self, uris: Mapping[str, str]) -> None:
+        """No file may stand where another one needs a directory."""
+        for place in uris:
+            parent = place
+            while (cut := parent.rfind("/")) > 0:
+                parent = parent[:cut]
+                if parent in uris:
+                    raise self._clash(parent, self._giver(place))
 
-def _check_parents(places: dict[str, tuple[Selection, UserPath]]) -> None:
-    """No file may stand where another one needs a directory."""
-    for place, (selection, _) in places.items():
-        parent = place
-        while (cut := parent.rfind("/")) > 0:
-            parent = parent[:cut]
-            if parent in places:
-                raise _clash(places[parent][0], selection, parent)
+    def _clash(self, place: str, second: Selection) -> Refused:
+        return Refused(
+            f"The inputs {self._giver(place)} and {second} hold different files"
+            f" for the same place '{place}'"
+        )
 
-
-def _clash(first: Selection, second: Selection, place: str) -> Refused:
-    return Refused(
-        f"The inputs {first} and {second} hold different files for the same place '{place}'"
-    )
+    def _giver(self, place: str) -> Selection:
+        """The first selection with a file for `place`."""
+        return next(
+            selection
+            for selection, entries in zip(self.selections, self.found, strict=True)
+            if any(self._place(selection, entry) == place for entry in entries or ())
+        )

@@ -59,6 +59,7 @@ class Jobs:
         try:
             files_down, taken = await collect(
                 self._storage,
+                user.id,
                 request.selections,
                 request.entrypoint,
                 request.result_paths,

@@ -1,12 +1,15 @@
 """Downloads: always as an attachment, with ranges and conditions."""
 
+import errno
+import http.client
 import re
 from email.utils import formatdate
 from urllib.parse import quote, unquote
 
 import pytest
 
-from gateway.files.downloads import attachment
+from common.storage.local_file import LocalFile
+from common.storage.served import attachment
 from tests.gateway.support import Api, Reply
 
 CONTENT = b"hello world"
@@ -66,6 +69,22 @@ def test_a_large_file_comes_whole(api: Api) -> None:
     assert api.get("/files/data/large/download").body == content
     part = api.get("/files/data/large/download", headers={"Range": "bytes=1000000-3999999"})
     assert part.body == content[1_000_000:4_000_000]
+
+
+def test_a_failure_in_the_middle_breaks_the_connection(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = LocalFile._read_piece
+
+    def fail_later(file: LocalFile, length: int, offset: int) -> bytes:
+        if offset:
+            raise OSError(errno.EIO, "the disk is broken")
+        return read(file, length, offset)
+
+    api.plant("data/large", b"x" * 3_000_000)
+    monkeypatch.setattr(LocalFile, "_read_piece", fail_later)
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        api.get("/files/data/large/download")
 
 
 def test_links_out_of_the_tree_are_not_followed(api: Api) -> None:

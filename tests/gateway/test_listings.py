@@ -1,7 +1,7 @@
 """Listings that several requests ask for at the same time."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import orjson
@@ -22,13 +22,13 @@ class SlowStorage:
         self.go_on = asyncio.Event()
         self.error: Exception | None = None
 
-    async def list_directory(self, path: UserPath, *, recursive: bool) -> Sequence[Entry]:
+    async def walk(self, path: UserPath, **_: Any) -> AsyncIterator[list[Entry]]:
         self.listed += 1
         found = [Entry(name, 1) for name in self.names]
         await self.go_on.wait()
         if self.error:
             raise self.error
-        return found
+        yield found
 
 
 def asked(user: str = "user", path: str = "data/", **changes: Any) -> Asked:
@@ -36,7 +36,7 @@ def asked(user: str = "user", path: str = "data/", **changes: Any) -> Asked:
         "recursive": False,
         "show_dirs": True,
         "details": False,
-        "after": None,
+        "after": "",
         "limit": None,
     }
     return Asked(path=UserPath.parse(user, path), **{**plain, **changes})

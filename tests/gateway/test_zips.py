@@ -1,11 +1,14 @@
 """Directories as zip archives."""
 
+import errno
+import http.client
 import io
 import os
 import zipfile
 
 import pytest
 
+from common.storage.local_file import LocalFile
 from tests.gateway.conftest import StartGateway
 from tests.gateway.support import Api, Issuer, Reply
 
@@ -88,6 +91,35 @@ def test_large_files_keep_their_bytes(api: Api) -> None:
     content = os.urandom(3_000_000)
     api.plant("data/x/large", content)
     assert contents(api.get("/files/data/x/download")) == {"large": content}
+
+
+def test_many_files_of_all_sizes_in_many_directories_come_whole(api: Api) -> None:
+    sizes = [0, 1, 100, 65_535, 65_536, 65_537, 200_000]
+    planted = {
+        f"{folder}/{number:02}": bytes([number]) * sizes[(folder + number) % len(sizes)]
+        for folder in range(3)
+        for number in range(40)
+    }
+    for name, content in planted.items():
+        api.plant(f"data/x/{name}", content)
+    found = contents(api.get("/files/data/x/download"))
+    assert found == {**planted, "0/": b"", "1/": b"", "2/": b""}
+    assert list(found) == sorted(found)
+
+
+def test_a_failure_in_the_middle_breaks_the_connection(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    api.plant("data/x/a.txt", b"fine")
+    api.plant("data/x/b.bin", b"b" * 3_000_000)
+    monkeypatch.setattr(LocalFile, "_read_piece", fail)
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        api.get("/files/data/x/download")
+    monkeypatch.undo()
+    assert len(contents(api.get("/files/data/x/download"))) == 2
 
 
 def test_limits_are_kept(start_gateway: StartGateway, issuer: Issuer) -> None:

@@ -60,12 +60,14 @@ class Tree:
     async def rename(self, source: str, target: str, *, replace: bool = True) -> Entry:
         return await self.storage.rename(self.path(source), self.path(target), replace=replace)
 
-    async def listing(self, text: str = "", *, recursive: bool = False) -> list[str]:
-        entries = await self.storage.list_directory(self.path(text), recursive=recursive)
-        return [entry.path for entry in entries]
+    async def entries(self, text: str = "", **options: Any) -> list[Entry]:
+        found = self.storage.walk(self.path(text), **options)
+        return [entry async for batch in found for entry in batch]
 
-    async def walk(self, text: str = "") -> list[str]:
-        return [entry.path async for entry in self.storage.walk(self.path(text))]
+    async def listing(
+        self, text: str = "", *, recursive: bool = False, **options: Any
+    ) -> list[str]:
+        return [entry.path for entry in await self.entries(text, recursive=recursive, **options)]
 
     async def files_at(self, *texts: str) -> list[list[str] | None]:
         found, _ = await self.storage.survey([self.path(text) for text in texts], [])

@@ -16,7 +16,7 @@ from common.storage.errors import (
     TargetExists,
 )
 from common.storage.paths import PREDEFINED, UserPath
-from common.storage.protocol import Entry
+from common.storage.protocol import SMALL_FILE, Entry
 
 PREDEFINED_PATHS = [f"{name}/" for name in PREDEFINED]
 
@@ -37,7 +37,7 @@ async def test_user_name_that_cannot_be_a_directory_is_refused(tree, user):
     with pytest.raises(InvalidPath):
         await tree.storage.ensure_user(user)
     with pytest.raises(InvalidPath):
-        await tree.storage.list_directory(UserPath(user))
+        await type(tree)(tree.storage, user).listing()
 
 
 async def test_users_do_not_see_each_other(tree):
@@ -56,7 +56,7 @@ async def test_predefined_directories_of_an_unseen_user_exist(tree, directory):
     assert (await unseen.stat(directory)).is_directory
     expected = [] if directory else PREDEFINED_PATHS
     assert await unseen.listing(directory) == expected
-    assert sorted(await unseen.walk(directory)) == expected
+    assert await unseen.listing(directory, recursive=True) == expected
     assert await unseen.files_at(directory) == [[]]
     assert await unseen.holds_files(directory) == [False]
 
@@ -97,7 +97,7 @@ async def test_etag_changes_with_the_content(tree):
 async def test_listing_shows_one_level_sorted_by_path(tree):
     for text in ("data/x/b.txt", "data/x/sub/deep/c.txt", "data/x/sub-1/d", "data/x/a.txt"):
         await tree.put(text, b"1234")
-    entries = await tree.storage.list_directory(tree.path("data/x"))
+    entries = await tree.entries("data/x", recursive=False)
     assert [entry.path for entry in entries] == [
         "data/x/a.txt",
         "data/x/b.txt",
@@ -122,7 +122,6 @@ async def test_recursive_listing_shows_all_levels_sorted_by_path(tree):
         "data/x/sub/deep/c.txt",
     ]
     assert await tree.listing("data/x/", recursive=True) == expected
-    assert sorted(await tree.walk("data/x/")) == expected
 
 
 async def test_root_listing_shows_the_predefined_directories_and_what_they_hold(tree):
@@ -141,18 +140,48 @@ async def test_listing_what_is_no_directory_is_not_found(tree, text):
     with pytest.raises(NotFound):
         await tree.listing(text, recursive=True)
     with pytest.raises(NotFound):
-        await tree.walk(text)
+        await tree.listing(text, after="data/a")
 
 
-async def test_walk_gives_each_directory_before_what_it_holds(tree):
-    for text in ("data/b/c/d.txt", "data/b/a.txt", "data/z/z/z/z", "data/b-/x"):
+ODD_ORDER = [
+    "data/b/c/d.txt", "data/b/a.txt", "data/b-/x", "data/b0", "data/b.txt", "data/b/c!/x",
+    "data/z/z/z/z", "data/\uffee/x", "data/\U0001f600", "data/é/é",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 1000])
+async def test_order_is_that_of_the_paths_and_each_directory_precedes_what_it_holds(tree, batch):
+    for text in ODD_ORDER:
         await tree.put(text, b"1")
-    seen = {"data/"}
-    for path in await tree.walk("data"):
-        assert path.rstrip("/").rpartition("/")[0] + "/" in seen
-        assert path not in seen
-        seen.add(path)
-    assert len(seen) == 11
+    found = await tree.listing(recursive=True, batch=batch)
+    assert found == sorted(found)
+    assert {path for path in found if path.startswith("data/")} == {
+        "data/",
+        *ODD_ORDER,
+        *(f"{path[:cut]}/" for path in ODD_ORDER for cut, c in enumerate(path) if c == "/"),
+    }
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+@pytest.mark.parametrize("directory", ["", "data"])
+async def test_a_listing_goes_on_after_any_path(tree, recursive, directory):
+    for text in ODD_ORDER:
+        await tree.put(text, b"1")
+    everything = await tree.listing(directory, recursive=recursive)
+    afters = [
+        "data",
+        "data/b",
+        "data/b/zzz",
+        "data/b/c/d",
+        "data/é",
+        "dat",
+        "e",
+        "\U0010ffff",
+        "x" * 3000,
+    ]
+    for after in [*everything, *afters]:
+        rest = [path for path in everything if path > after]
+        assert await tree.listing(directory, recursive=recursive, after=after, batch=2) == rest
 
 
 async def test_listing_of_more_than_a_page_is_complete(tree):
@@ -272,21 +301,23 @@ async def test_writing_replaces_a_file(tree):
     assert await tree.listing("data") == ["data/a.txt"]
 
 
+@pytest.mark.parametrize("pieces", [0, 1, 10])
 @pytest.mark.parametrize(
-    "text", ["data", "data/x", "data/x/", "data/x/a.txt/b", "data/x/a.txt/b/c"]
+    "text", ["", "data", "data/x", "data/x/", "data/x/a.txt/b", "data/x/a.txt/b/c"]
 )
-async def test_writing_where_it_conflicts_reads_no_chunk(tree, text):
+async def test_writing_where_it_conflicts_reads_no_more_than_a_piece(tree, text, pieces):
     await tree.put("data/x/a.txt", b"1")
-    read = False
+    read = 0
 
     async def chunks() -> AsyncIterator[bytes]:
         nonlocal read
-        read = True
-        yield b"new"
+        for _ in range(pieces):
+            read += 1
+            yield b"new" * 20_000
 
     with pytest.raises(PathConflict):
         await tree.storage.write(tree.path(text), chunks())
-    assert not read
+    assert read <= 2
     assert await tree.listing("data", recursive=True) == ["data/x/", "data/x/a.txt"]
     assert await tree.get("data/x/a.txt") == b"1"
 
@@ -368,6 +399,20 @@ async def test_open_file_never_mixes_versions(tree):
         with suppress(StorageUnavailable):  # a storage may refuse instead
             assert b"".join([piece async for piece in file.read(0, len(old))]) == old
         assert file.entry.size == len(old)
+
+
+async def test_small_files_are_read_together_and_nothing_else_is(tree):
+    small = {
+        f"data/{place}/{number}": bytes([number]) * 100 for place in "xy" for number in range(40)
+    }
+    small |= {"data/empty": b"", "data/just": b"j" * SMALL_FILE}
+    for text, content in small.items():
+        await tree.put(text, content)
+    await tree.put("data/large", b"l" * (SMALL_FILE + 1))
+    asked = [*small, "data/large", "data/x", "data/none", "none/none", "data/empty/x"]
+    found = await tree.storage.read_small([tree.path(text) for text in asked])
+    assert {str(path): content for path, content in found.items()} == small
+    assert await tree.storage.read_small([]) == {}
 
 
 # -- renaming ---------------------------------------------------------------------------

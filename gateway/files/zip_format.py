@@ -1,0 +1,146 @@
+"""The zip format (PKWARE's APPNOTE.TXT), as far as a streamed archive of stored files needs it.
+
+Sizes of 4 GiB and more, and more than 65 534 members, take the records of zip64, which are left
+out otherwise: old tools stumble over them. Pure.
+"""
+
+import struct
+import time
+from binascii import crc32
+from collections.abc import Iterator
+from typing import Final
+
+_LOCAL: Final = struct.Struct("<4s5H3L2H")
+_CENTRAL: Final = struct.Struct("<4s6H3L5H2L")
+_END: Final = struct.Struct("<4s4H2LH")
+_END64: Final = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR: Final = struct.Struct("<4sLQL")
+
+_PLAIN: Final = 20
+_ZIP64: Final = 45
+"""Versions of the format that a reader has to know."""
+
+_MADE_ON_UNIX: Final = (3 << 8) | _ZIP64
+_SUMS_FOLLOW: Final = 1 << 3
+_IS_UTF8: Final = 1 << 11
+
+_MAX16: Final = 0xFFFF
+_MAX32: Final = 0xFFFF_FFFF
+_FILE_MODE: Final = 0o100644 << 16
+_DIRECTORY_MODE: Final = (0o40755 << 16) | 0x10
+_FIRST: Final = 315_619_200.0  # 1980-01-02: zip knows nothing before
+_LAST: Final = 4_354_732_800.0  # 2107-12-31: nor later
+_PIECE: Final = 1 << 18
+
+
+class Archive:
+    """Makes an archive's records, in the order in which they are to be sent.
+
+    Files are stored, not compressed: images hardly shrink. What stands at the archive's end is
+    kept until then: about 50 bytes and the name of each member. Names are relative, a directory's
+    ends in a slash; `modified` is in seconds since the epoch, and is shown in UTC.
+    """
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._count = 0
+        self._directory = bytearray()
+
+    def whole(self, name: str, modified: float | None, content: bytes = b"") -> bytes:
+        """A file whose bytes are at hand, or a directory."""
+        member = _Member(name, modified, len(content), checksum=crc32(content))
+        head = member.head()
+        self._note(member, len(head) + len(content))
+        return head + content
+
+    def begin(self, name: str, modified: float | None, size: int) -> tuple[bytes, "_Member"]:
+        """What stands before a file's bytes; what stands after them, `finish` tells."""
+        member = _Member(name, modified, size)
+        return member.head(), member
+
+    def finish(self, member: "_Member", checksum: int) -> bytes:
+        """What stands after the bytes of the file that was begun; `checksum`: their CRC-32."""
+        member.checksum = checksum
+        tail = member.tail()
+        self._note(member, len(member.head()) + member.size + len(tail))
+        return tail
+
+    def _note(self, member: "_Member", length: int) -> None:
+        self._directory += member.entry(self._size)
+        self._count += 1
+        self._size += length
+
+    def end(self) -> Iterator[memoryview]:
+        """The list of members, and where it stands (sections 4.3.12 to 4.3.16)."""
+        start, size, count = self._size, len(self._directory), self._count
+        if count >= _MAX16 or size >= _MAX32 or start >= _MAX32:
+            facts = (count, count, size, start)
+            self._directory += _END64.pack(b"PK\6\6", 44, _MADE_ON_UNIX, _ZIP64, 0, 0, *facts)
+            self._directory += _LOCATOR.pack(b"PK\6\7", 0, start + size, 1)
+        count = min(count, _MAX16)
+        facts = (count, count, min(size, _MAX32), min(start, _MAX32))
+        self._directory += _END.pack(b"PK\5\6", 0, 0, *facts, 0)
+        view = memoryview(self._directory)
+        for position in range(0, len(view), _PIECE):
+            yield view[position : position + _PIECE]
+
+
+class _Member:
+    """One file or directory; its sums follow its bytes if the checksum was not known before."""
+
+    def __init__(
+        self, name: str, modified: float | None, size: int, *, checksum: int | None = None
+    ) -> None:
+        self.size = size
+        self.checksum = checksum or 0
+        self._name = name.encode("utf-8", "replace")
+        self._stamp = _stamp(modified)
+        self._streamed = checksum is None
+        self._flags = (0 if name.isascii() else _IS_UTF8) | (_SUMS_FOLLOW if self._streamed else 0)
+
+    def head(self) -> bytes:
+        """The record before its bytes (section 4.3.7)."""
+        sums = (0, 0, 0) if self._streamed else (self.checksum, self.size, self.size)
+        extra, version = b"", _PLAIN
+        if self._streamed and self.size >= _MAX32:  # the sizes that follow will have eight bytes
+            sums, extra, version = (0, _MAX32, _MAX32), struct.pack("<2H2Q", 1, 16, 0, 0), _ZIP64
+        lengths = (len(self._name), len(extra))
+        fixed = _LOCAL.pack(b"PK\3\4", version, self._flags, 0, *self._stamp, *sums, *lengths)
+        return fixed + self._name + extra
+
+    def tail(self) -> bytes:
+        """The record after its bytes (section 4.3.9)."""
+        form = "<4sLQQ" if self.size >= _MAX32 else "<4sLLL"
+        return struct.pack(form, b"PK\7\10", self.checksum, self.size, self.size)
+
+    def entry(self, offset: int) -> bytes:
+        """The record in the list at the end (section 4.3.12); its first one stands at `offset`."""
+        large = [number for number in (self.size, self.size, offset) if number >= _MAX32]
+        extra = struct.pack(f"<2H{len(large)}Q", 1, 8 * len(large), *large) if large else b""
+        size = min(self.size, _MAX32)
+        fixed = _CENTRAL.pack(
+            b"PK\1\2",
+            _MADE_ON_UNIX,
+            _ZIP64 if large else _PLAIN,
+            self._flags,
+            0,
+            *self._stamp,
+            self.checksum,
+            size,
+            size,
+            len(self._name),
+            len(extra),
+            0,
+            0,
+            0,
+            _DIRECTORY_MODE if self._name.endswith(b"/") else _FILE_MODE,
+            min(offset, _MAX32),
+        )
+        return fixed + self._name + extra
+
+
+def _stamp(modified: float | None) -> tuple[int, int]:
+    """Time and date as MS-DOS wrote them (section 4.4.6)."""
+    moment = time.gmtime(min(max(modified or 0.0, _FIRST), _LAST))
+    clock = moment.tm_hour << 11 | moment.tm_min << 5 | moment.tm_sec // 2
+    return clock, (moment.tm_year - 1980) << 9 | moment.tm_mon << 5 | moment.tm_mday
