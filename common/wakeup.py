@@ -17,6 +17,9 @@ from common.settings import DatabaseSettings
 HANDOVERS: Final = "opencloud_handovers"
 EMAILS: Final = "opencloud_emails"
 
+_AT_MOST_EVERY: Final = 0.01
+"""Seconds between two notifications of one process: the first goes out at once."""
+
 _PING_EVERY: Final = 5.0
 _RECONNECT_AFTER: Final = 1.0
 
@@ -49,6 +52,7 @@ class Notifier:
                         await connection.exec_driver_sql(f"NOTIFY {channel}")
             except DatabaseUnavailable:
                 return
+            await asyncio.sleep(_AT_MOST_EVERY)
 
     async def close(self) -> None:
         if self._task is not None:

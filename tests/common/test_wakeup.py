@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -46,21 +47,40 @@ async def test_another_channel_wakes_nobody(postgresql: Database, woken: asyncio
         await asyncio.wait_for(woken.wait(), 0.3)
 
 
-async def test_notifications_that_come_together_are_one(postgresql: Database) -> None:
-    sent = 0
-    notifier = Notifier(postgresql)
-    reading = postgresql.reading
+def counted(database: Database) -> list[float]:
+    """The moments at which the database is asked for something, from now on."""
+    moments: list[float] = []
+    reading = database.reading
 
-    def counted() -> object:
-        nonlocal sent
-        sent += 1
+    def noted() -> object:
+        moments.append(asyncio.get_running_loop().time())
         return reading()
 
-    postgresql.reading = counted  # type: ignore[method-assign, assignment]
+    database.reading = noted  # type: ignore[method-assign, assignment]
+    return moments
+
+
+async def test_notifications_that_come_together_are_one(postgresql: Database) -> None:
+    sent = counted(postgresql)
+    notifier = Notifier(postgresql)
     for _ in range(100):
         notifier.notify(HANDOVERS)
     await notifier.close()
-    assert sent == 1
+    assert len(sent) == 1
+
+
+async def test_a_stream_of_notifications_is_thinned_out_and_its_last_one_is_sent(
+    postgresql: Database,
+) -> None:
+    sent = counted(postgresql)
+    notifier = Notifier(postgresql)
+    for _ in range(100):
+        notifier.notify(HANDOVERS)
+        last = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.001)
+    await notifier.close()
+    assert all(later - earlier >= 0.009 for earlier, later in pairwise(sent))
+    assert sent[-1] >= last
 
 
 async def test_a_listener_that_was_cut_off_comes_back_and_wakes_its_daemon(
