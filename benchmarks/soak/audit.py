@@ -1,6 +1,7 @@
 """What has become of every job: read when everything is quiet."""
 
 import asyncio
+import fnmatch
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,8 +9,10 @@ from typing import Any, Final
 
 import orjson
 
+from benchmarks.soak.faults import REFUSED
 from benchmarks.soak.ledger import Ledger
 from benchmarks.soak.stage import Stage
+from benchmarks.soak.workers import AFTER_THE_END
 
 _FINAL: Final = ("finished", "error")
 _SETTLED: Final = ("done", "failed")
@@ -35,19 +38,23 @@ class Verdict:
     duplicate_mails: int = 0
     orphans: int = 0
     deleted: int = 0
-    refused: int = 0
+    refused: set[str] = field(default_factory=set)
+    wrongly_refused: list[str] = field(default_factory=list)
+    ends_not_final: list[str] = field(default_factory=list)
     resends: int = 0
     log_errors: Counter[str] = field(default_factory=Counter)
 
     @property
     def broken(self) -> bool:
-        """Whether a promise was broken: a job lost or run twice, a mail missing."""
+        """Whether a promise was broken: a job lost, run or ended twice, a mail missing."""
         wrongly_twice = [cause for cause in self.ran_twice.values() if cause != RETRIED]
         return bool(
             not self.settled
             or self.lost
             or self.half_written
             or wrongly_twice
+            or self.wrongly_refused
+            or self.ends_not_final
             or self.missing_mails
             or self.orphans
         )
@@ -89,8 +96,10 @@ def audit(stage: Stage, *, settled: bool) -> Verdict:
         str(name): str(status)
         for name, status in stage.database.fetch("SELECT job_name, status FROM jobs")
     }
+    _look_for_refused(verdict, stage)
     _look_for_lost(verdict, stage, statuses)
     _look_for_second_runs(verdict, stage.ledger)
+    _look_for_second_ends(verdict, stage)
     _look_for_mails(verdict, stage)
     _look_for_rests(verdict, stage)
     _read_logs(verdict, stage)
@@ -110,10 +119,33 @@ def _look_for_lost(verdict: Verdict, stage: Stage, statuses: dict[str, str]) -> 
             verdict.lost[name] = "deleted, but still there"
         elif status not in _FINAL:
             verdict.lost[name] = f"still {status}"
-        elif name not in ledger.arrivals:
+        elif name not in ledger.arrivals and name not in verdict.refused:
             verdict.lost[name] = "never arrived at the peer"
         elif status == "finished" and name not in ledger.runs:
             verdict.lost[name] = "finished without a run"
+
+
+def _look_for_refused(verdict: Verdict, stage: Stage) -> None:
+    """Jobs that ended by the peer's final word, which it had for some only."""
+    refused = stage.database.fetch(
+        "SELECT job_name FROM jobs JOIN handovers ON handovers.job_id = jobs.id"
+        " WHERE handovers.state = 'failed'"
+    )
+    verdict.refused = {str(name) for (name,) in refused}
+    verdict.wrongly_refused = [
+        name for name in verdict.refused if not fnmatch.fnmatchcase(name, REFUSED)
+    ]
+
+
+def _look_for_second_ends(verdict: Verdict, stage: Stage) -> None:
+    """What `finished` has closed stays closed, however often it is told."""
+    found = stage.database.fetch(
+        "SELECT job_name FROM jobs WHERE status = 'finished' AND ("
+        f" runtime_details LIKE '%{AFTER_THE_END}%' OR date_finished IS NULL OR 1 <>"
+        " (SELECT count(*) FROM job_events WHERE job_id = jobs.id"
+        " AND job_events.status = 'finished'))"
+    )
+    verdict.ends_not_final = [str(name) for (name,) in found]
 
 
 def _look_for_second_runs(verdict: Verdict, ledger: Ledger) -> None:
@@ -151,8 +183,6 @@ def _look_for_rests(verdict: Verdict, stage: Stage) -> None:
             "SELECT job_name FROM jobs WHERE id NOT IN (SELECT job_id FROM handovers)"
         )
     ]
-    (refused,) = fetch("SELECT count(*) FROM handovers WHERE state = 'failed'")
-    verdict.refused = refused[0]
 
 
 def _read_logs(verdict: Verdict, stage: Stage) -> None:

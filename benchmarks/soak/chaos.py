@@ -31,11 +31,17 @@ class Chaos:
     recoveries: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     async def run_for(self, seconds: float) -> None:
-        """Start faults for so long; every kind comes once before any comes again."""
+        """Start faults for so long; every kind comes once before any comes again.
+
+        If need be for twice as long, so that each has come.
+        """
         ends = time.monotonic() + seconds
+        latest = ends + seconds
         possible = [item for item in FAULTS if self.stage.server or not item.postgresql_only]
         waiting: list[Fault] = []
-        while time.monotonic() < ends:
+        while time.monotonic() < ends or (
+            len(self.recoveries) < len(possible) and time.monotonic() < latest
+        ):
             if not waiting:
                 waiting = self.chance.sample(possible, len(possible))
             fault = waiting.pop()

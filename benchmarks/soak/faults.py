@@ -11,7 +11,12 @@ from sqlalchemy.engine import make_url
 
 from benchmarks.soak.ledger import HANDED_OVER, MAILED, REPORTED, SUBMITTED
 from benchmarks.soak.services import Service
-from benchmarks.soak.stage import Stage
+from benchmarks.soak.stage import LEASE, Stage
+
+REFUSED: Final = "*7"
+"""Names of the jobs that the peer refuses while it refuses some."""
+
+_BURST: Final = 100
 
 Context = Callable[[Stage, random.Random], AbstractAsyncContextManager[None]]
 
@@ -91,6 +96,23 @@ async def _cut_off(stage: Stage, _: random.Random) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def _suspended(stage: Stage, chance: random.Random) -> AsyncIterator[None]:
+    """It wakes up after its leases have run out, and its calls were answered or not."""
+    victim = chance.choice(stage.dispatchers)
+    victim.suspend()
+    try:
+        yield
+    finally:
+        victim.resume()
+
+
+@asynccontextmanager
+async def _burst(stage: Stage, _: random.Random) -> AsyncIterator[None]:
+    stage.user.submit_at_once(_BURST)
+    yield
+
+
+@asynccontextmanager
 async def _silent(stage: Stage, chance: random.Random) -> AsyncIterator[None]:
     for worker in chance.sample(stage.workers, 3):
         worker.silent_next = 1
@@ -124,6 +146,11 @@ FAULTS: Final = (
         heals=(MAILED,),
     ),
     Fault(
+        name="a dispatcher suspended past its leases",
+        context=_suspended,
+        seconds=(LEASE + 0.5, LEASE + 2.0),
+    ),
+    Fault(
         name="the peer killed",
         context=_killing(lambda stage, _: [stage.peer]),
         seconds=(0.0, 2.0),
@@ -143,6 +170,26 @@ FAULTS: Final = (
             lambda chance: {"fault": "hang", "on": "submit", "commit": chance.random() < 0.5},
         ),
         seconds=(1.0, 3.0),
+    ),
+    Fault(
+        name="the peer answers a byte a second",
+        context=_submission("drip", seconds=1.0),
+        seconds=(1.0, 2.0),
+    ),
+    Fault(
+        name="the peer took it, and answers garbage",
+        context=_submission("garbage", commit=True),
+        seconds=(0.5, 1.5),
+    ),
+    Fault(
+        name="the peer answers with a page",
+        context=_submission("html"),
+        seconds=(0.5, 2.0),
+    ),
+    Fault(
+        name="the peer refuses some jobs for good",
+        context=_submission("status", status=422, names=REFUSED),
+        seconds=(2.0, 4.0),
     ),
     Fault(name="the peer is slow", context=_submission("delay", seconds=0.4), seconds=(1.0, 3.0)),
     Fault(name="the peer answers 503", context=_submission("status"), seconds=(1.0, 3.0)),
@@ -168,6 +215,7 @@ FAULTS: Final = (
         seconds=(1.0, 2.5),
         postgresql_only=True,
     ),
+    Fault(name="a burst of submissions", context=_burst, seconds=(0.0, 0.5)),
     Fault(name="workers fell silent", context=_silent, seconds=(0.0, 0.5)),
     Fault(
         name="Mailjet sent it, its answer was lost",

@@ -73,6 +73,14 @@ class Service:
             self._process.kill()
             self._process.wait()
 
+    def suspend(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """Ask it to end, and kill it if it does not."""
         if self._process is None:

@@ -34,7 +34,9 @@ def _figures(ledger: Ledger, verdict: Verdict) -> list[str]:
         ("lost", f"{len(verdict.lost)}"),
         ("job without its hand-over", f"{len(verdict.half_written)}"),
         ("deleted", f"{verdict.deleted}"),
-        ("ended by the peer's refusal", f"{verdict.refused}"),
+        ("ended by the peer's refusal", f"{len(verdict.refused)}"),
+        ("  of those, ones that it did not refuse", f"{len(verdict.wrongly_refused)}"),
+        ("ended twice, or changed after the end", f"{len(verdict.ends_not_final)}"),
         ("orphan rows", f"{verdict.orphans}"),
         ("mails expected", f"{verdict.mails_expected}"),
         ("mails missing", f"{len(verdict.missing_mails)}"),
@@ -78,6 +80,8 @@ def _troubles(ledger: Ledger, verdict: Verdict) -> list[str]:
             if why != RETRIED
         ],
         "without its mail": verdict.missing_mails,
+        "wrongly refused": verdict.wrongly_refused,
+        "ended twice, or changed after the end": verdict.ends_not_final,
         "unexpected in the logs": _counts(verdict.log_errors),
     }
     for title, names in named.items():

@@ -30,13 +30,17 @@ class User:
 
     async def submit(self, rate: float) -> None:
         """Start `rate` submissions per second until cancelled; `finish` waits for their end."""
-        loop = asyncio.get_running_loop()
         while True:
+            self.submit_at_once(1)
+            await asyncio.sleep(self._chance.expovariate(rate))
+
+    def submit_at_once(self, count: int) -> None:
+        """Start so many submissions; `finish` waits for their end."""
+        for _ in range(count):
             self._count += 1
-            task = loop.create_task(self._live(f"job-{self._count}"))
+            task = asyncio.get_running_loop().create_task(self._live(f"job-{self._count}"))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            await asyncio.sleep(self._chance.expovariate(rate))
 
     async def finish(self) -> None:
         """Wait until every submission and deletion has had its answer."""

@@ -10,7 +10,13 @@ from benchmarks.soak.ledger import REPORTED, Ledger, Run
 from deploy.sandbox.peer.queue import job_name
 from deploy.sandbox.worker.connection import JobGoneError, PeerConnection, UnreachableError
 
-_LONGEST_STEP: Final = 0.25
+AFTER_THE_END: Final = "said after the end"
+"""Details that no job may ever show."""
+
+_LONGEST_STEP: Final = 0.2
+_KEEP_ALIVES: Final = 3
+_REPEATING: Final = 0.2
+_TIMES: Final = 10
 _FAILING: Final = 0.07
 
 
@@ -48,7 +54,8 @@ class Worker:
             self.silent_next -= 1
             self._ledger.silences += 1
             return
-        await self._report(job, "running")
+        for _ in range(_KEEP_ALIVES):
+            await self._report(job, "running")
         fails = self._chance.random() < _FAILING
         if fails:
             await self._report(job, "error")
@@ -57,6 +64,14 @@ class Worker:
             await self._report(job, "error", "the log's tail")
         else:
             await self._report(job, "finished")
+            await self._say_too_much(job)
+
+    async def _say_too_much(self, job: dict[str, Any]) -> None:
+        """Some tell the end again and again, and some go on as if it had not been told."""
+        if self._chance.random() < _REPEATING:
+            await asyncio.gather(*(self._report(job, "finished") for _ in range(_TIMES)))
+        if self._chance.random() < _REPEATING:
+            await self._report(job, "running", AFTER_THE_END)
 
     async def _report(self, job: dict[str, Any], status: str, details: str | None = None) -> None:
         await self._peer.report(job["id"], status, details)

@@ -21,36 +21,11 @@ from tests.faults.support import Cloud
 from tests.gateway.support import INTERNAL_KEY, Issuer
 from tests.processes import Process
 from tests.records import PAYLOAD, add_handover, outbox_row, rows
+from tests.shifted_clock import shifted_clock
 from tests.waiting import eventually
 
 BACKLOG = int(os.environ.get("TEST_BACKLOG", "10000"))
 DISPATCHERS = 8
-
-SHIFTED_CLOCK = """
-import datetime, time
-
-_time, _time_ns, _datetime = time.time, time.time_ns, datetime.datetime
-time.time = lambda: _time() + {seconds}
-time.time_ns = lambda: _time_ns() + {seconds} * 10**9
-
-
-class _Kind(type):
-    def __instancecheck__(cls, value):
-        return isinstance(value, _datetime)
-
-
-class Shifted(_datetime, metaclass=_Kind):
-    @classmethod
-    def now(cls, tz=None):
-        return _datetime.now(tz) + datetime.timedelta(seconds={seconds})
-
-    @classmethod
-    def utcnow(cls):
-        return _datetime.utcnow() + datetime.timedelta(seconds={seconds})
-
-
-datetime.datetime = Shifted
-"""
 
 
 @pytest.fixture
@@ -147,10 +122,7 @@ async def _is_done(database: Database, job_id: int) -> bool:
 
 def clock_off_by(folder: Path, seconds: int) -> dict[str, Any]:
     """Settings of a process whose own clock is wrong."""
-    place = folder / f"clock{seconds}"
-    place.mkdir()
-    (place / "sitecustomize.py").write_text(SHIFTED_CLOCK.format(seconds=seconds))
-    return {"PYTHONPATH": place}
+    return {"PYTHONPATH": shifted_clock(folder, seconds)}
 
 
 async def test_leases_hold_and_end_whatever_the_dispatchers_clocks_say(

@@ -96,10 +96,10 @@ async def report(request: web.Request) -> web.Response:
         sentence = f"the gateway answered {answer or 'nothing'}"
         return _problem(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
     if entry.worker != request.query.get("worker") and status not in FINAL:
-        return _problem(HTTPStatus.NOT_FOUND, "given to another worker meanwhile")
+        return _problem(HTTPStatus.NOT_FOUND, "Not Found")  # given to another one meanwhile
     if status == "running" and not entry.ran:
         entry.ran = True
         peer.counters.run(entry.number, entry.name)
-    if entry.status != status:
+    if entry.status not in (status, "finished"):
         peer.queue.set_status(entry, status)
     return as_json(status)
