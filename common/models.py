@@ -156,6 +156,7 @@ for _table in OUTBOXES:
         f"ix_{_table.name}_pending",
         _table.c.priority.desc(),
         _table.c.id,
+        _table.c.due_at,  # so that what is not due is passed over within the index
         postgresql_where=_pending,
         sqlite_where=_pending,
     )

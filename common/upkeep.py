@@ -2,9 +2,22 @@
 
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import RowMapping, Table, and_, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    ScalarSelect,
+    Subquery,
+    Table,
+    delete,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from common.database import Database, DatabaseUnavailable, utc_now
 from common.outbox import HELD, IN_DOUBT, PENDING, SENDING, state_is
@@ -96,27 +109,47 @@ class Upkeep:
             return int((await tx.execute(statement)).rowcount)
 
     async def backlog(self) -> Backlog:
-        table = self._table.c
-        pending = state_is(self._table, PENDING)
-        is_due = and_(pending, table.due_at <= utc_now())
+        """Counts what is pending by itself: that reads nothing but an index, however much it is."""
+        waits = state_is(self._table, PENDING)
         others = {state: state_is(self._table, state) for state in _UNSETTLED}
-        statement = select(
+        is_due = self._table.c.due_at <= utc_now()
+        pending = self._counted(
+            waits,
             func.count().filter(is_due).label("due"),
-            func.count().filter(pending).label("pending"),
-            *(func.count().filter(matches).label(state) for state, matches in others.items()),
-            func.min(table.due_at).filter(is_due).label("due_since"),
-            func.min(table.created_at).label("written"),
+            func.count().label("pending"),
+            func.min(self._table.c.due_at).filter(is_due).label("due_since"),
+        )
+        rest = self._counted(
+            or_(*others.values()),
+            *(func.count().filter(is_so).label(state) for state, is_so in others.items()),
+        )
+        statement = select(
+            pending,
+            rest,
+            self._written(pending.c.oldest_id).label("pending_since"),
+            self._written(rest.c.oldest_id).label("rest_since"),
             utc_now().label("now"),
-        ).where(or_(pending, *others.values()))
+        ).join_from(pending, rest, true())
         async with self._database.reading() as connection:
             row: RowMapping = (await connection.execute(statement)).mappings().one()
-        due_since, written = row["due_since"], row["written"]
         return Backlog(
             due=row["due"],
             waiting=row["pending"] - row["due"],
             sending=row[SENDING],
             in_doubt=row[IN_DOUBT],
             held=row[HELD],
-            oldest_due_age=(row["now"] - due_since).total_seconds() if due_since else 0.0,
-            oldest_age=(row["now"] - written).total_seconds() if written else 0.0,
+            oldest_due_age=_age(row["now"], row["due_since"]),
+            oldest_age=max(_age(row["now"], row[f"{part}_since"]) for part in ("pending", "rest")),
         )
+
+    def _counted(self, condition: ColumnElement[bool], *counts: ColumnElement[Any]) -> Subquery:
+        oldest = func.min(self._table.c.id).label("oldest_id")
+        return select(*counts, oldest).where(condition).subquery()
+
+    def _written(self, item_id: ColumnElement[int]) -> ScalarSelect[Any]:
+        """When an item was written: in the order of their ids."""
+        return select(self._table.c.created_at).where(self._table.c.id == item_id).scalar_subquery()
+
+
+def _age(now: datetime, since: datetime | None) -> float:
+    return 0.0 if since is None else (now - since).total_seconds()

@@ -1,0 +1,30 @@
+"""When items are due is in the index by which they are claimed.
+
+A claim passes over what is not due yet (retries after a storm of refusals) without reading the
+rows, whose payloads are large; and counting the backlog reads the index alone.
+"""
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+_OUTBOXES = ("handovers", "emails")
+
+
+def upgrade() -> None:
+    _replace("priority DESC, id, due_at")
+
+
+def downgrade() -> None:
+    _replace("priority DESC, id")
+
+
+def _replace(columns: str) -> None:
+    for table in _OUTBOXES:
+        op.drop_index(f"ix_{table}_pending", table)
+        op.execute(
+            f"CREATE INDEX ix_{table}_pending ON {table} ({columns}) WHERE state = 'pending'"
+        )
