@@ -220,7 +220,8 @@ async def test_a_claim_costs_the_same_whatever_lies_behind_it(large: Database) -
 WAITING = """
 SET session_replication_role = replica;
 INSERT INTO handovers (state, due_at, created_at, job_id, priority, number, payload)
-SELECT 'pending', timezone('utc', now()) + CASE WHEN n <= 20000 THEN '60 s' ELSE '-1 s' END::interval,
+SELECT 'pending',
+       timezone('utc', now()) + CASE WHEN n <= 20000 THEN '60 s' ELSE '-1 s' END::interval,
        timezone('utc', now()), n, CASE WHEN n <= 20000 THEN 5 ELSE 0 END, n, repeat('x', 1000)
 FROM generate_series(1, 20100) AS n;
 ANALYZE
