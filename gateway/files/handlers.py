@@ -40,7 +40,7 @@ from gateway.files.schemas import (
     RequestToSendSchema,
     UploadPlaceSchema,
 )
-from gateway.files.uploads import check_space, find_faults, receive
+from gateway.files.uploads import check_room, find_faults, receive
 from gateway.responses import json_bytes, json_response
 from gateway.validation import inspected_by
 
@@ -160,7 +160,7 @@ async def upload_file(request: web.Request) -> web.Response:
     directory = _upload_directory(request)
     storage = await _open_tree(request)
     limits = request.app[SETTINGS].limits
-    await check_space(storage, limits.free_bytes)
+    await check_room(storage, request.content_length or 0, limits)
     stored = await receive(request, storage, directory, limit=limits.upload_bytes)
     return json_response(entries.entry_as_json(stored), status=HTTPStatus.CREATED)
 

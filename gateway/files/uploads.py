@@ -12,8 +12,12 @@ from common.storage.paths import UserPath, check_name
 from common.storage.protocol import Entry, Storage
 from gateway.errors import Fault, Invalid, TooLarge, misnamed
 from gateway.metrics import TRANSFERRED, TRANSFERS
+from gateway.settings import Limits
 
 _CHUNK: Final = 262_144  # what aiohttp buffers before it makes the client wait
+_AROUND: Final = 1 << 20
+"""Bytes that a form may have besides its file before its length alone tells that it is too long."""
+
 _FIELD: Final = "file"
 _USUAL = re.compile(r'form-data; name="([^"\\]*)"; filename="([^"\\]*)"', re.ASCII)
 _PLAIN_NAME = re.compile(r';\s*filename="((?:[^"\\]|\\.)*)"', re.IGNORECASE | re.DOTALL)
@@ -112,7 +116,7 @@ async def _chunks(reader: MultipartReader, part: Any, limit: int) -> AsyncIterat
         while chunk := await part.read_chunk(_CHUNK):
             received += len(chunk)
             if limit and received > limit:
-                raise TooLarge(f"A file may have at most {limit} bytes")
+                raise _too_large(limit)
             yield chunk
         while (rest := await reader.next()) is not None:
             await rest.release()
@@ -120,12 +124,21 @@ async def _chunks(reader: MultipartReader, part: Any, limit: int) -> AsyncIterat
         TRANSFERRED.labels("in").inc(received)
 
 
-async def check_space(storage: Storage, least: int) -> None:
-    """Raises `OutOfSpace` where fewer than `least` bytes are left (0: not looked at)."""
-    if least:
+async def check_room(storage: Storage, coming: int, limits: Limits) -> None:
+    """Refuse a body of `coming` bytes that is bound to fail, before it comes.
+
+    Raises `TooLarge`; `OutOfSpace` where fewer bytes than are to be kept free would be left.
+    """
+    if limits.upload_bytes and coming > limits.upload_bytes + _AROUND:
+        raise _too_large(limits.upload_bytes)
+    if limits.free_bytes:
         free = (await storage.health()).get("free_bytes")
-        if free is not None and free < least:
+        if free is not None and free < limits.free_bytes + coming:
             raise OutOfSpace(f"only {free} bytes are left")
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"A file may have at most {limit} bytes")
 
 
 def _unreadable() -> Invalid:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.sandbox import aws
 from tests.gateway.support import (
     APPLICATIONS,
     CLIENT,
@@ -59,19 +60,30 @@ def gateway(
     environment: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gateway]:
-    """A running gateway; `on_both_databases` marks the tests that run it on PostgreSQL, too."""
+    """A running gateway; `on_both_databases` marks the tests that run it on PostgreSQL, too, and
+    `on_both_storages` those that run it with its files on a stand-in for S3."""
     folder = tmp_path_factory.mktemp(f"gateway-{request.param}")
     with ExitStack() as stack:
-        if request.param == "sqlite":
-            shutil.copy(request.getfixturevalue("sqlite_template"), folder / "opencloud.db")
-            url = f"sqlite:///{folder}/opencloud.db"
-        else:
+        if request.param == "postgresql":
             server = request.getfixturevalue("postgres")
             name = server.create_database(template=request.getfixturevalue("postgres_template"))
             stack.callback(server.drop_database, name)
             url = server.url_of(name)
+        else:
+            shutil.copy(request.getfixturevalue("sqlite_template"), folder / "opencloud.db")
+            url = f"sqlite:///{folder}/opencloud.db"
         own = {"DATABASE_URL": url, "USER_DATA_ROOT_PATH": str(folder / "users")}
-        yield stack.enter_context(Gateway({**environment, **own}))
+        if request.param == "s3":
+            endpoint = stack.enter_context(aws.moto_server())
+            aws.create_bucket(endpoint, "files")
+            own |= {"FILESYSTEM": "s3", "S3_BUCKET": "files", "USER_DATA_ROOT_PATH": "users"}
+            with pytest.MonkeyPatch.context() as patch:  # clients of AWS read it when they are made
+                for name, value in aws.environment(endpoint).items():
+                    patch.setenv(name, value)
+                running = stack.enter_context(Gateway({**environment, **own}))
+        else:
+            running = stack.enter_context(Gateway({**environment, **own}))
+        yield running
 
 
 @pytest.fixture

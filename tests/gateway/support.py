@@ -78,6 +78,9 @@ APPLICATIONS: dict[str, Any] = {
 on_both_databases = pytest.mark.parametrize(
     "gateway", ["sqlite", "postgresql"], indirect=True, scope="session"
 )
+on_both_storages = pytest.mark.parametrize(
+    "gateway", ["sqlite", "s3"], indirect=True, scope="session", ids=["local", "s3"]
+)
 
 
 # -- tokens -------------------------------------------------------------------------------------

@@ -227,6 +227,33 @@ def test_a_file_where_a_folder_is_needed_or_the_reverse_is_a_conflict(
     assert (api.tree / "data/folder/x").read_bytes() == b"kept"
 
 
+@pytest.mark.parametrize(
+    ("limits", "status"),
+    [({"MAX_UPLOAD_BYTES": "1000"}, 413), ({"MIN_FREE_BYTES": "1000"}, 507)],
+)
+def test_what_is_bound_to_fail_is_refused_before_it_comes(
+    start_gateway: StartGateway, issuer: Issuer, limits: dict[str, str], status: int
+) -> None:
+    gateway = start_gateway(**limits)
+    api = Api(gateway, "somebody", issuer.token("somebody"))
+    assert api.upload("data/x", "small").status == 201
+    reply = gateway.raw(
+        f"POST /files/data/x/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token}\r\n"
+        f"Content-Type: {CONTENT_TYPE['Content-Type']}\r\n"
+        f"Content-Length: {1 << 60}\r\n\r\n".encode()
+    )
+    assert reply.status == status
+    assert reply.detail
+    assert api.paths("data/x") == ["data/x/small"]
+
+
+def test_a_full_disk_takes_nothing_more(start_gateway: StartGateway, issuer: Issuer) -> None:
+    gateway = start_gateway(MIN_FREE_BYTES=str(1 << 60))
+    api = Api(gateway, "somebody", issuer.token("somebody"))
+    assert api.upload("data/x", "small").status == 507
+    assert_nothing_is_left(api)
+
+
 def test_a_limit_is_kept(start_gateway: StartGateway, issuer: Issuer) -> None:
     gateway = start_gateway(MAX_UPLOAD_BYTES="1000")
     api = Api(gateway, "somebody", issuer.token("somebody"))
