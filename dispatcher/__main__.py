@@ -19,6 +19,7 @@ def main() -> None:
         port=settings.admin.port,
         health=app[HEALTH],
         drain=partial(drain, app),
+        collect_after=process.COLLECT_IN_DAEMONS_AFTER,
     )
 
 
