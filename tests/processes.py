@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import aiohttp
 
+from benchmarks.proc import resident_mib
 from tests.postgres import free_port
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -29,7 +30,9 @@ class Process:
         *,
         admin_port: int | None = None,
         arguments: Sequence[str] = (),
+        prefix: Sequence[str] = (),
     ) -> None:
+        """`prefix` is a command that runs the rest of its line in its own place."""
         self.admin_port = admin_port or free_port()
         self._log = folder / f"{service}-{uuid4().hex}.log"
         environment = {
@@ -41,12 +44,26 @@ class Process:
         environment["ADMIN_PORT"] = str(self.admin_port)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", service, *arguments],
+                [*prefix, sys.executable, "-m", service, *arguments],
                 env=environment,
                 cwd=folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def memory(self) -> float:
+        """Resident memory in MiB."""
+        return resident_mib(self.pid)
+
+    @property
+    def files(self) -> int:
+        """Open files, connections included."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     @property
     def output(self) -> str:

@@ -39,6 +39,22 @@ async def cloud(
 
 
 @pytest.fixture
+async def postgresql_cloud(
+    postgresql_url: str, settings: dict[str, Any], issuer: Issuer, tmp_path: Path
+) -> AsyncIterator[Cloud]:
+    async with Cloud(postgresql_url, tmp_path, settings, issuer) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+async def sqlite_cloud(
+    sqlite_url: str, settings: dict[str, Any], issuer: Issuer, tmp_path: Path
+) -> AsyncIterator[Cloud]:
+    async with Cloud(sqlite_url, tmp_path, settings, issuer) as cloud:
+        yield cloud
+
+
+@pytest.fixture
 async def peer(cloud: Cloud) -> AsyncIterator[FakePeer]:
     """A small worker-facing API for the cloud's dispatchers."""
     peer = FakePeer()

@@ -1,7 +1,9 @@
 """The services as real processes around one database, told apart by their settings."""
 
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +20,20 @@ from tests.postgres import free_port
 from tests.processes import Process
 
 USER = "ada"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back for a request, and after how many seconds."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
 
 
 class Caller:
@@ -42,6 +58,20 @@ class Caller:
         headers = {"x-api-key": INTERNAL_KEY}
         return (await self._send("PUT", "/_job_status", headers=headers, json=body))[0]
 
+    async def ask(self, method: str, path: str, **parts: Any) -> Answer:
+        """Send a request of the user's, or one with other `headers`."""
+        started = time.monotonic()
+        async with self._session.request(
+            method, self._url + path, **{"headers": self._user, **parts}
+        ) as answer:
+            body = await answer.read()
+        return Answer(answer.status, answer.headers, body, time.monotonic() - started)
+
+    async def upload(self, directory: str, name: str, content: bytes) -> Answer:
+        form = aiohttp.FormData()
+        form.add_field("file", content, filename=name)
+        return await self.ask("POST", f"/files/{directory}/upload", data=form)
+
     async def _send(self, method: str, path: str, **parts: Any) -> tuple[int | None, Any]:
         try:
             async with self._session.request(method, self._url + path, **parts) as answer:
@@ -63,7 +93,9 @@ class Cloud:
         self.token = issuer.token(USER)
         self._settings = {**settings, "DATABASE_URL": url, "USER_DATA_ROOT_PATH": self.root}
         self._processes: list[Process] = []
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=30)
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,10 +116,10 @@ class Cloud:
     def caller_at(self, port: int) -> Caller:
         return Caller(self._session, f"http://127.0.0.1:{port}", self.token)
 
-    async def gateway(self, **changes: Any) -> Process:
-        """A gateway that answers."""
+    async def gateway(self, *, prefix: Sequence[str] = (), **changes: Any) -> Process:
+        """A gateway that answers; `prefix` as in `Process`."""
         own = {"HOST": "127.0.0.1", "PORT": self.port, **changes}
-        process = self._start("gateway", own)
+        process = self._start("gateway", own, prefix=prefix)
         await process.wait_until_ready()
         return process
 
@@ -104,8 +136,8 @@ class Cloud:
         own = {**notifier_environment(self.database_url, mailjet_url), **changes}
         return self._start("notifier", own)
 
-    def _start(self, service: str, own: Mapping[str, Any]) -> Process:
-        process = Process(service, {**self._settings, **own}, self.folder)
+    def _start(self, service: str, own: Mapping[str, Any], **options: Any) -> Process:
+        process = Process(service, {**self._settings, **own}, self.folder, **options)
         self._processes.append(process)
         return process
 

@@ -3,13 +3,11 @@
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 from aiohttp import web
 from sqlalchemy import text
 
@@ -18,7 +16,7 @@ from common.models import handover_numbers, handovers
 from tests.conftest import settings_of
 from tests.dispatcher.support import FakePeer
 from tests.faults.support import Cloud
-from tests.gateway.support import INTERNAL_KEY, Issuer
+from tests.gateway.support import INTERNAL_KEY
 from tests.processes import Process
 from tests.records import PAYLOAD, add_handover, outbox_row, rows
 from tests.shifted_clock import shifted_clock
@@ -26,14 +24,6 @@ from tests.waiting import eventually
 
 BACKLOG = int(os.environ.get("TEST_BACKLOG", "10000"))
 DISPATCHERS = 8
-
-
-@pytest.fixture
-async def postgresql_cloud(
-    postgresql_url: str, settings: dict[str, Any], issuer: Issuer, tmp_path: Path
-) -> AsyncIterator[Cloud]:
-    async with Cloud(postgresql_url, tmp_path, settings, issuer) as cloud:
-        yield cloud
 
 
 async def add_backlog(database: Database, count: int) -> None:
