@@ -8,6 +8,7 @@ port still answers, and only then is everything closed. A second signal closes a
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -60,6 +61,7 @@ def run(
         listening = _bind(host, port)
     except OSError as error:
         exit_with(service, f"cannot listen on {host}:{port} ({error.strerror or error}).")
+    _allow_many_files()
     app.cleanup_ctx.append(measure_loop_lag)
     _close_after_a_failed_start(app)
     app.on_startup.append(_on_signal(health, drain))
@@ -108,6 +110,13 @@ def _spare_the_collector(after: int) -> Callable[[web.Application], Awaitable[No
         gc.set_threshold(after)
 
     return spare
+
+
+def _allow_many_files() -> None:
+    """A connection is an open file: take what the system allows, not the shells' usual 1 024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # where the kernel allows less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _bind(host: str, port: int) -> socket.socket:

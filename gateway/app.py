@@ -16,10 +16,12 @@ from common.logs import get_logger
 from common.migrate import make_ready
 from common.process import LATECOMERS, CannotStart
 from common.storage.opening import open_storage
+from common.storage.pieces import Pieces
 from common.wakeup import Notifier
 from gateway import metrics
 from gateway.auth.keys import KeySet
 from gateway.auth.tokens import TokenVerifier
+from gateway.bodies import LARGE_AT_ONCE
 from gateway.context import (
     ACCOUNTS,
     APPLICATIONS,
@@ -27,18 +29,21 @@ from gateway.context import (
     HEALTH,
     IN_FLIGHT,
     JOBS,
+    LARGE_BODIES,
     LISTINGS,
     SETTINGS,
     STATUS_INTAKE,
     STORAGE,
+    UPLOADS,
     VERIFIER,
 )
 from gateway.cors import Cors
 from gateway.files.listings import Listings
+from gateway.files.uploads import CHUNK
 from gateway.in_flight import InFlight
 from gateway.jobs.service import Jobs
 from gateway.middlewares import answer_errors, answer_preflight, authenticate, observe
-from gateway.protocol import answer_in_json
+from gateway.protocol import serve_with_care
 from gateway.routes import INTERNAL, add_internal_routes, add_routes
 from gateway.settings import Settings
 from gateway.status_updates.intake import StatusIntake
@@ -53,6 +58,7 @@ def create_app(settings: Settings, health: Health) -> web.Application:
     app[HEALTH] = health
     app[IN_FLIGHT] = InFlight()
     metrics.IN_FLIGHT.set_function(partial(len, app[IN_FLIGHT]))
+    app[LARGE_BODIES] = asyncio.Semaphore(LARGE_AT_ONCE)
     app[CORS] = Cors(settings.frontend_origin)
     public = add_routes(
         app, accounts=settings.account_endpoints, internal=not settings.internal_port
@@ -66,7 +72,7 @@ def create_app(settings: Settings, health: Health) -> web.Application:
         ]
     )
     app.on_response_prepare.append(app[CORS].add_headers)
-    answer_in_json(app)
+    serve_with_care(app, client_timeout=settings.client_timeout)
     app.cleanup_ctx.extend(
         [serve_admin(settings.admin, health), _open_verifier, _open_storage, _open_jobs]
     )
@@ -89,6 +95,7 @@ async def _open_storage(app: web.Application) -> AsyncIterator[None]:
     async with open_storage(settings.storage) as storage:
         app[STORAGE] = storage
         app[LISTINGS] = Listings(storage)
+        app[UPLOADS] = Pieces(largest=CHUNK)
         app[HEALTH].add_check("storage", storage.health)
         if not settings.account_endpoints:
             yield
@@ -147,10 +154,10 @@ async def _serve_internal(app: web.Application) -> AsyncIterator[None]:
         ],
     )
     internal[SETTINGS], internal[HEALTH] = settings, app[HEALTH]
-    internal[IN_FLIGHT] = app[IN_FLIGHT]
+    internal[IN_FLIGHT], internal[LARGE_BODIES] = app[IN_FLIGHT], app[LARGE_BODIES]
     internal[STATUS_INTAKE] = app[STATUS_INTAKE]
     add_internal_routes(internal)
-    answer_in_json(internal)
+    serve_with_care(internal, client_timeout=settings.client_timeout)
     runner = web.AppRunner(internal, access_log=None, shutdown_timeout=LATECOMERS)
     await runner.setup()
     try:

@@ -1,5 +1,6 @@
 """Typed keys: where handlers and middlewares find what `app.py` made."""
 
+from asyncio import Semaphore
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -7,6 +8,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from common.admin import Health
     from common.applications import Applications
+    from common.storage.pieces import Pieces
     from common.storage.protocol import Storage
     from gateway.auth.accounts import Accounts
     from gateway.auth.tokens import TokenVerifier, User
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 HEALTH: Final[web.AppKey["Health"]] = web.AppKey("health")
 SETTINGS: Final[web.AppKey["Settings"]] = web.AppKey("settings")
 IN_FLIGHT: Final[web.AppKey["InFlight"]] = web.AppKey("in_flight")
+LARGE_BODIES: Final[web.AppKey[Semaphore]] = web.AppKey("large_bodies")
 STORAGE: Final[web.AppKey["Storage"]] = web.AppKey("storage")
+UPLOADS: Final[web.AppKey["Pieces"]] = web.AppKey("uploads")
 LISTINGS: Final[web.AppKey["Listings"]] = web.AppKey("listings")
 APPLICATIONS: Final[web.AppKey["Applications"]] = web.AppKey("applications")
 VERIFIER: Final[web.AppKey["TokenVerifier"]] = web.AppKey("verifier")

@@ -88,6 +88,20 @@ class TooLarge(Refused):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
+class TooSlow(Refused):
+    """The client does not send what it announced."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    headers = {"Connection": "close"}  # noqa: RUF012 - never written to
+
+
+class Busy(Refused):
+    """Too much of this kind is under way; trying again helps."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    headers = {"Retry-After": "2"}  # noqa: RUF012 - never written to
+
+
 class PeerUnavailable(Refused):
     """Something this request needs is away; trying again may help."""
 

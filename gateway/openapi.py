@@ -35,6 +35,7 @@ _ERRORS: Final = {
     403: "Not a member of the 'users' group, or not allowed.",
     404: "There is nothing of this kind for this caller.",
     405: "This cannot be done with this kind of thing.",
+    408: "The body did not come in time.",
     409: "The request clashes with what is there already.",
     412: "A condition that was sent does not hold.",
     413: "Too large.",
@@ -123,7 +124,7 @@ class OpenApi:
                 )
         errors = {500, *data.get("errors", ())}
         if "requestBody" in operation:
-            errors |= {400, 413}
+            errors |= {400, 408, 413}
         if handler in self._internal:
             operation["security"] = [{"internal": []}]
             errors |= {401, 503}

@@ -1,17 +1,21 @@
-"""Connections: what fails outside of the middlewares is answered in JSON as well.
+"""Connections: what fails outside of the middlewares is answered in JSON as well, and no client is
+waited for for ever.
 
 aiohttp answers a request that it cannot parse in plain text, and logs it with a traceback that
 shows what was sent, tokens included. There is no public hook for either.
 """
 
-from typing import Any, Final
+import asyncio
+import traceback
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from common.logs import get_logger
-from gateway.errors import detail_response, response_for
+from gateway.errors import TooSlow, detail_response, response_for
+from gateway.patience import Patience
 
 _TOO_LONG: Final = "The request line or a header is too long"
 _NOT_HTTP: Final = "The request is not valid HTTP"
@@ -20,7 +24,31 @@ log = get_logger()
 
 
 class _Connection(RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_client_timeout", "_patience", "is_in_head")
+
+    def __init__(self, *args: Any, client_timeout: float, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        self.is_in_head = False
+        self._client_timeout = client_timeout
+        self._patience: Patience | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self._client_timeout:
+            self._patience = Patience(
+                self, cast("asyncio.Transport", transport), self._client_timeout
+            )
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        waiter = self._waiter
+        self.is_in_head = waiter is not None and not waiter.done()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._patience is not None:
+            self._patience.end()
+            self._patience = None
+        super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -45,17 +73,35 @@ class _Connection(RequestHandler):
 
     def log_exception(self, *args: Any, exc_info: Any = None, **kw: Any) -> None:
         """What broke a connection; the client's own mistakes are no news."""
-        if not isinstance(exc_info, web.RequestPayloadError | ConnectionError):
+        if not isinstance(exc_info, web.RequestPayloadError | ConnectionError | TooSlow):
             super().log_exception(*args, exc_info=exc_info, **kw)
 
 
+def _let_go(error: BaseException) -> None:
+    """Let go of what the calls behind an error held: pieces of files, whole bodies.
+
+    The connection keeps the error, the error its traceback, and that the connection: a cycle, which
+    would hold all this until the collector comes round.
+    """
+    traceback.clear_frames(error.__traceback__)
+    error.__traceback__ = None
+
+
 class _Server(web.Server):
+    client_timeout = 0.0
+
     def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+        return _Connection(
+            self, loop=self._loop, client_timeout=self.client_timeout, **self._kwargs
+        )
 
 
-def answer_in_json(app: web.Application) -> None:
-    """Let the application's server make connections of the kind above."""
+def serve_with_care(app: web.Application, *, client_timeout: float) -> None:
+    """Let the application's server make connections of the kind above.
+
+    A client that owes something and does not move for `client_timeout` seconds (0: for however
+    long) is given up.
+    """
     make_server = app._make_handler  # noqa: SLF001
 
     def make_own_server(**options: Any) -> web.Server:
@@ -69,8 +115,16 @@ def answer_in_json(app: web.Application) -> None:
                 if response is None:
                     raise
                 return response
+            except ConnectionError as error:
+                _let_go(error)
+                raise ConnectionResetError("the client went away") from None
+            finally:
+                if (broken := request.content.exception()) is not None:
+                    _let_go(broken)
 
         options = made._kwargs  # noqa: SLF001
-        return _Server(handle, request_factory=made.request_factory, **options)
+        server = _Server(handle, request_factory=made.request_factory, **options)
+        server.client_timeout = client_timeout
+        return server
 
     app._make_handler = make_own_server  # type: ignore[method-assign] # noqa: SLF001

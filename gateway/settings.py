@@ -63,6 +63,7 @@ class Settings:
     frontend_origin: str
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     limits: Limits
+    client_timeout: float
     drain_delay: float
     shutdown_grace: float
 
@@ -89,6 +90,7 @@ def load(reader: Reader) -> Settings:
             job_files=reader.whole("MAX_JOB_FILES", 0),
             free_bytes=reader.whole("MIN_FREE_BYTES", 0),
         ),
+        client_timeout=reader.seconds("CLIENT_TIMEOUT", 60.0),
         drain_delay=reader.seconds("DRAIN_DELAY", 0.0),
         shutdown_grace=reader.seconds("SHUTDOWN_GRACE", 60.0),
         logs=read_logs(reader),

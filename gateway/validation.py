@@ -14,7 +14,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from marshmallow import ValidationError
 from multidict import MultiMapping
 
-from gateway.errors import Fault, Invalid, Location, TooLarge
+from gateway.bodies import read_body, read_form
+from gateway.errors import Fault, Invalid, Location
 from gateway.fields import Message
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -78,9 +79,8 @@ async def _raw(request: web.Request, location: str) -> Any:
         return {key.lower(): value for key, value in request.headers.items()}
     if request.content_type == "application/json":
         return await _read_json(request)
-    _check_length(request)
     try:
-        return _fields_of(await request.post())
+        return _fields_of(await read_form(request))
     except _BROKEN_FORM as error:
         raise Invalid(Fault(["body"], "The form cannot be read", "form_invalid")) from error
 
@@ -91,16 +91,8 @@ def _fields_of(form: MultiMapping[Any]) -> dict[str, Any]:
     return {key: values if len(values) > 1 else values[0] for key, values in found.items()}
 
 
-def _check_length(request: web.Request) -> None:
-    """Refuse what is too long before it comes; what does not tell its length, as soon as it is."""
-    limit = request.client_max_size
-    if request.content_length is not None and request.content_length > limit:
-        raise TooLarge(f"The body may have at most {limit} bytes")
-
-
 async def _read_json(request: web.Request) -> Any:
-    _check_length(request)
-    body = await request.read()
+    body = await read_body(request)
     if not body:
         raise Invalid(Fault(["body"], "Field required", "missing"))
     try:

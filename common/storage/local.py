@@ -16,10 +16,8 @@ from common.storage.local_threads import Threads, outlast
 from common.storage.local_turns import Turns
 from common.storage.local_upload import StagedFile
 from common.storage.paths import UserPath
+from common.storage.pieces import Pieces
 from common.storage.protocol import BATCH, SMALL_FILE, Entry, OpenFile, PresignedRequest
-
-_PIECE: Final = 1 << 20
-"""Bytes per hop to a thread, when writing."""
 
 _DELETIONS: Final = 1_000
 """Things that one hop deletes."""
@@ -62,6 +60,7 @@ class LocalStorage:
         self._walks = Threads(walk_threads)
         self._turns = Turns()
         self._bulk = Threads(bulk_threads)
+        self._read, self._written = Pieces(), Pieces()
         self._known_users = KnownUsers()
 
     async def __aenter__(self) -> Self:
@@ -120,6 +119,10 @@ class LocalStorage:
         await self._quick.run(local_changes.make_directory, self._root, path)
 
     async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
+        with self._written.transfer():
+            return await self._write(path, chunks)
+
+    async def _write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
         staged = StagedFile(self._root, path, fsync=self._fsync)
         job: Future[Any] | None = None
         is_small = True
@@ -130,7 +133,7 @@ class LocalStorage:
                 if is_small and len(gathered) > SMALL_FILE:
                     is_small = False
                     await self._quick.run(local_changes.check_place, self._root, path)
-                if len(gathered) >= _PIECE:
+                if len(gathered) >= self._written.size:
                     # One piece is written while the next one is gathered.
                     if job is not None:
                         await self._bulk.result(job)
@@ -152,12 +155,13 @@ class LocalStorage:
 
     @asynccontextmanager
     async def open(self, path: UserPath) -> AsyncIterator[OpenFile]:
-        file = LocalFile(self._bulk)
-        try:
-            await self._quick.run(file.open, self._root, path)
-            yield file
-        finally:
-            file.close()
+        file = LocalFile(self._bulk, self._read)
+        with self._read.transfer():
+            try:
+                await self._quick.run(file.open, self._root, path)
+                yield file
+            finally:
+                file.close()
 
     async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
         return await self._bulk.run(read_small, self._root, paths) if paths else {}

@@ -4,15 +4,13 @@ import os
 import stat as modes
 from collections.abc import AsyncGenerator, Sequence
 from itertools import groupby
-from typing import Final
 
 from common.storage.errors import NotFound, StorageUnavailable
 from common.storage.local_threads import Threads
 from common.storage.local_tree import ABSENT, FILE_FLAGS, file_entry, open_directory, tree_of
 from common.storage.paths import UserPath
+from common.storage.pieces import Pieces
 from common.storage.protocol import SMALL_FILE, Entry
-
-_PIECE: Final = 1 << 20
 
 
 class LocalFile:
@@ -20,8 +18,9 @@ class LocalFile:
 
     entry: Entry
 
-    def __init__(self, threads: Threads) -> None:
+    def __init__(self, threads: Threads, pieces: Pieces) -> None:
         self._threads = threads
+        self._pieces = pieces
         self._fd = -1
         self._whole = b""
 
@@ -51,7 +50,8 @@ class LocalFile:
             yield self._whole[offset:end]
             return
         while offset < end:
-            piece = await self._threads.run(self._read_piece, min(_PIECE, end - offset), offset)
+            size = min(self._pieces.size, end - offset)
+            piece = await self._threads.run(self._read_piece, size, offset)
             if not piece:
                 raise StorageUnavailable("the file has become shorter than it was")
             offset += len(piece)

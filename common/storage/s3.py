@@ -14,6 +14,7 @@ from common.storage.bounded import BoundedTasks
 from common.storage.errors import NotFound, StorageError
 from common.storage.known_users import KnownUsers
 from common.storage.paths import PREDEFINED, UserPath
+from common.storage.pieces import Pieces
 from common.storage.protocol import BATCH, Entry, OpenFile, PresignedRequest
 from common.storage.s3_bucket import Bucket
 from common.storage.s3_changes import Tree
@@ -51,6 +52,7 @@ class S3Storage:
         self._public_endpoint = public_endpoint or None
         self._keys = Keys(root)
         self._clients = AsyncExitStack()
+        self._read = Pieces()
         self._known_users = KnownUsers()
 
     async def __aenter__(self) -> Self:
@@ -184,7 +186,8 @@ class S3Storage:
             entry = await self._bucket.head(key, str(path))
         if entry is None:
             raise NotFound(f"there is no file at '{path}'")
-        yield S3File(self._bucket, key, entry)
+        with self._read.transfer():
+            yield S3File(self._bucket, key, entry, self._read)
 
     async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
         found: dict[UserPath, bytes] = {}

@@ -1,22 +1,21 @@
 """An S3 object, opened for reading."""
 
 from collections.abc import AsyncGenerator
-from typing import Final
 
 from common.storage.errors import NotFound, StorageUnavailable
+from common.storage.pieces import Pieces
 from common.storage.protocol import SMALL_FILE, Entry
 from common.storage.s3_bucket import Bucket
 from common.storage.s3_errors import translated
-
-_PIECE: Final = 1 << 20
 
 
 class S3File:
     """An `OpenFile` that asks for the version which it was opened on, and for no other."""
 
-    def __init__(self, bucket: Bucket, key: str, entry: Entry) -> None:
+    def __init__(self, bucket: Bucket, key: str, entry: Entry, pieces: Pieces) -> None:
         self._bucket = bucket
         self._key = key
+        self._pieces = pieces
         self.entry = entry
 
     async def read(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
@@ -33,7 +32,7 @@ class S3File:
             left = length
             while left > 0:
                 with translated():
-                    piece = await body.read(min(_PIECE, left))
+                    piece = await body.read(min(self._pieces.size, left))
                 if not piece:
                     raise StorageUnavailable("S3 has closed the connection early")
                 left -= len(piece)

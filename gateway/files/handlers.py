@@ -138,7 +138,7 @@ async def download_link(request: web.Request) -> web.Response:
     summary="Upload a file",
     description="Stores the multipart field `file` under its own name; directories are created, "
     "an existing file is replaced at once and whole.",
-    errors=(409, 413, 507),
+    errors=(408, 409, 413, 507),
     requestBody={
         "required": True,
         "content": {

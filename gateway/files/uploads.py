@@ -9,12 +9,14 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from common.storage.errors import InvalidPath, OutOfSpace
 from common.storage.paths import UserPath, check_name
+from common.storage.pieces import Pieces
 from common.storage.protocol import Entry, Storage
+from gateway.context import UPLOADS
 from gateway.errors import Fault, Invalid, TooLarge, misnamed
 from gateway.metrics import TRANSFERRED, TRANSFERS
 from gateway.settings import Limits
 
-_CHUNK: Final = 262_144  # what aiohttp buffers before it makes the client wait
+CHUNK: Final = 262_144  # what aiohttp buffers before it makes the client wait
 _AROUND: Final = 1 << 20
 """Bytes that a form may have besides its file before its length alone tells that it is too long."""
 
@@ -43,8 +45,8 @@ async def receive(
     reader, part, name = await _open(request)
     path = _place(directory, name)
     try:
-        with TRANSFERS.labels("in").track_inprogress():
-            return await storage.write(path, _chunks(reader, part, limit))
+        with TRANSFERS.labels("in").track_inprogress(), request.app[UPLOADS].transfer():
+            return await storage.write(path, _chunks(reader, part, request.app[UPLOADS], limit))
     except _BROKEN as error:
         raise _unreadable() from error
 
@@ -109,11 +111,13 @@ def _place(directory: UserPath, name: str) -> UserPath:
         raise Invalid(Fault(["body", _FIELD], misnamed(name, error), "value_error")) from error
 
 
-async def _chunks(reader: MultipartReader, part: Any, limit: int) -> AsyncIterator[bytes]:
+async def _chunks(
+    reader: MultipartReader, part: Any, pieces: Pieces, limit: int
+) -> AsyncIterator[bytes]:
     """The file's bytes; ends only where the body says that the file ends."""
     received = 0
     try:
-        while chunk := await part.read_chunk(_CHUNK):
+        while chunk := await part.read_chunk(pieces.size):
             received += len(chunk)
             if limit and received > limit:
                 raise _too_large(limit)
