@@ -1,6 +1,5 @@
 """Bytes out: files with ranges and conditions, directories as zip archives."""
 
-import traceback
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from email.utils import formatdate
@@ -147,18 +146,13 @@ async def _send(
         return response
     with TRANSFERS.labels("out").track_inprogress():
         sent = 0
-        piece: bytes | memoryview = b""
         try:
             async with aclosing(pieces):
                 async for piece in pieces:
                     await response.write(piece)
                     sent += len(piece)
             await response.write_eof()
-        except ConnectionError as error:
-            # aiohttp leaves the error in a cycle; through the calls behind it, it would hold a
-            # piece of the file until the collector comes round
-            traceback.clear_frames(error.__traceback__)
-            piece = b""
+        except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the answer is broken
             log.error("download.broken", path=request.path, sent=sent, reason=repr(error))

@@ -1,23 +1,15 @@
 """Downloads: always as an attachment, with ranges and conditions."""
 
-import asyncio
 import errno
 import http.client
 import re
 from email.utils import formatdate
-from pathlib import Path
-from traceback import walk_tb
 from urllib.parse import quote, unquote
 
 import pytest
-from aiohttp import web
 
-from common.storage.local import LocalStorage
 from common.storage.local_file import LocalFile
-from common.storage.paths import UserPath
 from common.storage.served import attachment
-from gateway.files.downloads import download
-from gateway.settings import Limits
 from tests.gateway.support import Api, Reply
 
 CONTENT = b"hello world"
@@ -249,41 +241,3 @@ def test_conditional_requests(user: Api, headers: dict[str, str], status: int) -
         assert reply.headers["etag"]
     if status == 412:
         assert reply.detail
-
-
-@pytest.mark.parametrize("path", ["data/d/movie.tif", "data/d/"])
-async def test_a_download_that_breaks_off_keeps_nothing_of_the_file(
-    path: str, tmp_path: Path
-) -> None:
-    """The error lives on for as long as it takes the collector to come round."""
-    (tmp_path / "user/data/d").mkdir(parents=True)
-    (tmp_path / "user/data/d/movie.tif").write_bytes(bytes(32 << 20))
-    broken: asyncio.Queue[ConnectionError] = asyncio.Queue()
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        try:
-            return await download(request, storage, UserPath.parse("user", path), Limits())
-        except ConnectionError as error:
-            broken.put_nowait(error)
-            raise
-
-    app = web.Application()
-    app.router.add_get("/", handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with LocalStorage(str(tmp_path)) as storage:
-        reader, writer = await asyncio.open_connection(*runner.addresses[0])
-        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        await reader.readexactly(100_000)
-        writer.transport.abort()
-        error = await asyncio.wait_for(broken.get(), 10)
-        await runner.cleanup()
-    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-    assert frames
-    assert not [
-        (frame.f_code.co_qualname, name)
-        for frame in frames
-        for name, value in frame.f_locals.items()
-        if isinstance(value, bytes | memoryview) and len(value) > 1_000
-    ]
