@@ -258,6 +258,16 @@ def read_logs(reader: Reader) -> LogSettings:
     )
 
 
+def read_stale_after(reader: Reader) -> float:
+    """Seconds of silence after which a peer that can be asked is asked for a job."""
+    return reader.seconds("STALE_AFTER", 120.0)
+
+
+def read_silence_margin(reader: Reader) -> float:
+    """Seconds for which a job may be silent beyond its application's time-out."""
+    return reader.seconds("SILENCE_MARGIN", 3_600.0)
+
+
 def as_dict(settings: Any) -> dict[str, str]:
     """Printable settings for a start-up log line; secrets are left out by their `repr=False`."""
     return {

@@ -12,6 +12,8 @@ from common.settings import (
     read_admin,
     read_database,
     read_logs,
+    read_silence_margin,
+    read_stale_after,
     read_storage,
 )
 
@@ -58,9 +60,9 @@ def load(reader: Reader) -> Settings:
         handover_grace=reader.seconds("HANDOVER_GRACE", 60.0),
         handover_concurrency=reader.whole("HANDOVER_CONCURRENCY", 16, least=1, most=256),
         handover_retention=reader.seconds("HANDOVER_RETENTION", 86_400.0),
-        stale_after=reader.seconds("STALE_AFTER", 120.0),
+        stale_after=read_stale_after(reader),
         silence_default_timeout=reader.seconds("SILENCE_DEFAULT_TIMEOUT", 86_400.0),
-        silence_margin=reader.seconds("SILENCE_MARGIN", 3_600.0),
+        silence_margin=read_silence_margin(reader),
         reconcile_interval=reader.seconds("RECONCILE_INTERVAL", 15.0, least=0.1),
         shutdown_grace=reader.seconds("SHUTDOWN_GRACE", 40.0),
         logs=read_logs(reader),

@@ -121,7 +121,7 @@ async def _open_jobs(app: web.Application) -> AsyncIterator[None]:
         await make_ready(database)
         notifier = Notifier(database)
         app[APPLICATIONS] = applications
-        app[STATUS_INTAKE] = StatusIntake(database, notifier)
+        app[STATUS_INTAKE] = StatusIntake(database, notifier, touch_every=settings.touch_every)
         app[JOBS] = Jobs(database, app[STORAGE], applications, notifier, settings.limits)
         beating = asyncio.create_task(_beat_for_ever(database))
         yield

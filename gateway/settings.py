@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Final
 from urllib.parse import urlsplit
 
 from common.settings import (
@@ -14,8 +15,12 @@ from common.settings import (
     read_admin,
     read_database,
     read_logs,
+    read_silence_margin,
+    read_stale_after,
     read_storage,
 )
+
+_TOUCH_EVERY: Final = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +52,10 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that the gateway is told from outside. Times in seconds."""
+    """Everything that the gateway is told from outside. Times in seconds.
+
+    `touch_every` is the time between two refreshments of a job's last sign of life.
+    """
 
     host: str
     port: int
@@ -64,6 +72,7 @@ class Settings:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     limits: Limits
     client_timeout: float
+    touch_every: float
     drain_delay: float
     shutdown_grace: float
 
@@ -91,6 +100,7 @@ def load(reader: Reader) -> Settings:
             free_bytes=reader.whole("MIN_FREE_BYTES", 0),
         ),
         client_timeout=reader.seconds("CLIENT_TIMEOUT", 60.0),
+        touch_every=_read_touch_every(reader),
         drain_delay=reader.seconds("DRAIN_DELAY", 0.0),
         shutdown_grace=reader.seconds("SHUTDOWN_GRACE", 60.0),
         logs=read_logs(reader),
@@ -108,6 +118,13 @@ def _read_cognito(reader: Reader) -> CognitoSettings:
         client_secret=reader.secret("COGNITO_SECRET"),
         jwks_url=reader.http_url("COGNITO_JWKS_URL", derived),
     )
+
+
+def _read_touch_every(reader: Reader) -> float:
+    """How often a sign of life is written: well within the time after which a dispatcher, by the
+    same settings, counts a job as silent."""
+    limits = (read_stale_after(reader), read_silence_margin(reader))
+    return min(_TOUCH_EVERY, *(limit / 4 for limit in limits))
 
 
 def _read_account_endpoints(reader: Reader) -> bool:

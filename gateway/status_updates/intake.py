@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import bindparam, or_, select, true, union_all, update
+from sqlalchemy import Float, bindparam, or_, select, true, union_all, update
 
 from common.coalesce import Coalescer
 from common.database import Database, DatabaseUnavailable, utc_now
@@ -20,15 +20,13 @@ from gateway.metrics import STATUS_UPDATES
 _PATIENCE: Final = 5.0
 """Seconds to wait for a database that is away before the worker is told to come again."""
 
-_TOUCH_EVERY: Final = 15.0
-"""Seconds between two refreshments of a job's `last_seen_at`: keep-alives come more often."""
-
 log = get_logger()
 
 
-_stale = or_(jobs.c.last_seen_at.is_(None), jobs.c.last_seen_at < utc_now(-_TOUCH_EVERY)).label(
-    "is_stale"
-)
+_stale = or_(
+    jobs.c.last_seen_at.is_(None),
+    jobs.c.last_seen_at < utc_now(bindparam("touch_after", type_=Float)),
+).label("is_stale")
 
 _columns = (jobs.c.id, jobs.c.status, jobs.c.worker_number, _stale)
 
@@ -54,9 +52,12 @@ _touch_statement = (
 class StatusIntake:
     """Applies what workers report."""
 
-    def __init__(self, database: Database, notifier: Notifier) -> None:
+    def __init__(self, database: Database, notifier: Notifier, *, touch_every: float) -> None:
+        """`touch_every`: seconds between two refreshments of a job's `last_seen_at`, since
+        keep-alives come more often."""
         self._database = database
         self._notifier = notifier
+        self._touch_after = -touch_every
         self._glance: Coalescer[int, Status | None] = Coalescer(self._glance_batch, limit=256)
 
     async def report(self, number: int, report: Report) -> None:
@@ -105,14 +106,15 @@ class StatusIntake:
         never said without a lock, which a standby that lags behind cannot give.
         """
         keys = padded(numbers)
-        values: dict[str, Any] = {"ids": keys, "numbers": keys}
+        touch: dict[str, Any] = {"touch_after": self._touch_after}
+        values = {"ids": keys, "numbers": keys, **touch}
         async with self._database.reading() as connection:
             rows = (await connection.execute(_glance_statement, values)).all()
             known = {row.number: row for row in rows if row.worker_number == row.number}
             stale = [row.id for row in known.values() if row.is_stale]
         if stale:
             async with self._database.transaction() as tx:
-                await tx.execute(_touch_statement, {"ids": padded(stale)})
+                await tx.execute(_touch_statement, {"ids": padded(stale), **touch})
         return [
             Status.of_row(known[number].status) if number in known else None for number in numbers
         ]

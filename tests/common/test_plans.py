@@ -139,9 +139,8 @@ def hand_overs(database: Database) -> Outbox:
 
 async def keep_alive(database: Database, number: int) -> None:
     notifier = Notifier(database)
-    await StatusIntake(database, notifier).report(
-        number, Report(Status.RUNNING, None, Source.WORKER)
-    )
+    intake = StatusIntake(database, notifier, touch_every=30.0)
+    await intake.report(number, Report(Status.RUNNING, None, Source.WORKER))
     await notifier.close()
 
 

@@ -100,6 +100,16 @@ def test_a_secret_fills_the_databases_url_encoded(
     assert value in settings.logs.secrets
 
 
+@pytest.mark.parametrize(
+    ("stale_after", "margin", "seconds"),
+    [("", "", 30.0), ("40", "", 10.0), ("40", "8", 2.0), ("1000", "0", 0.0)],
+)
+def test_signs_of_life_are_written_often_enough_for_no_job_to_look_silent(
+    environment: Any, stale_after: str, margin: str, seconds: float
+) -> None:
+    assert load(STALE_AFTER=stale_after, SILENCE_MARGIN=margin).touch_every == seconds
+
+
 def test_every_secret_is_read_in_each_form(environment: Any) -> None:
     wrapped = {name: f'{{"password": "{name}-value"}}' for name in ("COGNITO_SECRET",)}
     settings = load(**wrapped, INTERNAL_API_KEY_SECRET='{"password": "inner"}')

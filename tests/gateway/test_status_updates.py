@@ -20,6 +20,7 @@ from tests.gateway.conftest import StartGateway
 from tests.gateway.support import INTERNAL_KEY, Api, Gateway, Issuer, on_both_databases, rows
 from tests.postgres import free_port, run_apart
 from tests.records import change
+from tests.waiting import eventually
 
 FLOW = ["pulled", "preprocessing", "running", "postprocessing", "finished"]
 STATUSES = ["queued", *FLOW, "error"]
@@ -241,10 +242,12 @@ async def test_a_standby_that_lags_behind_tells_no_worker_to_stop(
         name = database.settings.url.database
         await tx.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     await database.engine.dispose()
-    updates = intake.StatusIntake(database, Notifier(database))
+    updates = intake.StatusIntake(database, Notifier(database), touch_every=30.0)
     report = Report(Status.RUNNING, None, Source.WORKER)
     with pytest.raises(DatabaseUnavailable):
         await updates.report(4711, report)
+    pool: Any = database.engine.pool
+    await eventually(lambda: not pool.checkedout())  # a look that nobody awaits any more
     await database.close()
 
 
