@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from benchmarks.cases import handovers, requests, s3_transfers, small_files, transfers
+from benchmarks.cases import handovers, reporting, requests, s3_transfers, small_files, transfers
 from benchmarks.figures import Result
 from benchmarks.options import Options
 from benchmarks.stage import Stage
@@ -52,6 +52,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "forward": Benchmark(handovers.forward, Scope.POSTGRESQL),
     "forward-many": Benchmark(handovers.forward_many, Scope.POSTGRESQL, usual=False),
     "claims": Benchmark(handovers.claims, Scope.POSTGRESQL, usual=False),
+    "reporting": Benchmark(reporting.reporting, Scope.POSTGRESQL, usual=False),
     "history": Benchmark(requests.with_history, Scope.EACH),
 }
 

@@ -11,8 +11,7 @@ from benchmarks.database import KINDS, Kind
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """`seconds` per figure and side, in `slices` that alternate with the floor's; `size` in MiB;
-    `forwarded` jobs per dispatcher; `listed` files in
-    a directory."""
+    `forwarded` jobs per dispatcher; `listed` files in a directory; `reporting` jobs that run."""
 
     only: tuple[str, ...] = ()
     everything: bool = False
@@ -27,6 +26,7 @@ class Options:
     listed: int = 500
     rows_behind: int = 1_000_000
     forwarded: int = 4_000
+    reporting: int = 10_000
     use_wrk: bool = False
     markdown: bool = False
     json: Path | None = None

@@ -32,6 +32,7 @@ def stage(
         listed=20,
         rows_behind=100,
         forwarded=50,
+        reporting=50,
         folder=tmp_path_factory.mktemp("benchmarks"),
     )
     with set_up(options, kind, postgres) as stage:
