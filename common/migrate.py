@@ -39,6 +39,10 @@ class SchemaOutdated(Exception):
     """The database's schema is not the one that this version needs."""
 
 
+class UnknownRevision(Exception):
+    """A revision that this version of the code does not have; the message is a sentence."""
+
+
 def revisions() -> list[str]:
     """All revisions that this version of the code knows, the one that it needs last."""
     names = (_MIGRATIONS / "versions").glob("v[0-9]*.py")
@@ -46,15 +50,31 @@ def revisions() -> list[str]:
 
 
 async def migrate(database: Database, revision: str = "head", *, down: bool = False) -> None:
-    """Migrate to `revision` in one transaction; does nothing where it is there already."""
+    """Migrate to `revision` in one transaction; does nothing where it is there already.
+
+    Nor is anything done where a newer version has been here already: this one can work with what
+    that left. Raises `UnknownRevision` where it would have to go to, or back from, a revision of
+    which it has no migration.
+    """
     from alembic import command
     from alembic.config import Config
 
+    known = revisions()
+    if revision not in (*known, "base" if down else "head"):
+        raise UnknownRevision(f"there is no revision {revision}, only {', '.join(known)}.")
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     run = command.downgrade if down else command.upgrade
 
     def run_alembic(connection: Connection) -> None:
+        found = _revision_of(connection)
+        if found is not None and found not in known:
+            if down:
+                raise UnknownRevision(
+                    f"the database is at revision {found}, which this version does not know:"
+                    " go back with the version that made it."
+                )
+            return
         config.attributes["connection"] = connection
         run(config, revision)
 
@@ -66,14 +86,14 @@ async def migrate(database: Database, revision: str = "head", *, down: bool = Fa
 
 async def current(database: Database) -> str | None:
     """The revision at which the database is; None for one that was never migrated."""
-
-    def read(connection: Connection) -> str | None:
-        if not inspect(connection).has_table("alembic_version"):
-            return None
-        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
     async with database.reading() as connection:
-        return await connection.run_sync(read)
+        return await connection.run_sync(_revision_of)
+
+
+def _revision_of(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 async def make_ready(database: Database) -> None:
@@ -128,7 +148,9 @@ async def _run(settings: DatabaseSettings, arguments: Any) -> None:
             print(await current(database) or "none")
             return
         await migrate(database, arguments.revision, down=arguments.action == "downgrade")
-        print(f"The database is at revision {await current(database) or 'none'}.")
+        found = await current(database) or "none"
+        newer = "" if found in ("none", *revisions()) else ", of a newer version: left as it is"
+        print(f"The database is at revision {found}{newer}.")
     finally:
         await database.close()
 
@@ -146,6 +168,8 @@ def main() -> None:
     logs.configure("migrate", log_settings)
     try:
         uvloop.run(_run(settings, arguments))
+    except UnknownRevision as error:
+        exit_with("migrate", str(error))
     except DatabaseRefused as error:
         exit_with("migrate", f"DATABASE_URL or DATABASE_SECRET is wrong ({error}).")
     except DatabaseUnavailable as error:

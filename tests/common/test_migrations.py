@@ -237,6 +237,41 @@ async def test_processes_that_migrate_at_once_wait_for_each_other(
     assert len(await rows(empty, jobs)) == 4
 
 
+async def run_migrate(url: str, folder: Path, *arguments: str) -> tuple[int, str, str]:
+    """`python -m common.migrate`: its exit status and what it says."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "common.migrate", *arguments,
+        env={"DATABASE_URL": url, "PYTHONPATH": str(REPOSITORY)}, cwd=folder,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said, complained = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode(), complained.decode()
+
+
+async def test_a_schema_of_a_newer_version_is_left_as_it_is(
+    empty: Database, empty_url: str, tmp_path: Path
+) -> None:
+    await migrate(empty)
+    run_script(empty_url, "UPDATE alembic_version SET version_num = '9999'")
+    status, said, _ = await run_migrate(empty_url, tmp_path)
+    assert (status, "9999, of a newer version: left as it is" in said) == (0, True)
+    status, _, complained = await run_migrate(empty_url, tmp_path, "downgrade", "base")
+    assert (status, complained.count("\n")) == (1, 1)
+    assert "go back with the version that made it" in complained
+    assert await current(empty) == "9999"
+
+
+@pytest.mark.parametrize("action", ["upgrade", "downgrade"])
+async def test_a_revision_that_does_not_exist_is_told_in_one_sentence(
+    tmp_path: Path, action: str
+) -> None:
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    status, _, complained = await run_migrate(url, tmp_path, action, "9999")
+    assert (status, complained.count("\n")) == (1, 1)
+    assert f"there is no revision 9999, only {', '.join(revisions())}" in complained
+
+
 async def test_a_service_waits_for_the_schema_and_says_what_is_missing(
     postgres: Server,
 ) -> None:
