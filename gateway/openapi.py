@@ -1,12 +1,13 @@
 """`/openapi.json`: OpenAPI 3.1, made of the decorators that validation works with.
 
 aiohttp-apispec itself knows Swagger 2 only; this collects the same decorators into OpenAPI 3.
-`docs(...)` takes four keywords beyond the standard ones: `errors` (statuses that the operation
-answers), `request_example`, `response_example`, and `json_names` (other names that a form's fields
-may have where it comes as JSON).
+`docs(...)` takes four keywords beyond the standard ones: `errors` (the statuses that the operation
+answers, or a mapping of them to what each says, for example; None: what it says everywhere),
+`request_example`, `response_example`, and `json_names` (other names that a form's fields may have
+where it comes as JSON).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -27,22 +28,29 @@ _FORM: Final = "application/x-www-form-urlencoded"
 _ABOUT: Final = """Upload data and configurations, start jobs, follow them, download results.
 
 Authenticate with a Cognito ID token: `Authorization: Bearer <token>`. Outside production
-`POST /token` issues one; put it into **Authorize** above."""
+`POST /token` issues one; put it into **Authorize** below."""
 
 _ERRORS: Final = {
-    400: "The request cannot be carried out as it is.",
-    401: "No usable token, or one that does not hold.",
-    403: "Not a member of the 'users' group, or not allowed.",
-    404: "There is nothing of this kind for this caller.",
-    405: "This cannot be done with this kind of thing.",
-    408: "The body did not come in time.",
-    409: "The request clashes with what is there already.",
-    412: "A condition that was sent does not hold.",
-    413: "Too large.",
-    416: "No part of the file lies in the range.",
-    500: "Something went wrong here; it has been logged.",
-    503: "Something that this request needs is away; try again.",
-    507: "There is not enough space left.",
+    # status: what it means, and what it says unless the operation has an example of its own
+    400: ("The request cannot be carried out as it is.", "The body is not what its headers say"),
+    401: ("No usable token, or one that does not hold.", "Not authenticated"),
+    403: (
+        "Not a member of the 'users' group, or not allowed.",
+        "Not a member of the 'users' group",
+    ),
+    404: ("There is nothing of this kind for this caller.", "Not Found"),
+    405: ("This cannot be done with this kind of thing.", "Method Not Allowed"),
+    408: ("The body did not come in time.", "The body did not come in time"),
+    409: ("The request clashes with what is there already.", "'data/x' is not a directory"),
+    412: ("A condition that was sent does not hold.", "there is something at 'data/x'"),
+    413: ("Too large.", "The body is too long"),
+    416: ("No part of the file lies in the range.", "No part of the file lies in this range"),
+    500: ("Something went wrong here; it has been logged.", "Internal Server Error"),
+    503: (
+        "Something that this request needs is away; try again.",
+        "The database does not answer at the moment",
+    ),
+    507: ("There is not enough space left.", "There is not enough space left for this file"),
 }
 
 
@@ -172,10 +180,14 @@ def _responses(data: dict[str, Any], errors: set[int], *, validated: bool) -> di
                 content["example"] = data["response_example"]
             shaped["content"] = {_JSON: content}
         responses[str(code)] = shaped
+    named = data.get("errors", ())
+    told: Mapping[int, str | None] = named if isinstance(named, Mapping) else {}
     for status in sorted(errors):
+        meaning, said = _ERRORS[status]
+        example = {"detail": told.get(status) or said}
         responses[str(status)] = {
-            "description": _ERRORS[status],
-            "content": {_JSON: {"schema": DetailSchema}},
+            "description": meaning,
+            "content": {_JSON: {"schema": DetailSchema, "example": example}},
         }
     if validated:
         responses["422"] = {

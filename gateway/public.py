@@ -14,7 +14,9 @@ from gateway.responses import json_response
 WELCOME: Final = "Welcome to the DECODE OpenCloud User-facing API"
 
 
-class _CognitoInfo(Schema):
+class CognitoInfoSchema(Schema):
+    """A Cognito user pool and its client."""
+
     user_pool_id = fields.String(metadata={"example": "eu-central-1_AbCdEfGhI"})
     client_id = fields.String(metadata={"example": "3n4b5urk1ft4fl3mg5e62d9ado"})
     region = fields.String(metadata={"example": "eu-central-1"})
@@ -23,7 +25,7 @@ class _CognitoInfo(Schema):
 class AccessInfoSchema(Schema):
     """Where users authenticate."""
 
-    cognito = fields.Nested(_CognitoInfo)
+    cognito = fields.Nested(CognitoInfoSchema)
 
 
 @docs(

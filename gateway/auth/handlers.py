@@ -19,7 +19,7 @@ class CredentialsSchema(RequestSchema):
     """An e-mail address (as `username` or `email`) and a password."""
 
     username = Text(required=True, metadata={"example": "user@example.com"})
-    password = Text(required=True, metadata={"example": "Passw0rd!x", "format": "password"})
+    password = Text(required=True, metadata={"example": "Microscopy-1", "format": "password"})
 
     @pre_load
     def accept_email(self, data: Any, **_: Any) -> Any:
@@ -71,7 +71,8 @@ class LoginSchema(Schema):
 
 
 _USER_EXAMPLE: Final = {"email": "user@example.com", "groups": ["users"]}
-_CREDENTIALS_EXAMPLE: Final = {"username": "user@example.com", "password": "Passw0rd!x"}
+_CREDENTIALS_EXAMPLE: Final = {"username": "user@example.com", "password": "Microscopy-1"}
+_COGNITO_AWAY: Final = "AWS does not answer at the moment"
 _JSON_NAMES: Final = {"username": "email"}
 
 
@@ -91,7 +92,11 @@ async def current_user(request: web.Request) -> web.Response:
     tags=["Account"],
     summary="Register a user",
     description="Creates a Cognito user with a permanent password, its groups and its storage.",
-    errors=(400, 409, 503),
+    errors={
+        400: "Password does not meet requirements",
+        409: "User already exists",
+        503: _COGNITO_AWAY,
+    },
     request_example={**_CREDENTIALS_EXAMPLE, "groups": ["users"]},
     json_names=_JSON_NAMES,
     response_example=_USER_EXAMPLE,
@@ -109,7 +114,7 @@ async def register(request: web.Request) -> web.Response:
     tags=["Account"],
     summary="Get a token",
     description="Exchanges e-mail address and password for an ID token.",
-    errors=(400, 404, 503),
+    errors={400: "Incorrect email or password", 404: "User not found", 503: _COGNITO_AWAY},
     request_example=_CREDENTIALS_EXAMPLE,
     json_names=_JSON_NAMES,
     response_example={"id_token": "eyJraWQiOi…", "expires_in": 3600},
@@ -129,7 +134,7 @@ async def issue_token(request: web.Request) -> web.Response:
     tags=["Account"],
     summary="Log in",
     description="Like `/token`, but keeps the token in a cookie of the browser for half an hour.",
-    errors=(400, 404, 503),
+    errors={400: "Incorrect email or password", 404: "User not found", 503: _COGNITO_AWAY},
     request_example=_CREDENTIALS_EXAMPLE,
     json_names=_JSON_NAMES,
     response_example={"message": "You've successfully logged in. Welcome back!"},

@@ -95,7 +95,12 @@ async def list_files(request: web.Request) -> web.Response:
     summary="Download",
     description="A file's bytes, with ranges and conditional requests; a directory as a zip.",
     parameters=[FILE_PATH, *CONDITIONS],
-    errors=(404, 412, 413, 416),
+    errors={
+        404: None,
+        412: "The file is not the one that was expected",
+        413: "A zip may hold at most 10000 files",
+        416: None,
+    },
     responses={
         "200": {
             "description": "The bytes, as an attachment.",
@@ -138,7 +143,12 @@ async def download_link(request: web.Request) -> web.Response:
     summary="Upload a file",
     description="Stores the multipart field `file` under its own name; directories are created, "
     "an existing file is replaced at once and whole.",
-    errors=(408, 409, 413, 507),
+    errors={
+        408: None,
+        409: "'data/x' is not a directory",
+        413: "A file may have at most 1000000 bytes",
+        507: None,
+    },
     requestBody={
         "required": True,
         "content": {
@@ -211,7 +221,13 @@ async def make_directory(request: web.Request) -> web.Response:
     description="Moves a file or an empty directory. Parents are created, an existing target file "
     "is replaced unless `If-None-Match: *` is sent.",
     parameters=[header("If-None-Match", "`*`: do not replace a file.", "*")],
-    errors=(404, 405, 409, 412, 507),
+    errors={
+        404: None,
+        405: "Cannot rename a non-empty directory",
+        409: "'data/x' is a file",
+        412: None,
+        507: None,
+    },
     request_example={"path": "data/y/f.csv"},
     response_example={**FILE, "path": "data/y/f.csv"},
 )

@@ -37,7 +37,11 @@ async def _inspect(request: web.Request, valid: Mapping[str, Any]) -> list[Fault
     summary="Start a job",
     description="Queues a job. Its inputs are a snapshot of names, not of bytes: an input that is "
     "deleted before a worker pulls the job makes the job fail there.",
-    errors=(400, 409, 413),
+    errors={
+        400: "The input config_id 'exp1' does not exist",
+        409: "Job name must be unique",
+        413: "A job may have at most 10000 input files",
+    },
     request_example=REQUEST_EXAMPLE,
     response_example=JOB_EXAMPLE,
 )
@@ -69,7 +73,7 @@ async def list_jobs(request: web.Request) -> web.Response:
     tags=["Jobs"],
     summary="Describe a job",
     description="One of the caller's jobs; those of others are answered like unknown ones.",
-    errors=(404,),
+    errors={404: "Job not found"},
     response_example=JOB_EXAMPLE,
 )
 @match_info_schema(JobIdSchema)
@@ -84,7 +88,7 @@ async def describe_job(request: web.Request) -> web.Response:
     summary="Delete a job",
     description="Removes the job, its hand-over if that has not happened yet, and its output, log "
     "and artifact directories. A worker that runs it is told to stop at its next status update.",
-    errors=(404,),
+    errors={404: "Job not found"},
     responses={"204": {"description": "The job is gone."}},
 )
 @match_info_schema(JobIdSchema)

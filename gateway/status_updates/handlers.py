@@ -33,7 +33,7 @@ class ApiKeySchema(RequestSchema):
     summary="Report a job's status",
     description="Called by the worker-facing API. A 404 tells it to delete its copy of the job and "
     "to stop the worker, so it is never answered for a job that exists.",
-    errors=(404, 413),
+    errors={401: "unauthorized", 404: None, 413: None},
     request_example=_EXAMPLE,
     responses={
         "200": {

@@ -6,6 +6,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
+from deploy.sandbox.cognito import USER
 from tests.gateway.conftest import StartGateway
 from tests.gateway.support import Api
 
@@ -108,6 +109,29 @@ def test_examples_fit_their_schemas(operations: Operations, document: Any) -> No
             for content in answer.get("content", {}).values():
                 if "example" in content:
                     assert fits(document, content, content["example"]), name
+
+
+def test_every_refusal_shows_what_it_says(operations: Operations) -> None:
+    def said(method: str, path: str, status: str) -> str:
+        content = operations[method, path]["responses"][status]["content"]["application/json"]
+        return str(content["example"]["detail"])
+
+    assert said("get", "/user", "401") == "Not authenticated"
+    assert said("get", "/user", "403") == "Not a member of the 'users' group"
+    assert said("post", "/token", "400") == "Incorrect email or password"
+    assert said("post", "/jobs", "409") == "Job name must be unique"
+    assert said("get", "/jobs/{job_id}", "404") == "Job not found"
+    assert said("put", "/_job_status", "401") == "unauthorized"
+    for (method, path), operation in operations.items():
+        for status in operation["responses"].keys() - {"422"}:
+            if status >= "4":
+                assert ("Not Found" in said(method, path, status)) <= (status == "404")
+
+
+def test_the_example_credentials_are_those_of_the_sandbox(operations: Operations) -> None:
+    contents = operations["post", "/token"]["requestBody"]["content"]
+    for content in contents.values():
+        assert content["example"] == {"username": USER.email, "password": USER.password}
 
 
 @pytest.mark.parametrize("path", ["/user", "/token", "/login"])
