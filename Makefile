@@ -27,7 +27,7 @@ run: install
 
 ## make demo      a user's main job, while `make run` is up (DATA=file.csv CONFIG=file.yaml)
 demo: install
-	@$(BIN)/python -m deploy.sandbox.demo $(if $(DATA),--data $(DATA)) $(if $(CONFIG),--config $(CONFIG))
+	@$(BIN)/python -m deploy.sandbox.demo $(if $(DATA),--data "$(DATA)") $(if $(CONFIG),--config "$(CONFIG)")
 
 ## make test      all tests, on SQLite and PostgreSQL (ARGS="tests/gateway -k rename" for some)
 WORKERS ?= 3

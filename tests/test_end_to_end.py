@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,24 @@ async def test_the_main_job_runs_from_upload_to_email(sandbox: Sandbox) -> None:
         "postprocessing",
         "finished",
     ]
+
+
+async def test_the_readmes_walkthrough_can_be_pasted_as_it_is(sandbox: Sandbox) -> None:
+    section = (REPOSITORY / "README.md").read_text().partition("### Walk-through")[2]
+    lines = section.partition("```sh\n")[2].partition("```")[0]
+    for theirs, ours in {
+        "http://127.0.0.1:8000": sandbox.run["gateway"],
+        ".sandbox/": f"{sandbox.folder}/",
+    }.items():
+        assert theirs in lines
+        lines = lines.replace(theirs, ours)
+    shell = await asyncio.create_subprocess_exec(
+        "/bin/sh", "-e", "-c", lines, cwd=sandbox.folder, stdout=asyncio.subprocess.PIPE
+    )
+    status, output = await sandbox.finish(shell)
+    assert (status, '"detail"' in output) == (0, False), output
+    with zipfile.ZipFile(sandbox.folder / "render_1.zip") as results:
+        assert sorted(results.namelist()) == ["render.png", "statistics.csv"]
 
 
 async def test_a_command_that_fails_ends_in_error_with_the_logs_tail(sandbox: Sandbox) -> None:

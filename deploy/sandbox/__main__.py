@@ -53,7 +53,7 @@ async def serve(folder: Folder, ports: Ports, catalogue: Catalogue) -> None:
             if await _start(supervisor, interrupts):
                 token = await fetch_token(session, url(ports.gateway))
                 note(supervisor.pids())
-                _show(folder, ports, supervisor.pids(), token)
+                _show(folder, ports, supervisor.pids(), catalogue.users_files, token)
                 await supervisor.watch(interrupts.stop)
         finally:
             interrupts.stop.set()
@@ -78,10 +78,10 @@ async def _start(supervisor: Supervisor, interrupts: Interrupts) -> bool:
     return True
 
 
-def _show(folder: Folder, ports: Ports, pids: dict[str, int], token: str) -> None:
+def _show(folder: Folder, ports: Ports, pids: dict[str, int], users_files: str, token: str) -> None:
     say()
     say(paint("The sandbox is up.", "bold", "green"))
-    say(overview(folder, ports, pids))
+    say(overview(folder, ports, pids, users_files))
     say()
     say(paint(f"A ready token of {USER.email}:", "bold"))
     say(token)

@@ -167,7 +167,9 @@ def read_run_file(folder: Folder) -> dict[str, Any]:
         run = dict(json.loads(folder.run_file.read_text()))
         os.kill(run["pid"], 0)  # a killed sandbox leaves its file behind
     except (OSError, ValueError, KeyError) as error:
-        raise ClientError("the sandbox is not running: start it with `make run`.") from error
+        raise ClientError(
+            "the sandbox is not up: start it with `make run`, and wait until it says so."
+        ) from error
     return run
 
 

@@ -13,6 +13,7 @@ from deploy.sandbox.processes import Program
 
 INTERNAL_KEY: Final = "sandbox-internal-key"
 BUCKET: Final = "opencloud-sandbox"
+_PREFIX: Final = "user_data"
 
 _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 # settings of the services that a user may set for the sandbox too
@@ -55,6 +56,13 @@ class Catalogue:
     @property
     def filesystem(self) -> str:
         return self._given.get("FILESYSTEM", "local")
+
+    @property
+    def users_files(self) -> str:
+        """Where they are, in words."""
+        if self.filesystem == "local":
+            return str(self._folder.user_data)
+        return f"s3://{BUCKET}/{_PREFIX}    (in the AWS stand-in, gone when it stops)"
 
     @property
     def uses_sqlite(self) -> bool:
@@ -143,7 +151,7 @@ class Catalogue:
             return {"FILESYSTEM": "local", "USER_DATA_ROOT_PATH": str(self._folder.user_data)}
         return {
             "FILESYSTEM": self.filesystem,
-            "USER_DATA_ROOT_PATH": "user_data",
+            "USER_DATA_ROOT_PATH": _PREFIX,
             "S3_BUCKET": BUCKET,
             "S3_REGION": aws.REGION,
         }

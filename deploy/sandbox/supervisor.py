@@ -74,6 +74,7 @@ class Supervisor:
 
     async def _migrate(self, program: Program) -> None:
         program.log.unlink(missing_ok=True)
+        say("  ..  database (it is waited for, up to a minute)")
         child = await self._spawn(program)
         status = await child.wait()
         del self._children[program.name]

@@ -50,7 +50,7 @@ def run_file(folder: Folder, ports: Ports, pids: dict[str, int]) -> dict[str, An
     }
 
 
-def overview(folder: Folder, ports: Ports, pids: dict[str, int]) -> str:
+def overview(folder: Folder, ports: Ports, pids: dict[str, int], users_files: str) -> str:
     """What runs where."""
     gateway = url(ports.gateway)
     rows = [
@@ -65,7 +65,7 @@ def overview(folder: Folder, ports: Ports, pids: dict[str, int]) -> str:
     rows += [
         ("user account", f"{USER.email}    password {USER.password}"),
         ("worker account", f"{WORKER.email}    password {WORKER.password}"),
-        ("users' files", str(folder.user_data)),
+        ("users' files", users_files),
         ("logs", str(folder.root / "logs")),
         ("process ids", "  ".join(f"{name} {pid}" for name, pid in pids.items())),
     ]
@@ -85,6 +85,7 @@ def curl_lines(folder: Folder, ports: Ports) -> list[tuple[str, str]]:
     body = json.dumps(job).replace("NAME", "'$NAME'")
     value_of = 'sed -E \'s/.*"id_token": *"([^"]+)".*/\\1/\''
     number = "sed -E 's/.*[{,] *\"id\": *([0-9]+).*/\\1/'"
+    ended = 'grep -E \'"status": *"(finished|error)"\''
     samples = folder.samples
     login = f"{gateway}/token -d username={USER.email} -d password={USER.password}"
     send = f"{token} -H 'Content-Type: application/json' -d '{body}' {gateway}/jobs"
@@ -104,7 +105,10 @@ def curl_lines(folder: Folder, ports: Ports) -> list[tuple[str, str]]:
         ),
         ("see your files", f'{token} "{files}/?recursive=true"'),
         ("start a job", f"JOB=$({send} | {number}); echo job $JOB"),
-        ("follow it (again and again, until it is finished)", f"{token} {gateway}/jobs/$JOB"),
+        (
+            "follow it until it has ended",
+            f"until {token} {gateway}/jobs/$JOB | {ended}; do sleep 1; done",
+        ),
         ("list what it made", f"{token} {files}/output/$NAME"),
         ("download it", f"{token} -o $NAME.zip {files}/output/$NAME/download"),
         ("unpack it", "python3 -m zipfile -e $NAME.zip $NAME && ls $NAME"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,13 +15,13 @@ import pytest
 
 from deploy.sandbox.cognito import UserPool
 from deploy.sandbox.exclusive import Children, only_one
-from deploy.sandbox.layout import MARKER, Folder, Ports, SandboxError, url
+from deploy.sandbox.layout import MARKER, REPOSITORY, Folder, Ports, SandboxError, url
 from deploy.sandbox.lifeline import tied_to_parent
 from deploy.sandbox.ports import LOOPBACK, free_port
 from deploy.sandbox.processes import Program
 from deploy.sandbox.programs import Catalogue
 from deploy.sandbox.supervisor import Supervisor
-from deploy.sandbox.walkthrough import curl_lines
+from deploy.sandbox.walkthrough import curl_lines, overview
 
 SERVER = """
 import http.server, sys
@@ -232,6 +233,22 @@ def test_the_users_environment_does_not_leak_into_the_services(
 def test_a_wrong_file_system_is_named(folder: Folder, ports: Ports) -> None:
     with pytest.raises(SandboxError, match="FILESYSTEM must be local or s3, not 'nfs'"):
         Catalogue(folder, ports, {"FILESYSTEM": "nfs"})
+
+
+@pytest.mark.parametrize(("filesystem", "said"), [("local", "/sandbox/user_data"), ("s3", "s3://")])
+def test_the_overview_tells_where_the_users_files_are(
+    folder: Folder, ports: Ports, filesystem: str, said: str
+) -> None:
+    where = Catalogue(folder, ports, {"FILESYSTEM": filesystem}).users_files
+    assert said in where
+    assert where in overview(folder, ports, {}, where)
+
+
+def test_the_demo_takes_files_whose_names_hold_blanks() -> None:
+    command = ["make", "--dry-run", "demo", "DATA=my data.csv", "CONFIG=/a b/my.yaml"]
+    shown = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    words = shlex.split(shown.stdout.splitlines()[-1])
+    assert words[-4:] == ["--data", "my data.csv", "--config", "/a b/my.yaml"]
 
 
 def test_every_line_of_the_walkthrough_is_one_that_a_shell_can_read(
