@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run demo test lint types check bench soak lock clean
+.PHONY: help install run demo test lint types check bench soak steady lock clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -54,6 +54,11 @@ bench: install
 SECONDS ?= 60
 soak: install
 	$(BIN)/python -m benchmarks.soak --seconds $(SECONDS)
+
+## make steady    half an hour at a steady load: what is not flat? (SECONDS=1800)
+steady: SECONDS = 1800
+steady: install
+	$(BIN)/python -m benchmarks.steady --seconds $(SECONDS)
 
 ## make lock      resolve the dependencies of pyproject.toml into requirements/ (needs uv)
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jwt
@@ -19,11 +19,16 @@ _LIFETIME: Final = 12 * 3600
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """A user with a token that is valid for the whole run."""
+    """A user with a token that is valid for the whole run, and the key that signs more."""
 
     user: str
     token: str
     key_set: dict[str, Any]
+    key: rsa.RSAPrivateKey = field(repr=False)
+
+    def token_of(self, user: str) -> str:
+        """A token of another user of the pool."""
+        return _sign(self.key, user)
 
 
 def make_identity() -> Identity:
@@ -31,6 +36,15 @@ def make_identity() -> Identity:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     shown = jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
     user = str(uuid.uuid4())
+    return Identity(
+        user=user,
+        token=_sign(key, user),
+        key_set={"keys": [{**shown, "kid": _KEY_ID, "alg": "RS256", "use": "sig"}]},
+        key=key,
+    )
+
+
+def _sign(key: rsa.RSAPrivateKey, user: str) -> str:
     now = int(time.time())
     claims = {
         "iss": f"https://cognito-idp.{REGION}.amazonaws.com/{POOL}",
@@ -43,8 +57,4 @@ def make_identity() -> Identity:
         "cognito:groups": ["users"],
         "email": "user@example.com",
     }
-    return Identity(
-        user=user,
-        token=jwt.encode(claims, key, "RS256", headers={"kid": _KEY_ID}),
-        key_set={"keys": [{**shown, "kid": _KEY_ID, "alg": "RS256", "use": "sig"}]},
-    )
+    return jwt.encode(claims, key, "RS256", headers={"kid": _KEY_ID})

@@ -5,6 +5,7 @@ import fnmatch
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from math import inf, isfinite
 from typing import Any, Final
 
 import orjson
@@ -87,8 +88,11 @@ async def _is_under_way(stage: Stage) -> bool:
         return any(entry["status"] not in _FINAL for entry in await response.json())
 
 
-def audit(stage: Stage, *, settled: bool) -> Verdict:
-    """Compare what was promised with what there is; not on an event loop's thread."""
+def audit(stage: Stage, *, settled: bool, retention: float = inf) -> Verdict:
+    """Compare what was promised with what there is; not on an event loop's thread.
+
+    `retention` is for how many seconds hand-overs are kept once they are settled.
+    """
     for follower in stage.followers:
         follower.catch_up()
     verdict = Verdict(settled=settled)
@@ -101,7 +105,7 @@ def audit(stage: Stage, *, settled: bool) -> Verdict:
     _look_for_second_runs(verdict, stage.ledger)
     _look_for_second_ends(verdict, stage)
     _look_for_mails(verdict, stage)
-    _look_for_rests(verdict, stage)
+    _look_for_rests(verdict, stage, retention)
     _read_logs(verdict, stage)
     return verdict
 
@@ -172,17 +176,15 @@ def _look_for_mails(verdict: Verdict, stage: Stage) -> None:
     verdict.missing_mails = [str(name) for name, custom_id in ended if not sent[str(custom_id)]]
 
 
-def _look_for_rests(verdict: Verdict, stage: Stage) -> None:
+def _look_for_rests(verdict: Verdict, stage: Stage, retention: float) -> None:
     fetch = stage.database.fetch
     for table in _ORPHANS:
         (found,) = fetch(f"SELECT count(*) FROM {table} WHERE job_id NOT IN (SELECT id FROM jobs)")
         verdict.orphans += found[0]
-    verdict.half_written = [
-        str(name)
-        for (name,) in fetch(
-            "SELECT job_name FROM jobs WHERE id NOT IN (SELECT job_id FROM handovers)"
-        )
-    ]
+    without = "SELECT job_name FROM jobs WHERE id NOT IN (SELECT job_id FROM handovers)"
+    if isfinite(retention):  # those of older jobs may have been removed
+        without += f" AND date_created > {stage.database.ago(str(retention))}"
+    verdict.half_written = [str(name) for (name,) in fetch(without)]
 
 
 def _read_logs(verdict: Verdict, stage: Stage) -> None:

@@ -42,6 +42,7 @@ class Ledger:
     runs: dict[str, list[Run]] = field(default_factory=lambda: defaultdict(list))
     silences: int = 0
     mails: Counter[str] = field(default_factory=Counter)
+    subjects: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
     latest: dict[str, float] = field(default_factory=dict)
 
@@ -63,6 +64,7 @@ class Ledger:
     def read_mail(self, mail: dict[str, Any]) -> None:
         """One line of the file with the mails that were sent."""
         self.mails[mail["custom_id"]] += 1
+        self.subjects[mail["subject"]] += 1
         self.succeeded(MAILED)
 
 

@@ -29,7 +29,7 @@ class Service:
         self.log = folder / f"{name}.log"
         self._command = command
         self._settings = settings
-        self._ready = ready
+        self.ready = ready
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -48,6 +48,12 @@ class Service:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
     async def wait_until_ready(self) -> None:
         """Raises `DidNotStart`."""
         end = time.monotonic() + _PATIENCE
@@ -62,7 +68,7 @@ class Service:
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(self._ready, timeout=3):
+            with urllib.request.urlopen(self.ready, timeout=3):
                 return True
         except (OSError, urllib.error.HTTPError):
             return False

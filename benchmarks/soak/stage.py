@@ -48,9 +48,12 @@ class Stage:
     gateways: list[Service]
     dispatchers: list[Service]
     notifier: Service
+    standins: list[Service]
     peer: Service
     peer_url: str
     mailjet_url: str
+    url: str
+    identity: Identity
     user: User
     workers: list[Worker]
     followers: list[Follower]
@@ -68,9 +71,20 @@ class Stage:
 
 @asynccontextmanager
 async def set_up(
-    database: TestDatabase, server: OwnServer | None, folder: Path, seed: int
+    database: TestDatabase,
+    server: OwnServer | None,
+    folder: Path,
+    seed: int,
+    *,
+    patience: Mapping[str, str] | None = None,
+    worker_type: type[Worker] = Worker,
+    clock_off: int = _CLOCK_OFF,
 ) -> AsyncIterator[Stage]:
-    """Start everything; all of it is gone afterwards, whatever happens."""
+    """Start everything; all of it is gone afterwards, whatever happens.
+
+    `patience` goes before the settings of a short soak; one dispatcher thinks that it is
+    `clock_off` seconds later.
+    """
     await _migrate(database.url)
     gateway_count = 1 if database.is_sqlite else 2
     gateway_ports = [free_port() for _ in range(gateway_count)]
@@ -78,17 +92,14 @@ async def set_up(
     identity = make_identity()
     (folder / "jwks.json").write_bytes(orjson.dumps(identity.key_set))
     settings = _settings(folder, database.url, keys=keys, peer=peer, mailjet=mailjet)
+    settings |= patience or {}
     standins = _standins(folder, front=front, keys=keys, peer=peer, mailjet=mailjet)
     gateways = [
         _service("gateway", index, settings, folder, {"HOST": LOOPBACK, "PORT": str(port)})
         for index, port in enumerate(gateway_ports)
     ]
-    clock = {
-        "PYTHONPATH": f"{shifted_clock(folder, _CLOCK_OFF)}{os.pathsep}{REPOSITORY}",
-        "PYTHONWARNINGS": "ignore",  # extensions notice that the clock is not Python's own
-    }
+    clock = _clock(folder, clock_off) if clock_off else None
     dispatchers = [
-        # one of them thinks that it is an hour later
         _service("dispatcher", index, settings, folder, clock if index == 0 else None)
         for index in range(DISPATCHERS)
     ]
@@ -114,12 +125,16 @@ async def set_up(
             gateways=gateways,
             dispatchers=dispatchers,
             notifier=notifier,
+            standins=list(standins.values()),
             peer=standins["peer"],
             peer_url=peer_url,
             mailjet_url=f"http://{LOOPBACK}:{mailjet}",
+            url=f"http://{LOOPBACK}:{front}",
+            identity=identity,
             user=_user(session, front, identity, ledger, seed),
             workers=[
-                Worker(f"worker-{i}", session, peer_url, ledger, seed + i) for i in range(WORKERS)
+                worker_type(f"worker-{i}", session, peer_url, ledger, seed + i)
+                for i in range(WORKERS)
             ],
             followers=[
                 Follower(folder / "journal", ledger.read_journal),
@@ -129,6 +144,13 @@ async def set_up(
         )
         async with _in_background(stage):
             yield stage
+
+
+def _clock(folder: Path, off: int) -> dict[str, str]:
+    return {
+        "PYTHONPATH": f"{shifted_clock(folder, off)}{os.pathsep}{REPOSITORY}",
+        "PYTHONWARNINGS": "ignore",  # extensions notice that the clock is not Python's own
+    }
 
 
 def _user(

@@ -1,0 +1,1 @@
+"""The whole cloud at a steady load without faults: what grows where nothing may."""
