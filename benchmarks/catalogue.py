@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from benchmarks.cases import handovers, reporting, requests, s3_transfers, small_files, transfers
+from benchmarks.cases import (
+    handovers,
+    large_trees,
+    reporting,
+    requests,
+    s3_transfers,
+    small_files,
+    transfers,
+)
 from benchmarks.figures import Result
 from benchmarks.options import Options
 from benchmarks.stage import Stage
@@ -44,6 +52,8 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "small-uploads": Benchmark(small_files.small_uploads, Scope.ONCE),
     "zip-small": Benchmark(small_files.zip_small, Scope.ONCE, usual=False),
     "listing-10000": Benchmark(requests.listing_10000, Scope.ONCE, usual=False),
+    "large-tree": Benchmark(large_trees.local, Scope.ONCE, usual=False),
+    "s3-large-tree": Benchmark(large_trees.on_s3, Scope.ONCE, usual=False),
     "job": Benchmark(requests.job, Scope.EACH),
     "jobs": Benchmark(requests.jobs, Scope.EACH),
     "keepalive": Benchmark(requests.keepalive, Scope.EACH),

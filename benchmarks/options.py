@@ -11,7 +11,8 @@ from benchmarks.database import KINDS, Kind
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """`seconds` per figure and side, in `slices` that alternate with the floor's; `size` in MiB;
-    `forwarded` jobs per dispatcher; `listed` files in a directory; `reporting` jobs that run."""
+    `forwarded` jobs per dispatcher; `listed` files in a directory, `tree_files` in a large tree;
+    `reporting` jobs that run."""
 
     only: tuple[str, ...] = ()
     everything: bool = False
@@ -24,6 +25,7 @@ class Options:
     history: int = 0
     small_files: int = 20_000
     listed: int = 500
+    tree_files: int = 100_000
     rows_behind: int = 1_000_000
     forwarded: int = 4_000
     reporting: int = 10_000

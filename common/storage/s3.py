@@ -29,7 +29,7 @@ from common.storage.s3_upload import upload
 
 _HEALTH_TIMEOUT: Final = 5.0
 _CONNECTIONS: Final = 100
-_READS_AT_ONCE: Final = 16
+_READS_AT_ONCE: Final = 8
 _USER_AGENT: Final = "decode-opencloud"
 """botocore's own is put together anew for each request, which is a tenth of what one takes."""
 

@@ -30,6 +30,7 @@ def stage(
         history=300,
         small_files=20,
         listed=20,
+        tree_files=300,
         rows_behind=100,
         forwarded=50,
         reporting=50,
