@@ -14,7 +14,8 @@ from gateway.files.zip_format import Archive
 from gateway.settings import Limits
 
 _AT_ONCE: Final = 32
-"""Small files that are read together."""
+_BYTES_AT_ONCE: Final = 128 << 10
+"""How many small files are read together, and how much of them a slow client makes us hold."""
 
 Pieces = AsyncGenerator[bytes | memoryview, None]
 
@@ -36,19 +37,17 @@ async def stream_zip(storage: Storage, directory: UserPath) -> Pieces:
 
 
 def _runs(batch: list[Entry]) -> Iterator[list[Entry]]:
-    """A few small files and directories at a time, a large file by itself."""
+    """A few entries at a time; a large file by itself."""
     run: list[Entry] = []
+    size = 0
     for entry in batch:
-        if run and (len(run) == _AT_ONCE or _is_large(entry) or _is_large(run[-1])):
+        size += entry.size or 0
+        if run and (len(run) == _AT_ONCE or size > _BYTES_AT_ONCE):
             yield run
-            run = []
+            run, size = [], entry.size or 0
         run.append(entry)
     if run:
         yield run
-
-
-def _is_large(entry: Entry) -> bool:
-    return entry.size is not None and entry.size > SMALL_FILE
 
 
 async def _pack(
@@ -57,23 +56,26 @@ async def _pack(
     """Everything in the archive that belongs to these entries."""
     files = [entry for entry in run if not entry.is_directory]
     paths = {entry.path: UserPath(directory.user, tuple(entry.path.split("/"))) for entry in files}
-    small = {} if _is_large(run[-1]) else await storage.read_small([*paths.values()])
+    small = await storage.read_small(
+        [paths[entry.path] for entry in files if (entry.size or 0) <= SMALL_FILE]
+    )
     ready: list[bytes] = []
     for entry in run:
         name = relative_to(entry.path, directory.parts)
         path = paths.get(entry.path)
-        content = small.get(path) if path else b""
+        content = small.pop(path, None) if path else b""
         if path is None or content is not None:
             ready.append(archive.whole(name, entry.modified, content or b""))
             continue
         if ready:
-            yield b"".join(ready)
-            ready = []
+            together, ready = b"".join(ready), []
+            yield together
         async with aclosing(_add_file(storage, path, archive, name)) as pieces:
             async for piece in pieces:
                 yield piece
     if ready:
-        yield b"".join(ready)
+        together, ready = b"".join(ready), []
+        yield together
 
 
 async def _add_file(storage: Storage, path: UserPath, archive: Archive, name: str) -> Pieces:
