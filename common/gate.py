@@ -20,7 +20,7 @@ from common.logs import get_logger
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 4.0
-"""Seconds between two probes; below the 5 s that are promised, by the margin that a probe needs."""
+"""Seconds from one probe to the next, each counted from its start; 5 s are promised."""
 
 log = get_logger()
 
@@ -150,15 +150,20 @@ class Gate:
                 await self._watch
 
     async def _watch_for_ever(self) -> None:
+        loop = asyncio.get_running_loop()
+        took = 0.0
         while True:
             await self._blocked.wait()
             self._pauses += 1
             pause = full_jitter(self._pauses, first=FIRST_PAUSE, cap=self._longest_pause)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(max(0.0, pause - took))
+            took = 0.0
             if self.state is State.HELD:
                 self._enter(State.TRIAL)
             elif self.state is State.OPEN:
+                began = loop.time()
                 alive = await self._is_alive()
+                took = loop.time() - began
                 if alive and self.state is State.OPEN:
                     self._enter(State.HALF_OPEN)
 

@@ -16,7 +16,7 @@ from common.database import Database, utc_now
 from common.models import heartbeats
 
 BEAT_EVERY: Final = 10.0
-"""Seconds between two beats of one process."""
+"""Seconds between two beats of one process, at most."""
 
 OUTAGE_AFTER: Final = 60.0
 """Seconds without any beat that make an outage."""

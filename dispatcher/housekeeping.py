@@ -8,7 +8,7 @@ from common.applications import Applications
 from common.daemon import ClaimLoop, Ticks
 from common.database import Database
 from common.gate import Gate, State
-from common.heartbeat import BEAT_EVERY, PEER, beat
+from common.heartbeat import PEER, beat
 from common.logs import get_logger
 from common.outbox import Claimed, Outbox
 from common.storage.errors import StorageError
@@ -22,6 +22,9 @@ from dispatcher.reconcile import QuestionSweep, SilenceSweep
 from dispatcher.resend import doubt_expired, resolve_doubts
 from dispatcher.settings import Settings
 from dispatcher.worker_api import WorkerApi
+
+PROBE_EVERY: Final = 4.0
+"""Seconds between two looks whether the peer is there; 5 s are promised while it is away."""
 
 _SWEEP_EVERY: Final = 1.0
 _DELETIONS_EVERY: Final = 10.0
@@ -68,10 +71,16 @@ class Housekeeping:
             self.claim_loop.wake()
 
     async def heartbeat(self) -> None:
-        """Vouch for database and peer while both answer."""
+        """Vouch for database and peer while both answer.
+
+        A peer may be away though the gate does not know it yet, since submissions take their time.
+        """
+        if self.gate.state is State.OPEN:  # it probes by itself
+            return
+        is_alive = await self.worker_api.is_alive()
         if not self.gate.is_reachable:
             return
-        if await self.worker_api.is_alive():
+        if is_alive:
             await beat(self.database, PEER)
         elif self.claim_loop.under_way == 0:  # else it may only be busy with us
             self.gate.unreachable()
@@ -126,7 +135,7 @@ def add_ticks(ticks: Ticks, house: Housekeeping) -> None:
     deletions = DeletionSweep(database=house.database, storage=house.storage)
     ticks.every(_SWEEP_EVERY, "leases", house.sweep_leases)
     ticks.every(_SWEEP_EVERY, "doubts", house.sweep_doubts)
-    ticks.every(BEAT_EVERY, "heartbeat", house.heartbeat)
+    ticks.every(PROBE_EVERY, "heartbeat", house.heartbeat)
     ticks.every(settings.reconcile_interval, "silence", silence.sweep)
     ticks.every(settings.reconcile_interval, "questions", questions.sweep)
     ticks.every(_DELETIONS_EVERY, "deletions", deletions.sweep)

@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy import insert, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from common.database import Database, utc_now
+from common.database import Database, DatabaseUnavailable, utc_now
 from common.job_updates import lock_job
 from common.lifecycle import Status
 from common.logs import get_logger
@@ -64,7 +64,7 @@ async def resolve_doubts(
         if worker_api.can_be_asked:
             unproven, all_told = await _ask_for(items, outbox, worker_api, wait)
         for item in unproven:
-            resent += await renumber(database, outbox, item) is not None
+            resent += await _renumber_if_possible(database, outbox, item)
         if len(items) < at_once or not all_told:
             break
     return resent
@@ -85,6 +85,17 @@ async def _ask_for(
         else:
             denied.append(item)
     return denied, None not in answers
+
+
+async def _renumber_if_possible(database: Database, outbox: Outbox, item: Claimed) -> bool:
+    """A fault with one of them must not keep the others in doubt."""
+    try:
+        return await renumber(database, outbox, item) is not None
+    except DatabaseUnavailable:
+        raise
+    except Exception:
+        log.exception("handover.renumbering_failed", job_id=item.job_id)
+        return False
 
 
 async def renumber(database: Database, outbox: Outbox, item: Claimed) -> Resent | None:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from common.database import Database
 from common.models import emails, handover_numbers, handovers
+from dispatcher import housekeeping
 from tests.dispatcher.support import (
     FakePeer,
     dispatcher_settings,
@@ -201,6 +202,31 @@ async def test_the_total_deadline_holds_for_a_peer_that_drips(
         await eventually(lambda: _count(database, "in_doubt", 1), within=5.0)
         await eventually(lambda: _count(database, "done", 5))
     assert sorted(peer.taken) == others
+
+
+async def test_a_peer_that_answers_no_submission_is_probed_all_the_same(
+    database: Database,
+    database_url: str,
+    peer: FakePeer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await add_handover(database)
+    answer = asyncio.Event()
+
+    async def hang(_: web.Request, __: Any) -> web.StreamResponse | None:
+        await answer.wait()
+        return None
+
+    peer.behave = hang
+    monkeypatch.setattr(housekeeping, "PROBE_EVERY", 0.1)
+    settings = dispatcher_settings(database_url, peer.url, tmp_path, handover_timeout=30.0)
+    async with running(settings):
+        await eventually(lambda: bool(peer.tried))
+        before = peer.probes
+        await eventually(lambda: peer.probes >= before + 3)
+        answer.set()
+        await eventually(lambda: all_done(database))
 
 
 @pytest.mark.parametrize("fault", ["never", "garbage"])

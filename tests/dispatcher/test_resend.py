@@ -18,6 +18,20 @@ from tests.records import add_handover, job_row, outbox_row, rows
 
 DOUBTFUL = 12
 
+FAILING = {
+    "sqlite": """
+        CREATE TRIGGER fail BEFORE INSERT ON handover_numbers WHEN NEW.job_id = {job_id}
+            BEGIN SELECT RAISE(ABORT, 'a fault of ours'); END
+    """,
+    "postgresql": """
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql
+            AS 'BEGIN RAISE EXCEPTION ''a fault of ours''; END';
+        CREATE TRIGGER fail BEFORE INSERT ON handover_numbers FOR EACH ROW
+            WHEN (NEW.job_id = {job_id}) EXECUTE FUNCTION fail()
+    """,
+}
+"""No fresh number for one job; a statement ends where a line does."""
+
 
 @pytest.fixture
 def outbox(database: Database) -> Outbox:
@@ -119,6 +133,23 @@ async def test_a_job_deleted_while_it_gets_a_fresh_number_is_not_sent(
         len(job_ids) + len(numbers)
     )
     assert all(row["deleted_at"] for row in await rows(database, jobs))
+
+
+async def test_a_doubt_that_cannot_be_settled_keeps_no_other_waiting(
+    database: Database, outbox: Outbox
+) -> None:
+    job_ids = [await doubtful(database) for _ in range(3)]
+    async with database.transaction() as tx:
+        for statement in FAILING[tx.dialect.name].format(job_id=job_ids[0]).split(";\n"):
+            await tx.exec_driver_sql(statement)
+    async with open_session("tests", connections=8) as session:
+        silent = worker_api(session, "http://127.0.0.1:1", path="")
+        assert await resolve_doubts(database, outbox, silent, wait=60.0, limit=200) == 2
+    assert [await state_of(database, job_id) for job_id in job_ids] == [
+        "in_doubt",
+        "pending",
+        "pending",
+    ]
 
 
 async def test_of_two_dispatchers_one_gives_the_fresh_number(
