@@ -39,17 +39,18 @@ class Supervisor:
         self._crashes: dict[str, int] = {}
 
     async def start(self) -> None:
-        """Everything, in the order in which it is needed."""
+        """Everything, in the order in which it is needed; at once what does not need each other."""
         await self._start(self._catalogue.aws())
-        pool, key_arn = await asyncio.to_thread(self._fill_aws)
-        await asyncio.gather(
-            self._start(self._catalogue.mailjet()), self._start(self._catalogue.peer())
+        (pool, key_arn), *_ = await asyncio.gather(
+            asyncio.to_thread(self._fill_aws),
+            self._start(self._catalogue.mailjet()),
+            self._start(self._catalogue.peer()),
         )
         if not self._catalogue.uses_sqlite:
             await self._migrate(self._catalogue.migration(pool, key_arn))
-        for program in self._catalogue.services(pool, key_arn):
-            await self._start(program)
-        await self._start(self._catalogue.worker())
+        gateway, *daemons = self._catalogue.services(pool, key_arn)
+        await self._start(gateway)  # which makes the tables on SQLite
+        await asyncio.gather(*map(self._start, [*daemons, self._catalogue.worker()]))
 
     def _fill_aws(self) -> tuple[cognito.UserPool, str]:
         endpoint = url(self._ports.aws)

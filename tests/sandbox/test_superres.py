@@ -138,3 +138,12 @@ def test_missing_input_is_said_to_be(folder: Path, capsys: pytest.CaptureFixture
     (folder / "points.csv").unlink()
     assert render(folder) == 2
     assert capsys.readouterr().err == "superres: no table of localisations (*.csv) was given.\n"
+
+
+def test_a_configuration_that_is_not_yaml_is_told_with_its_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "render.yaml").write_text("sigma_nm: 12\nunits: [nm\n")
+    assert render(folder) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence.startswith("superres: render.yaml, line 3: not YAML, expected ',' or ']'")

@@ -96,7 +96,7 @@ def _detail(mail: Mail) -> str:
     parts = [
         f"<h2>{escape(mail['subject']) or '(no subject)'}</h2><dl>",
         f"<dt>From</dt><dd>{sender}</dd><dt>To</dt><dd>{_receivers(mail)}</dd>",
-        f"<dt>Sent</dt><dd>{_time(mail, '%Y-%m-%d %H:%M:%S')}</dd>",
+        f"<dt>Sent</dt><dd>{_time(mail, '%Y-%m-%d %H:%M:%S %Z')}</dd>",
         f"<dt>CustomID</dt><dd>{escape(mail['custom_id']) or '(none)'}</dd></dl>",
     ]
     if mail["html"]:

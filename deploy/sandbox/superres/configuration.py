@@ -49,6 +49,9 @@ def load(path: Path) -> Configuration:
     """The configuration in the file. Raises `InputError` naming the key that is wrong."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InputError(f"{path.name}, line {line}: not YAML, {error.problem}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         sentence = " ".join(str(error).split())
         raise InputError(f"{path.name} is not readable as YAML: {sentence}.") from error
