@@ -140,7 +140,8 @@ class Deliverer:
         verdicts = {answer.verdict for answer in answers}
         if verdicts & {Verdict.SENT, Verdict.FAILED, Verdict.ALONE}:
             if self._intake.succeeded(item):
-                log.info("mails.released", count=await self._intake.release_held())
+                if released := await self._intake.release_held():
+                    log.info("mails.released", count=released)
                 metrics.HELD.set(0)
         elif Verdict.HELD in verdicts:
             self._intake.refused(item)

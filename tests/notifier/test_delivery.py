@@ -2,6 +2,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
 
@@ -107,6 +108,20 @@ async def test_a_storm_of_429_is_ridden_out_without_a_busy_loop(
         await eventually(lambda: are(database, done=60), within=30)
     assert len(mailjet.requests) <= 10
     assert len(mailjet.sent) == 60
+
+
+async def test_a_mail_that_showed_by_itself_that_the_key_is_right_was_not_released(
+    database: Database, database_url: str, mailjet: FakeMailjet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await add_mails(database, 1)
+    mailjet.secret_key = "another"
+    async with running(notifier_settings(database_url, mailjet.url)):
+        await eventually(lambda: _held(database))
+        mailjet.secret_key = "mailjet-secret-key"
+        await eventually(lambda: are(database, done=1), within=20)
+    said = capsys.readouterr().out
+    assert "peer.regained" in said
+    assert "mails.released" not in said
 
 
 async def test_a_wrong_key_holds_every_mail_until_it_is_right(
