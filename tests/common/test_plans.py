@@ -151,6 +151,11 @@ async def look_for_silence(database: Database) -> list[Quiet]:
 
 CASES: dict[str, tuple[Callable[[Database], Awaitable[Any]], set[str]]] = {
     "claim": (lambda db: hand_overs(db).claim(16), {"ix_handovers_pending"}),
+    "claim for a trial": (lambda db: hand_overs(db).claim_for_trial(), {"ix_handovers_pending"}),
+    "claim for a trial where all were tried": (
+        lambda db: (outbox := hand_overs(db))._claim(outbox._claim_longest_due, 1),
+        {"ix_handovers_pending"},
+    ),
     "claim of held": (lambda db: hand_overs(db).claim_held(1), {"ix_handovers_unsettled"}),
     "claim of doubtful": (
         lambda db: hand_overs(db).claim_doubtful(200),
