@@ -23,7 +23,10 @@ from benchmarks.soak.stage import Stage, set_up
 from benchmarks.soak.table import render
 from tests.postgres import NoPostgres, OwnServer, own_server
 
-_QUIET: Final = 90.0
+_QUIET: Final = 60.0
+"""Seconds without any progress after which the cloud counts as stuck."""
+
+_LAST_ANSWERS: Final = 90.0
 _RATE: Final = 15.0
 
 
@@ -38,7 +41,7 @@ async def _soak(stage: Stage, seconds: float, seed: int, title: str) -> tuple[st
     print("  quiet", file=sys.stderr, flush=True)
     started = time.monotonic()
     try:
-        async with asyncio.timeout(_QUIET):
+        async with asyncio.timeout(_LAST_ANSWERS):
             await stage.user.finish()
     except TimeoutError:
         settled = False

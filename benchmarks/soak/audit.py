@@ -62,19 +62,22 @@ class Verdict:
 
 
 async def settle(stage: Stage, seconds: float) -> bool:
-    """Wait until nothing is under way any more; False if that takes longer."""
+    """Wait until nothing is under way any more; False if nothing moves on for so long."""
     # what a killed gateway left is swept after a minute, which need not be waited for
     aged = f"UPDATE jobs SET deleted_at = {stage.database.ago('61')} WHERE deleted_at IS NOT NULL"
     await asyncio.to_thread(stage.database.execute, aged)
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if not await _is_under_way(stage):
-            return True
+    least, ends = float("inf"), 0.0
+    while left := await _under_way(stage):
+        if left < least:
+            least, ends = left, time.monotonic() + seconds
+        if time.monotonic() > ends:
+            return False
         await asyncio.sleep(_ASK_EVERY)
-    return False
+    return True
 
 
-async def _is_under_way(stage: Stage) -> bool:
+async def _under_way(stage: Stage) -> int:
+    """How much is still to be done, here and at the peer."""
     counted = await asyncio.to_thread(
         stage.database.fetch,
         f"SELECT (SELECT count(*) FROM jobs WHERE status NOT IN {_FINAL}"
@@ -82,10 +85,9 @@ async def _is_under_way(stage: Stage) -> bool:
         f" + (SELECT count(*) FROM handovers WHERE state NOT IN {_SETTLED})"
         f" + (SELECT count(*) FROM emails WHERE state NOT IN {_SETTLED})",
     )
-    if counted[0][0]:
-        return True
     async with stage.session.get(f"{stage.peer_url}/_queue") as response:
-        return any(entry["status"] not in _FINAL for entry in await response.json())
+        queue = await response.json()
+    return int(counted[0][0]) + sum(entry["status"] not in _FINAL for entry in queue)
 
 
 def audit(stage: Stage, *, settled: bool, retention: float = inf) -> Verdict:
