@@ -56,8 +56,8 @@ _PERMITS: Final = {
 class Gate:
     """Told what came of each delivery, tells how much may be sent.
 
-    `probe` asks the peer for a sign of life, cheaply. `on_change` is called
-    when more may be sent than before.
+    `probe` asks the peer for a sign of life, cheaply. `on_change` is called when more may be sent
+    than before.
     """
 
     def __init__(

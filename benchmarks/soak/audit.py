@@ -43,6 +43,7 @@ class Verdict:
     wrongly_refused: list[str] = field(default_factory=list)
     ends_not_final: list[str] = field(default_factory=list)
     resends: int = 0
+    put_off: int = 0
     log_errors: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -190,7 +191,7 @@ def _look_for_rests(verdict: Verdict, stage: Stage, retention: float) -> None:
 
 
 def _read_logs(verdict: Verdict, stage: Stage) -> None:
-    """Resends, and what the services themselves did not expect."""
+    """Resends, what waited for the database, and what the services themselves did not expect."""
     for service in stage.services:
         for line in service.log.read_bytes().splitlines():
             try:
@@ -199,6 +200,7 @@ def _read_logs(verdict: Verdict, stage: Stage) -> None:
                 verdict.log_errors[f"{service.name.partition('-')[0]}: no JSON"] += 1
                 continue
             verdict.resends += entry.get("event") == "handover.renumbered"
+            verdict.put_off += str(entry.get("event")).endswith(".postponed")
             if "exception" in entry:
                 last = str(entry["exception"]).strip().splitlines()[-1]
                 kind = service.name.partition("-")[0]

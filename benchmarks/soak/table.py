@@ -42,6 +42,7 @@ def _figures(ledger: Ledger, verdict: Verdict) -> list[str]:
         ("mails missing", f"{len(verdict.missing_mails)}"),
         ("mails sent, withdrawn jobs' included", f"{verdict.mails_sent}"),
         ("mails sent twice", f"{verdict.duplicate_mails}"),
+        ("put off while the database was away", f"{verdict.put_off}"),
         ("settled in the quiet period", "yes" if verdict.settled else "NO"),
     ]
     width = max(len(name) for name, _ in rows)
