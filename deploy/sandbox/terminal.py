@@ -2,6 +2,8 @@
 
 import os
 import sys
+from pathlib import Path
+from typing import TextIO
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -21,9 +23,18 @@ def paint(text: str, *styles: str) -> str:
 
 def say(text: str = "") -> None:
     """One line, at once."""
-    print(text, flush=True)
+    _write(text, sys.stdout)
 
 
 def complain(text: str) -> None:
     """One line on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    _write(text, sys.stderr)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    """Whoever reads may be gone (a closed terminal, `| head`): the rest is said to nobody."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())

@@ -143,6 +143,22 @@ async def test_a_service_that_keeps_crashing_ends_the_sandbox(
         await watching
 
 
+def test_a_closed_terminal_does_not_cut_a_stop_short() -> None:
+    code = (
+        "from deploy.sandbox.terminal import say, complain\n"
+        "input(); say('Stopping'); say('Stopped'); complain('it went on')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=REPOSITORY, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, complaint = process.communicate("\n")
+    assert (process.returncode, complaint) == (0, "it went on\n")
+
+
 def test_a_second_sandbox_is_told_about_the_first(folder: Folder) -> None:
     first = only_one(folder)
     with first, pytest.raises(SandboxError, match=f"process {os.getpid()}"), only_one(folder):
