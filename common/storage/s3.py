@@ -25,11 +25,15 @@ from common.storage.s3_listing import Directory
 from common.storage.s3_moments import read_moments_quickly
 from common.storage.s3_multipart import abort_stale
 from common.storage.s3_presign import presign_get, presign_post
+from common.storage.s3_room import Room
 from common.storage.s3_upload import upload
 
 _HEALTH_TIMEOUT: Final = 5.0
 _CONNECTIONS: Final = 100
 _READS_AT_ONCE: Final = 8
+_PARTS_AT_ONCE: Final = 24
+"""Parts of uploads, of 8 MiB each, that a process holds; so many large uploads get on at a time."""
+
 _USER_AGENT: Final = "decode-opencloud"
 """botocore's own is put together anew for each request, which is a tenth of what one takes."""
 
@@ -53,6 +57,7 @@ class S3Storage:
         self._keys = Keys(root)
         self._clients = AsyncExitStack()
         self._read = Pieces()
+        self._room = Room(_PARTS_AT_ONCE)
         self._known_users = KnownUsers()
 
     async def __aenter__(self) -> Self:
@@ -175,7 +180,7 @@ class S3Storage:
 
     async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
         await self._tree.check_place(path)
-        size, etag = await upload(self._bucket, self._keys.file(path), chunks)
+        size, etag = await upload(self._bucket, self._keys.file(path), chunks, self._room)
         return Entry("/".join(path.parts), size, None, etag)
 
     @asynccontextmanager

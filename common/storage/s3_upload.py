@@ -8,33 +8,58 @@ from common.storage.bounded import BoundedTasks
 from common.storage.s3_bucket import Bucket
 from common.storage.s3_multipart import begin
 from common.storage.s3_part import Part
+from common.storage.s3_room import Room, Share
 
 PART_BYTES: Final = 8 << 20
 _PARTS_IN_FLIGHT: Final = 3
 _PARTS_PER_SIZE: Final = 1_000
 
+_NEEDS_ROOM: Final = 256 << 10
+"""Smaller parts, which are the whole of small files, do not count."""
 
-async def upload(bucket: Bucket, key: str, chunks: AsyncIterator[bytes]) -> tuple[int, str]:
+
+async def upload(
+    bucket: Bucket, key: str, chunks: AsyncIterator[bytes], room: Room
+) -> tuple[int, str]:
     """Store what `chunks` yields; returns its size and ETag. A failure leaves nothing behind.
 
     What fits into one part takes one request. Cancelled while the last request is on its way, the
     file may be there, whole. (Parts of killed processes are for a lifecycle rule of the bucket.)
     """
-    async with aclosing(_in_parts(chunks)) as parts:
-        part, is_last = await anext(parts)
+    with room.share() as share:
+        async with aclosing(_in_parts(chunks, share)) as parts:
+            part, is_last = await anext(parts)
+            if is_last:
+                return part.size, await bucket.put(key, part)
+            return await _upload_parts(bucket, key, part, parts, share)
+
+
+async def _upload_parts(
+    bucket: Bucket,
+    key: str,
+    part: Part,
+    others: AsyncIterator[tuple[Part, bool]],
+    share: Share,
+) -> tuple[int, str]:
+    async with begin(bucket, key) as multipart:
+
+        async def send(number: int, part: Part) -> None:
+            await multipart.upload(number, part)
+            if part.size > _NEEDS_ROOM:
+                share.give()
+
         size, number = part.size, 1
-        if is_last:
-            return size, await bucket.put(key, part)
-        async with begin(bucket, key) as multipart:
-            async with BoundedTasks(_PARTS_IN_FLIGHT) as tasks:
-                await tasks.start(multipart.upload, number, part)
-                async for part, _ in parts:
-                    size, number = size + part.size, number + 1
-                    await tasks.start(multipart.upload, number, part)
-            return size, await multipart.complete()
+        async with BoundedTasks(_PARTS_IN_FLIGHT) as tasks:
+            await tasks.start(send, number, part)
+            async for part, _ in others:
+                size, number = size + part.size, number + 1
+                await tasks.start(send, number, part)
+        return size, await multipart.complete()
 
 
-async def _in_parts(chunks: AsyncIterator[bytes]) -> AsyncGenerator[tuple[Part, bool], None]:
+async def _in_parts(
+    chunks: AsyncIterator[bytes], share: Share
+) -> AsyncGenerator[tuple[Part, bool], None]:
     """Parts of at least the size that S3 wants, and whether each is the last (maybe empty) one."""
     part = Part()
     number = 0
@@ -43,6 +68,8 @@ async def _in_parts(chunks: AsyncIterator[bytes]) -> AsyncGenerator[tuple[Part, 
             yield part, False
             part = Part()
             number += 1
+        if part.size <= _NEEDS_ROOM < part.size + len(chunk):
+            await share.take()
         part.append(chunk)
     yield part, True
 

@@ -29,6 +29,7 @@ from common.storage.s3_bucket import Bucket
 from common.storage.s3_errors import translated
 from common.storage.s3_moments import parse_moment
 from common.storage.s3_multipart import abort_stale
+from common.storage.s3_room import Room
 
 MEBIBYTE = 1 << 20
 BUCKET = "trees"
@@ -214,6 +215,46 @@ async def test_no_more_than_three_parts_are_in_flight(s3, monkeypatch):
     monkeypatch.setattr(client, "upload_part", count)
     await s3.storage.write(s3.path("data/large"), _large(64 * MEBIBYTE))
     assert 1 < most <= 3
+
+
+async def test_uploads_of_many_slow_clients_share_their_memory(s3, keys, monkeypatch):
+    go_on = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"x" * MEBIBYTE
+        await go_on.wait()
+        yield b"x" * MEBIBYTE
+
+    monkeypatch.setattr(s3.storage, "_room", Room(2, patience=0.05))
+    paths = [s3.path(f"data/slow-{number}") for number in range(4)]
+    uploads = {asyncio.create_task(s3.storage.write(path, slow())) for path in paths}
+    refused: set[asyncio.Task[Any]] = set()
+    while len(refused) < 2:
+        done, _ = await asyncio.wait(uploads - refused, return_when=asyncio.FIRST_COMPLETED)
+        refused |= done
+    assert [type(task.exception()) for task in refused] == [StorageUnavailable] * 2
+    await s3.put("data/small", b"s" * 100_000)  # which needs no room
+    go_on.set()
+    written = await asyncio.gather(*(uploads - refused))
+    assert [entry.size for entry in written] == [2 * MEBIBYTE] * 2
+    assert len(keys.stored()) == 3
+
+
+async def test_uploads_give_all_the_room_back_that_they_took(s3, keys, monkeypatch):
+    class Broken(Exception):
+        pass
+
+    async def broken() -> AsyncIterator[bytes]:
+        async for chunk in _large(30 * MEBIBYTE):
+            yield chunk
+        raise Broken
+
+    monkeypatch.setattr(s3.storage, "_room", Room(2, patience=5.0))
+    for _ in range(2):
+        with pytest.raises(Broken):
+            await s3.storage.write(s3.path("data/large"), broken())
+        await s3.storage.write(s3.path("data/large"), _large(30 * MEBIBYTE))
+    assert keys.stored() == ["large"]
 
 
 # -- copies -----------------------------------------------------------------------------
