@@ -11,7 +11,7 @@ from typing import Final
 import uvloop
 from aiohttp import web
 
-from benchmarks.processes import LOOPBACK
+from deploy.sandbox.ports import LOOPBACK
 
 _CHUNK: Final = 65_536
 _HEADERS: Final = {"Content-Type": "application/json"}

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from benchmarks.processes import LOOPBACK, Child, environment, free_port
+from benchmarks.processes import Child, environment
 from deploy.sandbox.lifeline import tied_to_parent
+from deploy.sandbox.ports import LOOPBACK, free_port
 
 _CONFIGURATION: Final = """
 daemon off;

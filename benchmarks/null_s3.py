@@ -18,7 +18,7 @@ import uvloop
 from aiohttp import hdrs, web
 
 from benchmarks.null_objects import NullObject, NullObjects
-from benchmarks.processes import LOOPBACK
+from deploy.sandbox.ports import LOOPBACK
 
 OBJECTS: Final = web.AppKey("objects", NullObjects)
 

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,6 @@ from typing import Final
 from deploy.sandbox.lifeline import tied_to_parent
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
-LOOPBACK: Final = "127.0.0.1"
 
 _PATIENCE: Final = 30.0
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
@@ -24,13 +22,6 @@ _PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
 
 class DidNotStart(Exception):
     """A process ended, or did not answer in time; the message shows the end of its log."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmarks.messages import Caller
-from benchmarks.processes import LOOPBACK, Child, free_port, running
+from benchmarks.processes import Child, running
 from benchmarks.stage import Stage, service
 from deploy.sandbox.aws import environment
+from deploy.sandbox.ports import LOOPBACK, free_port
 
 _BUCKET: Final = "bench"
 _ROOT: Final = "user_data"

@@ -16,9 +16,10 @@ from benchmarks.database import Kind, TestDatabase, driver_settings, fresh_datab
 from benchmarks.identity import CLIENT, INTERNAL_KEY, POOL, REGION, Identity, make_identity
 from benchmarks.messages import Caller
 from benchmarks.options import Options
-from benchmarks.processes import LOOPBACK, Child, free_port, running
+from benchmarks.processes import Child, running
 from common.database import Database
 from common.migrate import migrate
+from deploy.sandbox.ports import LOOPBACK, free_port
 from tests.postgres import Server, run_apart
 
 

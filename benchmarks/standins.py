@@ -14,7 +14,7 @@ from typing import Final, cast
 import orjson
 import uvloop
 
-from benchmarks.processes import LOOPBACK
+from deploy.sandbox.ports import LOOPBACK
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
 _NUMBER = re.compile(rb'"job_id":\s*(\d+)')

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
-from tests.postgres import free_port, render, unprivileged_user
+from deploy.sandbox.ports import free_port
+from tests.postgres import render, unprivileged_user
 
 CONFIGURATION = """
 [databases]

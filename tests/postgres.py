@@ -9,7 +9,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Coroutine, Iterator
@@ -21,9 +20,9 @@ from uuid import uuid4
 import asyncpg
 from sqlalchemy.engine import URL, make_url
 
-T = TypeVar("T")
+from deploy.sandbox.ports import free_port
 
-_GIVEN: set[int] = set()
+T = TypeVar("T")
 
 
 class NoPostgres(Exception):
@@ -114,17 +113,6 @@ def run_apart(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on a loop of its own, whatever loop the tests are on."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
-
-
-def free_port() -> int:
-    """A port that nobody has, and that was not given out before: who asked may not have it yet."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port not in _GIVEN:
-            _GIVEN.add(port)
-            return port
 
 
 @contextlib.contextmanager

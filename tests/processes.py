@@ -14,7 +14,7 @@ from uuid import uuid4
 import aiohttp
 
 from benchmarks.proc import resident_mib
-from tests.postgres import free_port
+from deploy.sandbox.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -12,8 +12,9 @@ from benchmarks.cases.requests import submission
 from benchmarks.figures import Figure, Floor, Result, Sample, percentile
 from benchmarks.measure import plan, run_load, tool_figure
 from benchmarks.messages import Caller
-from benchmarks.processes import LOOPBACK, ToolFailed
+from benchmarks.processes import ToolFailed
 from benchmarks.stage import Stage
+from deploy.sandbox.ports import LOOPBACK
 
 _IDLE_RATE: Final = 20.0
 _BUSY_RATE: Final = 200.0

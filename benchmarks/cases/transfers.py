@@ -10,7 +10,7 @@ import orjson
 from benchmarks import disk, nginx, proc, seed
 from benchmarks.figures import Floor, Result, Transfer, middle
 from benchmarks.messages import Caller, form_parts
-from benchmarks.processes import LOOPBACK, Child, call
+from benchmarks.processes import Child, call
 from benchmarks.stage import Stage
 from benchmarks.targets import (
     DOWNLOAD_OF_SENDFILE,
@@ -19,6 +19,7 @@ from benchmarks.targets import (
     of_transfer,
 )
 from benchmarks.transfer import Errand, to_json
+from deploy.sandbox.ports import LOOPBACK
 
 _GROUP: Final = "Large files"
 _MIB: Final = 1 << 20

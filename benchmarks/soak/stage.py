@@ -14,13 +14,14 @@ import orjson
 
 from benchmarks.database import TestDatabase, driver_settings
 from benchmarks.identity import CLIENT, INTERNAL_KEY, POOL, REGION, Identity, make_identity
-from benchmarks.processes import LOOPBACK, REPOSITORY, free_port
+from benchmarks.processes import REPOSITORY
 from benchmarks.soak.ledger import Follower, Ledger
 from benchmarks.soak.services import Service
 from benchmarks.soak.users import User
 from benchmarks.soak.workers import Worker
 from common.database import Database
 from common.migrate import migrate
+from deploy.sandbox.ports import LOOPBACK, free_port
 from tests.front import Front
 from tests.postgres import OwnServer
 from tests.shifted_clock import shifted_clock

@@ -10,7 +10,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from benchmarks.processes import LOOPBACK
+from deploy.sandbox.ports import LOOPBACK
 
 _OK: Final = (200,)
 _MOST_TOLD: Final = 300

@@ -1,6 +1,8 @@
 """Ports of this machine, and waiting for what listens on them."""
 
 import asyncio
+import contextlib
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -9,16 +11,28 @@ import aiohttp
 
 LOOPBACK = "127.0.0.1"
 
+_SETTLED = range(10_000, 32_000)
+_given: set[int] = set()
+
 
 class NotReadyError(Exception):
     """Something did not answer in time; the message is a sentence."""
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and that was not given out before by this process.
+
+    None that the system gives to outgoing connections: one of those could take it before whoever
+    asked does.
+    """
+    while True:
+        port = random.choice(_SETTLED)
+        if port in _given:
+            continue
+        _given.add(port)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:

@@ -9,7 +9,7 @@ from aiohttp import web
 from benchmarks.load import Outcome, Plan, UnexpectedAnswer, drive
 from benchmarks.messages import Caller
 from benchmarks.wrk import parse
-from tests.postgres import free_port
+from deploy.sandbox.ports import free_port
 
 Serve = Callable[[int], Plan]
 

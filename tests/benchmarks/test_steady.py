@@ -11,7 +11,6 @@ import pytest
 
 from benchmarks.database import TestDatabase
 from benchmarks.options import Options
-from benchmarks.processes import LOOPBACK
 from benchmarks.soak.audit import Verdict
 from benchmarks.soak.ledger import Ledger
 from benchmarks.stage import Stage, set_up
@@ -31,6 +30,7 @@ from benchmarks.steady.samples import (
 )
 from benchmarks.steady.users import SteadyUser
 from common.database import Database
+from deploy.sandbox.ports import LOOPBACK
 from tests.records import add_handover, add_mail
 
 HALF_HOUR = [float(at) for at in range(0, 1_800, 5)]

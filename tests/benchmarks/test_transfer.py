@@ -10,7 +10,7 @@ from benchmarks.cases.transfers import download_errand
 from benchmarks.messages import Caller
 from benchmarks.processes import running
 from benchmarks.transfer import BrokenTransfer, Errand, run
-from tests.postgres import free_port
+from deploy.sandbox.ports import free_port
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from common.admin import Health, admin_routes, serve_admin
 from common.settings import AdminSettings
-from tests.postgres import free_port
+from deploy.sandbox.ports import free_port
 
 
 async def read(health: Health, path: str = "/readyz") -> tuple[int, Any]:

@@ -9,8 +9,9 @@ from sqlalchemy.exc import IntegrityError
 
 from common.database import Database, DatabaseUnavailable, utc_now
 from common.models import jobs
+from deploy.sandbox.ports import free_port
 from tests.conftest import settings_of
-from tests.postgres import OwnServer, Server, free_port, own_server
+from tests.postgres import OwnServer, Server, own_server
 from tests.processes import REPOSITORY
 from tests.records import add_job, change, job_row, rows
 from tests.waiting import eventually

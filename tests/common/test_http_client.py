@@ -9,7 +9,7 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
 from common.http_client import Lost, Reply, Unreachable, exchange, open_session, parse_retry_after
-from tests.postgres import free_port
+from deploy.sandbox.ports import free_port
 
 
 @pytest.fixture

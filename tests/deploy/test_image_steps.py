@@ -17,8 +17,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from deploy.sandbox.ports import free_port
 from tests.deploy.places import DEPLOY, REPOSITORY
-from tests.postgres import free_port
 from tests.waiting import eventually
 
 STEPS = DEPLOY / "image-steps.sh"

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from deploy.sandbox.ports import free_port
 from tests.deploy.places import DOCS
 from tests.faults.support import Cloud, gateway_settings
 from tests.gateway.support import APPLICATIONS, Issuer
-from tests.postgres import free_port
 from tests.processes import Process
 from tests.waiting import eventually
 

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from common.database import Database
 from common.models import emails, handover_numbers, handovers
+from deploy.sandbox.ports import free_port
 from dispatcher import housekeeping
 from tests.dispatcher.support import (
     FakePeer,
@@ -16,7 +17,6 @@ from tests.dispatcher.support import (
     numbered,
     running,
 )
-from tests.postgres import free_port
 from tests.records import add_handover, add_job, job_row, outbox_row, rows
 from tests.waiting import eventually
 

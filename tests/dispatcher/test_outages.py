@@ -11,9 +11,10 @@ import pytest
 from common.database import Database, DatabaseUnavailable
 from common.migrate import migrate
 from common.models import handover_numbers, handovers
+from deploy.sandbox.ports import free_port
 from tests.conftest import settings_of
 from tests.dispatcher.support import FakePeer, dispatcher_settings, running
-from tests.postgres import OwnServer, Server, free_port, own_server
+from tests.postgres import OwnServer, Server, own_server
 from tests.records import add_handover, rows
 from tests.waiting import eventually
 

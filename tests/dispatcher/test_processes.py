@@ -10,8 +10,8 @@ from aiohttp import web
 
 from common.database import Database
 from common.models import handovers
+from deploy.sandbox.ports import free_port
 from tests.dispatcher.support import FakePeer, environment, hear
-from tests.postgres import free_port
 from tests.processes import Process
 from tests.records import add_handover, outbox_row, rows
 from tests.waiting import eventually

@@ -10,10 +10,10 @@ from common.deletion import mark_deleted
 from common.http_client import open_session
 from common.models import handover_numbers, handovers, jobs
 from common.outbox import Outbox
+from deploy.sandbox.ports import free_port
 from dispatcher.resend import renumber, resolve_doubts
 from dispatcher.worker_api import WorkerApi
 from tests.dispatcher.support import KEY, FakePeer, hear
-from tests.postgres import free_port
 from tests.records import add_handover, job_row, outbox_row, rows
 
 DOUBTFUL = 12

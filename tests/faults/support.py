@@ -14,9 +14,9 @@ from sqlalchemy import func, select
 from common.database import Database
 from common.models import emails, handover_numbers, handovers, job_events, jobs
 from deploy.sandbox.peer import PEER, Peer, PeerSettings, create_app
+from deploy.sandbox.ports import free_port
 from tests.gateway.support import CLIENT, INTERNAL_KEY, POOL, Issuer, job_body
 from tests.notifier.support import environment as notifier_environment
-from tests.postgres import free_port
 from tests.processes import Process
 
 USER = "ada"

@@ -5,8 +5,8 @@ import random
 
 from common.database import Database, utc_now
 from common.models import handovers, job_events, jobs
+from deploy.sandbox.ports import free_port
 from tests.faults.support import USER, Caller, Cloud, orphans
-from tests.postgres import free_port
 from tests.records import change, rows
 from tests.waiting import eventually
 

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from common.database import Database
 from common.models import emails, handover_numbers, jobs
+from deploy.sandbox.ports import free_port
 from tests.conftest import settings_of
 from tests.dispatcher.support import FakePeer
 from tests.faults.support import USER, Cloud
@@ -19,7 +20,6 @@ from tests.faults.traffic import Traffic
 from tests.front import Front
 from tests.gateway.support import Issuer
 from tests.notifier.support import FakeMailjet
-from tests.postgres import free_port
 from tests.processes import Process
 from tests.records import rows
 from tests.waiting import eventually

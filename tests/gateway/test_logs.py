@@ -12,9 +12,9 @@ from urllib.error import URLError
 import pytest
 
 from common.settings import REPOSITORY
+from deploy.sandbox.ports import free_port
 from gateway.middlewares import SAMPLED
 from tests.gateway.support import Api, Issuer, KeyServer, multipart, wait_for_port
-from tests.postgres import free_port
 
 SECRETS = {
     "INTERNAL_API_KEY_SECRET": "planted-internal-key",

@@ -14,11 +14,12 @@ from common.database import Database, DatabaseUnavailable
 from common.lifecycle import Report, Source, Status
 from common.models import jobs
 from common.wakeup import Notifier
+from deploy.sandbox.ports import free_port
 from gateway.status_updates import intake
 from tests.conftest import settings_of
 from tests.gateway.conftest import StartGateway
 from tests.gateway.support import INTERNAL_KEY, Api, Gateway, Issuer, on_both_databases, rows
-from tests.postgres import free_port, run_apart
+from tests.postgres import run_apart
 from tests.records import change
 from tests.waiting import eventually
 

@@ -8,8 +8,8 @@ from prometheus_client import REGISTRY
 
 from common.database import Database, utc_now
 from common.models import emails
+from deploy.sandbox.ports import free_port
 from tests.notifier.support import FakeMailjet, notifier_settings, running
-from tests.postgres import free_port
 from tests.records import add_job, add_mail, outbox_row, rows
 from tests.waiting import eventually
 
