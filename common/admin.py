@@ -14,7 +14,12 @@ from typing import Any, Final
 
 import orjson
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    Gauge,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from common.logs import get_logger
 from common.settings import AdminSettings
@@ -27,6 +32,8 @@ _CHECK_TIMEOUT: Final = 2.0
 READY: Final = Gauge("opencloud_ready", "1 while the process wants work, as its /readyz tells")
 
 log = get_logger()
+
+disable_created_metrics()  # a second series beside each counter, which tells nothing here
 
 
 class Health:

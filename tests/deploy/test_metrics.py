@@ -38,9 +38,7 @@ def shown(page: str) -> Metrics:
     return {
         family.name: frozenset(family.samples[0].labels) - {"le"}
         for family in text_string_to_metric_families(page)
-        if family.name.startswith("opencloud_")
-        and family.samples
-        and not family.name.endswith("_created")
+        if family.name.startswith("opencloud_") and family.samples
     }
 
 
