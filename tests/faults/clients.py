@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import re
 import resource
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -131,3 +133,18 @@ def many_files(count: int) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(count, before[0]), max(count, before[1])))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def statuses(port: int, requests: Iterable[bytes]) -> Counter[int]:
+    """Send requests one after the other over one connection; how often each status came back."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    found: Counter[int] = Counter()
+    for request in requests:
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        (length,) = re.findall(rb"(?i)\r\ncontent-length: *(\d+)", head)
+        await reader.readexactly(int(length))
+        found[int(head.split(b" ", 2)[1])] += 1
+    writer.close()
+    await writer.wait_closed()
+    return found

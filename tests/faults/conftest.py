@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.sandbox import aws
 from tests.dispatcher.support import FakePeer
 from tests.faults.support import Cloud, gateway_settings
 from tests.gateway.support import APPLICATIONS, INTERNAL_KEY, Issuer, KeyServer
@@ -20,6 +21,13 @@ def key_server(issuer: Issuer) -> Iterator[KeyServer]:
     server = KeyServer(issuer)
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def aws_url() -> Iterator[str]:
+    """Address of an AWS of our own."""
+    with aws.moto_server() as url:
+        yield url
 
 
 @pytest.fixture

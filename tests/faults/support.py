@@ -1,5 +1,6 @@
 """The services as real processes around one database, told apart by their settings."""
 
+import io
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -69,7 +70,7 @@ class Caller:
 
     async def upload(self, directory: str, name: str, content: bytes) -> Answer:
         form = aiohttp.FormData()
-        form.add_field("file", content, filename=name)
+        form.add_field("file", io.BytesIO(content), filename=name)
         return await self.ask("POST", f"/files/{directory}/upload", data=form)
 
     async def _send(self, method: str, path: str, **parts: Any) -> tuple[int | None, Any]:
