@@ -12,6 +12,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from common.redaction import Redaction
 from common.settings import LogSettings
 
 Logger = structlog.stdlib.BoundLogger
@@ -118,21 +119,10 @@ def _add_service(service: str) -> Processor:
 
 
 def _redact(secrets: tuple[str, ...]) -> Callable[[WrappedLogger, str, Any], Any]:
-    """Replace every known secret in a rendered line, wherever it came from.
+    """Keep every known secret out of a rendered line, wherever it came from."""
+    redaction = Redaction(secrets)
 
-    Very short values are left alone: they would blot out unrelated text.
-    """
-    spellings = {
-        spelling
-        for secret in secrets
-        if len(secret) >= 6
-        for spelling in (secret, orjson.dumps(secret).decode()[1:-1])
-    }
-
-    def redact(_: WrappedLogger, __: str, line: Any) -> Any:
-        for spelling in spellings:
-            if spelling in line:
-                line = line.replace(spelling, "***")
-        return line
+    def redact(_: WrappedLogger, __: str, line: str) -> str:
+        return redaction(line)
 
     return redact

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from dotenv import load_dotenv
 from environs import Env, EnvError
@@ -93,7 +94,17 @@ class Reader:
         value = self.text(name, default, required=required).rstrip("/")
         if value and not value.startswith(("http://", "https://")):
             self.fault(f"{name} must start with http:// or https://")
+        self._remember_credentials(value)
         return value
+
+    def _remember_credentials(self, url: str) -> None:
+        """What stands before the host of an address is not to be shown."""
+        try:
+            user, _, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
+        except ValueError:
+            return  # whoever uses it will say so
+        if user or password:
+            self.secrets.append(unquote(password or user))
 
     def secret(self, name: str, *, required: bool = False) -> str:
         """A secret in any of the three forms that `common.secrets` knows."""

@@ -16,6 +16,7 @@ from common.logs import get_logger
 from common.migrate import open_database
 from common.models import handovers
 from common.outbox import Claimed, Outbox, new_owner
+from common.redaction import Redaction
 from common.storage.opening import open_storage
 from common.storage.protocol import Storage
 from common.upkeep import Upkeep
@@ -89,6 +90,7 @@ async def _worker_api(app: web.Application) -> AsyncIterator[None]:
             settings.internal_key,
             timeout=settings.handover_timeout,
             status_path=settings.status_path,
+            redaction=Redaction(settings.logs.secrets, encoded=True),
         )
         yield
 

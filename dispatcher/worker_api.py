@@ -1,7 +1,7 @@
 """Client of the worker-facing API."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import aiohttp
@@ -9,6 +9,7 @@ import orjson
 
 from common.http_client import Outcome, Reply, exchange
 from common.lifecycle import Status
+from common.redaction import NO_REDACTION, Redaction
 from dispatcher.answers import Answer, judge
 
 _ECHO_MARGIN: Final = 1 << 20
@@ -51,12 +52,15 @@ class WorkerApi:
         *,
         timeout: float,
         status_path: str,
+        redaction: Redaction = NO_REDACTION,
     ) -> None:
+        """`redaction` is for the peer's words, which users read."""
         self._session = session
         self._url = url
         self._headers = {"x-api-key": key}
         self._timeout = timeout
         self._status_path = status_path
+        self._redaction = redaction
         self._has_answered = False
 
     @property
@@ -69,7 +73,7 @@ class WorkerApi:
         headers = {**self._headers, "Content-Type": "application/json"}
         if correlation_id and _HEADER_VALUE.fullmatch(correlation_id):
             headers["X-Request-ID"] = correlation_id
-        return judge(
+        answer = judge(
             await exchange(
                 self._session,
                 "POST",
@@ -80,6 +84,7 @@ class WorkerApi:
                 body=body,
             )
         )
+        return replace(answer, reason=self._redaction(answer.reason)) if answer.reason else answer
 
     async def is_alive(self) -> bool:
         """Whether anything but a gateway's error page answers at the peer's address."""

@@ -16,6 +16,7 @@ from common.logs import get_logger
 from common.migrate import open_database
 from common.models import emails
 from common.outbox import Outbox, new_owner
+from common.redaction import Redaction
 from common.upkeep import Upkeep
 from common.wakeup import EMAILS, Listener
 from notifier.deliver import Batch, Deliverer, Discarder
@@ -76,7 +77,12 @@ async def _mailjet(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     assert settings.mailjet is not None
     async with open_session("notifier", connections=_CONNECTIONS) as session:
-        mailjet = app[MAILJET] = Mailjet(session, settings.mailjet, timeout=settings.send_timeout)
+        mailjet = app[MAILJET] = Mailjet(
+            session,
+            settings.mailjet,
+            timeout=settings.send_timeout,
+            redaction=Redaction(settings.logs.secrets, encoded=True),
+        )
         gate = app[GATE] = Gate("Mailjet", probe=mailjet.is_alive)
         app[HEALTH].add_check("mailjet", partial(_describe_peer, gate))
         gate.start()

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import aiohttp
 import orjson
 
 from common.http_client import Reply, exchange
+from common.redaction import Redaction
 from notifier.answers import Answer, judge, was_found
 from notifier.messages import Mail
 from notifier.settings import MailjetSettings
@@ -27,14 +29,21 @@ class Mailjet:
     """Calls that never raise: what comes of them is their result."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, settings: MailjetSettings, *, timeout: float
+        self,
+        session: aiohttp.ClientSession,
+        settings: MailjetSettings,
+        *,
+        timeout: float,
+        redaction: Redaction,
     ) -> None:
+        """`redaction` is for Mailjet's words, which are kept and logged."""
         self._session = session
         self._url = settings.url
         self._sender = {"Email": settings.sender, "Name": SENDER_NAME}
         credentials = aiohttp.encode_basic_auth(settings.api_key, settings.secret_key)
         self._headers = {"Authorization": credentials}
         self._timeout = timeout
+        self._redaction = redaction
 
     async def send(self, mails: Sequence[Mail]) -> list[Answer]:
         """Send up to `BATCH` mails in one request; one answer per mail, in their order."""
@@ -48,7 +57,8 @@ class Mailjet:
             headers={**self._headers, "Content-Type": "application/json"},
             body=body,
         )
-        return judge(outcome, [mail.custom_id for mail in mails])
+        answers = judge(outcome, [mail.custom_id for mail in mails])
+        return [replace(answer, reason=self._redaction(answer.reason)) for answer in answers]
 
     def _message(self, mail: Mail) -> dict[str, Any]:
         message: dict[str, Any] = {

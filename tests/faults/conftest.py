@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from deploy.sandbox import aws
 from tests.dispatcher.support import FakePeer
 from tests.faults.support import Cloud, gateway_settings
 from tests.gateway.support import APPLICATIONS, INTERNAL_KEY, Issuer, KeyServer
+from tests.postgres import OwnServer, own_server
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +46,15 @@ async def cloud(
     """Processes on a database of each kind."""
     async with Cloud(database_url, tmp_path, settings, issuer) as cloud:
         yield cloud
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[OwnServer]:
+    """A PostgreSQL that may be stopped."""
+    context = own_server()
+    server = await asyncio.to_thread(context.__enter__)
+    yield server
+    await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 @pytest.fixture

@@ -15,18 +15,10 @@ from tests.conftest import settings_of
 from tests.dispatcher.support import FakePeer
 from tests.faults.support import Cloud
 from tests.gateway.support import Issuer
-from tests.postgres import OwnServer, own_server
+from tests.postgres import OwnServer
 from tests.processes import Process
 from tests.records import add_job, rows
 from tests.waiting import eventually
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[OwnServer]:
-    context = own_server()
-    server = await asyncio.to_thread(context.__enter__)
-    yield server
-    await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 @pytest.fixture

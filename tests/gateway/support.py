@@ -125,7 +125,7 @@ class Issuer:
 class KeyServer:
     """Serves a pool's public keys, counts who asks, and can be down."""
 
-    def __init__(self, *issuers: Issuer) -> None:
+    def __init__(self, *issuers: Issuer, port: int = 0) -> None:
         self.keys = [issuer.jwk for issuer in issuers]
         self.asked = 0
         self.is_down = False
@@ -143,7 +143,7 @@ class KeyServer:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/jwks.json"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()

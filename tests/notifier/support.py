@@ -26,6 +26,7 @@ class FakeMailjet:
 
     def __init__(self) -> None:
         self.url = ""
+        self.api_key = API_KEY
         self.secret_key = SECRET_KEY
         self.requests: list[list[dict[str, Any]]] = []
         self.sent: list[dict[str, Any]] = []
@@ -35,7 +36,7 @@ class FakeMailjet:
         self.behave: Behaviour | None = None
 
     def _refuses(self, request: web.Request) -> bool:
-        expected = encode_basic_auth(API_KEY, self.secret_key)
+        expected = encode_basic_auth(self.api_key, self.secret_key)
         return request.headers.get("Authorization") != expected
 
     async def send(self, request: web.Request) -> web.StreamResponse:
