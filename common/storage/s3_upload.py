@@ -31,30 +31,22 @@ async def upload(
             part, is_last = await anext(parts)
             if is_last:
                 return part.size, await bucket.put(key, part)
-            return await _upload_parts(bucket, key, part, parts, share)
+            async with begin(bucket, key) as multipart:
 
+                async def send(number: int, part: Part) -> None:
+                    await multipart.upload(number, part)
+                    if part.size > _NEEDS_ROOM:
+                        share.give()
 
-async def _upload_parts(
-    bucket: Bucket,
-    key: str,
-    part: Part,
-    others: AsyncIterator[tuple[Part, bool]],
-    share: Share,
-) -> tuple[int, str]:
-    async with begin(bucket, key) as multipart:
-
-        async def send(number: int, part: Part) -> None:
-            await multipart.upload(number, part)
-            if part.size > _NEEDS_ROOM:
-                share.give()
-
-        size, number = part.size, 1
-        async with BoundedTasks(_PARTS_IN_FLIGHT) as tasks:
-            await tasks.start(send, number, part)
-            async for part, _ in others:
-                size, number = size + part.size, number + 1
-                await tasks.start(send, number, part)
-        return size, await multipart.complete()
+                size, number = part.size, 1
+                async with BoundedTasks(_PARTS_IN_FLIGHT) as tasks:
+                    await tasks.start(send, number, part)
+                    del part  # or it would be kept until the next one has come
+                    async for part, _ in parts:
+                        size, number = size + part.size, number + 1
+                        await tasks.start(send, number, part)
+                        del part
+                return size, await multipart.complete()
 
 
 async def _in_parts(

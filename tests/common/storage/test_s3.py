@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from weakref import WeakSet
 
 import aiohttp
 import pytest
 from botocore.exceptions import ClientError
 from botocore.utils import parse_timestamp
 
-from common.storage import s3_changes, s3_copy
+from common.storage import s3_changes, s3_copy, s3_upload
 from common.storage.errors import (
     InvalidPath,
     NotFound,
@@ -29,6 +30,7 @@ from common.storage.s3_bucket import Bucket
 from common.storage.s3_errors import translated
 from common.storage.s3_moments import parse_moment
 from common.storage.s3_multipart import abort_stale
+from common.storage.s3_part import Part
 from common.storage.s3_room import Room
 
 MEBIBYTE = 1 << 20
@@ -238,6 +240,26 @@ async def test_uploads_of_many_slow_clients_share_their_memory(s3, keys, monkeyp
     written = await asyncio.gather(*(uploads - refused))
     assert [entry.size for entry in written] == [2 * MEBIBYTE] * 2
     assert len(keys.stored()) == 3
+
+
+async def test_a_part_that_was_sent_is_not_held_while_a_slow_client_sends_the_next(s3, monkeypatch):
+    held: WeakSet[Part] = WeakSet()
+
+    class Watched(Part):
+        def __init__(self, *pieces: bytes) -> None:
+            super().__init__(*pieces)
+            held.add(self)
+
+    async def slow() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            async for chunk in _large(9 * MEBIBYTE):
+                yield chunk
+            async with asyncio.timeout(10):
+                while len(held) > 1:
+                    await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(s3_upload, "Part", Watched)
+    await s3.storage.write(s3.path("data/large"), slow())
 
 
 async def test_uploads_give_all_the_room_back_that_they_took(s3, keys, monkeypatch):
