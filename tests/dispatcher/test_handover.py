@@ -313,16 +313,15 @@ async def test_one_job_that_stays_held_stops_no_other(
     assert sorted(peer.taken) == others
 
 
-@pytest.mark.parametrize("priority", [0, 5])
 async def test_jobs_that_the_peer_never_takes_hold_up_none_behind_them(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path, priority: int
+    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
 ) -> None:
-    poisoned = [await add_handover(database, priority=priority) for _ in range(12)]
+    poisoned = [await add_handover(database, priority=5 * (n % 2)) for n in range(12)]
     peer.behave = numbered(dict.fromkeys(poisoned, status(500)))
     async with running(dispatcher_settings(database_url, peer.url, tmp_path)):
         await eventually(lambda: len(peer.tried) >= 10)
         others = [await add_handover(database) for _ in range(30)]
-        await eventually(lambda: len(peer.taken) == len(others), within=10.0)
+        await eventually(lambda: len(peer.taken) == len(others), within=30.0)
     assert sorted(peer.taken) == others
 
 
