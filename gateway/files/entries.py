@@ -12,7 +12,7 @@ from common.storage.protocol import Entry
 from gateway.jobs.rows import iso
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=8_192)
 def natural_size(size: int) -> str:
     """A size for people: `19 Bytes`, `1.0 kB`."""
     return humanize.naturalsize(size)
