@@ -31,8 +31,10 @@ class Process:
         admin_port: int | None = None,
         arguments: Sequence[str] = (),
         prefix: Sequence[str] = (),
+        group: int | None = None,
     ) -> None:
-        """`prefix` is a command that runs the rest of its line in its own place."""
+        """`prefix` is a command that runs the rest of its line in its own place; `group` the id of
+        the process group to join, 0 for one of its own."""
         self.admin_port = admin_port or free_port()
         self._log = folder / f"{service}-{uuid4().hex}.log"
         environment = {
@@ -49,6 +51,7 @@ class Process:
                 cwd=folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                process_group=group,
             )
 
     @property

@@ -20,7 +20,7 @@ END = f"\r\n--{MARK}--\r\n".encode()
 
 
 class Client:
-    """One connection; `limited` to small buffers, so that what is not read stays with the peer."""
+    """One connection, with small buffers: what is not read stays with the peer."""
 
     def __init__(self, port: int, token: str) -> None:
         self._port = port
@@ -118,8 +118,8 @@ async def connected(
 
     try:
         for kind in kinds:
-            for _ in range(0, count, 50):
-                await asyncio.gather(*(start(kind) for _ in range(50)))
+            for begun in range(0, count, 50):
+                await asyncio.gather(*(start(kind) for _ in range(min(50, count - begun))))
         yield clients
     finally:
         for client in clients:

@@ -117,25 +117,27 @@ class Cloud:
     def caller_at(self, port: int) -> Caller:
         return Caller(self._session, f"http://127.0.0.1:{port}", self.token)
 
-    async def gateway(self, *, prefix: Sequence[str] = (), **changes: Any) -> Process:
-        """A gateway that answers; `prefix` as in `Process`."""
+    async def gateway(
+        self, *, prefix: Sequence[str] = (), group: int | None = None, **changes: Any
+    ) -> Process:
+        """A gateway that answers; `prefix` and `group` as in `Process`."""
         own = {"HOST": "127.0.0.1", "PORT": self.port, **changes}
-        process = self._start("gateway", own, prefix=prefix)
+        process = self._start("gateway", own, prefix=prefix, group=group)
         await process.wait_until_ready()
         return process
 
-    def dispatcher(self, **changes: Any) -> Process:
+    def dispatcher(self, *, group: int | None = None, **changes: Any) -> Process:
         own = {
             "WORKERFACING_API_URL": self.peer_url,
             "HANDOVER_TIMEOUT": 1,
             "HANDOVER_GRACE": 1,
             **changes,
         }
-        return self._start("dispatcher", own)
+        return self._start("dispatcher", own, group=group)
 
-    def notifier(self, mailjet_url: str, **changes: Any) -> Process:
+    def notifier(self, mailjet_url: str, *, group: int | None = None, **changes: Any) -> Process:
         own = {**notifier_environment(self.database_url, mailjet_url), **changes}
-        return self._start("notifier", own)
+        return self._start("notifier", own, group=group)
 
     def _start(self, service: str, own: Mapping[str, Any], **options: Any) -> Process:
         process = Process(service, {**self._settings, **own}, self.folder, **options)
