@@ -1,8 +1,10 @@
 """Dispatchers beside each other: many, suspended, and with a wrong clock."""
 
 import asyncio
+import contextlib
 import os
 import re
+import sqlite3
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -83,8 +85,7 @@ async def test_a_suspended_owner_that_wakes_up_after_its_lease_changes_nothing(
     peer.behave = answer_late
     first = cloud.dispatcher()
     await asyncio.wait_for(reached.wait(), 60)
-    await asyncio.sleep(0.5)  # stopped amid its first writes, it would keep SQLite's file locked
-    first.suspend()
+    await suspend_between_writes(first, database)
     second = cloud.dispatcher()
     await eventually(lambda: _is_done(database, job_id), within=60)
     settled = await outbox_row(database, handovers, job_id)
@@ -97,6 +98,29 @@ async def test_a_suspended_owner_that_wakes_up_after_its_lease_changes_nothing(
     assert await outbox_row(database, handovers, job_id) == settled
     # under the fresh number in time, and under the first one late
     assert sorted(peer.taken) == sorted([job_id, settled["number"], later])
+
+
+async def suspend_between_writes(process: Process, database: Database) -> None:
+    """Stopped amid a write, a process would keep SQLite's file locked for everybody."""
+    while True:
+        process.suspend()
+        if await asyncio.to_thread(_can_be_written, database):
+            return
+        process.resume()
+        await asyncio.sleep(0.1)
+
+
+def _can_be_written(database: Database) -> bool:
+    if not database.is_sqlite:
+        return True
+    file = database.settings.url.database
+    assert file
+    try:
+        with contextlib.closing(sqlite3.connect(file, timeout=1.0)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        return False
+    return True
 
 
 def _told(process: Process, job_id: int) -> bool:
