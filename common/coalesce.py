@@ -22,8 +22,9 @@ class Coalescer(Generic[Item, Result]):
     `work` gets the items in the order in which they came, at most `limit` of them, and returns
     one result per item, in that order; an exception *returned* is raised for its item alone, one
     that is *raised* reaches every caller of the batch. Up to `lanes` batches run at once. A caller
-    that is cancelled does not cancel the batch, which others share. `when_idle` is called whenever
-    nothing is under way or waiting any more.
+    that is cancelled does not cancel the batch, which others share. After a batch a lane waits
+    for `pause` seconds: worth it where a batch costs much and its items little. `when_idle` is
+    called whenever nothing is under way or waiting any more.
     """
 
     def __init__(
@@ -32,10 +33,12 @@ class Coalescer(Generic[Item, Result]):
         *,
         limit: int = 200,
         lanes: int = 1,
+        pause: float = 0.0,
         when_idle: Callable[[], object] | None = None,
     ) -> None:
         self._work = work
         self._limit = limit
+        self._pause = pause
         self._when_idle = when_idle
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._lanes = self._free_lanes = lanes
@@ -67,22 +70,27 @@ class Coalescer(Generic[Item, Result]):
     async def _work_off(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-            try:
-                results = await self._work([item for item, _ in batch])
-            except BaseException as error:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(_copy_for_caller(error))
-                if not isinstance(error, Exception):
-                    raise
+            await self._work_on(batch)
+            if self._pause:
+                await asyncio.sleep(self._pause)
+
+    async def _work_on(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._work([item for item, _ in batch])
+        except BaseException as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(_copy_for_caller(error))
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
                 continue
-            for (_, future), result in zip(batch, results, strict=True):
-                if future.done():
-                    continue
-                if isinstance(result, Exception):
-                    future.set_exception(result)
-                else:
-                    future.set_result(result)
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
 
     async def close(self) -> None:
         """Wait for what is under way."""

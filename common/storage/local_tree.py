@@ -2,7 +2,7 @@
 
 Every path is walked one component at a time by directory descriptor, with `O_NOFOLLOW`, so that
 no link that somebody put below a user's directory leads anywhere. Links, sockets, pipes and
-devices do not exist for these functions. They hold at most two descriptors at once, however deep
+devices do not exist for these functions. They hold at most three descriptors at once, however deep
 the tree is, and raise the operating system's own errors (see `local_errors`) beside `NotFound`.
 """
 
@@ -31,9 +31,17 @@ def tree_of(root: str, user: str) -> str:
     return f"{root}/{user}"
 
 
-def descend(tree: str, parts: Sequence[str]) -> int:
-    """Open the directory `parts` below `tree`; the caller closes the descriptor."""
-    fd = os.open(tree, DIRECTORY_FLAGS)
+def descend(tree: str | int, parts: Sequence[str]) -> int:
+    """Open the directory `parts` below `tree`; the caller closes the descriptor.
+
+    `tree` is a path, or a descriptor, which stays open.
+    """
+    if isinstance(tree, int):
+        if not parts:
+            return os.dup(tree)
+        fd, parts = os.open(parts[0], DIRECTORY_FLAGS, dir_fd=tree), parts[1:]
+    else:
+        fd = os.open(tree, DIRECTORY_FLAGS)
     for part in parts:
         try:
             child = os.open(part, DIRECTORY_FLAGS, dir_fd=fd)
@@ -58,12 +66,13 @@ def create_layout(tree: str) -> None:
 
 
 @contextmanager
-def open_directory(tree: str, parts: Sequence[str]) -> Iterator[int]:
-    """Descriptor of a directory; the root and the predefined ones are recreated if missing."""
+def open_directory(tree: str | int, parts: Sequence[str]) -> Iterator[int]:
+    """Descriptor of a directory; the root and the predefined ones are recreated if missing (below
+    a `tree` that is given by its path)."""
     try:
         fd = descend(tree, parts)
     except FileNotFoundError:
-        if parts and parts[0] not in PREDEFINED:
+        if isinstance(tree, int) or (parts and parts[0] not in PREDEFINED):
             raise
         create_layout(tree)
         fd = descend(tree, parts)
@@ -94,7 +103,10 @@ def directory_entry(path: UserPath) -> Entry:
 
 def describe(root: str, path: UserPath) -> Entry:
     """The file or directory at `path`; the trailing slash means nothing here."""
-    tree = tree_of(root, path.user)
+    return _describe(tree_of(root, path.user), path)
+
+
+def _describe(tree: str | int, path: UserPath) -> Entry:
     if path.is_root or path.is_predefined:
         with open_directory(tree, path.parts):
             return directory_entry(path)
@@ -116,7 +128,12 @@ def walk(
     not sort after `after` are left out, as is what disappears meanwhile. The predefined
     directories are always among what the root holds.
     """
-    tree = tree_of(root, path.user)
+    return _walk(tree_of(root, path.user), path, recursive=recursive, after=after, batch=batch)
+
+
+def _walk(
+    tree: str | int, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
+) -> Generator[tuple[list[Entry], bool], None, None]:
     start = _Level(path.parts, "".join(f"{part}/" for part in path.parts))
     levels = [start]
     entries: list[Entry] = []
@@ -201,53 +218,70 @@ def survey(
 
     Yields batches of about `BATCH` files; the last one comes with what is said of `places`: for
     each whether it is a file, or a directory with a file at any depth. Where nothing is, no list
-    is given; for an empty directory an empty one. Raises `UnusableName` for a file whose name is
-    not UTF-8, which nobody could ask for.
+    is given; for an empty directory an empty one. All are in one tree. Raises
+    `UnusableName` for a file whose name is not UTF-8, which nobody could ask for.
+
+    A thread gives the interpreter's lock away at each system call, and a busy event loop lets it
+    wait for it: so the tree is opened once, and what is most likely a directory is read as one.
     """
     batch: list[tuple[int, list[Entry]]] = []
     count = 0
-    for position, path in enumerate(inputs):
-        for files in _files_of(root, path):
-            batch.append((position, files))
-            count += len(files)
-            if count >= BATCH:
-                yield batch, None
-                batch, count = [], 0
-    yield batch, [_holds_files(root, place) for place in places]
+    with open_directory(tree_of(root, [*inputs, *places][0].user), ()) as tree:
+        for position, path in enumerate(inputs):
+            for files in _files_of(tree, path):
+                batch.append((position, files))
+                count += len(files)
+                if count >= BATCH:
+                    yield batch, None
+                    batch, count = [], 0
+        yield batch, [_holds_files(tree, place) for place in places]
 
 
-def _files_of(root: str, path: UserPath) -> Iterator[list[Entry]]:
+def _files_of(tree: int, path: UserPath) -> Iterator[list[Entry]]:
+    is_directory = False
     try:
-        entry = describe(root, path)
-        if entry.size is not None:
-            yield [entry]
-            return
-        for batch, _ in walk(root, path):
+        for batch, _ in _walk(tree, path):
+            is_directory = True
             files = [entry for entry in batch if entry.size is not None]
-            for file in files:
-                if "\ufffd" in file.path:
-                    _check_reachable(root, path.user, file.path)
+            for entry in files:
+                if "\ufffd" in entry.path:
+                    _check_reachable(tree, path.user, entry.path)
             yield files
-    except NotFound:
-        return
     except OSError as error:
         if error.errno not in ABSENT:
             raise
+    if not is_directory:
+        file = _file_at(tree, path)
+        if file is not None:
+            yield [file]
 
 
-def _check_reachable(root: str, user: str, shown_path: str) -> None:
+def _file_at(tree: int, path: UserPath) -> Entry | None:
+    """The file at `path`, if there is one."""
+    try:
+        entry = _describe(tree, path)
+    except NotFound:
+        return None
+    except OSError as error:
+        if error.errno not in ABSENT:
+            raise
+        return None
+    return None if entry.is_directory else entry
+
+
+def _check_reachable(tree: int, user: str, shown_path: str) -> None:
     """Raise `UnusableName` unless U+FFFD really is in the name on disk."""
     try:
-        describe(root, UserPath(user, tuple(shown_path.split("/"))))
+        _describe(tree, UserPath(user, tuple(shown_path.split("/"))))
     except (OSError, NotFound):
         raise UnusableName(f"the name of '{shown_path}' is not valid UTF-8") from None
 
 
-def _holds_files(root: str, path: UserPath) -> bool:
+def _holds_files(tree: int, path: UserPath) -> bool:
     try:
-        if not describe(root, path).is_directory:
+        if not _describe(tree, path).is_directory:
             return True
-        with closing(walk(root, path)) as batches:
+        with closing(_walk(tree, path)) as batches:
             return any(entry.size is not None for batch, _ in batches for entry in batch)
     except NotFound:
         return False

@@ -20,6 +20,10 @@ MAX_ID: Final = 2**31 - 1
 
 _MAX_OFFSET: Final = 2**62
 
+_GATHERING: Final = 0.01
+"""Seconds between two transactions that write jobs: one costs as much as twenty more jobs in it,
+and a gateway that is busy with small ones keeps the jobs waiting that would make them larger."""
+
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
@@ -62,7 +66,7 @@ class JobStore:
         self._database = database
         self.find: Coalescer[tuple[int, str], dict[str, Any]] = Coalescer(self._find_batch)
         self.insert: Coalescer[NewJob, tuple[int, datetime]] = Coalescer(
-            self._insert_batch, limit=50
+            self._insert_batch, limit=50, pause=_GATHERING
         )
         dialect = sqlite if database.is_sqlite else postgresql
         self._new_job = (

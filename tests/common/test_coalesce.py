@@ -113,3 +113,20 @@ async def test_it_tells_so_although_the_work_failed() -> None:
     with pytest.raises(ConnectionError):
         await coalescer(1)
     assert idle == [1]
+
+
+async def test_after_a_batch_the_next_one_gathers_for_a_while() -> None:
+    batches: list[list[int]] = []
+
+    async def work(items: Sequence[int]) -> list[int]:
+        batches.append(list(items))
+        return list(items)
+
+    coalescer = Coalescer[int, int](work, pause=0.05)
+    assert await coalescer(1) == 1  # a single one is not held up
+    late = []
+    for item in (2, 3, 4):
+        late.append(asyncio.ensure_future(coalescer(item)))
+        await asyncio.sleep(0)
+    assert await asyncio.gather(*late) == [2, 3, 4]
+    assert batches == [[1], [2, 3, 4]]
