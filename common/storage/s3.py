@@ -30,6 +30,9 @@ from common.storage.s3_upload import upload
 
 _HEALTH_TIMEOUT: Final = 5.0
 _CONNECTIONS: Final = 100
+_DOWNLOADS: Final = 256
+"""Files that are read at a time: each takes up to a megabyte for as long as its client takes."""
+
 _READS_AT_ONCE: Final = 8
 _PARTS_AT_ONCE: Final = 24
 """Parts of uploads, of 8 MiB each, that a process holds; so many large uploads get on at a time."""
@@ -66,6 +69,9 @@ class S3Storage:
         client = await self._open_client(session, None)
         self._bucket = Bucket(client, self._name)
         self._tree = Tree(self._bucket, self._keys)
+        # a client that takes its time with a file occupies a connection for as long
+        downloads = await self._open_client(session, None, connections=_DOWNLOADS)
+        self._downloads = Bucket(downloads, self._name)
         self._signer = client
         if self._public_endpoint:
             self._signer = await self._open_client(session, self._public_endpoint)
@@ -82,7 +88,9 @@ class S3Storage:
     async def close(self) -> None:
         await self._clients.aclose()
 
-    async def _open_client(self, session: AioSession, endpoint: str | None) -> Any:
+    async def _open_client(
+        self, session: AioSession, endpoint: str | None, *, connections: int = _CONNECTIONS
+    ) -> Any:
         config = AioConfig(
             signature_version="s3v4",
             s3={
@@ -93,7 +101,7 @@ class S3Storage:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             retries={"mode": "standard", "max_attempts": 3},
-            max_pool_connections=_CONNECTIONS,
+            max_pool_connections=connections,
             user_agent=_USER_AGENT,
             connect_timeout=5,
             read_timeout=60,
@@ -192,7 +200,7 @@ class S3Storage:
         if entry is None:
             raise NotFound(f"there is no file at '{path}'")
         with self._read.transfer():
-            yield S3File(self._bucket, key, entry, self._read)
+            yield S3File(self._downloads, key, entry, self._read)
 
     async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
         found: dict[UserPath, bytes] = {}

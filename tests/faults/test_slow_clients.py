@@ -8,6 +8,7 @@ import pytest
 
 from common.database import Database
 from common.models import handovers, jobs
+from deploy.sandbox import aws
 from tests.faults import clients
 from tests.faults.clients import Client, connected
 from tests.faults.support import USER, Cloud, orphans
@@ -128,6 +129,30 @@ async def test_a_thousand_slow_clients_cost_little_and_hold_up_nobody(
     await eventually(lambda: settled(cloud, gateway, files))
     assert gateway.memory < memory + GROWTH
     assert "request.failed" not in gateway.output
+
+
+async def test_slow_downloads_from_s3_hold_up_nobody(sqlite_cloud: Cloud, aws_url: str) -> None:
+    cloud = sqlite_cloud
+    aws.create_bucket(aws_url, "slow-downloads")
+    gateway = await cloud.gateway(
+        FILESYSTEM="s3",
+        S3_BUCKET="slow-downloads",
+        USER_DATA_ROOT_PATH="root",
+        **aws.environment(aws_url),
+    )
+    s3 = aws.client("s3", aws_url)
+    key = f"root/{USER}/data/large/file"
+    await asyncio.to_thread(s3.put_object, Bucket="slow-downloads", Key=key, Body=bytes(LARGE // 2))
+    s3.close()
+    assert (await cloud.caller.ask("GET", "/files/")).status == 200
+    memory = gateway.memory
+    async with connected(cloud.port, cloud.token, [clients.stop_in_download], 120) as slow:
+        listing = await cloud.caller.ask("GET", "/files/data/large/")
+        upload = await cloud.caller.upload("data/x", "f", b"content")
+        assert (listing.status, upload.status) == (200, 201)
+        assert max(listing.seconds, upload.seconds) < 3.0
+        assert gateway.files > 2 * len(slow)  # all of them are under way
+        assert gateway.memory < memory + GROWTH
 
 
 async def test_hundreds_of_clients_that_go_away_leave_nothing_behind(
