@@ -1,6 +1,7 @@
 """`python -m gateway`."""
 
 import asyncio
+import warnings
 
 from common import logs
 from common.admin import Health
@@ -17,6 +18,8 @@ log = get_logger()
 def main() -> None:
     settings = load_or_exit("gateway", load)
     logs.configure("gateway", settings.logs)
+    # about uploads' headers: each other one would be kept for ever, and shown as it was sent
+    warnings.filterwarnings("ignore", module=r"aiohttp\.multipart")
     health = Health("gateway")
     app = create_app(settings, health)
 

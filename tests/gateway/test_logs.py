@@ -113,6 +113,8 @@ def test_each_line_is_json_and_each_request_has_one(process, issuer: Issuer) -> 
     api = Api(gateway, "somebody", issuer.token("somebody"))
     api.get("/files/", headers={"X-Request-ID": "first-request"})
     api.get("/jobs/x", headers={"X-Request-ID": "second-request"})
+    body, kind = multipart("", b"", disposition=b"form-data; name=\"file\"; filename*=UTF-8''%80")
+    api.post("/files/data/x/upload", body=body, headers={"Content-Type": kind})
     records = [json.loads(line) for line in end()]
     assert all(record["service"] == "gateway" for record in records)
     answered = {
