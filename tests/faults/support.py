@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+import pytest
 from aiohttp.test_utils import TestServer
 from sqlalchemy import func, select
 
@@ -21,6 +22,9 @@ from tests.notifier.support import environment as notifier_environment
 from tests.processes import Process
 
 USER = "ada"
+
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+"""For tests whose subject does not depend on the database, or is tried on both elsewhere."""
 
 
 @dataclass(frozen=True)

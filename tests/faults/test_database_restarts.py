@@ -80,7 +80,7 @@ async def cut(server: OwnServer) -> None:
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
     )
-    for _ in range(8):
+    for _ in range(5):
         await asyncio.to_thread(server.execute, statement)
         await asyncio.sleep(0.5)
 

@@ -10,7 +10,7 @@ from common.database import Database, utc_now
 from common.heartbeat import GATEWAY, PEER
 from common.models import emails, heartbeats, jobs
 from tests.dispatcher.support import FakePeer
-from tests.faults.support import Cloud
+from tests.faults.support import Cloud, on_postgresql
 from tests.gateway.support import INTERNAL_KEY
 from tests.notifier.support import FakeMailjet
 from tests.postgres import free_port
@@ -139,6 +139,7 @@ class Scene:
         await self.assert_nothing_happened()
 
 
+@on_postgresql
 async def test_neither_a_deep_queue_nor_an_hours_outage_makes_a_job_silent(
     cloud: Cloud, database: Database
 ) -> None:

@@ -11,7 +11,7 @@ from common.models import handovers, jobs
 from deploy.sandbox import aws
 from tests.faults import clients
 from tests.faults.clients import Client, connected
-from tests.faults.support import USER, Cloud, orphans
+from tests.faults.support import USER, Cloud, on_postgresql, orphans
 from tests.processes import Process
 from tests.records import rows
 from tests.waiting import eventually
@@ -67,7 +67,7 @@ async def upload_steadily(cloud: Cloud) -> bytes:
     await client.begin_upload("steady", STEPS * 100)
     for _ in range(STEPS):
         await client.send(b"x" * 100)
-        await asyncio.sleep(2 * TIMEOUT / STEPS)
+        await asyncio.sleep(1.4 * TIMEOUT / STEPS)
     await client.send(clients.END)
     answer = await client.read()
     client.close()
@@ -85,7 +85,7 @@ async def download_steadily(cloud: Cloud) -> bytes:
             piece = await client.read()
             assert piece
             found += piece
-        await asyncio.sleep(2 * TIMEOUT / STEPS)
+        await asyncio.sleep(1.4 * TIMEOUT / STEPS)
     found += await client.read_all()
     client.close()
     return bytes(found)
@@ -155,6 +155,7 @@ async def test_slow_downloads_from_s3_hold_up_nobody(sqlite_cloud: Cloud, aws_ur
         assert gateway.memory < memory + GROWTH
 
 
+@on_postgresql
 async def test_hundreds_of_clients_that_go_away_leave_nothing_behind(
     cloud: Cloud, database: Database
 ) -> None:
