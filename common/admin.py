@@ -33,7 +33,8 @@ READY: Final = Gauge("opencloud_ready", "1 while the process wants work, as its 
 
 log = get_logger()
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series beside each counter, which tells nothing here
+# a second series beside each counter, which tells nothing here
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Health:

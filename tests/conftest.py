@@ -1,5 +1,6 @@
 """Databases for the tests: both kinds, migrated and empty, a fresh one for each test."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,7 +11,14 @@ from sqlalchemy.engine import make_url
 from common.database import Database
 from common.migrate import migrate
 from common.settings import DatabaseSettings
-from tests.postgres import NoPostgres, Server, run_apart, running_server
+from tests.postgres import (
+    NoPostgres,
+    OwnServer,
+    Server,
+    own_server,
+    run_apart,
+    running_server,
+)
 
 
 def settings_of(url: str, *, pool_size: int = 10) -> DatabaseSettings:
@@ -83,3 +91,12 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(settings_of(database_url))
     yield database
     await database.close()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[OwnServer]:
+    """A PostgreSQL that may be stopped."""
+    context = own_server()
+    server = await asyncio.to_thread(context.__enter__)
+    yield server
+    await asyncio.to_thread(context.__exit__, None, None, None)

@@ -1,12 +1,10 @@
 """A dispatcher whose PostgreSQL goes away under it."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 
 from common.database import Database, DatabaseUnavailable
 from common.migrate import migrate
@@ -14,17 +12,9 @@ from common.models import handover_numbers, handovers
 from deploy.sandbox.ports import free_port
 from tests.conftest import settings_of
 from tests.dispatcher.support import FakePeer, dispatcher_settings, running
-from tests.postgres import OwnServer, Server, own_server
+from tests.postgres import OwnServer, Server
 from tests.records import add_handover, rows
 from tests.waiting import eventually
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[OwnServer]:
-    context = own_server()
-    server = await asyncio.to_thread(context.__enter__)
-    yield server
-    await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 async def all_done(database: Database) -> bool:

@@ -1,4 +1,3 @@
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from deploy.sandbox import aws
 from tests.dispatcher.support import FakePeer
 from tests.faults.support import Cloud, gateway_settings
 from tests.gateway.support import APPLICATIONS, INTERNAL_KEY, Issuer, KeyServer
-from tests.postgres import OwnServer, own_server
 
 
 @pytest.fixture(scope="session")
@@ -46,15 +44,6 @@ async def cloud(
     """Processes on a database of each kind."""
     async with Cloud(database_url, tmp_path, settings, issuer) as cloud:
         yield cloud
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[OwnServer]:
-    """A PostgreSQL that may be stopped."""
-    context = own_server()
-    server = await asyncio.to_thread(context.__enter__)
-    yield server
-    await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from tests.dispatcher.support import FakePeer
 from tests.faults.support import USER, Cloud
 from tests.faults.traffic import Traffic
 from tests.front import Front
-from tests.gateway.support import Issuer
 from tests.notifier.support import FakeMailjet
 from tests.processes import Process
 from tests.records import rows
@@ -40,11 +38,8 @@ OWN = {
 
 
 @pytest.fixture
-async def cloud(
-    postgresql_url: str, settings: dict[str, Any], issuer: Issuer, tmp_path: Path
-) -> AsyncIterator[Cloud]:
-    async with Cloud(postgresql_url, tmp_path, settings, issuer) as cloud:
-        yield cloud
+def cloud(postgresql_cloud: Cloud) -> Cloud:
+    return postgresql_cloud
 
 
 class Service:
