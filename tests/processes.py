@@ -106,7 +106,9 @@ class Process:
         self._process.wait()
 
     def suspend(self) -> None:
+        """Stop it; on return none of its threads runs any more."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         self._process.send_signal(signal.SIGCONT)
