@@ -46,6 +46,9 @@ _REFUSALS: Final = (
 )
 _SQLITE_OUTAGES: Final = ("locked", "busy", "unable to open", "disk I/O", "is full")
 
+_LOCK_PATIENCE: Final = 5.0
+"""Seconds that a writer waits for SQLite's one write lock."""
+
 
 class DatabaseUnavailable(Exception):
     """The database did not answer, or has no connection to spare; trying again may help."""
@@ -98,14 +101,36 @@ class Database:
         self.settings = settings
         self.is_sqlite = settings.is_sqlite
         self.engine = _create_engine(settings)
+        self._turns = asyncio.Lock()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A writing transaction, committed on exit; immediate on SQLite, so that it never fails
         half-way because another process wrote meanwhile."""
         with _translated():
-            async with self.engine.begin() as connection:
-                yield connection
+            if not self.is_sqlite:
+                async with self.engine.begin() as connection:
+                    yield connection
+            else:
+                async with self._turn_to_write(), self.engine.begin() as connection:
+                    yield connection
+
+    @asynccontextmanager
+    async def _turn_to_write(self) -> AsyncIterator[None]:
+        """Let this process's writers go one after the other.
+
+        SQLite has one write lock, for which connections wait by asking for it again and again:
+        among many of them somebody never gets it, and readers find no connection meanwhile.
+        """
+        try:
+            async with asyncio.timeout(_LOCK_PATIENCE):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise DatabaseUnavailable("other writers took too long") from error
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -166,7 +191,7 @@ def _create_engine(settings: DatabaseSettings) -> AsyncEngine:
             pool_size=settings.pool_size,
             max_overflow=0,
             pool_timeout=settings.pool_timeout,
-            connect_args={"timeout": 5.0, "factory": _SQLiteConnection},
+            connect_args={"timeout": _LOCK_PATIENCE, "factory": _SQLiteConnection},
             json_serializer=_dumps,
             hide_parameters=True,  # errors are logged, users' data is not
         )
@@ -222,7 +247,6 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     for pragma in (
         "journal_mode=WAL",
         "synchronous=NORMAL",
-        "busy_timeout=5000",
         "foreign_keys=ON",
     ):
         cursor.execute(f"PRAGMA {pragma}")

@@ -104,6 +104,24 @@ async def test_an_exhausted_pool_is_an_outage_and_not_a_hang(database_url: str) 
     await database.close()
 
 
+async def test_sqlites_writers_take_turns_and_leave_the_readers_a_connection(
+    sqlite_url: str,
+) -> None:
+    database = Database(replace(settings_of(sqlite_url, pool_size=2), pool_timeout=0.1))
+    wrote: list[int] = []
+
+    async def write(number: int) -> None:
+        async with database.transaction():
+            await asyncio.sleep(0.02)
+            wrote.append(number)
+
+    writers = [asyncio.create_task(write(number)) for number in range(20)]
+    while not all(writer.done() for writer in writers):
+        await database.ping()
+    assert wrote == list(range(20))
+    await database.close()
+
+
 async def test_a_server_that_is_not_there_is_an_outage() -> None:
     url = f"postgresql://postgres@127.0.0.1:{free_port()}/nothing"
     database = Database(settings_of(url))
