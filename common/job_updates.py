@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import Row, bindparam, case, delete, false, insert, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    bindparam,
+    case,
+    delete,
+    false,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -154,33 +166,32 @@ async def _write_job(tx: AsyncConnection, job_id: int, change: Change, *, heard:
 
 async def _update_mails(tx: AsyncConnection, job: Row[Any], change: Change, report: Report) -> bool:
     """Write, withdraw, or go on delaying mails; returns whether one is due now."""
-    if change.leaves_error:
-        await tx.execute(
-            delete(emails).where(
-                emails.c.job_id == job.id,
-                emails.c.kind == Status.ERROR,
-                state_is(emails, PENDING),
-            )
-        )
     waits = change.status is Status.ERROR and not report.details
+    moved = written = False
+    if change.undoes_error:
+        await tx.execute(delete(emails).where(*_unsent_error(job)))
+    elif change.leaves_error or (change.status is Status.ERROR and not change.enters):
+        moved = await _move_mail(tx, job, waits=waits)
     if change.enters and change.status.is_final:
-        return await _write_mail(tx, job, change.status, waits=waits) and not waits
-    if change.status is not Status.ERROR:
-        return False
+        written = await _write_mail(tx, job, change.status, waits=waits)
+    return (moved or written) and not waits
+
+
+def _unsent_error(job: Row[Any]) -> tuple[ColumnElement[bool], ...]:
+    return emails.c.job_id == job.id, emails.c.kind == Status.ERROR, state_is(emails, PENDING)
+
+
+async def _move_mail(tx: AsyncConnection, job: Row[Any], *, waits: bool) -> bool:
+    """Send the mail of an `error` that waits for details, or let it wait on from now."""
     moved = await tx.execute(
         update(emails)
-        .where(
-            emails.c.job_id == job.id,
-            emails.c.kind == Status.ERROR,
-            state_is(emails, PENDING),
-            emails.c.awaits_details == true(),
-        )
+        .where(*_unsent_error(job), emails.c.awaits_details == true())
         .values(
             due_at=utc_now(DETAILS_WAIT if waits else 0.0),
             awaits_details=true() if waits else false(),
         )
     )
-    return moved.rowcount > 0 and not waits
+    return moved.rowcount > 0
 
 
 async def _write_mail(tx: AsyncConnection, job: Row[Any], kind: Status, *, waits: bool) -> bool:

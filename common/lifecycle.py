@@ -8,7 +8,8 @@ Any status may follow any other (the peer requeues a job whose worker went silen
 - after an `error` that a worker reported only `queued` (a retry) and `finished` change the status,
   since a failing job still reports `postprocessing` while it uploads its logs; details are kept;
 - an `error` that no worker reported (reconciliation's "no sign of life", the peer's refusal of a
-  copy sent after a doubt) gives way to any sign of life.
+  copy sent after a doubt) gives way to any sign of life, and is undone by it. One that a worker
+  reported has happened: its date stays, and the user is told of it, whatever follows.
 """
 
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ class Change:
     records_event: bool = False
     enters: bool = False
     leaves_error: bool = False
+    undoes_error: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -119,23 +121,28 @@ def decide(job: JobState, report: Report) -> Change:
     )
     enters = new is not job.status
     leaves_error = enters and job.status is Status.ERROR
+    undoes_error = leaves_error and not _is_proven(job)
     # the same last word of a failed job, told again, adds no second copy of its log's tail
     details = None if repeated and new is Status.ERROR else report.details
     return Change(
         status=new,
         starts=report.status.shows_worker and not job.has_started,
         ends=new.is_final and not job.has_ended,
-        reopens=leaves_error and not new.is_final,
+        reopens=undoes_error and not new.is_final,
         details=details,
         records_event=enters or not repeated,
         enters=enters,
         leaves_error=leaves_error,
+        undoes_error=undoes_error,
     )
 
 
 def _may_follow(job: JobState, report: Report) -> bool:
-    if job.status is not Status.ERROR:
-        return True
-    if job.last is not None and job.last.source in {Source.RECONCILER, Source.DISPATCHER}:
+    if job.status is not Status.ERROR or not _is_proven(job):
         return True
     return report.status in {Status.QUEUED, Status.FINISHED}
+
+
+def _is_proven(job: JobState) -> bool:
+    """Whether a worker reported the job's last status."""
+    return job.last is None or job.last.source not in {Source.RECONCILER, Source.DISPATCHER}

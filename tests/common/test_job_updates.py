@@ -155,13 +155,21 @@ async def test_a_job_without_an_address_gets_no_mail(database: Database) -> None
     assert await rows(database, emails) == []
 
 
-async def test_a_retry_withdraws_the_mail_and_opens_the_job_again(database: Database) -> None:
+@pytest.mark.parametrize("status", ["queued", "finished"])
+async def test_what_follows_a_workers_error_leaves_its_date_and_sends_its_mail(
+    database: Database, status: str
+) -> None:
     job_id = await add_job(database, status="running")
     await report(database, job_id, "error")
-    await report(database, job_id, "queued")
+    ended = (await job_row(database, job_id))["date_finished"]
+    next_one = await report(database, job_id, status)
     job = await job_row(database, job_id)
-    assert (job["status"], job["date_finished"]) == ("queued", None)
-    assert await rows(database, emails) == []
+    assert (job["status"], job["date_finished"]) == (status, ended)
+    assert next_one is not None
+    assert next_one.mail_due
+    mails = await rows(database, emails)
+    assert [mail["kind"] for mail in mails] == ["error", "finished"][: 1 + (status == "finished")]
+    assert not any(mail["awaits_details"] for mail in mails)
 
 
 async def test_a_job_that_fails_twice_is_told_of_once(database: Database) -> None:

@@ -60,8 +60,16 @@ def test_an_error_that_no_worker_reported_gives_way_to_any_sign_of_life(
     state = job("error", started=True, ended=True, last=silent)
     change = decide(state, Report(after, None, Source.WORKER))
     assert change.status is after
-    assert change.leaves_error
+    assert change.undoes_error
     assert change.reopens is (after is not Status.FINISHED)
+
+
+@pytest.mark.parametrize("last", [report("error"), report("postprocessing", "words"), None])
+@pytest.mark.parametrize("after", [Status.QUEUED, Status.FINISHED])
+def test_an_error_that_a_worker_reported_is_not_undone(after: Status, last: Report | None) -> None:
+    change = decide(job("error", ended=True, last=last), Report(after, None, Source.WORKER))
+    assert change.leaves_error
+    assert (change.undoes_error, change.reopens, change.ends) == (False, False, False)
 
 
 @pytest.mark.parametrize("status", ALL)

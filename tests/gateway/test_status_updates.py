@@ -105,8 +105,14 @@ class TestLifeCycle:
         self, api: Api, job: int, status: str
     ) -> None:
         api.report(job, "error", "timeout")
+        ended = api.get(f"/jobs/{job}").json()["date_finished"]
         api.report(job, status)
         assert state(api, job)[0] == status
+        # the date is that of the first end, whatever follows
+        for step in ("running", "finished"):
+            assert api.get(f"/jobs/{job}").json()["date_finished"] == ended
+            api.report(job, step)
+        assert api.get(f"/jobs/{job}").json()["date_finished"] == ended
 
     def test_a_job_may_be_set_back(self, api: Api, job: int) -> None:
         for status in ("running", "queued", "running"):
