@@ -144,6 +144,18 @@ def test_ports_are_the_ones_that_the_services_listen_on(
         assert ports_of(workload) == expected
 
 
+def test_the_gateway_believes_the_ingress_at_which_tls_ends(
+    manifests: list[Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else links in its answers are `http://`, and clients send their tokens there."""
+    workload = named(manifests, "Deployment", "opencloud-gateway")
+    settings, _ = read("gateway", environment_of(workload, manifests), monkeypatch)
+    assert settings.trusted_proxies
+    for network in settings.trusted_proxies:
+        assert network.is_private
+        assert not network.is_loopback
+
+
 def test_a_pod_may_drain_for_longer_than_its_service_does(
     manifests: list[Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:

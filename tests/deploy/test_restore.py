@@ -56,9 +56,7 @@ async def test_no_handover_is_sent_before_an_hour_has_passed(
 ) -> None:
     leased = {"owner": "gone", "leased_until": utc_now(-1.0), "attempts": 1}
     unsettled = [await add_handover(database, state=state, **leased) for state in UNSETTLED]
-    settled = [
-        await add_handover(database, state=state, settled_at=utc_now()) for state in SETTLED
-    ]
+    settled = [await add_handover(database, state=state, settled_at=utc_now()) for state in SETTLED]
     assert await what_would_be_sent(database, handovers)
 
     await put_right(database_url)
