@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from common.database import utc_now
 from common.lifecycle import Change, JobState, Report, Source, Status, decide
 from common.models import emails, handover_numbers, handovers, job_events, jobs
-from common.outbox import DONE, PENDING, state_is
+from common.outbox import DONE, HELD, PENDING, state_is
 
 DETAILS_WAIT: Final = 60.0
 """Seconds for which the mail of an `error` without details waits for some to come."""
@@ -75,6 +75,17 @@ _last_event = (
 )
 
 
+_worker_error = (
+    select(job_events.c.id)
+    .where(
+        job_events.c.job_id == bindparam("event_job_id"),
+        job_events.c.status == Status.ERROR,
+        job_events.c.source == Source.WORKER,
+    )
+    .limit(1)
+)
+
+
 async def lock_job(tx: AsyncConnection, job_id: int) -> Row[Any] | None:
     """Lock a job that the user has not deleted; None when there is none."""
     return (await tx.execute(_lock_job, {"locked_id": job_id})).one_or_none()
@@ -113,11 +124,7 @@ async def apply_report(
 ) -> Applied:
     """Apply a report to a job locked by `lock_job`."""
     before = Status.of_row(job.status)
-    event = None
-    if before is not Status.FINISHED:
-        event = (await tx.execute(_last_event, {"event_job_id": job.id})).one_or_none()
-    last = event and Report(Status(event.status), event.details, Source(event.source))
-    change = decide(JobState(before, job.has_started, job.has_ended, last), report)
+    change = decide(await _state_of(tx, job, before), report)
     if before is not Status.FINISHED:
         await _write_job(tx, job.id, change, heard=report.source is Source.WORKER)
     if change.records_event:
@@ -140,6 +147,18 @@ async def apply_report(
         confirmed_handover=confirmed_handover,
         mail_due=mail_due,
     )
+
+
+async def _state_of(tx: AsyncConnection, job: Row[Any], status: Status) -> JobState:
+    event = None
+    has_failed = False
+    of_job = {"event_job_id": job.id}
+    if status is not Status.FINISHED:
+        event = (await tx.execute(_last_event, of_job)).one_or_none()
+    if status is Status.ERROR:
+        has_failed = (await tx.execute(_worker_error, of_job)).one_or_none() is not None
+    last = event and Report(Status(event.status), event.details, Source(event.source))
+    return JobState(status, job.has_started, job.has_ended, last, has_failed=has_failed)
 
 
 async def _write_job(tx: AsyncConnection, job_id: int, change: Change, *, heard: bool) -> None:
@@ -178,7 +197,8 @@ async def _update_mails(tx: AsyncConnection, job: Row[Any], change: Change, repo
 
 
 def _unsent_error(job: Row[Any]) -> tuple[ColumnElement[bool], ...]:
-    return emails.c.job_id == job.id, emails.c.kind == Status.ERROR, state_is(emails, PENDING)
+    unsent = or_(state_is(emails, PENDING), state_is(emails, HELD))
+    return emails.c.job_id == job.id, emails.c.kind == Status.ERROR, unsent
 
 
 async def _move_mail(tx: AsyncConnection, job: Row[Any], *, waits: bool) -> bool:

@@ -9,7 +9,8 @@ Any status may follow any other (the peer requeues a job whose worker went silen
   since a failing job still reports `postprocessing` while it uploads its logs; details are kept;
 - an `error` that no worker reported (reconciliation's "no sign of life", the peer's refusal of a
   copy sent after a doubt) gives way to any sign of life, and is undone by it. One that a worker
-  reported has happened: its date stays, and the user is told of it, whatever follows.
+  reported has happened: its date stays, and the user is told of it, whatever follows (such an
+  undone `error` included).
 """
 
 from dataclasses import dataclass
@@ -76,12 +77,17 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """What is known of a job when a report comes in; `last` is the latest event recorded."""
+    """What is known of a job when a report comes in.
+
+    `last` is the latest event recorded; `has_failed` tells whether a worker has ever reported an
+    `error`, which an `error` of another source may have followed.
+    """
 
     status: Status
     has_started: bool
     has_ended: bool
     last: Report | None
+    has_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,7 @@ def decide(job: JobState, report: Report) -> Change:
     )
     enters = new is not job.status
     leaves_error = enters and job.status is Status.ERROR
-    undoes_error = leaves_error and not _is_proven(job)
+    undoes_error = leaves_error and not _is_proven(job) and not job.has_failed
     # the same last word of a failed job, told again, adds no second copy of its log's tail
     details = None if repeated and new is Status.ERROR else report.details
     return Change(

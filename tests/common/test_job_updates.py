@@ -4,7 +4,13 @@ from typing import Any
 import pytest
 
 from common.database import Database, utc_now
-from common.job_updates import DETAILS_WAIT, Applied, apply_worker_report
+from common.job_updates import (
+    DETAILS_WAIT,
+    Applied,
+    apply_report,
+    apply_worker_report,
+    lock_job,
+)
 from common.lifecycle import Report, Source, Status
 from common.models import emails, handover_numbers, handovers, job_events, jobs
 from tests.records import add_handover, add_job, change, job_row, outbox_row, rows
@@ -179,3 +185,56 @@ async def test_a_job_that_fails_twice_is_told_of_once(database: Database) -> Non
     await report(database, job_id, "queued")
     await report(database, job_id, "error", "second")
     assert len(await rows(database, emails)) == 1
+
+
+async def silence(database: Database, job_id: int) -> None:
+    """What reconciliation says of a job that no worker was heard of for too long."""
+    report = Report(Status.ERROR, "no sign of life", Source.RECONCILER)
+    async with database.transaction() as tx:
+        job = await lock_job(tx, job_id)
+        assert job is not None
+        await apply_report(tx, job, report)
+
+
+@pytest.mark.parametrize("state", ["pending", "held", "done", "in_doubt"])
+async def test_the_unsent_mail_of_an_error_that_is_undone_is_withdrawn(
+    database: Database, state: str
+) -> None:
+    job_id = await add_job(database, status="running")
+    await silence(database, job_id)
+    await change(database, emails, job_id, state=state)
+    assert await report(database, job_id, "running") is not None
+    job = await job_row(database, job_id)
+    assert (job["status"], job["date_finished"]) == ("running", None)
+    left = [mail["state"] for mail in await rows(database, emails)]
+    assert left == ([] if state in {"pending", "held"} else [state])
+
+
+@pytest.mark.parametrize("state", ["pending", "held"])
+async def test_an_undone_error_after_a_workers_own_leaves_that_ones_date_and_mail(
+    database: Database, state: str
+) -> None:
+    job_id = await add_job(database, status="running")
+    await report(database, job_id, "error", "the log's tail")
+    await change(database, emails, job_id, state=state)
+    ended = (await job_row(database, job_id))["date_finished"]
+    await report(database, job_id, "queued")
+    await report(database, job_id, "running")
+    await silence(database, job_id)
+    await report(database, job_id, "running")
+    job = await job_row(database, job_id)
+    assert (job["status"], job["date_finished"]) == ("running", ended)
+    assert [(mail["kind"], mail["state"]) for mail in await rows(database, emails)] == [
+        ("error", state)
+    ]
+
+
+async def test_a_held_mail_waits_for_no_details_any_more_once_they_are_there(
+    database: Database,
+) -> None:
+    job_id = await add_job(database, status="running")
+    await report(database, job_id, "error")
+    await change(database, emails, job_id, state="held")
+    await report(database, job_id, "error", "the log's tail")
+    (mail,) = await rows(database, emails)
+    assert (mail["state"], mail["awaits_details"]) == ("held", False)

@@ -72,6 +72,14 @@ def test_an_error_that_a_worker_reported_is_not_undone(after: Status, last: Repo
     assert (change.undoes_error, change.reopens, change.ends) == (False, False, False)
 
 
+def test_an_error_that_follows_a_workers_own_gives_way_without_being_undone() -> None:
+    silent = report("error", "no sign of life", Source.RECONCILER)
+    state = JobState(Status.ERROR, True, True, silent, has_failed=True)
+    change = decide(state, report("running"))
+    assert (change.status, change.leaves_error) == (Status.RUNNING, True)
+    assert (change.undoes_error, change.reopens) == (False, False)
+
+
 @pytest.mark.parametrize("status", ALL)
 def test_a_job_starts_with_the_first_status_that_shows_a_worker(status: Status) -> None:
     shows = status not in {Status.QUEUED, Status.ERROR}
