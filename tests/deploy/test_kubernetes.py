@@ -1,5 +1,6 @@
 """The Kubernetes manifests: valid by the schemas, and consistent with each other and the code."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from kubernetes_validate import validate
 
-from tests.deploy.kustomize import Manifest
+from tests.deploy.kustomize import Manifest, render
 from tests.deploy.objects import (
     component_of,
     container_of,
@@ -129,6 +130,35 @@ def test_services_accept_their_environment_and_know_every_name_in_it(
         environment = environment_of(workload, manifests)
         _, names = read(component_of(workload), environment, monkeypatch)
         assert set(environment) <= names, component_of(workload)
+
+
+def test_an_edit_of_any_setting_rolls_the_services_out_and_leaves_the_migration_as_it_was(
+    overlay: Path, manifests: list[Manifest], tmp_path: Path
+) -> None:
+    """A Job's pod cannot be changed: `kubectl apply` would fail for a day after the migration."""
+    copy = tmp_path / "kubernetes"
+    shutil.copytree(KUBERNETES, copy)
+    edited = [copy / "base", copy / "overlays" / overlay.name]
+    for folder in edited:
+        file = folder / "kustomization.yaml"
+        literal = re.compile(r"^( +- (?:&\S+ )?[A-Z0-9_]+=.*)$", flags=re.MULTILINE)
+        text, count = literal.subn(r"\1-edited", file.read_text())
+        assert count > 5
+        file.write_text(text)
+
+    after = render(edited[-1])
+
+    (job,) = of_kind(manifests, "Job")
+    assert of_kind(after, "Job") == [job]
+    assert environment_of(job, manifests) != environment_of(job, after)
+    for before in of_kind(manifests, "Deployment"):
+        rolled_out = named(after, "Deployment", before["metadata"]["name"])
+        assert pod_of(rolled_out) != pod_of(before)
+
+
+def test_the_migration_and_the_services_know_the_same_database(manifests: list[Manifest]) -> None:
+    workloads = of_kind(manifests, "Deployment", "Job")
+    assert len({environment_of(w, manifests)["DATABASE_URL"] for w in workloads}) == 1
 
 
 def test_ports_are_the_ones_that_the_services_listen_on(
