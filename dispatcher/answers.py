@@ -77,14 +77,12 @@ def _judge_reply(reply: Reply) -> Answer:
 def _judge_success(reply: Reply) -> Answer:
     """Taken if the body is JSON; a page says that somebody else lives at this address."""
     try:
-        body = orjson.loads(reply.body)
+        orjson.loads(reply.body)
     except orjson.JSONDecodeError:
         if _is_json(reply.content_type):
             return Answer(Verdict.IN_DOUBT, f"HTTP {reply.status} with broken JSON")
         return Answer(Verdict.HELD, f"HTTP {reply.status} without JSON")
-    if _is_json(reply.content_type) or isinstance(body, dict):
-        return Answer(Verdict.TAKEN)
-    return Answer(Verdict.HELD, f"HTTP {reply.status} without JSON")
+    return Answer(Verdict.TAKEN)
 
 
 def _is_json(content_type: str) -> bool:

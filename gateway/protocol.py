@@ -20,6 +20,10 @@ from gateway.patience import Patience
 _TOO_LONG: Final = "The request line or a header is too long"
 _NOT_HTTP: Final = "The request is not valid HTTP"
 
+_MAX_LINE: Final = 32_768
+"""Bytes of the request line, or of one header: a long path in percent-escapes, a browser's cookies
+with a token among them. aiohttp's 8 190 are too few for either."""
+
 log = get_logger()
 
 
@@ -122,7 +126,7 @@ def serve_with_care(app: web.Application, *, client_timeout: float) -> None:
                 if (broken := request.content.exception()) is not None:
                     _let_go(broken)
 
-        options = made._kwargs  # noqa: SLF001
+        options = {"max_line_size": _MAX_LINE, "max_field_size": _MAX_LINE, **made._kwargs}  # noqa: SLF001
         server = _Server(handle, request_factory=made.request_factory, **options)
         server.client_timeout = client_timeout
         return server

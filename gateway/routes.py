@@ -75,5 +75,8 @@ def add_routes(
 
 
 def add_internal_routes(app: web.Application) -> None:
-    """Add what the worker-facing API calls."""
-    add_route(app, "PUT", "/_job_status", status_updates.update_status)
+    """Add what the worker-facing API calls.
+
+    It takes a 404 for the word that the job is gone: a slash at the end must not lead to one.
+    """
+    add_route(app, "PUT", "/_job_status", status_updates.update_status, slash=True)

@@ -5,13 +5,15 @@ checked and what `/openapi.json` says are one thing. All faults are reported at 
 they are. A handler finds what was parsed under the decorator's `put_into` key of the request.
 """
 
+import contextlib
+import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from marshmallow import ValidationError
+from marshmallow import Schema, ValidationError
 from multidict import MultiMapping
 
 from gateway.bodies import read_body, read_form
@@ -29,7 +31,13 @@ _LOCATIONS: Final = {
     "headers": "header",
 }
 
-_BROKEN_FORM: Final = (ValueError, AssertionError, LookupError, HttpProcessingError)
+_BROKEN_FORM: Final = (
+    ValueError,
+    AssertionError,
+    LookupError,
+    RuntimeError,
+    HttpProcessingError,
+)
 """What aiohttp raises for a form that is none."""
 
 
@@ -53,7 +61,7 @@ async def validate(request: web.Request, handler: Callable[..., Any]) -> None:
     faults: list[Fault] = []
     for item in getattr(handler, "__schemas__", ()):
         try:
-            raw = await _raw(request, item["location"])
+            raw = await _raw(request, item["location"], item["schema"])
             valid[item["put_into"]] = item["schema"].load(raw)
         except ValidationError as error:
             valid[item["put_into"]] = error.valid_data or {}
@@ -67,10 +75,10 @@ async def validate(request: web.Request, handler: Callable[..., Any]) -> None:
         request[place] = parsed
 
 
-async def _raw(request: web.Request, location: str) -> Any:
+async def _raw(request: web.Request, location: str, schema: Schema) -> Any:
     """What the client sent there. A form may come as JSON as well."""
     if location == "json":
-        return await _read_json(request)
+        return await _read_json(request, mended=getattr(schema, "mends_texts", False))
     if location == "querystring":
         return {key: request.query.getall(key)[-1] for key in request.query}
     if location == "match_info":
@@ -91,14 +99,25 @@ def _fields_of(form: MultiMapping[Any]) -> dict[str, Any]:
     return {key: values if len(values) > 1 else values[0] for key, values in found.items()}
 
 
-async def _read_json(request: web.Request) -> Any:
+async def _read_json(request: web.Request, *, mended: bool = False) -> Any:
     body = await read_body(request)
     if not body:
         raise Invalid(Fault(["body"], "Field required", "missing"))
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        with contextlib.suppress(ValueError, RecursionError):
+            return _parse_unusual(body, mended=mended)
         raise Invalid(Fault(["body"], f"JSON decode error: {error}", "json_invalid")) from error
+
+
+def _parse_unusual(body: bytes, *, mended: bool) -> Any:
+    """JSON with a byte order mark, or in another Unicode encoding; `mended`: half characters in its
+    texts become question marks. Raises `ValueError`."""
+    text = body.decode(json.detect_encoding(body))
+    if mended:
+        text = json.dumps(json.loads(text), ensure_ascii=False)
+    return orjson.loads(text.encode("utf-8", "replace"))
 
 
 def _flatten(messages: Any, loc: Location) -> Iterator[Fault]:

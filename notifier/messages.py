@@ -35,8 +35,8 @@ def write_mail(
     details: str | None,
 ) -> Mail:
     """The mail about a job that has reached a final status."""
-    name = _CONTROL.sub(" ", job_name or "").strip()
-    subject = " ".join(f"Job {name} (id={job_id}) {status}".split())
+    name = _CONTROL.sub(" ", job_name or "")
+    subject = " ".join(filter(None, ("Job", name, f"(id={job_id})", status)))
     shown = _end_of(_UNPRINTABLE.sub("", details or "").strip())
     facts = {"Name": name, "ID": str(job_id), "Status": status}
     lines = [f"{label}: {value}" for label, value in facts.items()]

@@ -72,7 +72,7 @@ class Storage(Protocol):
     async def stat(self, path: UserPath) -> Entry:
         """Describe the file or directory at `path`. Raises `NotFound`.
 
-        With a trailing slash only a directory will do on storages where both may share a name.
+        A directory goes first if `path` has a trailing slash, where both may share a name.
         """
         ...
 

@@ -119,12 +119,12 @@ class S3Storage:
         self._known_users.add(user)
 
     async def stat(self, path: UserPath) -> Entry:
-        if path.parts and not path.slash:
-            file = await self._bucket.head(self._keys.file(path), str(path))
-            if file is not None:
-                return file
+        if not path.slash and (file := await self._tree.file_at(path)):
+            return file
         if _is_permanent(path) or await self._bucket.first_keys(self._keys.directory(path), 1):
             return Entry(_shown(path))
+        if path.slash and (file := await self._tree.file_at(path)):
+            return file
         raise NotFound(f"there is nothing at '{path}'")
 
     async def walk(
@@ -168,12 +168,13 @@ class S3Storage:
         return files, held
 
     async def _files_at(self, path: UserPath) -> list[Entry] | None:
-        if path.parts and not path.slash:
-            file = await self._bucket.head(self._keys.file(path), str(path))
-            if file is not None:
-                return [file]
+        if not path.slash and (file := await self._tree.file_at(path)):
+            return [file]
         files = await s3_listing.files_below(self._bucket, self._directory(path))
-        return [] if files is None and _is_permanent(path) else files
+        if files is not None or _is_permanent(path):
+            return files or []
+        file = await self._tree.file_at(path) if path.slash else None
+        return None if file is None else [file]
 
     async def _holds_files(self, path: UserPath) -> bool:
         if not path.is_root and await self._bucket.exists(self._keys.file(path)):
@@ -193,14 +194,13 @@ class S3Storage:
 
     @asynccontextmanager
     async def open(self, path: UserPath) -> AsyncIterator[OpenFile]:
-        key = self._keys.file(path)
-        entry = None
-        if not path.slash:
-            entry = await self._bucket.head(key, str(path))
+        entry = await self._tree.file_at(path)
+        if path.slash and await self._bucket.first_keys(self._keys.directory(path), 1):
+            entry = None
         if entry is None:
             raise NotFound(f"there is no file at '{path}'")
         with self._read.transfer():
-            yield S3File(self._downloads, key, entry, self._read)
+            yield S3File(self._downloads, self._keys.file(path), entry, self._read)
 
     async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
         found: dict[UserPath, bytes] = {}

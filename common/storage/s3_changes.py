@@ -34,6 +34,12 @@ class Tree:
         missing = {f"{tree}{name}/" for name in PREDEFINED} - present
         await asyncio.gather(*map(self._bucket.put, missing))
 
+    async def file_at(self, path: UserPath) -> Entry | None:
+        """The file at `path`, even if that was written with a slash; None if there is none."""
+        if path.is_root:
+            return None
+        return await self._bucket.head(self._keys.file(path), "/".join(path.parts))
+
     async def make_directory(self, path: UserPath) -> None:
         """Mark a directory. Raises `PathConflict` if it or a parent is a file."""
         await self.check_directory(path)
@@ -64,11 +70,14 @@ class Tree:
         """Move a file or an empty directory; see `Storage.rename` for the order of refusals."""
         if source.is_root:
             raise DirectoryNotEmpty("the root of the tree holds the predefined directories")
-        file = None
-        if not source.slash:
-            file = await self._bucket.head(self._keys.file(source), "/".join(target.parts))
+        file = None if source.slash else await self.file_at(source)
         if file is None:
-            await self._check_empty(source)
+            try:
+                await self._check_empty(source)
+            except NotFound:
+                file = await self.file_at(source)
+                if file is None:
+                    raise
         _check_target(source, target)
         if source.parts == target.parts:
             return file or Entry(_shown(target))
@@ -87,7 +96,7 @@ class Tree:
             etag = await copy(self._bucket, origin, file, place, replace=replace)
             # A new version of the source that was uploaded while we copied stays.
             await self._bucket.delete(origin, only=file.etag)
-            entry = Entry(file.path, file.size, None, etag)
+            entry = Entry("/".join(target.parts), file.size, None, etag)
         await self._keep(source.parent)
         return entry
 
@@ -102,7 +111,8 @@ class Tree:
             raise PredefinedDirectory(f"'{source}' is a predefined directory")
 
     async def delete(self, path: UserPath) -> None:
-        """Remove a file, or with a trailing slash a directory; nothing there is fine."""
+        """Remove a file; a directory, or else a file, if written with a slash. Nothing there is
+        fine."""
         if path.is_root:
             await self._bucket.delete_below(self._keys.tree(path.user), keep=self._markers(path))
             await self.create_layout(path.user)
@@ -113,7 +123,13 @@ class Tree:
                 await self._bucket.put(self._keys.directory(path))
             elif removed:
                 await self._keep(path.parent)
-        elif await self._bucket.exists(self._keys.file(path)):
+            else:
+                await self._delete_file(path)
+        else:
+            await self._delete_file(path)
+
+    async def _delete_file(self, path: UserPath) -> None:
+        if await self._bucket.exists(self._keys.file(path)):
             await self._bucket.delete(self._keys.file(path))
             await self._keep(path.parent)
 

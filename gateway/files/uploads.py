@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from aiohttp import BodyPartReader, MultipartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDictProxy
 
 from common.storage.errors import InvalidPath, OutOfSpace
 from common.storage.paths import UserPath, check_name
@@ -32,6 +33,14 @@ _BROKEN: Final = (
     web.RequestPayloadError,
 )
 """What aiohttp's reader raises for a body that is not multipart, or not to its end."""
+
+
+class _FlatReader(MultipartReader):
+    """Takes each part as bytes, also one that is multipart itself: a saved web page, a mail."""
+
+    def _get_part_reader(self, headers: CIMultiDictProxy[str]) -> BodyPartReader:
+        kind = self._mimetype.subtype
+        return BodyPartReader(self._boundary, headers, self._content, subtype=kind)
 
 
 async def receive(
@@ -66,9 +75,9 @@ async def _open(request: web.Request) -> tuple[MultipartReader, BodyPartReader, 
     if not request.content_type.startswith("multipart/") or not request.can_read_body:
         raise _missing()
     try:
-        reader = await request.multipart()
+        reader = _FlatReader(request.headers, request.content)
         return reader, *await _find_file(reader)
-    except _BROKEN as error:
+    except (*_BROKEN, RuntimeError) as error:
         raise _unreadable() from error
 
 

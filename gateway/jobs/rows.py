@@ -73,7 +73,11 @@ def job_as_json(row: Sequence[Any]) -> dict[str, Any]:
 @lru_cache(maxsize=4_096)
 def _hardware(text: str | None) -> orjson.Fragment:
     """The five keys, whichever of them the row has; most rows say the same."""
-    stored = orjson.loads(text or "null") or {}
+    try:
+        found = orjson.loads(text or "null")
+    except orjson.JSONDecodeError:  # an adopted row; SQLite takes anything
+        found = None
+    stored = found if isinstance(found, dict) else {}
     return orjson.Fragment(orjson.dumps({key: stored.get(key) for key in HARDWARE_KEYS}))
 
 

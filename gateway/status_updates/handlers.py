@@ -15,7 +15,13 @@ _EXAMPLE: Final = {"job_id": 1, "status": "running", "runtime_details": "epoch 3
 
 
 class StatusUpdateSchema(RequestSchema):
-    """What a worker reports."""
+    """What a worker reports.
+
+    It comes once. The end of a log that is not UTF-8, which a Python client sends with surrogates
+    in it, must not cost the job its `error`.
+    """
+
+    mends_texts = True
 
     job_id = Whole(required=True)
     status = Choice([status.value for status in Status], required=True)

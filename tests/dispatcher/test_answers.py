@@ -17,6 +17,8 @@ def reply(status: int, body: bytes = b"{}", content_type: str = JSON) -> Reply:
         (reply(200, b'{"job": {}}'), Verdict.TAKEN),
         (reply(201, b'"taken"'), Verdict.TAKEN),
         (reply(201, b'{"job": {}}', "text/plain"), Verdict.TAKEN),
+        (reply(202, b'"taken"', "text/plain"), Verdict.TAKEN),
+        (reply(200, b"[]", ""), Verdict.TAKEN),
         (reply(201, b'{"job"'), Verdict.IN_DOUBT),
         (reply(201, b""), Verdict.IN_DOUBT),
         (reply(200, b"<!doctype html>", "text/html"), Verdict.HELD),

@@ -27,9 +27,17 @@ def test_a_body_that_is_no_object_is_named(api: Api, body: bytes, kind: str) -> 
     for reply in (
         api.post("/jobs", body=body, headers=JSON),
         api.put("/files/data/x", body=body, headers=JSON),
-        api.put("/_job_status", body=body, headers={**JSON, **KEY}),
     ):
         assert reply.faults() == {(("body",), kind)}
+    if body != b'"\\ud800"':  # a status update with half a character is taken, see there
+        told = api.put("/_job_status", body=body, headers={**JSON, **KEY})
+        assert told.faults() == {(("body",), kind)}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_a_body_may_come_in_any_unicode_encoding(api: Api, encoding: str) -> None:
+    reply = api.put("/files/data/x", body='{"path": "data/ü"}'.encode(encoding), headers=JSON)
+    assert reply.status == 404
 
 
 def test_the_content_type_does_not_matter(api: Api) -> None:
@@ -139,9 +147,9 @@ def test_our_own_rules_name_what_was_given_and_what_is_allowed(api: Api) -> None
         b"GET / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\n<bad header>\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 40_000 + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: 1\r\n" * 300 + b"\r\n",
-        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /\xc3\xbc HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET http://[bad/ HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -166,7 +174,7 @@ def test_what_could_not_be_parsed_is_not_logged(
     gateway: Gateway, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = "hunter2-hunter2"
-    head = f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}{'a' * 20_000}\r\n\r\n"
+    head = f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}{'a' * 40_000}\r\n\r\n"
     assert gateway.raw(head.encode()).status == 400
     written = capfd.readouterr()
     assert secret not in written.out + written.err + caplog.text
@@ -243,3 +251,9 @@ def test_every_error_is_json(api: Api) -> None:
     for reply in hostile_answers(api):
         assert reply.headers["content-type"] == "application/json"
         json.loads(reply.body)
+
+
+def test_a_browsers_cookies_may_be_long(api: Api) -> None:
+    cookies = {"Cookie": "; ".join(f"c{n}={'x' * 900}" for n in range(30))}
+    assert api.get("/user", headers=cookies).status == 200
+    assert api.get("/files/" + "%C3%BC" * 4_000).status == 404

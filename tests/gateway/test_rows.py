@@ -5,7 +5,17 @@ from datetime import datetime
 import orjson
 import pytest
 
-from gateway.jobs.rows import COLUMNS, job_as_json
+from gateway.jobs.rows import COLUMNS, HARDWARE_KEYS, job_as_json
+
+
+def test_hardware_of_an_adopted_row_is_five_keys_whatever_it_says() -> None:
+    values = {column.name: None for column in COLUMNS}
+    values |= {"application": "{}", "attributes": "{}", "paths_out": "{}"}
+    for stored in (None, "null", "[1]", '"x"', '{"memory": NaN}', ""):
+        job = orjson.loads(
+            orjson.dumps(job_as_json(tuple({**values, "hardware": stored}.values())))
+        )
+        assert job["hardware"] == dict.fromkeys(HARDWARE_KEYS)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,22 @@ class TestLifeCycle:
             assert (reply.status, reply.json()) == (200, status)
             assert state(api, job) == (status, True, status == "finished")
 
+    def test_details_that_are_no_unicode_are_taken_with_what_can_be_read(
+        self, api: Api, job: int
+    ) -> None:
+        tail = b"Traceback \xe9t\xe9".decode("utf-8", "surrogateescape")
+        assert api.report(job, "error", tail).status == 200
+        assert details(api, job) == "Traceback ?t?"
+
+    def test_a_slash_at_the_end_tells_no_worker_to_stop(self, api: Api, job: int) -> None:
+        reply = Api(api.gateway).put(
+            "/_job_status/",
+            json={"job_id": job, "status": "running"},
+            headers={"x-api-key": INTERNAL_KEY},
+        )
+        assert (reply.status, reply.json()) == (200, "running")
+        assert state(api, job)[0] == "running"
+
     @pytest.mark.parametrize("status", STATUSES)
     def test_any_status_may_be_the_first_and_may_come_again(
         self, api: Api, job: int, status: str

@@ -145,6 +145,13 @@ def test_a_bad_type_is_named_whatever_the_body(api: Api, body: bytes) -> None:
     assert (("path", "f_type"), "enum") in reply.faults()
 
 
+@pytest.mark.parametrize("kind", ["multipart/related", "multipart/mixed; boundary=inner"])
+def test_a_file_may_be_multipart_itself(api: Api, kind: str) -> None:
+    body = FILE.replace(b"\r\n\r\n", f"\r\nContent-Type: {kind}\r\n\r\n--inner\r\n".encode(), 1)
+    assert send(api, body + END).status == 201
+    assert (api.tree / "data/up/f.txt").read_bytes() == b"--inner\r\ncontent"
+
+
 def test_other_fields_may_come_before_and_after(api: Api) -> None:
     body = part("key", b"1") + FILE + part("more", b"2" * 100_000) + END
     assert send(api, body).status == 201
@@ -168,8 +175,9 @@ def test_what_stands_around_the_form_is_ignored(api: Api, extra: bytes) -> None:
         b"nothing of the kind",
         FILE.replace(b"Content-Disposition:", b"Content-Disposition"),
         f"--{MARK}\r\n".encode() + b"X: 1\r\n" * 5000 + b"\r\nx\r\n" + END,
+        part("_charset_", b"x" * 40) + FILE + END,
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_a_form_that_breaks_off_leaves_nothing(api: Api, body: bytes) -> None:
     assert {loc for loc, _ in send(api, body).faults()} == {("body", "file")}

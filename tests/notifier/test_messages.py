@@ -20,6 +20,10 @@ def test_the_subject_names_job_id_and_status() -> None:
     assert mail().subject == "Job train (id=7) finished"
 
 
+def test_the_subject_holds_the_name_as_it_is() -> None:
+    assert mail(job_name=" a  b ").subject == "Job  a  b  (id=7) finished"
+
+
 def test_the_text_tells_name_id_status_and_details() -> None:
     assert mail().text == (
         "Name: train\nID: 7\nStatus: finished\n\nRun-time details:\nepoch 1\nepoch 2\n"

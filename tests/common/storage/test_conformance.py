@@ -571,3 +571,14 @@ async def test_uri_has_no_trailing_slash(tree):
 
 async def test_health_is_ok_where_all_is_well(tree):
     assert (await tree.storage.health())["ok"] is True
+
+
+async def test_a_file_may_be_named_with_a_slash_where_no_directory_is(tree):
+    await tree.put("data/x/f.txt", b"one")
+    assert await tree.get("data/x/f.txt/") == b"one"
+    assert (await tree.stat("data/x/f.txt/")).path == "data/x/f.txt"
+    assert await tree.files_at("data/x/f.txt/") == [["data/x/f.txt"]]
+    moved = await tree.rename("data/x/f.txt/", "data/x/g.txt")
+    assert (moved.path, moved.size) == ("data/x/g.txt", 3)
+    await tree.delete("data/x/g.txt/")
+    assert await tree.listing("data/x") == []
