@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from string import hexdigits
 from typing import Final, Self
-from urllib.parse import unquote
 
 from common.storage.errors import InvalidPath
 
@@ -17,11 +17,17 @@ MAX_NAME_BYTES: Final = 255
 MAX_PATH_BYTES: Final = 900
 """Longest path: an S3 key holds 1024 bytes, root prefix and user name included."""
 
+_MAX_WRITTEN: Final = 4_096
+"""Longest path as it may be written, slashes that do not count included, in characters."""
+
 RESERVED_USER_NAME: Final = ".opencloud-staging"
 """Directory beside the users' trees in which local uploads are staged."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED: Final = {
+    f"{high}{low}": chr(int(f"{high}{low}", 16)) for high in hexdigits for low in hexdigits
+}
 
 
 def check_name(name: str) -> str:
@@ -32,6 +38,9 @@ def check_name(name: str) -> str:
     """
     if not name:
         raise InvalidPath("a name must not be empty")
+    # before anything that looks at each character: a client may send megabytes
+    if len(name) > MAX_NAME_BYTES:
+        raise InvalidPath(f"a name must not be longer than {MAX_NAME_BYTES} bytes")
     if _is_dots(name):
         raise InvalidPath("a name must not be '.' or '..'")
     if "/" in name:
@@ -46,10 +55,18 @@ def check_name(name: str) -> str:
 
 
 def _is_dots(name: str) -> bool:
-    """Whether `name` is `.` or `..`, however often it was percent-encoded."""
-    while "%" in name and (decoded := unquote(name)) != name:
-        name = decoded
-    return name in {".", ".."}
+    """Whether `name` is `.` or `..`, however often it was percent-encoded.
+
+    One pass does it: an escape is decoded as soon as it is whole, and may complete another one.
+    """
+    decoded = ""
+    for character in name:
+        decoded += character
+        while decoded[-3:-2] == "%" and (byte := _ESCAPED.get(decoded[-2:])) is not None:
+            decoded = decoded[:-3] + byte
+        if decoded[0] not in ".%":
+            return False
+    return decoded in {".", ".."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +86,10 @@ class UserPath:
         """Parse `text`, relative to `user`'s tree; empty segments are dropped.
 
         Raises `InvalidPath` if any segment is not a name (see `check_name`), or if the whole is
-        longer than `MAX_PATH_BYTES`.
+        longer than `MAX_PATH_BYTES` (or is written with thousands of slashes that do not count).
         """
+        if len(text) > _MAX_WRITTEN:
+            raise InvalidPath(f"a path must not be longer than {MAX_PATH_BYTES} bytes")
         parts = tuple(check_name(part) for part in text.split("/") if part)
         if len("/".join(parts).encode()) > MAX_PATH_BYTES:
             raise InvalidPath(f"a path must not be longer than {MAX_PATH_BYTES} bytes")

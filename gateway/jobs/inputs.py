@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from common.applications import Entrypoint
 from common.storage.errors import InvalidPath, StorageError, StorageUnavailable
-from common.storage.paths import UserPath, check_name, relative_to
+from common.storage.paths import UserPath, relative_to
 from common.storage.protocol import Entry, Storage
 from gateway.errors import Fault, Refused, TooLarge, misnamed
 
@@ -81,9 +81,6 @@ def _checked(name: str) -> str:
     """An id that names something below its directory. Raises `InvalidPath`."""
     if not name.strip("/"):
         raise InvalidPath("an id must name a file or a directory")
-    for part in name.split("/"):
-        if part:
-            check_name(part)
     return name
 
 

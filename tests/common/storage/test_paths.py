@@ -76,6 +76,25 @@ def test_dots_are_refused_however_often_they_are_encoded(dots, times):
         assert parse(text) is None
 
 
+@given(st.text(alphabet="%25eE.3206", max_size=20))
+@example("%%32e%25%32%65")
+@example("%%%3225")
+def test_only_what_decodes_to_dots_in_the_end_is_taken_for_dots(name):
+    decoded = name
+    while (once := unquote(decoded)) != decoded:
+        decoded = once
+    assert (parse(name) is None) == (decoded in {".", ".."})
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("text", ["%" + "25" * 2_000_000, "a/" * 2_000_000, "é" * 2_000_000])
+def test_text_of_megabytes_is_refused_without_looking_at_each_character(text):
+    with pytest.raises(InvalidPath, match="255 bytes"):
+        check_name(text)
+    with pytest.raises(InvalidPath, match="900 bytes"):
+        UserPath.parse("user", text)
+
+
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "a/b", "a\0", "\n", "\x7f", "\x85", "\ud800", "x" * 256, "é" * 128]
 )
