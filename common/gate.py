@@ -1,8 +1,8 @@
 """A circuit breaker in front of a peer: a peer that is down costs a trickle of probes, no more.
 
-    CLOSED     everything flows
+    CLOSED     everything flows; after a trial that found no item, a first one goes alone
     OPEN       nothing is sent; the peer is probed, at least every few seconds
-    HALF_OPEN  a probe was answered: one item at a time, until one is taken
+    HALF_OPEN  a probe was answered: one item at a time, until one is taken or none is left
     HELD       wrong key or address: nothing is sent but a trial every few seconds
     TRIAL      such a trial may start now
 
@@ -75,6 +75,7 @@ class Gate:
         self._threshold = threshold
         self._longest_pause = longest_pause
         self._failing: set[Hashable] = set()
+        self._is_proven = True
         self._pauses = 0
         self._paused_until = 0.0
         self._trying = False
@@ -93,6 +94,8 @@ class Gate:
         """How much may be sent now."""
         if self._trying or asyncio.get_running_loop().time() < self._paused_until:
             return Permit.NOTHING
+        if self.state is State.CLOSED and not self._is_proven:
+            return Permit.ONE
         return _PERMITS[self.state]
 
     def pause(self, seconds: float) -> None:
@@ -107,12 +110,14 @@ class Gate:
         """The peer took something, so it is there and knows us."""
         self._failing.clear()
         self._pauses = 0
+        self._is_proven = True
         self._enter(State.CLOSED)
 
     def failed(self, item: Hashable) -> None:
         """`item` was not taken, or nobody knows; several in a row from different items open."""
         self._failing.add(item)
-        if self.state is not State.CLOSED or len(self._failing) >= self._threshold:
+        in_a_row = len(self._failing) >= self._threshold
+        if self.state is not State.CLOSED or not self._is_proven or in_a_row:
             self._enter(State.OPEN)
 
     def unreachable(self) -> None:
@@ -125,7 +130,7 @@ class Gate:
 
     def trial_started(self) -> None:
         """Something is on its way; nothing else goes before its outcome is known."""
-        self._trying = self.state in {State.HALF_OPEN, State.TRIAL}
+        self._trying = self.state in {State.HALF_OPEN, State.TRIAL} or not self._is_proven
 
     def trial_ended(self) -> None:
         """What was on its way never went out: the next one may."""
@@ -133,8 +138,12 @@ class Gate:
         self.on_change()
 
     def nothing_to_try(self) -> None:
-        """A trial found nothing that could be sent."""
-        if self.state is State.TRIAL:
+        """A trial found nothing to send, now or soon: as far as is known, the peer is there.
+
+        The first item that comes goes alone all the same, and shuts the gate again if it fails.
+        """
+        if self.state in {State.HALF_OPEN, State.TRIAL}:
+            self._is_proven = False
             self._enter(State.CLOSED)
 
     # -- the watch ---------------------------------------------------------------------------

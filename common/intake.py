@@ -9,11 +9,14 @@ from collections.abc import Awaitable
 from typing import Final
 
 from common.database import DatabaseUnavailable
-from common.gate import Gate, Permit
+from common.gate import Gate, Permit, State
 from common.outbox import Claimed, Outbox
 
 _HELD_EVERY: Final = 4.0
 """Seconds between two tries of a held item while everything else flows."""
+
+_SOON: Final = 60.0
+"""Seconds within which what waits will show by itself whether the peer takes it."""
 
 
 class Intake:
@@ -32,11 +35,13 @@ class Intake:
                 return []
             case Permit.ONE:
                 items = await self._outbox.claim_for_trial() or await self._take_held()
+                if not items:
+                    await self._close_if_idle()
             case Permit.TRIAL:
                 items = await self._take_held(now=True)
                 items = await self._add(items, self._outbox.claim_for_trial())
                 if not items:
-                    self._gate.nothing_to_try()
+                    await self._close_if_idle()
             case Permit.ALL:
                 # first, since there may always be enough of the others
                 items = await self._take_held()
@@ -45,6 +50,11 @@ class Intake:
         if items:
             self._gate.trial_started()
         return items
+
+    async def _close_if_idle(self) -> None:
+        """What cannot be sent just now may be what the peer does not take, so that has its turn."""
+        if self._gate.state is not State.CLOSED and not await self._outbox.has_work(_SOON):
+            self._gate.nothing_to_try()
 
     async def _add(self, claimed: list[Claimed], more: Awaitable[list[Claimed]]) -> list[Claimed]:
         """What has been claimed goes out, also when no more can be."""

@@ -28,8 +28,10 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    exists,
     func,
     literal_column,
+    or_,
     select,
     tuple_,
     update,
@@ -146,6 +148,21 @@ class Outbox:
         They stay `in_doubt`, since looking sends nothing; nobody else looks during the lease.
         """
         return await self._claim(self._claim_doubtful, limit)
+
+    async def has_work(self, within: float) -> bool:
+        """Whether anybody's item is on its way, held, or comes due within that many seconds."""
+        table = self._table
+        soon = table.c.due_at <= utc_now(within)
+        pending = exists().where(state_is(table, PENDING), soon)
+        others = exists().where(
+            or_(
+                state_is(table, SENDING),
+                state_is(table, HELD),
+                and_(state_is(table, IN_DOUBT), soon),
+            )
+        )
+        async with self._database.reading() as connection:
+            return bool((await connection.execute(select(or_(pending, others)))).scalar_one())
 
     def _claim_statement(
         self, condition: ColumnElement[bool], order: Sequence[ColumnElement[Any]], **values: Any

@@ -133,11 +133,43 @@ async def test_a_refusal_of_us_holds_everything_but_a_trial_now_and_then(
     assert peer.probes == 0
 
 
-async def test_a_trial_that_finds_nothing_held_lets_everything_through(gate: Gate) -> None:
-    gate.refused()
-    await eventually(lambda: gate.permit is Permit.TRIAL)
+async def untried(gate: Gate, peer: Peer, state: State) -> None:
+    """The gate closes because there is nothing to try."""
+    peer.alive = True
+    if state is State.TRIAL:
+        gate.refused()
+    else:
+        gate.unreachable()
+    await eventually(lambda: gate.state is state)
     gate.nothing_to_try()
+
+
+@pytest.mark.parametrize("state", [State.HALF_OPEN, State.TRIAL])
+async def test_a_trial_that_finds_nothing_closes_it_and_lets_one_item_through_first(
+    gate: Gate, peer: Peer, state: State
+) -> None:
+    await untried(gate, peer, state)
+    assert (gate.state, gate.permit) == (State.CLOSED, Permit.ONE)
+    gate.trial_started()
+    assert gate.permit is Permit.NOTHING
+    gate.succeeded()
     assert gate.permit is Permit.ALL
+
+
+@pytest.mark.parametrize("state", [State.HALF_OPEN, State.TRIAL])
+async def test_closed_for_want_of_items_it_opens_when_the_first_one_fails(
+    gate: Gate, peer: Peer, state: State
+) -> None:
+    await untried(gate, peer, state)
+    gate.trial_started()
+    gate.failed("the first")
+    assert (gate.state, gate.permit) == (State.OPEN, Permit.NOTHING)
+
+
+async def test_a_gate_that_is_open_is_not_closed_for_want_of_items(gate: Gate) -> None:
+    gate.unreachable()
+    gate.nothing_to_try()
+    assert gate.state is State.OPEN
 
 
 async def test_a_pause_that_the_peer_asks_for_is_kept(gate: Gate) -> None:

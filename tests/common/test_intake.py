@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from common.database import Database, DatabaseUnavailable
-from common.gate import Gate
+from common.database import Database, DatabaseUnavailable, utc_now
+from common.gate import Gate, Permit, State
 from common.intake import Intake
 from common.models import handovers
 from common.outbox import Claimed, Outbox
@@ -87,3 +87,49 @@ async def test_what_is_claimed_goes_out_though_the_next_claim_fails(
     assert jobs_of(await intake.take(4)) == [held]
     with pytest.raises(DatabaseUnavailable):
         await intake.take(4)
+
+
+async def half_open(gate: Gate) -> None:
+    gate.unreachable()
+    await eventually(lambda: gate.state is State.HALF_OPEN)
+
+
+async def test_a_gate_whose_peer_is_back_closes_though_there_is_nothing_to_send(
+    database: Database, outbox: Outbox, intake: Intake, gate: Gate
+) -> None:
+    await add_handover(database, state="done", settled_at=utc_now())
+    await add_handover(database, due_at=utc_now(600.0))
+    await half_open(gate)
+    assert await intake.take(4) == []
+    assert gate.state is State.CLOSED
+    jobs = [await add_handover(database) for _ in range(3)]
+    (first,) = await intake.take(4)
+    assert (first.job_id, await intake.take(4)) == (jobs[0], [])
+    await outbox.done([first])
+    intake.succeeded(first)
+    assert jobs_of(await intake.take(4)) == jobs[1:]
+
+
+async def test_a_peer_that_answers_probes_alone_gets_one_item_and_the_gate_opens(
+    database: Database, outbox: Outbox, intake: Intake, gate: Gate
+) -> None:
+    await half_open(gate)
+    assert await intake.take(4) == []
+    for _ in range(3):
+        await add_handover(database)
+    (first,) = await intake.take(4)
+    await outbox.retry([first], 5.0, "HTTP 500")
+    intake.failed(first)
+    assert (gate.state, gate.permit) == (State.OPEN, Permit.NOTHING)
+
+
+@pytest.mark.parametrize("state", ["pending", "sending", "in_doubt"])
+async def test_a_gate_stays_half_open_while_what_failed_waits_for_its_next_try(
+    database: Database, intake: Intake, gate: Gate, state: str
+) -> None:
+    await add_handover(
+        database, state=state, due_at=utc_now(30.0), owner="other", leased_until=utc_now(30.0)
+    )
+    await half_open(gate)
+    assert await intake.take(4) == []
+    assert gate.state is State.HALF_OPEN

@@ -165,6 +165,10 @@ CASES: dict[str, tuple[Callable[[Database], Awaitable[Any]], set[str]]] = {
         lambda db: Outbox(db, emails, owner="me", lease=30.0).claim(50),
         {"ix_emails_pending"},
     ),
+    "whether there is work": (
+        lambda db: Outbox(db, handovers, owner="me", lease=30.0).has_work(60.0),
+        {"ix_handovers_pending", "ix_handovers_unsettled"},
+    ),
     "expired leases": (
         lambda db: Upkeep(db, handovers).doubt_expired(60.0, 200),
         {"ix_handovers_unsettled"},

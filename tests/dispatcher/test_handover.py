@@ -7,9 +7,11 @@ import pytest
 from aiohttp import web
 
 from common.database import Database
+from common.gate import State
 from common.models import emails, handover_numbers, handovers
 from deploy.sandbox.ports import free_port
 from dispatcher import housekeeping
+from dispatcher.app import GATE
 from tests.dispatcher.support import (
     FakePeer,
     dispatcher_settings,
@@ -339,6 +341,21 @@ async def test_a_peer_that_is_away_costs_a_trickle_and_gets_everything_on_its_re
         async with FakePeer().served(port) as peer:
             await eventually(lambda: all_done(database))
             assert sorted(peer.taken) == job_ids
+
+
+async def test_a_peer_that_is_back_counts_as_there_though_no_job_comes(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    settings = dispatcher_settings(database_url, f"http://127.0.0.1:{port}", tmp_path)
+    async with running(settings) as admin:
+        gate = admin.app[GATE]
+        await eventually(lambda: gate.state is State.OPEN)
+        async with FakePeer().served(port) as peer:
+            await eventually(lambda: gate.state is State.CLOSED)
+            job_id = await add_handover(database)
+            await eventually(lambda: all_done(database))
+            assert peer.taken == [job_id]
 
 
 async def test_a_stored_job_that_is_unreadable_ends_in_error(
