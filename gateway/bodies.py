@@ -18,6 +18,14 @@ _SMALL: Final = 64 * 1024
 """Bytes up to which a body is small: whatever people send is."""
 
 
+def is_small(request: web.Request) -> bool:
+    """Whether the body is one of those that people send, as far as its head tells."""
+    length = request.content_length
+    if length is None:
+        return not request.body_exists
+    return length <= _SMALL and hdrs.CONTENT_ENCODING not in request.headers
+
+
 async def read_body(request: web.Request) -> bytes:
     """The whole body. Raises `TooLarge`, `TooSlow`, and `Busy` rather than let it wait."""
     return await _bounded(request, request.read)
@@ -35,7 +43,7 @@ async def _bounded(request: web.Request, read: Callable[[], Awaitable[T]]) -> T:
         raise TooLarge(f"The body may have at most {limit} bytes")
     if request.content.is_eof():  # it has come with the head
         return await read()
-    if length is not None and length <= _SMALL and hdrs.CONTENT_ENCODING not in request.headers:
+    if is_small(request):
         return await _in_time(request, read)
     large = request.app[LARGE_BODIES]
     if large.locked():

@@ -17,6 +17,9 @@ from gateway.responses import json_response
 
 Location = Sequence[str | int]
 
+MAX_FAULTS: Final = 100
+"""Faults of one request that are looked for and reported: the first ones."""
+
 _SHOWN: Final = 100
 """Characters of what a client sent that a message repeats."""
 
@@ -37,11 +40,11 @@ def misnamed(given: str, error: Exception) -> str:
 
 
 class Invalid(Exception):
-    """The request cannot be understood or breaks a rule: 422 with every fault found."""
+    """The request cannot be understood or breaks a rule: 422 with up to `MAX_FAULTS` faults."""
 
     def __init__(self, *faults: Fault) -> None:
-        super().__init__("; ".join(fault.msg for fault in faults))
-        self.faults = faults
+        self.faults = faults[:MAX_FAULTS]
+        super().__init__("; ".join(fault.msg for fault in self.faults))
 
 
 class Refused(Exception):

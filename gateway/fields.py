@@ -6,13 +6,14 @@ Numbers may be given as text or as whole floats; where null is allowed, an empty
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, Self
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
 from common.storage.errors import InvalidPath
 from common.storage.paths import UserPath, check_name
-from gateway.errors import misnamed
+from gateway.errors import MAX_FAULTS, misnamed
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]+(\.0+)?\s*", re.ASCII)
 _TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
@@ -192,9 +193,10 @@ class Choice(_ContractField, fields.String):
 
 
 class Items(_ContractField, fields.List[Any]):
-    """A list; errors of its items carry their position.
+    """A list of any length; errors of its items carry their position.
 
     What is valid of a faulty one goes on to further inspection, with None where an item is not.
+    After `MAX_FAULTS` errors nothing more is looked at.
     """
 
     null_kind = "list_type"
@@ -210,13 +212,18 @@ class Items(_ContractField, fields.List[Any]):
             except ValidationError as error:
                 errors[index] = error.messages
                 result.append(None)
+                if len(errors) == MAX_FAULTS:
+                    break
         if errors:
             raise ValidationError(errors, valid_data=result)
         return result
 
 
 class TextMap(_ContractField, fields.Dict):
-    """An object whose values are texts; of a faulty one the valid part is inspected further."""
+    """An object whose values are texts; of a faulty one the valid part is inspected further.
+
+    At most `MAX_FAULTS` errors are told.
+    """
 
     null_kind = "dict_type"
     null_message = "Input should be a valid dictionary"
@@ -230,8 +237,7 @@ class TextMap(_ContractField, fields.Dict):
         valid = {key: item for key, item in value.items() if isinstance(item, str)}
         errors = {
             key: [Message("Input should be a valid string", "string_type")]
-            for key in value
-            if key not in valid
+            for key in islice((key for key in value if key not in valid), MAX_FAULTS)
         }
         if errors:
             raise ValidationError(errors, valid_data=valid)

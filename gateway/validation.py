@@ -2,9 +2,11 @@
 
 The decorators are aiohttp-apispec's (`json_schema`, `querystring_schema`, …), so that what is
 checked and what `/openapi.json` says are one thing. All faults are reported at once, wherever
-they are. A handler finds what was parsed under the decorator's `put_into` key of the request.
+they are (of a great many the first ones). A handler finds what was parsed under the decorator's
+`put_into` key of the request.
 """
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -16,7 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from marshmallow import Schema, ValidationError
 from multidict import MultiMapping
 
-from gateway.bodies import read_body, read_form
+from gateway.bodies import is_small, read_body, read_form
 from gateway.errors import Fault, Invalid, Location
 from gateway.fields import Message
 
@@ -30,6 +32,8 @@ _LOCATIONS: Final = {
     "match_info": "path",
     "headers": "header",
 }
+
+_BODIES: Final = frozenset({"json", "form"})
 
 _BROKEN_FORM: Final = (
     ValueError,
@@ -62,7 +66,7 @@ async def validate(request: web.Request, handler: Callable[..., Any]) -> None:
     for item in getattr(handler, "__schemas__", ()):
         try:
             raw = await _raw(request, item["location"], item["schema"])
-            valid[item["put_into"]] = item["schema"].load(raw)
+            valid[item["put_into"]] = await _load(request, item, raw)
         except ValidationError as error:
             valid[item["put_into"]] = error.valid_data or {}
             faults.extend(_flatten(error.messages, [_LOCATIONS[item["location"]]]))
@@ -75,12 +79,19 @@ async def validate(request: web.Request, handler: Callable[..., Any]) -> None:
         request[place] = parsed
 
 
+async def _load(request: web.Request, item: Mapping[str, Any], raw: Any) -> Any:
+    """Parse what was sent; a body that may hold a million of things, in a thread."""
+    if item["location"] in _BODIES and not is_small(request):
+        return await asyncio.to_thread(item["schema"].load, raw)
+    return item["schema"].load(raw)
+
+
 async def _raw(request: web.Request, location: str, schema: Schema) -> Any:
     """What the client sent there. A form may come as JSON as well."""
     if location == "json":
         return await _read_json(request, mended=getattr(schema, "mends_texts", False))
     if location == "querystring":
-        return {key: request.query.getall(key)[-1] for key in request.query}
+        return dict(request.query.items())  # of a key that comes several times the last one
     if location == "match_info":
         return request.match_info
     if location == "headers":
@@ -95,7 +106,9 @@ async def _raw(request: web.Request, location: str, schema: Schema) -> Any:
 
 def _fields_of(form: MultiMapping[Any]) -> dict[str, Any]:
     """A form's fields; one that comes several times is a list."""
-    found = {key: form.getall(key) for key in form}
+    found: dict[str, list[Any]] = {}
+    for key, value in form.items():
+        found.setdefault(key, []).append(value)
     return {key: values if len(values) > 1 else values[0] for key, values in found.items()}
 
 

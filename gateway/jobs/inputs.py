@@ -13,7 +13,7 @@ from common.applications import Entrypoint
 from common.storage.errors import InvalidPath, StorageError, StorageUnavailable
 from common.storage.paths import UserPath, relative_to
 from common.storage.protocol import Entry, Storage
-from gateway.errors import Fault, Refused, TooLarge, misnamed
+from gateway.errors import MAX_FAULTS, Fault, Refused, TooLarge, misnamed
 
 _DIRECTORY: Final = {"config_id": "config", "data_ids": "data", "artifact_ids": "artifact"}
 
@@ -38,7 +38,7 @@ class Selection:
 def parse_selections(
     user_id: str, files_down: Mapping[str, Any], entrypoint: Entrypoint | None
 ) -> tuple[list[Selection], list[Fault]]:
-    """The selections of a submission, and what is wrong with them.
+    """The selections of a submission, and what is wrong with them: at most `MAX_FAULTS` things.
 
     An id that is None was no text: the schema has reported it.
     """
@@ -55,6 +55,8 @@ def parse_selections(
                 path = UserPath.parse(user_id, f"{_DIRECTORY[argument]}/{_checked(name)}")
             except InvalidPath as error:
                 faults.append(Fault(place, misnamed(name, error), "value_error"))
+                if len(faults) == MAX_FAULTS:
+                    return selections, faults
                 continue
             selections.append(Selection(argument, name, path))
         if ids and entrypoint is not None and argument not in entrypoint.files_down:
@@ -67,6 +69,11 @@ def parse_selections(
                 )
             )
     return selections, faults
+
+
+def count_ids(files_down: Mapping[str, Any]) -> int:
+    """How many ids a submission gives."""
+    return sum(len(ids) for _, ids, _ in _given(files_down))
 
 
 def _given(files_down: Mapping[str, Any]) -> Iterator[tuple[str, list[str | None], bool]]:

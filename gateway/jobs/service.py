@@ -1,9 +1,10 @@
 """What users do with jobs."""
 
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from common.applications import Applications
+from common.applications import Applications, Catalogue
 from common.database import Database
 from common.deletion import delete_job
 from common.logs import get_logger
@@ -18,12 +19,15 @@ from gateway.jobs.submission import (
     JobRequest,
     find_faults,
     handover_payload,
+    is_long,
     job_answer,
     job_row,
     parse_request,
 )
 from gateway.metrics import JOBS_SUBMITTED
 from gateway.settings import Limits
+
+T = TypeVar("T")
 
 log = get_logger()
 
@@ -54,7 +58,7 @@ class Jobs:
         Raises `Invalid`, `Refused` for inputs that cannot be used, `Conflict` for a name that is
         taken or under which the user keeps files.
         """
-        request = parse_request(user, body, await self._applications.current())
+        request = await self._check(parse_request, user, body)
         await self._storage.ensure_user(user.id)
         try:
             files_down, taken = await collect(
@@ -83,7 +87,16 @@ class Jobs:
 
     async def find_faults(self, user: User, body: Mapping[str, Any]) -> list[Fault]:
         """What is wrong with a submission beside what its schema says (see `submit`)."""
-        return find_faults(user, body, await self._applications.current())
+        return await self._check(find_faults, user, body)
+
+    async def _check(
+        self, check: Callable[[User, Mapping[str, Any], Catalogue], T], user: User, body: Any
+    ) -> T:
+        """Check a body against the configuration in force; a long one in a thread."""
+        catalogue = await self._applications.current()
+        if is_long(body):
+            return await asyncio.to_thread(check, user, body, catalogue)
+        return check(user, body, catalogue)
 
     async def _refusal(self, request: JobRequest, error: Refused) -> Refused:
         """A name that is taken is told before what is wrong with files."""

@@ -13,11 +13,13 @@ from common.storage.paths import UserPath
 from common.storage.protocol import Storage
 from gateway.auth.tokens import User
 from gateway.errors import Fault, Invalid
-from gateway.jobs.inputs import Selection, parse_selections
+from gateway.jobs.inputs import Selection, count_ids, parse_selections
 from gateway.jobs.rows import HARDWARE_KEYS, iso
 
 RESULTS: Final = ("output", "log", "artifact")
 """Top-level directories in which a job's results lie, each under the job's name."""
+
+_MANY_IDS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,12 @@ class JobRequest:
     @property
     def result_paths(self) -> list[UserPath]:
         return [UserPath.parse(self.user.id, path) for path in self.paths_out.values()]
+
+
+def is_long(body: Mapping[str, Any]) -> bool:
+    """Whether a body, of which some parts may be missing, gives so many ids that it takes long."""
+    files_down = (body.get("attributes") or {}).get("files_down") or {}
+    return count_ids(files_down) > _MANY_IDS
 
 
 def parse_request(user: User, body: Mapping[str, Any], catalogue: Catalogue) -> JobRequest:

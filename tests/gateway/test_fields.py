@@ -6,6 +6,7 @@ import pytest
 from marshmallow import ValidationError
 from marshmallow import fields as marshmallow_fields
 
+from gateway.errors import MAX_FAULTS
 from gateway.fields import (
     Choice,
     Flag,
@@ -140,6 +141,24 @@ def test_errors_in_a_list_carry_their_positions() -> None:
     with pytest.raises(ValidationError) as caught:
         load(Items(Text()), ["a", 1, "b", None])
     assert list(caught.value.messages["value"]) == [1, 3]
+
+
+def test_of_a_great_many_errors_the_first_ones_are_told() -> None:
+    for field, value in (
+        (Items(Text()), ["a", *range(300_000)]),
+        (Items(Choice(["a"])), ["a", *range(300_000)]),
+        (TextMap(), {"0": "a", **{str(key): key for key in range(1, 300_000)}}),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            load(field, value)
+        found = caught.value.messages["value"]
+        assert [int(key) for key in found] == list(range(1, MAX_FAULTS + 1))
+
+
+def test_lists_and_mappings_without_errors_may_have_any_length() -> None:
+    assert load(Items(Text()), ["a"] * 300_000) == ["a"] * 300_000
+    many = {str(key): "a" for key in range(300_000)}
+    assert load(TextMap(), many) == many
 
 
 @pytest.mark.parametrize("value", ["x", 3, {}, True])

@@ -1,8 +1,14 @@
 """Jobs that take a great many files, or more than they may."""
 
+import asyncio
+import threading
+from typing import Any
+
 import orjson
 import pytest
 
+from gateway.jobs import submission
+from gateway.jobs.schemas import JobRequestSchema
 from tests.gateway.conftest import StartGateway
 from tests.gateway.support import Api, Issuer, job_body, rows
 
@@ -46,3 +52,43 @@ def test_a_limit_is_kept(start_gateway: StartGateway, issuer: Issuer) -> None:
     reply = submit(user, "x", "y")
     assert reply.status == 413
     assert "3" in reply.detail
+
+
+@pytest.mark.parametrize("wrong", [1, "", "..", "x%2f" * 64])
+def test_of_a_great_many_faults_the_first_hundred_are_told(api: Api, wrong: Any) -> None:
+    down = {"data_ids": ["fine", *[wrong] * 5_000], "artifact_ids": [wrong] * 5_000}
+    reply = api.submit(attributes={"files_down": down}, priority=9)
+    assert reply.status == 422
+    assert len(reply.detail) == 100
+    places = [fault["loc"] for fault in reply.detail]
+    assert ["body", "priority"] in places
+    ids = [place for place in places if place != ["body", "priority"]]
+    assert ids == [["body", "attributes", "files_down", "data_ids", n] for n in range(1, 100)]
+
+
+def test_a_long_list_of_inputs_is_examined_beside_the_event_loop(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[int] = set()
+
+    def noted(function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            threads.add(threading.get_ident())
+            return function(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(JobRequestSchema, "load", noted(JobRequestSchema.load))
+    monkeypatch.setattr(submission, "parse_selections", noted(submission.parse_selections))
+
+    async def own_thread() -> int:
+        return threading.get_ident()
+
+    loop = asyncio.run_coroutine_threadsafe(own_thread(), api.gateway.loop).result()
+    api.plant("data/a")
+    assert submit(api, "a").status == 201
+    assert threads == {loop}
+    threads.clear()
+    assert submit(api, *["a"] * 20_000).status == 201
+    assert threads
+    assert loop not in threads
