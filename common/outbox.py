@@ -231,9 +231,9 @@ class Outbox:
         """Refused for an operator's mistake."""
         await self._settle(items, state=HELD, due_at=utc_now(), last_error=reason)
 
-    async def release(self, item: Claimed) -> None:
-        """Give a claimed item back untried, as if it had not been claimed."""
-        await self._settle([item], state=PENDING, attempts=self._table.c.attempts - 1)
+    async def release(self, items: Sequence[Claimed]) -> None:
+        """Give claimed items back untried, as if they had not been claimed."""
+        await self._settle(items, state=PENDING, attempts=self._table.c.attempts - 1)
 
     async def fail(self, items: Sequence[Claimed], reason: str) -> None:
         """Refused for good."""

@@ -77,7 +77,7 @@ class Forwarder:
         """Return a claimed item untried."""
         self._calling -= 1
         self._intake.untried(item)
-        await persist(lambda: self._outbox.release(item))
+        await persist(lambda: self._outbox.release([item]))
 
     async def deliver(self, item: Claimed) -> None:
         """Hand one job over and settle what came of it."""

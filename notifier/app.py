@@ -19,7 +19,8 @@ from common.outbox import Outbox, new_owner
 from common.redaction import Redaction
 from common.upkeep import Upkeep
 from common.wakeup import EMAILS, Listener
-from notifier.deliver import Batch, Deliverer, Discarder
+from notifier.deliver import Batch, Deliverer
+from notifier.discard import Discarder
 from notifier.housekeeping import Housekeeping, add_ticks
 from notifier.lookup import Lookup
 from notifier.mailjet import Mailjet
@@ -129,12 +130,14 @@ def _courier(app: web.Application) -> Deliverer | Discarder:
 
 async def _housekeeping(app: web.Application) -> AsyncIterator[None]:
     wait = app[SETTINGS].lookup_wait
-    lookup = Lookup(outbox=app[OUTBOX], mailjet=app[MAILJET], wait=wait) if MAILJET in app else None
+    doubts: Lookup | Discarder = Discarder(app[OUTBOX])
+    if MAILJET in app:
+        doubts = Lookup(outbox=app[OUTBOX], mailjet=app[MAILJET], wait=wait)
     ticks = Ticks()
     house = Housekeeping(
         upkeep=Upkeep(app[DATABASE], emails),
         gate=app.get(GATE),
-        lookup=lookup,
+        doubts=doubts,
         lookup_wait=wait,
         claim_loop=app[CLAIM_LOOP],
         health=app[HEALTH],

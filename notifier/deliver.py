@@ -65,8 +65,7 @@ class Deliverer:
         for item in await self._intake.take(BATCH):
             single = item.row["last_error"] == SEND_ALONE or self._intake.was_held(item)
             (alone if single else together).append(item)
-        for item in alone[_ALONE_AT_ONCE:]:
-            await self._outbox.release(item)
+        await self._outbox.release(alone[_ALONE_AT_ONCE:])
         batches = [[item] for item in alone[:_ALONE_AT_ONCE]]
         return [*batches, together] if together else batches
 
@@ -74,7 +73,7 @@ class Deliverer:
         """Return claimed mails unsent."""
         for item in batch:
             self._intake.untried(item)
-            await self._outbox.release(item)
+        await persist(lambda: self._outbox.release(batch))
 
     async def deliver(self, batch: Batch) -> None:
         """Send one batch and settle each of its mails."""
@@ -182,24 +181,3 @@ def _record(item: Claimed, answer: Answer, seconds: float) -> None:
         duration=round(seconds, 4),
         reason=answer.reason or None,
     )
-
-
-class Discarder:
-    """Where no e-mail sender is configured: mails fail, so that none is sent weeks later."""
-
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-
-    async def take(self, _: int) -> list[Batch]:
-        items = await self._outbox.claim(BATCH)
-        return [items] if items else []
-
-    async def give_back(self, batch: Batch) -> None:
-        for item in batch:
-            await self._outbox.release(item)
-
-    async def deliver(self, batch: Batch) -> None:
-        await self._outbox.fail(batch, "no e-mail sender is configured")
-        metrics.MAILS.labels("discarded").inc(len(batch))
-        for item in batch:
-            log.warning("mail.discarded", job_id=item.job_id, kind=item.row["kind"])

@@ -13,6 +13,7 @@ from common.gate import Gate, State
 from common.upkeep import Upkeep
 from notifier import metrics
 from notifier.deliver import Batch
+from notifier.discard import Discarder
 from notifier.lookup import Lookup, doubt_expired
 
 _SWEEP_EVERY: Final = 1.0
@@ -23,11 +24,11 @@ _STUCK_AFTER: Final = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Housekeeping:
-    """What the ticks work with; no gate and no look-up where no e-mail sender is configured."""
+    """What the ticks work with; no gate where no e-mail sender is configured."""
 
     upkeep: Upkeep
     gate: Gate | None
-    lookup: Lookup | None
+    doubts: Lookup | Discarder
     lookup_wait: float
     claim_loop: ClaimLoop[Batch]
     health: Health
@@ -39,10 +40,10 @@ class Housekeeping:
             self.health.tick()
 
     async def sweep_doubts(self) -> None:
-        """Doubts whose wait is over, while Mailjet can be asked."""
-        if self.lookup is None or self.gate is None or not self.gate.is_reachable:
+        """Doubts whose wait is over, while Mailjet can be asked, or need not be."""
+        if self.gate is not None and not self.gate.is_reachable:
             return
-        if await self.lookup.sweep():
+        if await self.doubts.sweep():
             self.claim_loop.wake()
 
     async def measure(self) -> None:

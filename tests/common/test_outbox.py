@@ -212,7 +212,7 @@ async def test_an_item_given_back_was_not_tried(database: Database) -> None:
     job_id = await add_handover(database)
     outbox = outbox_of(database)
     (item,) = await outbox.claim(1)
-    await outbox.release(item)
+    await outbox.release([item])
     row = await outbox_row(database, handovers, job_id)
     assert (row["state"], row["attempts"], row["owner"]) == ("pending", 0, None)
 

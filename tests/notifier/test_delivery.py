@@ -1,14 +1,17 @@
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
 
-from common.database import Database, utc_now
+from common.database import Database, DatabaseUnavailable, utc_now
 from common.models import emails
+from common.outbox import Claimed, Outbox
 from deploy.sandbox.ports import free_port
+from notifier.discard import Discarder
 from tests.notifier.support import FakeMailjet, notifier_settings, running
 from tests.records import add_job, add_mail, outbox_row, rows
 from tests.waiting import eventually
@@ -216,6 +219,38 @@ async def test_without_a_sender_mails_fail_instead_of_piling_up(
     row = await outbox_row(database, emails, job_id)
     assert (row["state"], row["last_error"]) == ("failed", "no e-mail sender is configured")
     assert metric("opencloud_mail_gate", state="closed") == 1  # nobody is called for a lost peer
+
+
+@pytest.mark.parametrize("state", ["sending", "in_doubt", "held"])
+async def test_without_a_sender_what_an_earlier_one_left_fails_as_well(
+    database: Database, database_url: str, state: str
+) -> None:
+    left = utc_now(-1.0) if state == "sending" else None
+    job_id = await add_mail(database, state=state, owner=None, leased_until=left)
+    settings = notifier_settings(database_url, "", mailjet=None, lookup_wait=0.5)
+    async with running(settings):
+        await eventually(lambda: are(database, failed=1))
+    row = await outbox_row(database, emails, job_id)
+    assert row["last_error"] == "no e-mail sender is configured"
+
+
+async def test_a_discarded_mail_is_settled_though_the_database_goes_away(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_mail(database)
+    outbox = Outbox(database, emails, owner="me", lease=30.0)
+    discarder = Discarder(outbox)
+    (batch,) = await discarder.take(1)
+    settle, failures = outbox.fail, [DatabaseUnavailable("away")] * 2
+
+    async def fail(items: Sequence[Claimed], reason: str) -> None:
+        if failures:
+            raise failures.pop()
+        await settle(items, reason)
+
+    monkeypatch.setattr(outbox, "fail", fail)
+    await discarder.deliver(batch)
+    assert await are(database, failed=1)
 
 
 async def test_a_lease_that_ran_out_is_counted(
