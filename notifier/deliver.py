@@ -1,5 +1,6 @@
 """Send mails: claim, call, settle. No transaction is open across a call."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -59,15 +60,19 @@ class Deliverer:
         self._lookup_wait = lookup_wait
 
     async def take(self, _: int) -> list[Batch]:
-        """Claim up to a batch; what is to be sent alone becomes a batch of its own."""
+        """Claim up to a batch; what is to be sent alone becomes a batch of its own.
+
+        More of those than may go at once are one batch, too, which `deliver` gives back.
+        """
         together: Batch = []
         alone: Batch = []
         for item in await self._intake.take(BATCH):
-            single = item.row["last_error"] == SEND_ALONE or self._intake.was_held(item)
-            (alone if single else together).append(item)
-        await self._outbox.release(alone[_ALONE_AT_ONCE:])
+            (alone if self._goes_alone(item) else together).append(item)
         batches = [[item] for item in alone[:_ALONE_AT_ONCE]]
-        return [*batches, together] if together else batches
+        return [*batches, *filter(None, (together, alone[_ALONE_AT_ONCE:]))]
+
+    def _goes_alone(self, item: Claimed) -> bool:
+        return item.row["last_error"] == SEND_ALONE or self._intake.was_held(item)
 
     async def give_back(self, batch: Batch) -> None:
         """Return claimed mails unsent."""
@@ -77,11 +82,20 @@ class Deliverer:
 
     async def deliver(self, batch: Batch) -> None:
         """Send one batch and settle each of its mails."""
+        if len(batch) > 1 and self._goes_alone(batch[0]):
+            await self.give_back(batch)
+            return
         try:
             mails = await self._write_mails(batch)
         except DatabaseUnavailable:
-            await persist(lambda: self.give_back(batch))
+            await self.give_back(batch)
             return
+        except asyncio.CancelledError:
+            await self.give_back(batch)
+            raise
+        except Exception:
+            await self._postpone(batch)
+            raise
         started = time.monotonic()
         answers = [Answer(Verdict.IN_DOUBT, "the call was cut short")] * len(batch)
         try:
@@ -91,11 +105,19 @@ class Deliverer:
             seconds = time.monotonic() - started
             metrics.REQUEST_SECONDS.observe(seconds)
             for item, answer in zip(batch, answers, strict=True):
+                if answer.verdict is Verdict.HELD and not self._intake.was_held(item):
+                    metrics.HELD.inc()
                 _record(item, answer, seconds)
             try:
                 await self._settle(batch, answers)
             finally:
                 await self._report(batch[0], answers)
+
+    async def _postpone(self, batch: Batch) -> None:
+        """Nothing went out, and nobody knows because of which mail: later, each by itself."""
+        for item in batch:
+            self._intake.untried(item)
+        await persist(lambda: self._outbox.retry(batch, _delay(batch), SEND_ALONE))
 
     async def _write_mails(self, batch: Batch) -> list[Mail]:
         """The mails with what is known of their jobs now."""
@@ -121,11 +143,8 @@ class Deliverer:
             case Verdict.FAILED:
                 await self._outbox.fail(items, answer.reason)
             case Verdict.NOT_TAKEN:
-                attempt = max(item.attempt for item in items)
-                delay = full_jitter(attempt, first=_FIRST_RETRY, cap=_LONGEST_RETRY)
-                await self._outbox.retry(
-                    items, max(delay, answer.retry_after or 0.0), answer.reason
-                )
+                delay = max(_delay(items), answer.retry_after or 0.0)
+                await self._outbox.retry(items, delay, answer.reason)
             case Verdict.IN_DOUBT:
                 await self._outbox.doubt(items, self._lookup_wait, answer.reason)
             case Verdict.HELD:
@@ -150,6 +169,11 @@ class Deliverer:
             self._intake.failed(item, answer.retry_after)
 
 
+def _delay(items: Sequence[Claimed]) -> float:
+    attempt = max(item.attempt for item in items)
+    return full_jitter(attempt, first=_FIRST_RETRY, cap=_LONGEST_RETRY)
+
+
 def _write_mail(item: Claimed, job: Any) -> Mail:
     return write_mail(
         recipient=item.row["recipient"],
@@ -164,8 +188,6 @@ def _write_mail(item: Claimed, job: Any) -> Mail:
 
 def _record(item: Claimed, answer: Answer, seconds: float) -> None:
     metrics.MAILS.labels(answer.verdict).inc()
-    if answer.verdict is Verdict.HELD:
-        metrics.HELD.inc()
     write = {
         Verdict.SENT: log.info,
         Verdict.ALONE: log.info,

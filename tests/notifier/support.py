@@ -83,17 +83,18 @@ class FakeMailjet:
             yield self
 
 
+def mailjet_settings(url: str) -> MailjetSettings:
+    return MailjetSettings(
+        url=url, sender="cloud@example.org", api_key=API_KEY, secret_key=SECRET_KEY
+    )
+
+
 def notifier_settings(url: str, mailjet_url: str, **changes: Any) -> Settings:
     settings = Settings(
         database=settings_of(url),
         admin=AdminSettings(host="127.0.0.1", port=0),
         logs=LogSettings(),
-        mailjet=MailjetSettings(
-            url=mailjet_url,
-            sender="cloud@example.org",
-            api_key=API_KEY,
-            secret_key=SECRET_KEY,
-        ),
+        mailjet=mailjet_settings(mailjet_url),
         send_timeout=2.0,
         lookup_wait=1.0,
         shutdown_grace=5.0,
