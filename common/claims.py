@@ -23,9 +23,11 @@ def claim_statement(
     owner: str,
     lease: float,
     is_sqlite: bool,
+    without: Collection[str] = (),
     **values: Any,
 ) -> Any:
-    """Take the first `claim_limit` items (a parameter) that nobody else is at; returns the rows."""
+    """Take the first `claim_limit` items (a parameter) that nobody else is at; returns the rows,
+    `without` the columns of these names."""
     columns = table.c
     head = (
         select(columns.id)
@@ -44,7 +46,7 @@ def claim_statement(
         update(table)
         .where(chosen)
         .values(owner=owner, attempts=columns.attempts + 1, leased_until=utc_now(lease), **values)
-        .returning(*columns)
+        .returning(*(column for column in columns if column.name not in without))
     )
 
 

@@ -48,6 +48,8 @@ HELD: Final = "held"
 DONE: Final = "done"
 FAILED: Final = "failed"
 
+_ONLY_FOR_SENDING: Final = ("payload",)
+
 
 def state_is(table: Table, state: str) -> ColumnElement[bool]:
     """Compare with a literal: a plan for any parameter could not use the partial indexes."""
@@ -56,7 +58,10 @@ def state_is(table: Table, state: str) -> ColumnElement[bool]:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """One item that this owner may send now; `row` holds all its columns."""
+    """One item that this owner may send now; `row` holds all its columns.
+
+    Of an item in doubt it holds none that only sending needs: those may be megabytes each.
+    """
 
     id: int
     attempt: int
@@ -107,9 +112,11 @@ class Outbox:
             state_is(table, HELD), (columns.due_at, columns.id), state=SENDING
         )
         self._claim_doubtful = self._claim_statement(
-            and_(state_is(table, IN_DOUBT), is_due), by_age, due_at=utc_now(lease)
+            and_(state_is(table, IN_DOUBT), is_due),
+            by_age,
+            without=_ONLY_FOR_SENDING,
+            due_at=utc_now(lease),
         )
-
         self._done = None if database.is_sqlite else self._done_statement()
 
     def _done_statement(self) -> Update:
@@ -146,6 +153,7 @@ class Outbox:
         """Take items in doubt whose wait is over, to look for proof of their arrival.
 
         They stay `in_doubt`, since looking sends nothing; nobody else looks during the lease.
+        Their rows hold no payload.
         """
         return await self._claim(self._claim_doubtful, limit)
 

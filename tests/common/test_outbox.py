@@ -46,6 +46,16 @@ async def test_a_claim_counts_as_an_attempt_and_says_who_has_it(database: Databa
     assert (item.attempt, row["attempts"], row["owner"], row["state"]) == (1, 1, "me", "sending")
 
 
+async def test_a_look_for_proof_reads_no_payloads_which_may_be_megabytes(
+    database: Database,
+) -> None:
+    await add_handover(database)
+    await add_handover(database, state="in_doubt", doubts=1)
+    (to_send,) = await outbox_of(database).claim(1)
+    (to_look_for,) = await outbox_of(database).claim_doubtful(1)
+    assert to_send.row.keys() - to_look_for.row.keys() == {"payload"}
+
+
 async def test_racing_claimers_never_share_an_item(database: Database) -> None:
     expected = [await add_handover(database) for _ in range(60)]
     taken: list[int] = []
