@@ -42,6 +42,12 @@ def environment_of(workload: Manifest, manifests: list[Manifest]) -> dict[str, s
     return environment
 
 
+def memory_of(workload: Manifest) -> int:
+    """The container's memory limit in MiB."""
+    limit: str = container_of(workload)["resources"]["limits"]["memory"]
+    return int(limit[:-2]) * {"Mi": 1, "Gi": 1024}[limit[-2:]]
+
+
 def selected(selector: Manifest, manifests: list[Manifest]) -> list[Manifest]:
     """Workloads whose pods the labels select."""
     return [

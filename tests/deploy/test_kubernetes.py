@@ -15,6 +15,7 @@ from tests.deploy.objects import (
     component_of,
     container_of,
     environment_of,
+    memory_of,
     named,
     of_kind,
     pod_of,
@@ -184,6 +185,35 @@ def test_the_gateway_believes_the_ingress_at_which_tls_ends(
     for network in settings.trusted_proxies:
         assert network.is_private
         assert not network.is_loopback
+
+
+def test_there_is_memory_for_the_largest_jobs_that_the_gateway_takes(
+    manifests: list[Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The arithmetic of docs/operating.md, Resources, in MiB."""
+    gateway = named(manifests, "Deployment", "opencloud-gateway")
+    dispatcher = named(manifests, "Deployment", "opencloud-dispatcher")
+    takes, _ = read("gateway", environment_of(gateway, manifests), monkeypatch)
+    sends, _ = read("dispatcher", environment_of(dispatcher, manifests), monkeypatch)
+    files = takes.limits.job_files
+    assert files
+    assert 80 + sends.handover_concurrency * 4.5 * files * 3.5 / 20_000 < memory_of(dispatcher)
+    assert 90 + 192 + 32 * files * 12 / 20_000 < memory_of(gateway)
+
+
+def test_the_alert_on_memory_comes_before_the_limit(manifests: list[Manifest]) -> None:
+    (rules,) = of_kind(manifests, "PrometheusRule")
+    (alert,) = (
+        rule
+        for group in rules["spec"]["groups"]
+        for rule in group["rules"]
+        if rule.get("alert") == "OpencloudMemoryHigh"
+    )
+    bounds = dict(re.findall(r'component="(\w+)"} > (\d+)e6', alert["expr"]))
+    assert set(bounds) == set(SERVICES)
+    for service, megabytes in bounds.items():
+        limit = memory_of(named(manifests, "Deployment", f"opencloud-{service}")) * 1.048576
+        assert 0.7 * limit < int(megabytes) < 0.8 * limit
 
 
 def test_a_pod_may_drain_for_longer_than_its_service_does(
