@@ -1,5 +1,6 @@
 """Who reaches whom: selectors, services, the ingress and the network policies."""
 
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -90,6 +91,26 @@ def test_everything_is_denied_but_what_is_named(manifests: list[Manifest]) -> No
         outbound = set(_peers(manifests, "Egress", component))
         assert outbound - {8000} == {53, 443, 5432}
         assert (8000 in outbound) == (component == "dispatcher")
+
+
+def test_names_are_asked_of_the_clusters_dns_and_of_a_nodes_cache_alone(
+    manifests: list[Manifest],
+) -> None:
+    for component in ("gateway", "dispatcher", "notifier", "migrate"):
+        cluster, cache = _peers(manifests, "Egress", component)[53][:2]
+        assert _namespaces([cluster]) == {"kube-system"}
+        assert cache == {"ipBlock": {"cidr": "169.254.20.10/32"}}
+        # once each for UDP and TCP
+        assert _peers(manifests, "Egress", component)[53] == [cluster, cache] * 2
+
+
+def test_nobody_reaches_a_nodes_metadata_service(manifests: list[Manifest]) -> None:
+    metadata = ip_address("169.254.169.254")
+    for policy in of_kind(manifests, "NetworkPolicy"):
+        for rule in policy["spec"].get("egress", ()):
+            for block in (peer["ipBlock"] for peer in rule["to"] if "ipBlock" in peer):
+                excluded = any(metadata in ip_network(part) for part in block.get("except", ()))
+                assert excluded or metadata not in ip_network(block["cidr"])
 
 
 def test_daemons_may_reach_the_peer_that_their_settings_name(manifests: list[Manifest]) -> None:
