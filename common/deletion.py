@@ -22,6 +22,7 @@ from common.outbox import DONE
 from common.storage.errors import InvalidPath
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage
+from common.tasks import end
 
 LEASE: Final = 5.0
 """Seconds after which a deletion that is not renewed counts as interrupted."""
@@ -169,6 +170,4 @@ async def _renewed(database: Database, job_id: int) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await end(task)

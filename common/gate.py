@@ -10,13 +10,13 @@ One gate per process and peer; it holds no item and knows no database.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Hashable
 from enum import StrEnum
 from typing import Final
 
 from common.backoff import full_jitter
 from common.logs import get_logger
+from common.tasks import end
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 4.0
@@ -154,9 +154,7 @@ class Gate:
 
     async def stop(self) -> None:
         if self._watch is not None:
-            self._watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watch
+            await end(self._watch)
 
     async def _watch_for_ever(self) -> None:
         loop = asyncio.get_running_loop()

@@ -9,6 +9,7 @@ from common.deletion import Marked, finish_deletion, take_over_interrupted
 from common.logs import get_logger
 from common.storage.errors import StorageError
 from common.storage.protocol import Storage
+from common.tasks import for_each
 from dispatcher import metrics
 
 INTERRUPTED_AFTER: Final = 60.0
@@ -31,7 +32,7 @@ class DeletionSweep:
     async def sweep(self) -> int:
         """Returns how many deletions were finished."""
         found = await take_over_interrupted(self.database, age=self.age, limit=self.limit)
-        return sum(await asyncio.gather(*map(self._finish, found)))
+        return sum(await for_each(found, self._finish, at_once=self.limit))
 
     async def _finish(self, job: Marked) -> bool:
         try:

@@ -4,7 +4,6 @@ Each tick is bounded and takes up where the last one stopped, so that no job kee
 being looked at. What it writes is a compare-and-set on status and last update.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +19,7 @@ from common.job_updates import apply_report, lock_job
 from common.lifecycle import Report, Source, Status
 from common.logs import get_logger
 from common.models import jobs
+from common.tasks import for_each
 from common.wakeup import EMAILS, Notifier
 from dispatcher import metrics
 from dispatcher.worker_api import Unknown, WorkerApi
@@ -134,15 +134,12 @@ class SilenceSweep:
 
     async def sweep(self) -> int:
         """One tick; returns how many jobs were declared silent."""
-        declared = 0
-        jobs_found = await quiet_jobs(
-            self.database, self.cursor, seconds=self.margin, limit=self.limit
-        )
-        for job in jobs_found:
-            allowed = await self._timeout_of(job) + self.margin
-            if job.seconds > allowed:
-                declared += await self._declare(job, allowed)
-        return declared
+        found = await quiet_jobs(self.database, self.cursor, seconds=self.margin, limit=self.limit)
+        return sum(await for_each(found, self._look_at, at_once=1))
+
+    async def _look_at(self, job: Quiet) -> bool:
+        allowed = await self._timeout_of(job) + self.margin
+        return job.seconds > allowed and await self._declare(job, allowed)
 
     async def _timeout_of(self, job: Quiet) -> float:
         try:
@@ -186,13 +183,7 @@ class QuestionSweep:
         found = await quiet_jobs(
             self.database, self.cursor, seconds=self.stale_after, limit=self.limit
         )
-        turn = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
-
-        async def ask(job: Quiet) -> None:
-            async with turn:
-                await self._ask(job)
-
-        await asyncio.gather(*map(ask, found))
+        await for_each(found, self._ask, at_once=_QUESTIONS_AT_ONCE)
         return len(found)
 
     async def _ask(self, job: Quiet) -> None:

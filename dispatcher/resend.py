@@ -5,7 +5,6 @@ number from which a worker is heard wins (`common.job_updates`), so the job runs
 copies arrived.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,15 +12,16 @@ from typing import Final
 from sqlalchemy import insert, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from common.database import Database, DatabaseUnavailable, utc_now
+from common.database import Database, utc_now
 from common.job_updates import lock_job
 from common.lifecycle import Status
 from common.logs import get_logger
 from common.models import handover_numbers, handovers
 from common.outbox import IN_DOUBT, PENDING, Claimed, Outbox
+from common.tasks import for_each
 from common.upkeep import Upkeep
 from dispatcher import metrics
-from dispatcher.worker_api import WorkerApi
+from dispatcher.worker_api import Unknown, WorkerApi
 
 _QUESTIONS_AT_ONCE: Final = 4
 _ASK_AGAIN: Final = 10.0
@@ -55,6 +55,10 @@ async def resolve_doubts(
     Where the peer can be asked, as few are claimed at once as it is asked for, since a claim does
     not outlast many questions; where it does not answer, the others are not asked for now.
     """
+
+    async def give_number(item: Claimed) -> bool:
+        return await renumber(database, outbox, item) is not None
+
     resent = 0
     at_once = _QUESTIONS_AT_ONCE if worker_api.can_be_asked else limit
     for _ in range(0, limit, at_once):
@@ -63,8 +67,7 @@ async def resolve_doubts(
         all_told = True
         if worker_api.can_be_asked:
             unproven, all_told = await _ask_for(items, outbox, worker_api, wait)
-        for item in unproven:
-            resent += await _renumber_if_possible(database, outbox, item)
+        resent += sum(await for_each(unproven, give_number, at_once=1))
         if len(items) < at_once or not all_told:
             break
     return resent
@@ -74,9 +77,15 @@ async def _ask_for(
     items: Sequence[Claimed], outbox: Outbox, worker_api: WorkerApi, wait: float
 ) -> tuple[Sequence[Claimed], bool]:
     """Settle what the peer has; returns what it denies, and whether it told of all of them."""
-    answers = await asyncio.gather(*(worker_api.ask_status(item.row["number"]) for item in items))
+
+    async def ask(item: Claimed) -> tuple[Claimed, Status | Unknown | None]:
+        return item, await worker_api.ask_status(item.row["number"])
+
+    answers = await for_each(items, ask, at_once=_QUESTIONS_AT_ONCE)
+    told = 0
     denied = []
-    for item, answer in zip(items, answers, strict=True):
+    for item, answer in answers:
+        told += answer is not None
         if isinstance(answer, Status):
             await outbox.found(item)
             log.info("handover.found", job_id=item.job_id, number=item.row["number"])
@@ -84,18 +93,7 @@ async def _ask_for(
             await outbox.still_in_doubt(item, min(wait, _ASK_AGAIN), counts=False)
         else:
             denied.append(item)
-    return denied, None not in answers
-
-
-async def _renumber_if_possible(database: Database, outbox: Outbox, item: Claimed) -> bool:
-    """A fault with one of them must not keep the others in doubt."""
-    try:
-        return await renumber(database, outbox, item) is not None
-    except DatabaseUnavailable:
-        raise
-    except Exception:
-        log.exception("handover.renumbering_failed", job_id=item.job_id)
-        return False
+    return denied, told == len(items)
 
 
 async def renumber(database: Database, outbox: Outbox, item: Claimed) -> Resent | None:

@@ -4,12 +4,12 @@ One that is not found is sent a second time, once. After a second doubt it is on
 growing waits for about an hour, so that nobody ever gets more than one duplicate.
 """
 
-import asyncio
 from dataclasses import dataclass
 from typing import Final
 
 from common.logs import get_logger
 from common.outbox import Claimed, Outbox
+from common.tasks import for_each
 from common.upkeep import Upkeep
 from notifier import metrics
 from notifier.mailjet import Mailjet
@@ -42,7 +42,7 @@ class Lookup:
     async def sweep(self) -> int:
         """One tick; returns how many mails will be sent again."""
         items = await self.outbox.claim_doubtful(_AT_ONCE)
-        return sum(await asyncio.gather(*map(self._resolve, items)))
+        return sum(await for_each(items, self._resolve, at_once=_AT_ONCE))
 
     async def _resolve(self, item: Claimed) -> bool:
         found = await self.mailjet.find(item.row["custom_id"])

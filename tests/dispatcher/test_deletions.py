@@ -10,6 +10,7 @@ from common.models import emails, handovers, job_events, jobs
 from common.settings import StorageSettings
 from common.storage.errors import StorageUnavailable
 from common.storage.opening import open_storage
+from common.storage.paths import UserPath
 from dispatcher.deletions import DeletionSweep
 from tests.dispatcher.support import hear
 from tests.records import add_handover, add_job, add_mail, change, rows
@@ -130,3 +131,22 @@ async def test_a_storage_that_is_away_postpones_the_deletion(
         assert len(await rows(database, jobs)) == 1
         sweep.age = 0.0
         assert await sweep.sweep() == 1
+
+
+async def test_a_deletion_that_fails_keeps_no_other_from_its_end(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = await interrupted_job(database, user_id="faulty")
+    for _ in range(3):
+        await interrupted_job(database)
+    async with open_storage(storage_settings(tmp_path)) as storage:
+        delete = storage.delete
+
+        async def fail_for_one(path: UserPath) -> None:
+            if path.user == "faulty":
+                raise RuntimeError
+            await delete(path)
+
+        monkeypatch.setattr(storage, "delete", fail_for_one)
+        assert await DeletionSweep(database=database, storage=storage).sweep() == 3
+    assert [row["id"] for row in await rows(database, jobs)] == [faulty]

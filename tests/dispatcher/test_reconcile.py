@@ -215,6 +215,47 @@ async def test_a_stale_job_gets_the_status_that_the_peer_tells(
     assert {row["source"] for row in await rows(database, job_events)} == {"reconciler"}
 
 
+async def test_a_job_that_cannot_be_asked_for_keeps_no_other_from_it(
+    database: Database,
+    questions: QuestionSweep,
+    peer: FakePeer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await listening_for(database, 100 * HOUR)
+    faulty, *others = [await silent_job(database, 100.0) for _ in range(7)]
+    peer.statuses = dict.fromkeys(others, "finished")
+    ask = questions.worker_api.ask_status
+
+    async def fail_for_one(number: int) -> Any:
+        if number == faulty:
+            raise RuntimeError
+        return await ask(number)
+
+    monkeypatch.setattr(questions.worker_api, "ask_status", fail_for_one)
+    await questions.sweep()
+    assert {await status_of(database, job_id) for job_id in others} == {"finished"}
+    assert await status_of(database, faulty) == "running"
+
+
+async def test_a_job_that_cannot_be_judged_keeps_no_other_from_it(
+    database: Database, silence: SilenceSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await listening_for(database, 100 * HOUR)
+    faulty = await silent_job(database, 50 * HOUR, application={"application": "faulty"})
+    silent = await silent_job(database, 50 * HOUR)
+    timeout_of = silence.applications.timeout_of
+
+    async def fail_for_one(application: Any) -> Any:
+        if application == {"application": "faulty"}:
+            raise RuntimeError
+        return await timeout_of(application)
+
+    monkeypatch.setattr(silence.applications, "timeout_of", fail_for_one)
+    assert await silence.sweep() == 1
+    assert await status_of(database, silent) == "error"
+    assert await status_of(database, faulty) == "running"
+
+
 async def test_a_job_that_the_peer_denies_again_ends_in_error(
     database: Database, questions: QuestionSweep, peer: FakePeer
 ) -> None:
