@@ -11,12 +11,19 @@ from common.aws import create_session, fetch_object
 _S3_CHECK_EVERY: Final = 2.0
 """Seconds between two questions to S3: a changed object counts within 5 s."""
 
+_READ_AGAIN_EVERY: Final = 2.0
+"""Seconds between two tries of a file that cannot be read."""
+
 _S3_PATIENCE: Final = 2.0
 """Seconds that a question may take while there is a configuration to go on with."""
 
 
 class Source(Protocol):
     """Something whose content is read again when it has changed."""
+
+    def is_due(self) -> bool:
+        """Whether reading may find something new: cheap enough for every request."""
+        ...
 
     async def read_if_changed(self) -> bytes | None:
         """The content if it differs from what was read last, else None.
@@ -31,30 +38,43 @@ def open_source(location: str) -> Source:
     return _S3Source(location) if location.startswith("s3://") else _FileSource(Path(location))
 
 
+_State = tuple[int, ...]
+
+
 class _FileSource:
     """A local file; one `stat` tells whether it has changed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int, int] | None = None
-        self._missing = False
+        self._read: _State | None = None
+        self._refused: _State | None = None
+        self._tried = float("-inf")
+
+    def is_due(self) -> bool:
+        state = self._state()
+        if state == self._read:
+            return False
+        return state != self._refused or time.monotonic() - self._tried >= _READ_AGAIN_EVERY
 
     async def read_if_changed(self) -> bytes | None:
+        state = self._state()
+        if state == self._read:
+            return None
+        try:
+            content = await asyncio.to_thread(self._path.read_bytes)
+        except OSError:
+            self._refused, self._tried = state, time.monotonic()
+            raise
+        self._read, self._refused = state, None
+        return content
+
+    def _state(self) -> _State:
+        """Differs once the file does, and once it may be read by others than before."""
         try:
             found = os.stat(self._path)
         except OSError:
-            # say once that the file is gone, not on every request
-            first, self._missing = not self._missing, True
-            if first or self._seen is None:
-                raise
-            return None
-        self._missing = False
-        state = (found.st_mtime_ns, found.st_size, found.st_ino)
-        if state == self._seen:
-            return None
-        content = await asyncio.to_thread(self._path.read_bytes)
-        self._seen = state
-        return content
+            return ()
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 class _S3Source:
@@ -67,16 +87,18 @@ class _S3Source:
         self._etag: str | None = None
         self._checked = float("-inf")
 
+    def is_due(self) -> bool:
+        return time.monotonic() - self._checked >= _S3_CHECK_EVERY
+
     async def read_if_changed(self) -> bytes | None:
-        now = time.monotonic()
-        if now - self._checked < _S3_CHECK_EVERY:
-            return None
-        self._checked = now
         self._session = self._session or create_session()
-        async with asyncio.timeout(_S3_PATIENCE if self._etag else None):
-            found = await fetch_object(
-                self._session, self._bucket, self._key, unless_etag=self._etag
-            )
+        try:
+            async with asyncio.timeout(_S3_PATIENCE if self._etag else None):
+                found = await fetch_object(
+                    self._session, self._bucket, self._key, unless_etag=self._etag
+                )
+        finally:
+            self._checked = time.monotonic()
         if found is None:
             return None
         content, self._etag = found

@@ -9,6 +9,7 @@ changed; an invalid edit is logged and the last good configuration stays in forc
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,9 @@ from common.logs import get_logger
 
 FILES_DOWN: Final = ("config_id", "data_ids", "artifact_ids")
 FILES_UP: Final = ("output", "log", "artifact")
+
+_PATIENCE: Final = 0.25
+"""Seconds after which nobody waits for a configuration that is being read again."""
 
 log = get_logger()
 
@@ -63,13 +67,19 @@ class Catalogue:
 
 
 class Applications:
-    """The configuration in force. `load` once at start, then ask for `current`."""
+    """The configuration in force. `load` once at start, then ask for `current`, `close` at the end.
+
+    It is read again by one task at a time. Who asks meanwhile waits for it, but not for long: the
+    last good one is there.
+    """
 
     def __init__(self, location: str) -> None:
         self._location = location
         self._source = open_source(location)
         self._catalogue: Catalogue | None = None
-        self._lock = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
+        self._began = 0.0
+        self._unreadable = ""
 
     async def load(self) -> Catalogue:
         """Read the configuration at start. Raises `InvalidApplications`."""
@@ -84,19 +94,56 @@ class Applications:
         return self._catalogue
 
     async def current(self) -> Catalogue:
-        """The configuration in force, read again first if it has changed."""
-        async with self._lock:
-            try:
-                content = await self._source.read_if_changed()
-                if content is not None:
-                    self._catalogue = await asyncio.to_thread(parse, content)
-                    log.info("applications.reloaded", location=self._location)
-            except (OSError, AwsError, InvalidApplications) as error:
-                reason = str(error) or type(error).__name__
-                log.error("applications.refused", location=self._location, reason=reason)
+        """The configuration in force, read again first if it has changed.
+
+        Raises `InvalidApplications` only where there has never been a good one.
+        """
         if self._catalogue is None:
-            return await self.load()
+            return await self._load_late()
+        if self._reading is None and self._source.is_due():
+            self._began = time.monotonic()
+            self._reading = asyncio.create_task(self._read_again())
+        if self._reading is not None:
+            left = self._began + _PATIENCE - time.monotonic()
+            if left > 0:
+                await asyncio.wait([self._reading], timeout=left)
         return self._catalogue
+
+    async def _load_late(self) -> Catalogue:
+        if not self._source.is_due():
+            raise InvalidApplications("there is no application configuration yet")
+        try:
+            return await self.load()
+        except InvalidApplications as error:
+            self._refuse(str(error))
+            raise
+
+    async def _read_again(self) -> None:
+        try:
+            content = await self._source.read_if_changed()
+            self._unreadable = ""
+            if content is not None:
+                self._catalogue = await asyncio.to_thread(parse, content)
+                log.info("applications.reloaded", location=self._location)
+        except InvalidApplications as error:
+            self._refuse(str(error))
+        except (OSError, AwsError) as error:
+            before, self._unreadable = self._unreadable, str(error) or type(error).__name__
+            if self._unreadable != before:  # said once, not at every try
+                self._refuse(self._unreadable)
+        except Exception:
+            log.exception("applications.failed", location=self._location)
+        finally:
+            self._reading = None
+
+    def _refuse(self, reason: str) -> None:
+        log.error("applications.refused", location=self._location, reason=reason)
+
+    async def close(self) -> None:
+        """End a reading that is under way."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
 
     async def timeout_of(self, application: Mapping[str, Any]) -> float | None:
         """Seconds that a job of this application may take, None where that is not configured."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from common.admin import Health, admin_routes
+from common.applications import Applications
 from common.daemon import ClaimLoop, Ticks
 from common.database import Database
 from common.gate import Gate
@@ -143,6 +144,7 @@ async def _describe_peer(gate: Gate) -> Mapping[str, Any]:
 
 async def _housekeeping(app: web.Application) -> AsyncIterator[None]:
     ticks = Ticks()
+    applications = Applications(app[SETTINGS].applications)
     add_ticks(
         ticks,
         Housekeeping(
@@ -157,6 +159,7 @@ async def _housekeeping(app: web.Application) -> AsyncIterator[None]:
             pace=app[PACE],
             claim_loop=app[CLAIM_LOOP],
             health=app[HEALTH],
+            applications=applications,
         ),
     )
     ticks.start()
@@ -165,3 +168,4 @@ async def _housekeeping(app: web.Application) -> AsyncIterator[None]:
     yield
     app[HEALTH].draining = True
     await ticks.stop(_TICK_GRACE)
+    await applications.close()

@@ -54,6 +54,7 @@ class Housekeeping:
     pace: Pace
     claim_loop: ClaimLoop[Claimed]
     health: Health
+    applications: Applications
 
     async def sweep_leases(self) -> None:
         """Leases that ran out; that the database took it is the sign of a good tick."""
@@ -121,7 +122,7 @@ def add_ticks(ticks: Ticks, house: Housekeeping) -> None:
     settings = house.settings
     silence = SilenceSweep(
         database=house.database,
-        applications=Applications(settings.applications),
+        applications=house.applications,
         notifier=house.notifier,
         default_timeout=settings.silence_default_timeout,
         margin=settings.silence_margin,

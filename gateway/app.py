@@ -129,6 +129,7 @@ async def _open_jobs(app: web.Application) -> AsyncIterator[None]:
         await asyncio.gather(beating, return_exceptions=True)
         await notifier.close()
     finally:
+        await applications.close()
         await database.close()
 
 

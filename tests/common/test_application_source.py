@@ -1,7 +1,8 @@
 """The application configuration in S3, played by the smallest server that has one object."""
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -78,11 +79,12 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
 
 
 @pytest.fixture
-async def applications(bucket: Bucket) -> Applications:
+async def applications(bucket: Bucket) -> AsyncIterator[Applications]:
     bucket.put(tree())
     applications = Applications("s3://conf/apps.yaml")
     await applications.load()
-    return applications
+    yield applications
+    await applications.close()
 
 
 async def names(applications: Applications) -> list[str]:
@@ -119,12 +121,23 @@ async def test_nonsense_leaves_the_last_good_one_in_force(
     assert await names(applications) == ["other"]
 
 
-async def test_an_s3_that_does_not_answer_holds_up_nobody_for_long(
+async def test_an_s3_that_does_not_answer_is_given_up_and_asked_again(
     bucket: Bucket, applications: Applications, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(application_source, "_S3_PATIENCE", 0.1)
     bucket.hangs.set()
-    assert await names(applications) == ["app"]
+    for asked in (2, 3):
+        assert await names(applications) == ["app"]
+        await eventually(lambda asked=asked: bucket.asked == asked)
+
+
+async def test_an_s3_that_does_not_answer_holds_up_nobody_behind_another(
+    bucket: Bucket, applications: Applications
+) -> None:
+    bucket.hangs.set()
+    async with asyncio.timeout(application_source._S3_PATIENCE):
+        found = await asyncio.gather(*(names(applications) for _ in range(6)))
+    assert found == [["app"]] * 6
     await eventually(lambda: bucket.asked == 2)
 
 

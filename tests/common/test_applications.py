@@ -123,6 +123,33 @@ async def test_nonsense_leaves_the_last_good_one_in_force(
     assert list((await applications.current()).entrypoints) == ["other"]
 
 
+async def test_a_file_that_cannot_be_read_is_told_once_and_read_as_soon_as_it_can(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "apps.yaml"
+    write(path, tree())
+    applications = Applications(str(path))
+    await applications.load()
+    path.unlink()
+    path.mkdir()  # nobody can read it, not even root
+    for _ in range(20):
+        assert list((await applications.current()).entrypoints) == ["app"]
+    assert capsys.readouterr().out.count("applications.refused") == 1
+    path.rmdir()
+    write(path, {"other": tree()["app"]})
+    assert list((await applications.current()).entrypoints) == ["other"]
+
+
+async def test_what_was_not_there_at_first_counts_later(tmp_path: Path) -> None:
+    path = tmp_path / "apps.yaml"
+    applications = Applications(str(path))
+    for _ in range(2):
+        with pytest.raises(InvalidApplications):
+            await applications.current()
+    write(path, tree())
+    assert list((await applications.current()).entrypoints) == ["app"]
+
+
 async def test_a_missing_file_at_start_names_the_variable(tmp_path: Path) -> None:
     with pytest.raises(InvalidApplications, match="APPLICATION_CONFIG_FILE"):
         await Applications(str(tmp_path / "none.yaml")).load()
