@@ -106,6 +106,26 @@ def test_compose_starts_every_service_after_the_migration() -> None:
             assert condition == "service_completed_successfully"
 
 
+def test_compose_makes_the_bucket_however_late_the_store_answers(tmp_path: Path) -> None:
+    """A first failure would be the last word to the services that wait for its success."""
+    bucket = compose_services()["bucket"]
+    assert OURS["gateway"]["depends_on"]["bucket"]["condition"] == "service_completed_successfully"
+    assert bucket["restart"] == "no"
+    stand_in, tries = tmp_path / "mc", tmp_path / "tries"
+    stand_in.write_text(f'#!/bin/sh\necho "$@" >> {tries}\ntest $(wc -l < {tries}) -ge 2\n')
+    stand_in.chmod(0o755)
+
+    done = subprocess.run(
+        [*bucket["entrypoint"], *bucket["command"]],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        timeout=20,
+        check=False,
+    )
+
+    assert done.returncode == 0
+    assert tries.read_text().splitlines() == ["mb --ignore-existing store/opencloud"] * 2
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_compose_sets_what_the_services_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {key: str(value or "") for key, value in OURS[name]["environment"].items()}
