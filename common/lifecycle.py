@@ -104,10 +104,6 @@ class Change:
     leaves_error: bool = False
     undoes_error: bool = False
 
-    @property
-    def is_empty(self) -> bool:
-        return not (self.starts or self.details or self.records_event or self.enters)
-
 
 def is_keep_alive(current: Status, report: Report) -> bool:
     """Whether the report can change nothing, whatever else is known of the job."""

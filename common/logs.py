@@ -15,8 +15,6 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from common.redaction import Redaction
 from common.settings import LogSettings
 
-Logger = structlog.stdlib.BoundLogger
-
 
 def get_logger() -> Any:
     """A logger whose events carry what is bound in the current context."""

@@ -53,7 +53,8 @@ jobs = Table(
     Column("application", JSON, nullable=False),
     Column("attributes", JSON, nullable=False),
     Column("hardware", JSON),
-    # when a worker was last heard of; refreshed at most every few seconds
+    # when a worker was last heard of; keep-alives refresh it every half minute (see the gateway's
+    # `touch_every`), other reports at once
     Column("last_seen_at", DateTime),
     Column("correlation_id", String),
     # the number under which a worker was first heard: updates under any other are refused

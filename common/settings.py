@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, TypeVar
+from typing import Final, Literal, NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from dotenv import load_dotenv
@@ -277,12 +277,3 @@ def read_stale_after(reader: Reader) -> float:
 def read_silence_margin(reader: Reader) -> float:
     """Seconds for which a job may be silent beyond its application's time-out."""
     return reader.seconds("SILENCE_MARGIN", 3_600.0)
-
-
-def as_dict(settings: Any) -> dict[str, str]:
-    """Printable settings for a start-up log line; secrets are left out by their `repr=False`."""
-    return {
-        name: repr(getattr(settings, name))
-        for name, item in settings.__dataclass_fields__.items()
-        if item.repr
-    }

@@ -24,7 +24,6 @@ from gateway.auth.tokens import TokenVerifier
 from gateway.bodies import LARGE_AT_ONCE
 from gateway.context import (
     ACCOUNTS,
-    APPLICATIONS,
     CORS,
     HEALTH,
     IN_FLIGHT,
@@ -120,7 +119,6 @@ async def _open_jobs(app: web.Application) -> AsyncIterator[None]:
     try:
         await make_ready(database)
         notifier = Notifier(database)
-        app[APPLICATIONS] = applications
         app[STATUS_INTAKE] = StatusIntake(database, notifier, touch_every=settings.touch_every)
         app[JOBS] = Jobs(database, app[STORAGE], applications, notifier, settings.limits)
         beating = asyncio.create_task(_beat_for_ever(database))

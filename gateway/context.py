@@ -7,7 +7,6 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from common.admin import Health
-    from common.applications import Applications
     from common.storage.pieces import Pieces
     from common.storage.protocol import Storage
     from gateway.auth.accounts import Accounts
@@ -26,7 +25,6 @@ LARGE_BODIES: Final[web.AppKey[Semaphore]] = web.AppKey("large_bodies")
 STORAGE: Final[web.AppKey["Storage"]] = web.AppKey("storage")
 UPLOADS: Final[web.AppKey["Pieces"]] = web.AppKey("uploads")
 LISTINGS: Final[web.AppKey["Listings"]] = web.AppKey("listings")
-APPLICATIONS: Final[web.AppKey["Applications"]] = web.AppKey("applications")
 VERIFIER: Final[web.AppKey["TokenVerifier"]] = web.AppKey("verifier")
 ACCOUNTS: Final[web.AppKey["Accounts"]] = web.AppKey("accounts")
 JOBS: Final[web.AppKey["Jobs"]] = web.AppKey("jobs")
