@@ -2,10 +2,15 @@
 
 import asyncio
 import contextlib
+import fcntl
+import os
 import random
 import socket
+import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import aiohttp
 
@@ -20,19 +25,36 @@ class NotReadyError(Exception):
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and that was not given out before by this process.
+    """A port that nobody listens on, and that this function has given to nobody else: not in this
+    process, nor in another one that still runs.
 
     None that the system gives to outgoing connections: one of those could take it before whoever
     asked does.
     """
     while True:
         port = random.choice(_SETTLED)
-        if port in _given:
+        if port in _given or not _reserve(port):
             continue
         _given.add(port)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((LOOPBACK, port))
             return port
+
+
+def _reserve(port: int) -> bool:
+    """Reserve a port among processes, until this one ends; returns whether that was possible."""
+    try:
+        fcntl.lockf(_reservations(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def _reservations() -> int:
+    """A file of which each byte stands for a port."""
+    file = Path(tempfile.gettempdir()) / f"opencloud-ports-{os.getuid()}"
+    return os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:

