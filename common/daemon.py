@@ -17,6 +17,8 @@ from common.logs import get_logger
 Unit = TypeVar("Unit")
 
 _LONGEST_PAUSE: Final = 2.0
+_TO_END: Final = 2.0
+"""Seconds for writing what became of a call that was cut short."""
 
 log = get_logger()
 
@@ -76,19 +78,16 @@ class ClaimLoop(Generic[Unit]):
     async def stop(self, grace: float) -> None:
         """Claim nothing more; wait up to `grace` seconds for what is under way, then cancel it.
 
+        So is a claim that hangs; what it may have taken unseen comes back when its lease runs out.
         May be called again, and then returns as soon as everything has ended.
         """
+        deadline = time.monotonic() + grace
         self._stopping = True
         self.wake()
-        if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
-        if self._deliveries:
-            _, late = await asyncio.wait(self._deliveries, timeout=grace)
-            for task in late:
-                task.cancel()
-            if late:
-                log.warning("deliveries.cut_short", count=len(late))
-                await asyncio.wait(late, timeout=2.0)
+        if self._task is not None and await _cut_short({self._task}, deadline):
+            log.warning("claim.cut_short")
+        if late := await _cut_short(self._deliveries, deadline):
+            log.warning("deliveries.cut_short", count=late)
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -127,6 +126,18 @@ class ClaimLoop(Generic[Unit]):
     def _pause_after_failure(self) -> float:
         self._failures += 1
         return 0.1 + full_jitter(self._failures, first=0.2, cap=_LONGEST_PAUSE)
+
+
+async def _cut_short(tasks: set[asyncio.Task[None]], deadline: float) -> int:
+    """Wait for the tasks, cancel those that are late; returns how many."""
+    if not tasks:
+        return 0
+    _, late = await asyncio.wait(tasks, timeout=max(0.0, deadline - time.monotonic()))
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late, timeout=_TO_END)
+    return len(late)
 
 
 async def persist(write: Callable[[], Awaitable[object]]) -> None:

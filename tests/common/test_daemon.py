@@ -93,6 +93,48 @@ async def test_stopping_waits_for_what_is_under_way_and_claims_nothing_more() ->
     assert len(work.queue) == 3
 
 
+async def test_a_claim_that_hangs_is_cancelled_within_the_grace_period() -> None:
+    work, hangs = Work(), asyncio.Event()
+
+    async def hang(_: int) -> Sequence[int]:
+        hangs.set()
+        await asyncio.Event().wait()
+        return ()
+
+    loop = ClaimLoop[int](
+        slots=lambda: 1, take=hang, deliver=work.deliver, give_back=work.give_back, poll=30.0
+    )
+    loop.start()
+    await hangs.wait()
+    async with asyncio.timeout(5.0):
+        await loop.stop(0.05)
+
+
+async def test_what_is_under_way_keeps_its_grace_while_a_claim_hangs() -> None:
+    work, hangs = Work(1), asyncio.Event()
+    work.go_on.clear()
+    take = work.take
+
+    async def hang_when_empty(limit: int) -> Sequence[int]:
+        if not work.queue:
+            hangs.set()
+            await asyncio.Event().wait()
+        return await take(limit)
+
+    loop = ClaimLoop[int](
+        slots=lambda: 2 - loop.under_way,
+        take=hang_when_empty,
+        deliver=work.deliver,
+        give_back=work.give_back,
+        poll=0.01,
+    )
+    loop.start()
+    await hangs.wait()
+    asyncio.get_running_loop().call_later(0.1, work.go_on.set)
+    await loop.stop(0.5)
+    assert work.delivered == [0]
+
+
 async def test_what_outlasts_the_grace_period_is_cancelled() -> None:
     work = Work(1)
     work.go_on.clear()
