@@ -1,5 +1,6 @@
 """What Mailjet's answers mean for each mail of a batch. Pure: no I/O."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +11,8 @@ import orjson
 from common.http_client import Lost, Outcome, Reply, Unreachable
 
 MAX_REASON: Final = 500
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 
 _NOT_TAKEN: Final = frozenset({408, 425, 429})
 _PERHAPS_SENT: Final = frozenset({502, 504})
@@ -64,7 +67,8 @@ def _results(reply: Reply, custom_ids: Sequence[str]) -> list[Answer] | None:
     messages = body.get("Messages") if isinstance(body, dict) else None
     if not isinstance(messages, list):
         return None
-    by_id = {item.get("CustomID"): item for item in messages if isinstance(item, dict)}
+    named = [item for item in messages if isinstance(item, dict)]
+    by_id = {name: item for item in named if isinstance(name := item.get("CustomID"), str)}
     in_order = len(messages) == len(custom_ids)
     answers = []
     for position, custom_id in enumerate(custom_ids):
@@ -83,7 +87,7 @@ def _judge_message(item: Any) -> Answer:
         return Answer(Verdict.IN_DOUBT, "Mailjet's answer does not tell what became of this mail")
     faults = [error for error in errors if isinstance(error, dict)]
     reason = _reason("; ".join(str(fault.get("ErrorMessage", "")) for fault in faults))
-    statuses = {fault.get("StatusCode") for fault in faults}
+    statuses = {code for fault in faults if isinstance(code := fault.get("StatusCode"), int)}
     if statuses & _REFUSES_US:
         return Answer(Verdict.HELD, reason)
     if any(_is_passing(status) for status in statuses):
@@ -91,8 +95,8 @@ def _judge_message(item: Any) -> Answer:
     return Answer(Verdict.FAILED, reason or "refused by Mailjet")
 
 
-def _is_passing(status: object) -> bool:
-    return status in _NOT_TAKEN or (isinstance(status, int) and status >= 500)
+def _is_passing(status: int) -> bool:
+    return status in _NOT_TAKEN or status >= 500
 
 
 def _judge_whole(reply: Reply, count: int) -> Answer:
@@ -136,4 +140,5 @@ def _parse(reply: Reply) -> Any:
 
 
 def _reason(text: str) -> str:
+    text = _CONTROL.sub("", text)
     return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"

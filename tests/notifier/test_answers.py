@@ -11,7 +11,7 @@ def reply(status: int, body: object = None, content_type: str = "application/jso
     return Reply(status, content_type, b"" if body is None else orjson.dumps(body))
 
 
-def error(status: int) -> dict[str, object]:
+def error(status: object) -> dict[str, object]:
     return {"Status": "error", "Errors": [{"StatusCode": status, "ErrorMessage": "no"}]}
 
 
@@ -34,6 +34,10 @@ SUCCESS = {"Status": "success"}
             [Verdict.FAILED, Verdict.SENT],
         ),
         (reply(200, {"Messages": ["odd", {"Status": "odd"}]}), [Verdict.IN_DOUBT] * 2),
+        (
+            reply(200, {"Messages": [{**SUCCESS, "CustomID": ["a"]}, error([400])]}),
+            [Verdict.SENT, Verdict.FAILED],
+        ),
         (reply(200, {}), [Verdict.IN_DOUBT] * 2),
         (reply(200, None, "text/html"), [Verdict.HELD] * 2),
         (reply(400, {"ErrorMessage": "malformed"}), [Verdict.ALONE] * 2),
@@ -58,6 +62,14 @@ def test_every_mail_of_a_batch_gets_its_verdict(outcome: Outcome, verdicts: list
 def test_a_single_mail_that_is_refused_fails_with_mailjets_words() -> None:
     (answer,) = judge(reply(400, {"ErrorMessage": "malformed"}), ["a"])
     assert (answer.verdict, answer.reason) == (Verdict.FAILED, "malformed")
+
+
+def test_mailjets_words_hold_no_control_characters() -> None:
+    fault = {"StatusCode": 400, "ErrorMessage": "no\x00such\x1b address\n\tat all"}
+    mails = {"Messages": [{"Status": "error", "Errors": [fault]}]}
+    (single,) = judge(reply(400, mails), ["a"])
+    (whole,) = judge(reply(400, fault), ["a"])
+    assert single.reason == whole.reason == "nosuch address\n\tat all"
 
 
 @pytest.mark.parametrize(
