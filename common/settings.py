@@ -5,6 +5,7 @@ sentence that names it. An empty variable counts as one that is not set.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -91,11 +92,17 @@ class Reader:
 
     def http_url(self, name: str, default: str = "", *, required: bool = False) -> str:
         """An http(s) address without a trailing slash."""
-        value = self.text(name, default, required=required).rstrip("/")
+        value = self.text(name, default, required=required)
+        self._remember_credentials(value)
         if value and not value.startswith(("http://", "https://")):
             self.fault(f"{name} must start with http:// or https://")
-        self._remember_credentials(value)
-        return value
+        elif value and not _names_host(value):
+            self.fault(
+                f"{name} must name a host, and a port if any, as in https://example.org:8443"
+            )
+        else:
+            return value.rstrip("/")
+        return default
 
     def _remember_credentials(self, url: str) -> None:
         """What stands before the host of an address is not to be shown."""
@@ -129,6 +136,15 @@ class Reader:
 
 def _first_sentence(error: Exception) -> str:
     return str(error).splitlines()[0].rstrip(".")
+
+
+def _names_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return bool(parts.hostname) and not re.search(r"[\s\x00-\x1f]", parts.netloc)
 
 
 def load_or_exit(service: str, load: Callable[[Reader], T]) -> T:

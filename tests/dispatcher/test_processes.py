@@ -168,6 +168,16 @@ async def test_a_missing_key_ends_the_start_with_one_sentence(tmp_path: Path) ->
     assert process.output == "dispatcher: settings: INTERNAL_API_KEY_SECRET is missing.\n"
 
 
+async def test_an_address_without_a_host_ends_the_start_with_one_sentence(tmp_path: Path) -> None:
+    settings = environment("sqlite:///./jobs.db", "http://:8001", tmp_path)
+    process = Process("dispatcher", settings, tmp_path)
+    assert await process.wait() == 1
+    assert process.output == (
+        "dispatcher: settings: WORKERFACING_API_URL must name a host, and a port if any,"
+        " as in https://example.org:8443.\n"
+    )
+
+
 async def test_no_secret_appears_in_the_logs(
     database: Database, peer: FakePeer, start: StartDispatcher
 ) -> None:

@@ -84,6 +84,13 @@ async def test_a_stopped_notifier_exits_cleanly_and_its_log_tells_no_secret(
             {"EMAIL_SENDER_SERVICE": "pigeon"},
             "EMAIL_SENDER_SERVICE must be 'mailjet' or empty, not 'pigeon'",
         ),
+        (
+            {"EMAIL_SENDER_API_URL": "https://mail:jet"},
+            (
+                "EMAIL_SENDER_API_URL must name a host, and a port if any,"
+                " as in https://example.org:8443"
+            ),
+        ),
         ({"EMAIL_SENDER_ADDRESS": ""}, "EMAIL_SENDER_ADDRESS is missing"),
         ({"EMAIL_SENDER_SECRET_KEY": ""}, "EMAIL_SENDER_SECRET_KEY is missing"),
     ],
