@@ -87,6 +87,7 @@ async def _open_verifier(app: web.Application) -> AsyncIterator[None]:
         keys = KeySet(session, cognito.jwks_url)
         app[VERIFIER] = TokenVerifier(keys, issuer=cognito.issuer, client_id=cognito.client_id)
         yield
+        await keys.close()
 
 
 async def _open_storage(app: web.Application) -> AsyncIterator[None]:

@@ -20,6 +20,9 @@ _FIRST_RETRY: Final = 1.0
 _MAX_AGE: Final = 3_600.0
 """Seconds after which keys are fetched anew, so that revoked ones go."""
 
+_PATIENCE: Final = 0.25
+"""Seconds after which nobody waits for keys that are only to replace known ones."""
+
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5.0)
 _MAX_BYTES: Final = 1_000_000
 
@@ -41,18 +44,41 @@ class KeySet:
         self._failed = float("-inf")
         self._missed = float("-inf")
         self._lock = asyncio.Lock()
+        self._renewal: asyncio.Task[None] | None = None
+        self._began = 0.0
 
     async def find(self, key_id: str) -> Any | None:
         """The key with this id, or None if the pool has none. Raises `KeysUnavailable`."""
         if self._is_wanting(key_id):
-            async with self._lock:
-                if self._is_wanting(key_id):  # nobody has fetched it meanwhile
-                    await self._refresh()
-                    if key_id not in self._keys:
-                        self._missed = time.monotonic()
+            if key_id in self._keys:
+                await self._renew(key_id)
+            else:
+                await self._look_up(key_id)
         if not self._keys:
             raise KeysUnavailable
         return self._keys.get(key_id)
+
+    async def _look_up(self, key_id: str) -> None:
+        async with self._lock:
+            if self._is_wanting(key_id):  # nobody has fetched it meanwhile
+                await self._refresh()
+                if key_id not in self._keys:
+                    self._missed = time.monotonic()
+
+    async def _renew(self, key_id: str) -> None:
+        """Fetch the keys anew because of their age. A server that hangs is not waited for."""
+        if self._renewal is None or self._renewal.done():
+            self._began = time.monotonic()
+            self._renewal = asyncio.create_task(self._look_up(key_id))
+        left = self._began + _PATIENCE - time.monotonic()
+        if left > 0:
+            await asyncio.wait([self._renewal], timeout=left)
+
+    async def close(self) -> None:
+        """End a renewal that is under way; the session is the caller's to close."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait([self._renewal])
 
     def _is_wanting(self, key_id: str) -> bool:
         """Whether the keys have to be fetched for this one, and may be.
@@ -94,7 +120,9 @@ class KeySet:
             usable = {
                 item["kid"]: jwt.PyJWK(item, algorithm="RS256").key
                 for item in keys
-                if isinstance(item, dict) and item.get("kty") == "RSA" and "kid" in item
+                if isinstance(item, dict)
+                and item.get("kty") == "RSA"
+                and isinstance(item.get("kid"), str)
             }
         except jwt.PyJWTError as error:
             raise ValueError("a key that cannot be used") from error

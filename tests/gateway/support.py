@@ -123,17 +123,22 @@ class Issuer:
 
 
 class KeyServer:
-    """Serves a pool's public keys, counts who asks, and can be down."""
+    """Serves a pool's public keys, counts who asks, can be down, and can hang to its end."""
 
     def __init__(self, *issuers: Issuer, port: int = 0) -> None:
         self.keys = [issuer.jwk for issuer in issuers]
         self.asked = 0
         self.is_down = False
+        self.hangs = False
+        self._ended = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked += 1
+                if outer.hangs:
+                    outer._ended.wait()
+                    return
                 body = jsonlib.dumps({"keys": outer.keys}).encode()
                 self.send_response(503 if outer.is_down else 200)
                 self.send_header("Content-Length", str(len(body)))
@@ -149,6 +154,7 @@ class KeyServer:
         self._thread.start()
 
     def close(self) -> None:
+        self._ended.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -7,6 +7,7 @@ import json
 import time
 from typing import Any
 
+import aiohttp
 import jwt
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -324,6 +325,22 @@ def test_known_keys_go_on_working_while_the_key_server_is_down(
         assert ask(gateway, f"Bearer {issuer.token(fresh())}").status == 200
     assert pool.asked == 2
     assert verdict(ask(gateway, f"Bearer {Issuer('unknown').token('somebody')}")) == WRONG
+
+
+def test_known_keys_go_on_working_while_the_key_server_hangs(
+    start_gateway: StartGateway,
+    pool: KeyServer,
+    issuer: Issuer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keys, "_TIMEOUT", aiohttp.ClientTimeout(total=None))
+    gateway = start_gateway(COGNITO_JWKS_URL=pool.url)
+    assert ask(gateway, f"Bearer {issuer.token('somebody')}").status == 200
+    pool.hangs = True
+    monkeypatch.setattr(keys, "_MAX_AGE", 0.0)
+    for _ in range(3):
+        assert ask(gateway, f"Bearer {issuer.token(fresh())}").status == 200
+    assert pool.asked == 2
 
 
 def test_without_any_key_the_answer_is_to_come_again(
