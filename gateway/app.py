@@ -139,6 +139,8 @@ async def _beat_for_ever(database: Database) -> None:
             await beat(database, GATEWAY)
         except DatabaseUnavailable as error:
             log.warning("heartbeat.missed", reason=str(error))
+        except Exception:
+            log.exception("heartbeat.failed")  # without any, no silence would be seen any more
         await asyncio.sleep(BEAT_EVERY)
 
 
