@@ -9,6 +9,7 @@ import contextlib
 from typing import Any, Final
 
 import asyncpg
+from sqlalchemy import URL
 
 from common.database import Database, DatabaseUnavailable
 from common.logs import get_logger
@@ -19,6 +20,14 @@ EMAILS: Final = "opencloud_emails"
 
 _AT_MOST_EVERY: Final = 0.01
 """Seconds between two notifications of one process: the first goes out at once."""
+
+_NOT_FOR_THE_DRIVER: Final = (
+    "async_creator_fn",
+    "async_fallback",
+    "prepared_statement_cache_size",
+    "prepared_statement_name_func",
+)
+"""Options of a database URL that SQLAlchemy keeps to itself."""
 
 _PING_EVERY: Final = 5.0
 _RECONNECT_AFTER: Final = 1.0
@@ -87,14 +96,14 @@ class Listener:
                 await self._listen()
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 log.warning("wakeup.lost", channel=self._channel, reason=type(error).__name__)
+            except Exception:
+                log.exception("wakeup.failed", channel=self._channel)
             await asyncio.sleep(_RECONNECT_AFTER)
 
     async def _listen(self) -> None:
         """Listen until the connection is lost."""
-        url = self._settings.url
         connection: Any = await asyncpg.connect(
-            **{**url.translate_connect_args(username="user"), **url.query},
-            timeout=self._settings.connect_timeout,
+            **_connect_arguments(self._settings.url), timeout=self._settings.connect_timeout
         )
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
@@ -108,3 +117,9 @@ class Listener:
                 await connection.execute("SELECT 1", timeout=_PING_EVERY)
         finally:
             connection.terminate()
+
+
+def _connect_arguments(url: URL) -> dict[str, Any]:
+    """What asyncpg is given for connections of this URL."""
+    _, arguments = url.get_dialect()().create_connect_args(url)
+    return {key: value for key, value in arguments.items() if key not in _NOT_FOR_THE_DRIVER}

@@ -5,10 +5,13 @@ from itertools import pairwise
 
 import pytest
 
+from common import wakeup
 from common.database import Database
+from common.settings import DatabaseSettings
 from common.wakeup import EMAILS, HANDOVERS, Listener, Notifier
 from tests.conftest import settings_of
 from tests.postgres import Server
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -98,6 +101,39 @@ async def test_a_listener_that_was_cut_off_comes_back_and_wakes_its_daemon(
     await asyncio.wait_for(woken.wait(), 5)
     await notifier.close()
     await fresh.close()
+
+
+def with_option(settings: DatabaseSettings, **option: str) -> DatabaseSettings:
+    return replace(settings, url=settings.url.update_query_dict(option))
+
+
+async def test_an_option_of_the_url_that_is_not_the_drivers_keeps_nobody_from_listening(
+    postgresql: Database,
+) -> None:
+    event = asyncio.Event()
+    settings = with_option(postgresql.settings, prepared_statement_cache_size="0")
+    listener = Listener(settings, HANDOVERS, event)
+    listener.start()
+    await asyncio.wait_for(event.wait(), 10)
+    await listener.stop()
+
+
+async def test_a_listener_that_fails_for_a_reason_nobody_foresaw_tries_again_and_can_be_stopped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(wakeup, "_RECONNECT_AFTER", 0.001)
+    settings = with_option(settings_of("postgresql://nobody@127.0.0.1:1/none"), unknown="x")
+    listener = Listener(settings, HANDOVERS, asyncio.Event())
+    listener.start()
+    seen = 0
+
+    def has_failed_twice() -> bool:
+        nonlocal seen
+        seen += capsys.readouterr().out.count("wakeup.failed")
+        return seen >= 2
+
+    await eventually(has_failed_twice, within=10)
+    await listener.stop()
 
 
 async def test_behind_a_pooling_proxy_nobody_listens(postgresql: Database) -> None:
