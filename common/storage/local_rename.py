@@ -7,7 +7,6 @@ from typing import Final
 
 from common.storage.errors import (
     DirectoryNotEmpty,
-    InvalidPath,
     NotFound,
     PathConflict,
     PredefinedDirectory,
@@ -21,7 +20,7 @@ from common.storage.local_tree import (
     open_directory,
     tree_of,
 )
-from common.storage.paths import PREDEFINED, UserPath
+from common.storage.paths import UserPath, check_target
 from common.storage.protocol import Entry
 
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
@@ -33,7 +32,7 @@ def rename(root: str, source: UserPath, target: UserPath, replace: bool) -> Entr
         raise DirectoryNotEmpty("the root of the tree holds the predefined directories")
     with open_directory(tree_of(root, source.user), source.parts[:-1]) as fd:
         status = _check_source(fd, source)
-        _check_target(source, target)
+        check_target(source, target)
         is_directory = modes.S_ISDIR(status.st_mode)
         moved = UserPath(target.user, target.parts, slash=is_directory)
         entry = directory_entry(moved) if is_directory else file_entry(str(moved), status)
@@ -75,13 +74,6 @@ def _check_source(parent: int, source: UserPath) -> os.stat_result:
     if source.is_predefined:
         raise PredefinedDirectory(f"'{source}' is a predefined directory")
     return status
-
-
-def _check_target(source: UserPath, target: UserPath) -> None:
-    if source.user != target.user or not target.in_predefined:
-        raise InvalidPath(f"the target must lie in one of {', '.join(PREDEFINED)}")
-    if target.is_within(source):
-        raise InvalidPath("the target must not lie inside the source")
 
 
 def _taken(target: UserPath) -> TargetExists:

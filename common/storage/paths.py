@@ -112,6 +112,11 @@ class UserPath:
         return UserPath(self.user, self.parts[:-1], slash=True)
 
     @property
+    def as_directory(self) -> "UserPath":
+        """The same path, written with a trailing slash."""
+        return UserPath(self.user, self.parts, slash=True)
+
+    @property
     def is_root(self) -> bool:
         return not self.parts
 
@@ -132,6 +137,14 @@ class UserPath:
             and len(self.parts) > len(other.parts)
             and self.parts[: len(other.parts)] == other.parts
         )
+
+
+def check_target(source: UserPath, target: UserPath) -> None:
+    """Whether `source` may be moved to `target`, as far as the paths tell. Raises `InvalidPath`."""
+    if source.user != target.user or not target.in_predefined:
+        raise InvalidPath(f"the target must lie in one of {', '.join(PREDEFINED)}")
+    if target.is_within(source):
+        raise InvalidPath("the target must not lie inside the source")
 
 
 def is_user_name(name: str) -> bool:

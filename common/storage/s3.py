@@ -122,7 +122,7 @@ class S3Storage:
         if not path.slash and (file := await self._tree.file_at(path)):
             return file
         if _is_permanent(path) or await self._bucket.first_keys(self._keys.directory(path), 1):
-            return Entry(_shown(path))
+            return Entry(str(path.as_directory))
         if path.slash and (file := await self._tree.file_at(path)):
             return file
         raise NotFound(f"there is nothing at '{path}'")
@@ -156,7 +156,7 @@ class S3Storage:
             yield [Entry(name) for name in missing]
 
     def _directory(self, path: UserPath) -> Directory:
-        return Directory(self._keys.directory(path), _shown(path))
+        return Directory(self._keys.directory(path), str(path.as_directory))
 
     async def survey(
         self, inputs: Sequence[UserPath], places: Sequence[UserPath]
@@ -259,8 +259,3 @@ def _complete(entries: list[Entry], missing: list[str]) -> list[str]:
     entries += [Entry(name) for name in missing if name < last and name not in present]
     entries.sort(key=s3_listing.path_of)
     return [name for name in missing if name > last]
-
-
-def _shown(path: UserPath) -> str:
-    """A directory's path as clients see it, whether written with a slash or not."""
-    return "".join(f"{part}/" for part in path.parts)

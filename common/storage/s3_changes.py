@@ -5,13 +5,12 @@ from collections.abc import Iterable
 
 from common.storage.errors import (
     DirectoryNotEmpty,
-    InvalidPath,
     NotFound,
     PathConflict,
     PredefinedDirectory,
     TargetExists,
 )
-from common.storage.paths import PREDEFINED, UserPath
+from common.storage.paths import PREDEFINED, UserPath, check_target
 from common.storage.protocol import Entry
 from common.storage.s3_bucket import Bucket
 from common.storage.s3_copy import copy
@@ -78,9 +77,9 @@ class Tree:
                 file = await self.file_at(source)
                 if file is None:
                     raise
-        _check_target(source, target)
+        check_target(source, target)
         if source.parts == target.parts:
-            return file or Entry(_shown(target))
+            return file or Entry(str(target.as_directory))
         place = self._keys.file(target)
         _, taken = await asyncio.gather(self.check_place(target), self._bucket.exists(place))
         if file is None and taken:
@@ -90,7 +89,7 @@ class Tree:
         if file is None:
             await self._bucket.put(self._keys.directory(target))
             await self._bucket.delete(self._keys.directory(source))
-            entry = Entry(_shown(target))
+            entry = Entry(str(target.as_directory))
         else:
             origin = self._keys.file(source)
             etag = await copy(self._bucket, origin, file, place, replace=replace)
@@ -150,14 +149,3 @@ class Tree:
 def _parents(path: UserPath) -> list[UserPath]:
     """The directories above `path`, without the root."""
     return [UserPath(path.user, path.parts[:depth]) for depth in range(1, len(path.parts))]
-
-
-def _shown(path: UserPath) -> str:
-    return "".join(f"{part}/" for part in path.parts)
-
-
-def _check_target(source: UserPath, target: UserPath) -> None:
-    if source.user != target.user or not target.in_predefined:
-        raise InvalidPath(f"the target must lie in one of {', '.join(PREDEFINED)}")
-    if target.is_within(source):
-        raise InvalidPath("the target must not lie inside the source")
