@@ -21,6 +21,9 @@ _S3_PATIENCE: Final = 2.0
 class Source(Protocol):
     """Something whose content is read again when it has changed."""
 
+    patience: float
+    """Seconds after which nobody waits for a reading: there is a configuration to go on with."""
+
     def is_due(self) -> bool:
         """Whether reading may find something new: cheap enough for every request."""
         ...
@@ -42,7 +45,9 @@ _State = tuple[int, ...]
 
 
 class _FileSource:
-    """A local file; one `stat` tells whether it has changed."""
+    """A local file; one `stat` tells whether it has changed, which counts from the next request."""
+
+    patience = 5.0
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -79,6 +84,8 @@ class _FileSource:
 
 class _S3Source:
     """An S3 object, asked for only if its ETag has changed."""
+
+    patience = 0.25
 
     def __init__(self, location: str) -> None:
         bucket, _, key = location.removeprefix("s3://").partition("/")

@@ -24,9 +24,6 @@ from common.logs import get_logger
 FILES_DOWN: Final = ("config_id", "data_ids", "artifact_ids")
 FILES_UP: Final = ("output", "log", "artifact")
 
-_PATIENCE: Final = 0.25
-"""Seconds after which nobody waits for a configuration that is being read again."""
-
 log = get_logger()
 
 
@@ -104,7 +101,7 @@ class Applications:
             self._began = time.monotonic()
             self._reading = asyncio.create_task(self._read_again())
         if self._reading is not None:
-            left = self._began + _PATIENCE - time.monotonic()
+            left = self._began + self._source.patience - time.monotonic()
             if left > 0:
                 await asyncio.wait([self._reading], timeout=left)
         return self._catalogue

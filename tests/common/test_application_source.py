@@ -91,6 +91,15 @@ async def names(applications: Applications) -> list[str]:
     return list((await applications.current()).entrypoints)
 
 
+async def become(applications: Applications, *expected: str) -> None:
+    """S3 may take longer than anybody waits for it."""
+
+    async def are_there() -> bool:
+        return await names(applications) == list(expected)
+
+    await eventually(are_there)
+
+
 def test_s3_is_asked_often_enough_for_a_change_to_count_within_five_seconds() -> None:
     assert application_source._S3_CHECK_EVERY + application_source._S3_PATIENCE < 5.0
 
@@ -98,7 +107,7 @@ def test_s3_is_asked_often_enough_for_a_change_to_count_within_five_seconds() ->
 async def test_a_changed_object_counts(bucket: Bucket, applications: Applications) -> None:
     assert await names(applications) == ["app"]
     bucket.put({"other": tree()["app"]})
-    assert await names(applications) == ["other"]
+    await become(applications, "other")
 
 
 async def test_s3_is_not_asked_again_at_once(
@@ -118,7 +127,7 @@ async def test_nonsense_leaves_the_last_good_one_in_force(
     for _ in range(3):
         assert await names(applications) == ["app"]
     bucket.put({"other": tree()["app"]})
-    assert await names(applications) == ["other"]
+    await become(applications, "other")
 
 
 async def test_an_s3_that_does_not_answer_is_given_up_and_asked_again(
@@ -126,9 +135,12 @@ async def test_an_s3_that_does_not_answer_is_given_up_and_asked_again(
 ) -> None:
     monkeypatch.setattr(application_source, "_S3_PATIENCE", 0.1)
     bucket.hangs.set()
-    for asked in (2, 3):
+
+    async def is_asked_again() -> bool:
         assert await names(applications) == ["app"]
-        await eventually(lambda asked=asked: bucket.asked == asked)
+        return bucket.asked > 2
+
+    await eventually(is_asked_again)
 
 
 async def test_an_s3_that_does_not_answer_holds_up_nobody_behind_another(
