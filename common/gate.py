@@ -98,8 +98,7 @@ class Gate:
             return Permit.ONE
         return _PERMITS[self.state]
 
-    def pause(self, seconds: float) -> None:
-        """Send nothing for a while, because the peer said so."""
+    def _pause(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         self._paused_until = max(self._paused_until, loop.time() + seconds)
         loop.call_later(seconds, self.on_change)
@@ -111,11 +110,20 @@ class Gate:
         self._failing.clear()
         self._pauses = 0
         self._is_proven = True
+        was_paused, self._paused_until = self._paused_until > 0.0, 0.0
         self._enter(State.CLOSED)
+        if was_paused:
+            self.on_change()
 
-    def failed(self, item: Hashable) -> None:
-        """`item` was not taken, or nobody knows; several in a row from different items open."""
+    def failed(self, item: Hashable, retry_after: float | None = None) -> None:
+        """`item` was not taken, or nobody knows; several in a row from different items open.
+
+        `retry_after`, in seconds, is for all where another item failed as well since the last one
+        that was taken; else nothing tells that it is not for this item alone.
+        """
         self._failing.add(item)
+        if retry_after and len(self._failing) > 1:
+            self._pause(retry_after)
         in_a_row = len(self._failing) >= self._threshold
         if self.state is not State.CLOSED or not self._is_proven or in_a_row:
             self._enter(State.OPEN)

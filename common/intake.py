@@ -98,9 +98,7 @@ class Intake:
     def failed(self, item: Claimed, retry_after: float | None = None) -> None:
         """The item was not taken, or nobody knows."""
         self._were_held.discard(item.id)
-        self._gate.failed(item.id)
-        if retry_after:
-            self._gate.pause(retry_after)
+        self._gate.failed(item.id, retry_after)
 
     def unreachable(self, item: Claimed) -> None:
         """There was no connection."""

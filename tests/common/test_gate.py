@@ -175,10 +175,27 @@ async def test_a_gate_that_is_open_is_not_closed_for_want_of_items(gate: Gate) -
 async def test_a_pause_that_the_peer_asks_for_is_kept(gate: Gate) -> None:
     woken = asyncio.Event()
     gate.on_change = woken.set
-    gate.pause(0.1)
+    gate.failed("one", 0.1)
+    gate.failed("another", 0.1)
     assert gate.permit is Permit.NOTHING
     await asyncio.wait_for(woken.wait(), 5)
     await eventually(lambda: gate.permit is Permit.ALL)
+
+
+async def test_a_pause_asked_for_one_item_holds_up_no_other(gate: Gate) -> None:
+    for _ in range(3):
+        gate.failed("poisoned", 60.0)
+        assert gate.permit is Permit.ALL
+
+
+async def test_a_pause_ends_when_an_item_is_taken(gate: Gate) -> None:
+    woken = asyncio.Event()
+    gate.failed("one", 60.0)
+    gate.failed("another", 60.0)
+    gate.on_change = woken.set
+    assert gate.permit is Permit.NOTHING
+    gate.succeeded()
+    assert (gate.permit, woken.is_set()) == (Permit.ALL, True)
 
 
 def test_full_jitter_doubles_up_to_its_cap() -> None:

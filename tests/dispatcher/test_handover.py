@@ -109,6 +109,22 @@ async def test_retry_after_is_respected(
     assert moments[1] - moments[0] >= 2.0
 
 
+async def was_told_to_wait(database: Database, job_id: int) -> bool:
+    return (await outbox_row(database, handovers, job_id))["last_error"] == "HTTP 503"
+
+
+async def test_a_retry_after_for_one_job_holds_up_no_other(
+    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
+) -> None:
+    poisoned = await add_handover(database)
+    peer.behave = numbered({poisoned: status(503, **{"Retry-After": "40"})})
+    async with running(dispatcher_settings(database_url, peer.url, tmp_path)):
+        await eventually(lambda: was_told_to_wait(database, poisoned))
+        others = [await add_handover(database) for _ in range(3)]
+        await eventually(lambda: sorted(peer.taken) == others)
+    assert peer.tried.count(poisoned) == 1
+
+
 async def drop(request: web.Request, _: Any) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.abort()
