@@ -10,9 +10,9 @@ One gate per process and peer; it holds no item and knows no database.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from common.backoff import full_jitter
 from common.logs import get_logger
@@ -97,6 +97,10 @@ class Gate:
         if self.state is State.CLOSED and not self._is_proven:
             return Permit.ONE
         return _PERMITS[self.state]
+
+    async def describe(self) -> Mapping[str, Any]:
+        """What a probe of this process tells of its peer."""
+        return {"ok": self.is_reachable, "gate": self.state}
 
     def _pause(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()

@@ -1,8 +1,7 @@
 """The dispatcher's application: its resources, its claim loop, and the ticks that keep house."""
 
-from collections.abc import AsyncIterator, Mapping
-from functools import partial
-from typing import Any, Final
+from collections.abc import AsyncIterator
+from typing import Final
 
 from aiohttp import web
 
@@ -128,7 +127,7 @@ async def _forwarding(app: web.Application) -> AsyncIterator[None]:
     gate.on_change = claim_loop.wake
     forwarder.on_free_slot = claim_loop.slot_freed
     listener = Listener(settings.database, HANDOVERS, claim_loop.woken)
-    app[HEALTH].add_check("peer", partial(_describe_peer, gate))
+    app[HEALTH].add_check("peer", gate.describe)
     gate.start()
     listener.start()
     claim_loop.start()
@@ -136,10 +135,6 @@ async def _forwarding(app: web.Application) -> AsyncIterator[None]:
     await claim_loop.stop(settings.shutdown_grace)
     await listener.stop()
     await gate.stop()
-
-
-async def _describe_peer(gate: Gate) -> Mapping[str, Any]:
-    return {"ok": gate.is_reachable, "gate": gate.state}
 
 
 async def _housekeeping(app: web.Application) -> AsyncIterator[None]:

@@ -1,8 +1,7 @@
 """The notifier's application: its resources, its claim loop, and the ticks that keep house."""
 
-from collections.abc import AsyncIterator, Mapping
-from functools import partial
-from typing import Any, Final
+from collections.abc import AsyncIterator
+from typing import Final
 
 from aiohttp import web
 
@@ -85,14 +84,10 @@ async def _mailjet(app: web.Application) -> AsyncIterator[None]:
             redaction=Redaction(settings.logs.secrets, encoded=True),
         )
         gate = app[GATE] = Gate("Mailjet", probe=mailjet.is_alive)
-        app[HEALTH].add_check("mailjet", partial(_describe_peer, gate))
+        app[HEALTH].add_check("mailjet", gate.describe)
         gate.start()
         yield
         await gate.stop()
-
-
-async def _describe_peer(gate: Gate) -> Mapping[str, Any]:
-    return {"ok": gate.is_reachable, "gate": gate.state}
 
 
 async def _delivery(app: web.Application) -> AsyncIterator[None]:
