@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import case, func, select
 
 from common.backoff import full_jitter
 from common.daemon import persist
@@ -18,7 +18,7 @@ from common.outbox import Claimed, Outbox
 from notifier import metrics
 from notifier.answers import Answer, Verdict
 from notifier.mailjet import BATCH, Mailjet
-from notifier.messages import Mail, write_mail
+from notifier.messages import MAX_DETAILS, Mail, write_mail
 
 SEND_ALONE: Final = "the batch was refused as a whole: to be sent alone"
 
@@ -34,6 +34,13 @@ _EVENTS: Final = {
     Verdict.HELD: "mail.held",
     Verdict.ALONE: "mail.singled_out",
 }
+
+_LENGTH: Final = func.length(jobs.c.runtime_details)
+_DETAILS: Final = case(
+    (_LENGTH > MAX_DETAILS, func.substr(jobs.c.runtime_details, _LENGTH - MAX_DETAILS)),
+    else_=jobs.c.runtime_details,
+)
+"""What a mail shows of them, and one character more, which tells that there are more."""
 
 Batch = list[Claimed]
 
@@ -121,7 +128,7 @@ class Deliverer:
 
     async def _write_mails(self, batch: Batch) -> list[Mail]:
         """The mails with what is known of their jobs now."""
-        wanted = select(jobs.c.id, jobs.c.job_name, jobs.c.runtime_details).where(
+        wanted = select(jobs.c.id, jobs.c.job_name, _DETAILS.label("runtime_details")).where(
             jobs.c.id.in_([item.job_id for item in batch])
         )
         async with self._database.reading() as connection:

@@ -37,7 +37,7 @@ def write_mail(
     """The mail about a job that has reached a final status."""
     name = _CONTROL.sub(" ", job_name or "")
     subject = " ".join(filter(None, ("Job", name, f"(id={job_id})", status)))
-    shown = _end_of(_UNPRINTABLE.sub("", details or "").strip())
+    shown = _end_of(details or "")
     facts = {"Name": name, "ID": str(job_id), "Status": status}
     lines = [f"{label}: {value}" for label, value in facts.items()]
     rows = [f"<b>{label}:</b> {escape(value)}<br>" for label, value in facts.items()]
@@ -55,6 +55,5 @@ def write_mail(
 
 
 def _end_of(details: str) -> str:
-    if len(details) <= MAX_DETAILS:
-        return details
-    return f"[…]\n{details[-MAX_DETAILS:]}"
+    shown = _UNPRINTABLE.sub("", details[-MAX_DETAILS:]).strip()
+    return shown if len(details) <= MAX_DETAILS else f"[…]\n{shown}"

@@ -14,10 +14,12 @@ from common.intake import Intake
 from common.models import emails
 from common.outbox import Claimed, Outbox
 from common.redaction import NO_REDACTION
+from notifier import deliver
 from notifier.deliver import SEND_ALONE, Deliverer
 from notifier.mailjet import Mailjet
+from notifier.messages import MAX_DETAILS
 from tests.notifier.support import FakeMailjet, mailjet_settings
-from tests.records import add_mail, rows
+from tests.records import add_job, add_mail, rows
 from tests.waiting import eventually
 
 
@@ -110,6 +112,23 @@ async def test_mails_that_cannot_go_alone_all_at_once_are_given_back_however_lon
     await deliverer.deliver(surplus)
     found = await states(database)
     assert (found.count(("sending", 0)), found.count(("pending", 0))) == (8, 12)
+
+
+@pytest.mark.parametrize("length", [0, 1, MAX_DETAILS, MAX_DETAILS + 1, 1_000_000])
+async def test_of_long_details_no_more_is_read_than_a_mail_shows(
+    database: Database, deliverer: Deliverer, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    details = "".join(chr(0x100 + number % 0x100) for number in range(length))
+    await add_mail(database, await add_job(database, runtime_details=details))
+    read: list[str] = []
+
+    def write(**values: Any) -> None:
+        read.append(values["details"])
+
+    monkeypatch.setattr(deliver, "write_mail", write)
+    (batch,) = await deliverer.take(2)
+    await deliverer._write_mails(batch)
+    assert read == [details[-MAX_DETAILS - 1 :]]
 
 
 async def test_a_held_mail_that_is_refused_again_is_counted_once(

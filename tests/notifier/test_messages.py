@@ -51,5 +51,10 @@ def test_of_long_details_the_end_is_kept() -> None:
     assert len(text) < MAX_DETAILS + 200
 
 
+def test_details_of_just_the_longest_length_are_shown_whole() -> None:
+    assert "[…]" not in mail(details="x" * MAX_DETAILS).text
+    assert "[…]" in mail(details="x" * (MAX_DETAILS + 1)).text
+
+
 def test_no_details_are_told_as_none() -> None:
     assert "Run-time details:\nnone\n" in mail(details=None).text
