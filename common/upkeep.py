@@ -20,12 +20,15 @@ from sqlalchemy import (
 )
 
 from common.database import Database, DatabaseUnavailable, utc_now
+from common.logs import get_logger
 from common.outbox import HELD, IN_DOUBT, PENDING, SENDING, state_is
 
 COURTESY: Final = 3.0
 """Seconds that owners get for writing after the database was away; they try every second."""
 
 _UNSETTLED: Final = (SENDING, IN_DOUBT, HELD)
+
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +69,13 @@ class Upkeep:
             await self._database.ping()
             return 0
         try:
-            return await self._doubt_expired(wait, limit)
+            count = await self._doubt_expired(wait, limit)
         except DatabaseUnavailable:
             self._was_away = True
             raise
+        if count:
+            log.warning("leases.expired", count=count)
+        return count
 
     async def _doubt_expired(self, wait: float, limit: int) -> int:
         table = self._table.c

@@ -19,7 +19,7 @@ from dispatcher import metrics
 from dispatcher.deletions import DeletionSweep
 from dispatcher.pace import Pace
 from dispatcher.reconcile import QuestionSweep, SilenceSweep
-from dispatcher.resend import doubt_expired, resolve_doubts
+from dispatcher.resend import resolve_doubts
 from dispatcher.settings import Settings
 from dispatcher.worker_api import WorkerApi
 
@@ -58,7 +58,8 @@ class Housekeeping:
 
     async def sweep_leases(self) -> None:
         """Leases that ran out; that the database took it is the sign of a good tick."""
-        await doubt_expired(self.upkeep, wait=self.settings.handover_grace, limit=_BATCH)
+        count = await self.upkeep.doubt_expired(self.settings.handover_grace, _BATCH)
+        metrics.RECONCILED.labels("lease_expired").inc(count)
         if self.claim_loop.turn_age < _STUCK_AFTER:
             self.health.tick()
 

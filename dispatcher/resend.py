@@ -19,7 +19,6 @@ from common.logs import get_logger
 from common.models import handover_numbers, handovers
 from common.outbox import IN_DOUBT, PENDING, Claimed, Outbox
 from common.tasks import for_each
-from common.upkeep import Upkeep
 from dispatcher import metrics
 from dispatcher.worker_api import Unknown, WorkerApi
 
@@ -36,15 +35,6 @@ class Resent:
     job_id: int
     before: int
     number: int
-
-
-async def doubt_expired(upkeep: Upkeep, *, wait: float, limit: int) -> int:
-    """Put hand-overs in doubt whose dispatcher did not come back; returns how many."""
-    count = await upkeep.doubt_expired(wait, limit)
-    if count:
-        metrics.RECONCILED.labels("lease_expired").inc(count)
-        log.warning("leases.expired", count=count)
-    return count
 
 
 async def resolve_doubts(

@@ -14,7 +14,7 @@ from common.upkeep import Upkeep
 from notifier import metrics
 from notifier.deliver import Batch
 from notifier.discard import Discarder
-from notifier.lookup import Lookup, doubt_expired
+from notifier.lookup import Lookup
 
 _SWEEP_EVERY: Final = 1.0
 _BACKLOG_EVERY: Final = 5.0
@@ -35,7 +35,7 @@ class Housekeeping:
 
     async def sweep_leases(self) -> None:
         """Leases that ran out; that the database took it is the sign of a good tick."""
-        await doubt_expired(self.upkeep, wait=self.lookup_wait, limit=_BATCH)
+        metrics.LEASES_EXPIRED.inc(await self.upkeep.doubt_expired(self.lookup_wait, _BATCH))
         if self.claim_loop.turn_age < _STUCK_AFTER:
             self.health.tick()
 

@@ -10,7 +10,6 @@ from typing import Final
 from common.logs import get_logger
 from common.outbox import Claimed, Outbox
 from common.tasks import for_each
-from common.upkeep import Upkeep
 from notifier import metrics
 from notifier.mailjet import Mailjet
 
@@ -20,15 +19,6 @@ _ASK_AGAIN: Final = 10.0
 _AT_ONCE: Final = 10
 
 log = get_logger()
-
-
-async def doubt_expired(upkeep: Upkeep, *, wait: float, limit: int) -> int:
-    """Put mails in doubt whose notifier did not come back; returns how many."""
-    count = await upkeep.doubt_expired(wait, limit)
-    if count:
-        metrics.LEASES_EXPIRED.inc(count)
-        log.warning("leases.expired", count=count)
-    return count
 
 
 @dataclass(kw_only=True)
