@@ -41,7 +41,7 @@ from gateway.files.listings import Listings
 from gateway.files.uploads import CHUNK
 from gateway.in_flight import InFlight
 from gateway.jobs.service import Jobs
-from gateway.middlewares import answer_errors, answer_preflight, authenticate, observe
+from gateway.middlewares import answer_errors, answer_preflight, authenticate, observe, sign
 from gateway.protocol import serve_with_care
 from gateway.routes import INTERNAL, add_internal_routes, add_routes
 from gateway.settings import Settings
@@ -70,7 +70,7 @@ def create_app(settings: Settings, health: Health) -> web.Application:
             authenticate(public=public, internal=INTERNAL),
         ]
     )
-    app.on_response_prepare.append(app[CORS].add_headers)
+    app.on_response_prepare.extend([sign, app[CORS].add_headers])
     serve_with_care(app, client_timeout=settings.client_timeout)
     app.cleanup_ctx.extend(
         [serve_admin(settings.admin, health), _open_verifier, _open_storage, _open_jobs]
@@ -155,6 +155,7 @@ async def _serve_internal(app: web.Application) -> AsyncIterator[None]:
             authenticate(public=frozenset(), internal=INTERNAL),
         ],
     )
+    internal.on_response_prepare.append(sign)
     internal[SETTINGS], internal[HEALTH] = settings, app[HEALTH]
     internal[IN_FLIGHT], internal[LARGE_BODIES] = app[IN_FLIGHT], app[LARGE_BODIES]
     internal[STATUS_INTAKE] = app[STATUS_INTAKE]

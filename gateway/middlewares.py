@@ -53,14 +53,23 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         response = await handler(request)
         status = response.status
-        if not response.prepared:
-            response.headers["X-Request-ID"] = request_id
-            if request.app[HEALTH].draining:
-                response.force_close()  # so that no request meets a closing connection
         return response
     finally:
         in_flight.end(number)
         _record(request, status, time.perf_counter() - began)
+
+
+async def sign(request: web.Request, response: web.StreamResponse) -> None:
+    """Signal handler for every answer, streams included: whose it is, and whether it is the last.
+
+    While the process drains each closes its connection, so that no request meets a closing one.
+    """
+    headers = response.headers
+    if (request_id := request.get(REQUEST_ID)) is not None:  # else refused before any middleware
+        headers["X-Request-ID"] = request_id
+    if request.app[HEALTH].draining:
+        response.force_close()
+        headers[hdrs.CONNECTION] = "close"  # aiohttp has decided already
 
 
 def _record(request: web.Request, status: int, seconds: float) -> None:

@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-from tests.gateway.support import CLIENT, POOL, REGION, Api
+from gateway.context import HEALTH
+from tests.gateway.conftest import StartGateway
+from tests.gateway.support import CLIENT, POOL, REGION, Api, Issuer
 
 PUBLIC = ["/", "/access_info", "/docs", "/docs/swagger-ui.css", "/docs/start.js", "/openapi.json"]
 USERS_ONLY = [
@@ -113,3 +115,31 @@ def test_a_request_id_is_passed_on_or_made(anybody: Api) -> None:
     assert anybody.get("/", headers={"X-Request-ID": "mine-1"}).headers["x-request-id"] == "mine-1"
     made = anybody.get("/", headers={"X-Request-ID": "<bad>"}).headers["x-request-id"]
     assert re.fullmatch("[0-9a-f]{32}", made)
+
+
+ANSWERS = {
+    "/": 200, "/jobs": 200, "/none": 404, "/files/data/d/": 200, "/files/data/d/url": 200,
+    "/files/data/d/f/download": 200, "/files/data/d/download": 200, "/files/data/e/download": 404,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "status"), ANSWERS.items())
+def test_every_answer_tells_the_requests_id_streams_included(
+    api: Api, path: str, status: int
+) -> None:
+    api.plant("data/d/f")
+    reply = api.get(path, headers={"X-Request-ID": "mine-2"})
+    assert (reply.status, reply.headers["x-request-id"]) == (status, "mine-2")
+    assert "connection" not in reply.headers
+
+
+def test_while_a_gateway_drains_every_answer_closes_its_connection(
+    start_gateway: StartGateway, issuer: Issuer
+) -> None:
+    user = Api(start_gateway(), "somebody", issuer.token("somebody"))
+    user.plant("data/d/f")
+    assert user.gateway.app is not None
+    user.gateway.app[HEALTH].draining = True
+    for path, status in ANSWERS.items():
+        reply = user.get(path)
+        assert (path, reply.status, reply.headers.get("connection")) == (path, status, "close")

@@ -286,7 +286,8 @@ class TestPortOfItsOwn:
         inside = Api(Port(port), "somebody", user.token)
         assert inside.report(job, "running").json() == "running"
         assert state(user, job)[0] == "running"
-        assert inside.get("/jobs").status == 404
+        refused = inside.get("/jobs", headers={"X-Request-ID": "mine"})
+        assert (refused.status, refused.headers["x-request-id"]) == (404, "mine")
         assert inside.get("/_job_status").status == 405
 
 
