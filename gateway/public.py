@@ -1,5 +1,6 @@
 """What anybody may ask."""
 
+from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Final
@@ -122,7 +123,14 @@ async def docs_asset(request: web.Request) -> web.Response:
         return web.Response(text=_START, content_type="text/javascript")
     if name not in _ASSETS:
         raise web.HTTPNotFound
-    body = files("swagger_ui").joinpath("static", name).read_bytes()
     return web.Response(
-        body=body, content_type=_ASSETS[name], headers={"Cache-Control": "max-age=86400"}
+        body=_content_of(name),
+        content_type=_ASSETS[name],
+        headers={"Cache-Control": "max-age=86400"},
     )
+
+
+@cache
+def _content_of(name: str) -> bytes:
+    """One of the few files above, read once."""
+    return files("swagger_ui").joinpath("static", name).read_bytes()

@@ -106,6 +106,15 @@ def test_the_documentation_works_offline(anybody: Api) -> None:
         assert anybody.get(f"/{asset}").status == 200
 
 
+def test_the_documentations_files_are_read_once(
+    anybody: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = anybody.get("/docs/swagger-ui-bundle.js")
+    assert len(first.body) > 1_000_000
+    monkeypatch.delattr("pathlib.Path.read_bytes")
+    assert anybody.get("/docs/swagger-ui-bundle.js").body == first.body
+
+
 def test_no_other_file_is_served_with_the_documentation(anybody: Api) -> None:
     for name in ("nope", "..%2fpublic.py", "swagger-ui.css.map", "%00"):
         assert anybody.get(f"/docs/{name}").status == 404
