@@ -121,7 +121,10 @@ def _name(error: BaseException) -> str:
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """Seconds that `Retry-After` asks for (RFC 9110, 10.2.3), at most `MAX_RETRY_AFTER`."""
+    """Seconds that `Retry-After` asks for (RFC 9110, 10.2.3), at most `MAX_RETRY_AFTER`.
+
+    None where it is absent, or neither a number nor a date.
+    """
     if value is None:
         return None
     text = value.strip()
@@ -129,9 +132,9 @@ def parse_retry_after(value: str | None) -> float | None:
         return min(float(text[:9]), MAX_RETRY_AFTER)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):  # no date, or one of an impossible offset
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    seconds = (moment - datetime.now(UTC)).total_seconds()
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)

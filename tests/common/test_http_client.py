@@ -104,5 +104,8 @@ def test_retry_after_is_read_as_seconds_or_as_a_date() -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     assert parse_retry_after(soon) == pytest.approx(30.0, abs=2.0)
     assert parse_retry_after("Fri, 01 Jan 1999 00:00:00 GMT") == 0.0
+    assert parse_retry_after("Mon, 01 Jan 2026 00:00:00 +99999999999999") is None
+    assert parse_retry_after("Fri, 31 Dec 9999 23:59:59 -2359") == 60.0
+    assert parse_retry_after("Mon, 01 Jan 0001 00:00:00 +2359") == 0.0
     assert parse_retry_after("soon") is None
     assert parse_retry_after(None) is None
