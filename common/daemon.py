@@ -48,6 +48,7 @@ class ClaimLoop(Generic[Unit]):
         self._poll = poll
         self._last_turn = float("-inf")
         self._drained = False
+        self._deadline = float("inf")
         self._stopping = False
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
@@ -79,9 +80,10 @@ class ClaimLoop(Generic[Unit]):
         """Claim nothing more; wait up to `grace` seconds for what is under way, then cancel it.
 
         So is a claim that hangs; what it may have taken unseen comes back when its lease runs out.
-        May be called again, and then returns as soon as everything has ended.
+        May be called again, and then returns as soon as everything has ended; that begins no new
+        period of grace.
         """
-        deadline = time.monotonic() + grace
+        deadline = self._deadline = min(self._deadline, time.monotonic() + grace)
         self._stopping = True
         self.wake()
         if self._task is not None and await _cut_short({self._task}, deadline):

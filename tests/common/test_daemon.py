@@ -145,6 +145,28 @@ async def test_what_outlasts_the_grace_period_is_cancelled() -> None:
     assert work.delivered == []
 
 
+async def test_stopping_again_begins_no_new_grace_period(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("common.daemon._TO_END", 0.05)
+    work = Work(1)
+
+    async def outlive_a_first_cancellation(unit: int) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(60)
+
+    work.loop._deliver = outlive_a_first_cancellation
+    work.loop.start()
+    await eventually(lambda: work.loop.under_way == 1)
+    await work.loop.stop(0.05)
+    assert work.loop.under_way == 1
+    async with asyncio.timeout(5):
+        await work.loop.stop(60.0)
+    assert work.loop.under_way == 0
+
+
 async def test_a_tick_that_fails_comes_again() -> None:
     ticks, runs = Ticks(), 0
 
