@@ -18,6 +18,10 @@ LOADERS: Mapping[str, Any] = {
     "migrate": lambda reader: (read_database(reader), read_logs(reader)),
 }
 
+AFTER_THE_GRACE = 15.0
+"""Seconds that a daemon may need when its period of grace is over: three times 2 for what is
+cancelled then, 5 for ticks, 2 for late probes, and closing."""
+
 
 def read(
     service: str, environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch

@@ -22,7 +22,7 @@ from tests.deploy.objects import (
     ports_of,
 )
 from tests.deploy.places import KUBERNETES, REPOSITORY
-from tests.deploy.settings import read
+from tests.deploy.settings import AFTER_THE_GRACE, read
 
 VERSIONS = ("1.30", "1.37")
 CUSTOM = {"ServiceMonitor", "PrometheusRule"}
@@ -232,7 +232,7 @@ def test_a_pod_may_drain_for_longer_than_its_service_does(
             settings.handover_timeout if service == "dispatcher" else settings.send_timeout
         )
         assert settings.shutdown_grace > longest_call
-        assert patience >= settings.shutdown_grace + 15
+        assert patience >= settings.shutdown_grace + AFTER_THE_GRACE
 
 
 def test_a_pod_may_wait_for_the_schema_before_it_counts_as_stuck(
