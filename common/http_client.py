@@ -6,6 +6,7 @@ answer. Nothing else ever comes of a call but cancellation.
 
 import asyncio
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,11 @@ import aiohttp
 MAX_RETRY_AFTER: Final = 60.0
 """Longest time in seconds for which a peer's `Retry-After` is respected."""
 
+HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]{1,200}")
+"""A correlation id that may go into a header."""
+
+_OF_PROXIES: Final = frozenset({502, 503, 504})
+_LONGEST_SIGN_OF_LIFE: Final = 8 << 20
 _CONNECT_TIMEOUT: Final = 5.0
 # shorter than any server's, so that a request never meets a connection that is being closed: it
 # would be lost, and nobody could tell whether it had arrived
@@ -103,6 +109,12 @@ async def exchange(
         return Lost(f"no answer within {deadline:g} s", timed_out=True)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return Lost(_name(error))
+
+
+async def is_alive(session: aiohttp.ClientSession, url: str, *, deadline: float) -> bool:
+    """Whether anything but a proxy's error page answers there, within `deadline` seconds."""
+    outcome = await exchange(session, "GET", url, deadline=deadline, limit=_LONGEST_SIGN_OF_LIFE)
+    return isinstance(outcome, Reply) and outcome.status not in _OF_PROXIES
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes | None:

@@ -1,13 +1,12 @@
 """Client of the worker-facing API."""
 
-import re
 from dataclasses import dataclass, replace
 from typing import Final
 
 import aiohttp
 import orjson
 
-from common.http_client import Outcome, Reply, exchange
+from common.http_client import HEADER_VALUE, Outcome, Reply, exchange, is_alive
 from common.lifecycle import Status
 from common.redaction import NO_REDACTION, Redaction
 from dispatcher.answers import Answer, judge
@@ -16,8 +15,6 @@ _ECHO_MARGIN: Final = 1 << 20
 _LONGEST_ANSWER: Final = 8 << 20
 _QUESTION_TIMEOUT: Final = 10.0
 _PROBE_TIMEOUT: Final = 3.0
-_DEAD: Final = frozenset({502, 503, 504})
-_HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ class WorkerApi:
     async def submit(self, body: bytes, correlation_id: str | None) -> Answer:
         """Submit a job, once, within the total deadline."""
         headers = {**self._headers, "Content-Type": "application/json"}
-        if correlation_id and _HEADER_VALUE.fullmatch(correlation_id):
+        if correlation_id and HEADER_VALUE.fullmatch(correlation_id):
             headers["X-Request-ID"] = correlation_id
         answer = judge(
             await exchange(
@@ -88,8 +85,8 @@ class WorkerApi:
 
     async def is_alive(self) -> bool:
         """Whether anything but a gateway's error page answers at the peer's address."""
-        outcome = await self._get("/openapi.json", _PROBE_TIMEOUT, keyed=False)
-        return isinstance(outcome, Reply) and outcome.status not in _DEAD
+        deadline = self._not_longer(_PROBE_TIMEOUT)
+        return await is_alive(self._session, f"{self._url}/openapi.json", deadline=deadline)
 
     async def ask_status(self, number: int) -> Status | Unknown | None:
         """The status of the job known by `number`; None where there is no answer to rely on.
@@ -97,7 +94,7 @@ class WorkerApi:
         While no question has ever been answered, `Unknown` may as well mean that the path is wrong.
         """
         path = self._status_path.replace("{job_id}", str(number))
-        outcome = await self._get(path, _QUESTION_TIMEOUT, keyed=True)
+        outcome = await self._ask(path)
         if not isinstance(outcome, Reply):
             return None
         if outcome.status == 404:
@@ -111,12 +108,16 @@ class WorkerApi:
         self._has_answered = True
         return status
 
-    async def _get(self, path: str, deadline: float, *, keyed: bool) -> Outcome:
+    async def _ask(self, path: str) -> Outcome:
         return await exchange(
             self._session,
             "GET",
             f"{self._url}{path}",
-            deadline=min(deadline, max(self._timeout, 1.0)),
+            deadline=self._not_longer(_QUESTION_TIMEOUT),
             limit=_LONGEST_ANSWER,
-            headers=self._headers if keyed else None,
+            headers=self._headers,
         )
+
+    def _not_longer(self, seconds: float) -> float:
+        """No call takes much longer than a submission may."""
+        return min(seconds, max(self._timeout, 1.0))

@@ -1,6 +1,5 @@
 """Client of Mailjet's Send API v3.1 and of its message look-up."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -8,7 +7,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from common.http_client import Reply, exchange
+from common.http_client import HEADER_VALUE, exchange, is_alive
 from common.redaction import Redaction
 from notifier.answers import Answer, judge, was_found
 from notifier.messages import Mail
@@ -21,8 +20,6 @@ BATCH: Final = 50
 _LONGEST_ANSWER: Final = 1 << 20
 _LOOKUP_TIMEOUT: Final = 10.0
 _PROBE_TIMEOUT: Final = 3.0
-_DEAD: Final = frozenset({502, 503, 504})
-_HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 class Mailjet:
@@ -69,7 +66,7 @@ class Mailjet:
             "HTMLPart": mail.html,
             "CustomID": mail.custom_id,
         }
-        if mail.correlation_id and _HEADER_VALUE.fullmatch(mail.correlation_id):
+        if mail.correlation_id and HEADER_VALUE.fullmatch(mail.correlation_id):
             message["Headers"] = {"X-Correlation-ID": mail.correlation_id}
         return message
 
@@ -87,11 +84,4 @@ class Mailjet:
 
     async def is_alive(self) -> bool:
         """Whether anything but a proxy's error page answers at Mailjet's address."""
-        outcome = await exchange(
-            self._session,
-            "GET",
-            f"{self._url}/",
-            deadline=_PROBE_TIMEOUT,
-            limit=_LONGEST_ANSWER,
-        )
-        return isinstance(outcome, Reply) and outcome.status not in _DEAD
+        return await is_alive(self._session, f"{self._url}/", deadline=_PROBE_TIMEOUT)
