@@ -34,6 +34,9 @@ _DOWNLOADS: Final = 256
 """Files that are read at a time: each takes up to a megabyte for as long as its client takes."""
 
 _READS_AT_ONCE: Final = 8
+_LOOKS_AT_ONCE: Final = 32
+"""Inputs of one submission that are looked for at a time, of any number."""
+
 _PARTS_AT_ONCE: Final = 24
 """Parts of uploads, of 8 MiB each, that a process holds; so many large uploads get on at a time."""
 
@@ -161,10 +164,20 @@ class S3Storage:
     async def survey(
         self, inputs: Sequence[UserPath], places: Sequence[UserPath]
     ) -> tuple[list[list[Entry] | None], list[bool]]:
-        files, held = await asyncio.gather(
-            asyncio.gather(*map(self._files_at, inputs)),
-            asyncio.gather(*map(self._holds_files, places)),
-        )
+        files: list[list[Entry] | None] = [None] * len(inputs)
+        held = [False] * len(places)
+
+        async def look_for(position: int) -> None:
+            files[position] = await self._files_at(inputs[position])
+
+        async def look_into(position: int) -> None:
+            held[position] = await self._holds_files(places[position])
+
+        async with BoundedTasks(_LOOKS_AT_ONCE) as tasks:
+            for position in range(len(places)):
+                await tasks.start(look_into, position)
+            for position in range(len(inputs)):
+                await tasks.start(look_for, position)
         return files, held
 
     async def _files_at(self, path: UserPath) -> list[Entry] | None:

@@ -404,6 +404,30 @@ async def test_presigned_urls_name_the_public_endpoint(aws, bucket):
     assert up.url == f"{public}/{BUCKET}"
 
 
+# -- surveys ----------------------------------------------------------------------------
+async def test_of_any_number_of_inputs_a_few_are_looked_for_at_a_time(s3, monkeypatch):
+    await s3.put("data/1.txt", b"one")
+    under_way, most = 0, 0
+    head = Bucket.head
+
+    async def counted(*args):
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await head(*args)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(Bucket, "head", counted)
+    found, held = await s3.storage.survey(
+        [s3.path(f"data/{number}.txt") for number in range(80)], [s3.path("data/"), s3.path("log/")]
+    )
+    assert [position for position, files in enumerate(found) if files] == [1]
+    assert held == [True, False]
+    assert 1 < most <= 32
+
+
 # -- errors -----------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("code", "status", "refusal"),
