@@ -8,7 +8,13 @@ from contextlib import asynccontextmanager, closing
 from types import TracebackType
 from typing import Any, Final, Self
 
-from common.storage import local_changes, local_rename, local_staging, local_tree
+from common.storage import (
+    local_changes,
+    local_rename,
+    local_staging,
+    local_survey,
+    local_tree,
+)
 from common.storage.errors import StorageError
 from common.storage.known_users import KnownUsers
 from common.storage.local_file import LocalFile, read_small
@@ -108,7 +114,7 @@ class LocalStorage:
     ) -> tuple[list[list[Entry] | None], list[bool]]:
         files: dict[int, list[Entry]] = {}
         held: list[bool] | None = None
-        with closing(local_tree.survey(self._root, inputs, places)) as batches:
+        with closing(local_survey.survey(self._root, inputs, places)) as batches:
             while held is None:
                 batch, held = await self._walks.run(self._turns.take, next, batches)
                 for position, some in batch:

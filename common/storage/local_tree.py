@@ -11,10 +11,10 @@ import os
 import stat as modes
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Final
 
-from common.storage.errors import InvalidPath, NotFound, UnusableName
+from common.storage.errors import InvalidPath, NotFound
 from common.storage.paths import PREDEFINED, UserPath, is_user_name
 from common.storage.protocol import BATCH, Entry
 
@@ -98,15 +98,16 @@ def file_entry(path: str, status: os.stat_result) -> Entry:
 
 
 def directory_entry(path: UserPath) -> Entry:
-    return Entry("".join(f"{part}/" for part in path.parts))
+    return Entry(str(path.as_directory))
 
 
 def describe(root: str, path: UserPath) -> Entry:
     """The file or directory at `path`; the trailing slash means nothing here."""
-    return _describe(tree_of(root, path.user), path)
+    return describe_in(tree_of(root, path.user), path)
 
 
-def _describe(tree: str | int, path: UserPath) -> Entry:
+def describe_in(tree: str | int, path: UserPath) -> Entry:
+    """As `describe`, in a tree that may be open already."""
     if path.is_root or path.is_predefined:
         with open_directory(tree, path.parts):
             return directory_entry(path)
@@ -128,13 +129,14 @@ def walk(
     not sort after `after` are left out, as is what disappears meanwhile. The predefined
     directories are always among what the root holds.
     """
-    return _walk(tree_of(root, path.user), path, recursive=recursive, after=after, batch=batch)
+    return walk_in(tree_of(root, path.user), path, recursive=recursive, after=after, batch=batch)
 
 
-def _walk(
+def walk_in(
     tree: str | int, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
 ) -> Generator[tuple[list[Entry], bool], None, None]:
-    start = _Level(path.parts, "".join(f"{part}/" for part in path.parts))
+    """As `walk`, in a tree that may be open already."""
+    start = _Level(path.parts, str(path.as_directory))
     levels = [start]
     entries: list[Entry] = []
     while levels:
@@ -209,83 +211,3 @@ class _Level:
             if modes.S_ISREG(status.st_mode):
                 entries.append(file_entry(path, status))
         return None
-
-
-def survey(
-    root: str, inputs: Sequence[UserPath], places: Sequence[UserPath]
-) -> Generator[tuple[list[tuple[int, list[Entry]]], list[bool] | None], None, None]:
-    """Files at or below each of `inputs`, in the order of their paths, with that input's position.
-
-    Yields batches of about `BATCH` files; the last one comes with what is said of `places`: for
-    each whether it is a file, or a directory with a file at any depth. Where nothing is, no list
-    is given; for an empty directory an empty one. All are in one tree. Raises
-    `UnusableName` for a file whose name is not UTF-8, which nobody could ask for.
-
-    A thread gives the interpreter's lock away at each system call, and a busy event loop lets it
-    wait for it: so the tree is opened once, and what is most likely a directory is read as one.
-    """
-    batch: list[tuple[int, list[Entry]]] = []
-    count = 0
-    with open_directory(tree_of(root, [*inputs, *places][0].user), ()) as tree:
-        for position, path in enumerate(inputs):
-            for files in _files_of(tree, path):
-                batch.append((position, files))
-                count += len(files)
-                if count >= BATCH:
-                    yield batch, None
-                    batch, count = [], 0
-        yield batch, [_holds_files(tree, place) for place in places]
-
-
-def _files_of(tree: int, path: UserPath) -> Iterator[list[Entry]]:
-    is_directory = False
-    try:
-        for batch, _ in _walk(tree, path):
-            is_directory = True
-            files = [entry for entry in batch if entry.size is not None]
-            for entry in files:
-                if "\ufffd" in entry.path:
-                    _check_reachable(tree, path.user, entry.path)
-            yield files
-    except OSError as error:
-        if error.errno not in ABSENT:
-            raise
-    if not is_directory:
-        file = _file_at(tree, path)
-        if file is not None:
-            yield [file]
-
-
-def _file_at(tree: int, path: UserPath) -> Entry | None:
-    """The file at `path`, if there is one."""
-    try:
-        entry = _describe(tree, path)
-    except NotFound:
-        return None
-    except OSError as error:
-        if error.errno not in ABSENT:
-            raise
-        return None
-    return None if entry.is_directory else entry
-
-
-def _check_reachable(tree: int, user: str, shown_path: str) -> None:
-    """Raise `UnusableName` unless U+FFFD really is in the name on disk."""
-    try:
-        _describe(tree, UserPath(user, tuple(shown_path.split("/"))))
-    except (OSError, NotFound):
-        raise UnusableName(f"the name of '{shown_path}' is not valid UTF-8") from None
-
-
-def _holds_files(tree: int, path: UserPath) -> bool:
-    try:
-        if not _describe(tree, path).is_directory:
-            return True
-        with closing(_walk(tree, path)) as batches:
-            return any(entry.size is not None for batch, _ in batches for entry in batch)
-    except NotFound:
-        return False
-    except OSError as error:
-        if error.errno not in ABSENT:
-            raise
-        return False
