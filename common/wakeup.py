@@ -14,6 +14,7 @@ from sqlalchemy import URL
 from common.database import Database, DatabaseUnavailable
 from common.logs import get_logger
 from common.settings import DatabaseSettings
+from common.tasks import end
 
 HANDOVERS: Final = "opencloud_handovers"
 EMAILS: Final = "opencloud_emails"
@@ -86,9 +87,7 @@ class Listener:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
 
     async def _listen_for_ever(self) -> None:
         while True:
