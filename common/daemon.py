@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from common.backoff import full_jitter
-from common.database import DatabaseUnavailable
+from common.database_errors import DatabaseUnavailable
 from common.logs import get_logger
 
 Unit = TypeVar("Unit")

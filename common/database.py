@@ -1,7 +1,8 @@
 """The door to the database: one engine, short transactions, one exception for "it is away".
 
 PostgreSQL and SQLite run the same Core statements. What differs between them lives here: how a
-transaction begins, how the database's clock is spelled, and how its errors look.
+transaction begins, and how the database's clock is spelled (and how errors look, in
+`common.database_errors`).
 """
 
 import asyncio
@@ -11,54 +12,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import asyncpg
 import orjson
 from sqlalchemy import ColumnElement, DateTime, event, text
-from sqlalchemy.exc import DBAPIError, InvalidRequestError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from common.connection_pool import ConnectionPool
+from common.database_errors import DatabaseRefused, DatabaseUnavailable, first_cause, translated
 from common.logs import get_logger
 from common.settings import DatabaseSettings
 
 log = get_logger()
 
-
-_OUTAGES: Final = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.InterfaceError,
-    asyncpg.ReadOnlySQLTransactionError,  # a standby, until the other one has taken over
-    # the transaction got in another one's way, and nothing of it remains
-    asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-)
-_REFUSALS: Final = (
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-)
-_SQLITE_OUTAGES: Final = ("locked", "busy", "unable to open", "disk I/O", "is full")
-
 _LOCK_PATIENCE: Final = 5.0
 """Seconds that a writer waits for SQLite's one write lock."""
-
-
-class DatabaseUnavailable(Exception):
-    """The database did not answer, or has no connection to spare; trying again may help."""
-
-
-class DatabaseRefused(DatabaseUnavailable):
-    """The database answers, but not to us: a wrong name, user, secret or parameter.
-
-    At a start it is a wrong setting; later on somebody may be about to mend it.
-    """
 
 
 class utc_now(FunctionElement[Any]):  # noqa: N801 - reads like the SQL function that it is
@@ -107,7 +76,7 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A writing transaction, committed on exit; immediate on SQLite, so that it never fails
         half-way because another process wrote meanwhile."""
-        with _translated():
+        with translated():
             if not self.is_sqlite:
                 async with self.engine.begin() as connection:
                     yield connection
@@ -135,7 +104,7 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection for single reads, in autocommit: no transaction to begin and to end."""
-        with _translated():
+        with translated():
             if self.is_sqlite:
                 async with self.engine.connect() as connection:
                     yield await connection.execution_options(opencloud_autocommit=True)
@@ -175,7 +144,7 @@ class Database:
                 log.warning("database.awaited", reason=str(error))
                 await asyncio.sleep(min(1.0, max(0.0, deadline - loop.time())))
             except (DBAPIError, TypeError) as error:  # the driver's word for unknown parameters
-                raise DatabaseRefused(_first_cause(error)) from error
+                raise DatabaseRefused(first_cause(error)) from error
             else:
                 return
 
@@ -256,53 +225,3 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 def _begin_immediate(connection: Any) -> None:
     if not connection.get_execution_options().get("opencloud_autocommit"):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-class _translated:  # noqa: N801 - a context manager used like a function
-    """Turn what drivers raise when the database is away into `DatabaseUnavailable`."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None and is_outage(error):
-            cause = _first_cause(error)
-            if isinstance(cause, _REFUSALS):
-                raise DatabaseRefused(cause) from error
-            raise DatabaseUnavailable(_reason(error)) from error
-
-
-def is_outage(error: BaseException) -> bool:
-    """Whether the error says that the database is away rather than that a statement is wrong."""
-    if isinstance(error, PoolTimeout | DatabaseUnavailable):
-        return True
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated or _is_driver_outage(error.orig)
-    if isinstance(error, InvalidRequestError):  # a connection that died between two statements
-        return "invalid transaction" in str(error) or "invalidated" in str(error)
-    return _is_driver_outage(error)
-
-
-def _is_driver_outage(error: BaseException | None) -> bool:
-    seen = 0
-    while error is not None and seen < 5:
-        if isinstance(error, (*_OUTAGES, *_REFUSALS)):
-            return True
-        if isinstance(error, sqlite3.OperationalError):
-            return any(words in str(error) for words in _SQLITE_OUTAGES)
-        error = error.__cause__
-        seen += 1
-    return False
-
-
-def _reason(error: BaseException) -> str:
-    """The driver's own name for it, and what the server said of it."""
-    cause = _first_cause(error)
-    said = str(cause).splitlines()[:1] if isinstance(cause, asyncpg.PostgresError) else []
-    return ": ".join([type(cause).__name__, *said])
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """What the driver, or the server behind it, said before SQLAlchemy wrapped it."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return error if cause is None else cause.__cause__ or cause

@@ -14,7 +14,8 @@ from typing import Any, Final
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from common.database import Database, DatabaseUnavailable, utc_now
+from common.database import Database, utc_now
+from common.database_errors import DatabaseUnavailable
 from common.lifecycle import Source
 from common.logs import get_logger
 from common.models import emails, handovers, job_events, jobs

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable
 from typing import Final
 
-from common.database import DatabaseUnavailable
+from common.database_errors import DatabaseUnavailable
 from common.gate import Gate, Permit, State
 from common.outbox import Claimed, Outbox
 

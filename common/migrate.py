@@ -17,7 +17,8 @@ from sqlalchemy import Connection, inspect, text
 
 from common import logs
 from common.connection_pool import export_pool
-from common.database import Database, DatabaseRefused, DatabaseUnavailable
+from common.database import Database
+from common.database_errors import DatabaseRefused, DatabaseUnavailable
 from common.settings import (
     DatabaseSettings,
     LogSettings,

@@ -18,7 +18,7 @@ import uvloop
 from aiohttp import web
 
 from common.admin import Health
-from common.database import DatabaseRefused, DatabaseUnavailable
+from common.database_errors import DatabaseRefused, DatabaseUnavailable
 from common.logs import get_logger
 from common.loop_lag import measure_loop_lag
 from common.migrate import SchemaOutdated

@@ -20,7 +20,8 @@ from sqlalchemy import Table, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from common.database import Database, DatabaseUnavailable, utc_now
+from common.database import Database, utc_now
+from common.database_errors import DatabaseUnavailable
 from common.models import emails, handover_numbers, handovers, job_events, jobs
 from common.outbox import DONE, FAILED, HELD, IN_DOUBT, PENDING, SENDING
 from common.settings import DatabaseSettings, exit_with, load_or_exit, read_database

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
-from common.database import DatabaseUnavailable
+from common.database_errors import DatabaseUnavailable
 from common.logs import get_logger
 
 log = get_logger()

@@ -19,7 +19,8 @@ from sqlalchemy import (
     update,
 )
 
-from common.database import Database, DatabaseUnavailable, utc_now
+from common.database import Database, utc_now
+from common.database_errors import DatabaseUnavailable
 from common.logs import get_logger
 from common.outbox import HELD, IN_DOUBT, PENDING, SENDING, state_is
 

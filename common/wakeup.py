@@ -11,7 +11,8 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy import URL
 
-from common.database import Database, DatabaseUnavailable
+from common.database import Database
+from common.database_errors import DatabaseUnavailable
 from common.logs import get_logger
 from common.settings import DatabaseSettings
 from common.tasks import end

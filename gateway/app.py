@@ -10,7 +10,8 @@ from aiohttp import web
 from common.admin import Health, serve_admin
 from common.applications import Applications, InvalidApplications
 from common.connection_pool import export_pool
-from common.database import Database, DatabaseUnavailable
+from common.database import Database
+from common.database_errors import DatabaseUnavailable
 from common.heartbeat import BEAT_EVERY, GATEWAY, beat
 from common.logs import get_logger
 from common.migrate import make_ready

@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from common.aws import AwsError
-from common.database import DatabaseUnavailable
+from common.database_errors import DatabaseUnavailable
 from common.storage import errors as storage
 from gateway.responses import json_response
 

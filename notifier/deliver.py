@@ -10,7 +10,8 @@ from sqlalchemy import case, func, select
 
 from common.backoff import full_jitter
 from common.daemon import persist
-from common.database import Database, DatabaseUnavailable
+from common.database import Database
+from common.database_errors import DatabaseUnavailable
 from common.intake import Intake
 from common.logs import get_logger
 from common.models import jobs

@@ -7,7 +7,8 @@ from typing import Any, Final
 from sqlalchemy import Float, bindparam, or_, select, true, union_all, update
 
 from common.coalesce import Coalescer
-from common.database import Database, DatabaseUnavailable, utc_now
+from common.database import Database, utc_now
+from common.database_errors import DatabaseUnavailable
 from common.job_updates import Applied, apply_worker_report
 from common.lifecycle import Report, Status, is_keep_alive
 from common.logs import get_logger

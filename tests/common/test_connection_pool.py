@@ -6,7 +6,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from common.connection_pool import export_pool
-from common.database import Database, DatabaseUnavailable
+from common.database import Database
+from common.database_errors import DatabaseUnavailable
 from tests.conftest import settings_of
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import pytest
 
 from common.daemon import ClaimLoop, Ticks, persist
-from common.database import DatabaseUnavailable
+from common.database_errors import DatabaseUnavailable
 from tests.waiting import eventually
 
 

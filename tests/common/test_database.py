@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import Integer, literal, select, text
 from sqlalchemy.exc import IntegrityError
 
-from common.database import Database, DatabaseUnavailable, utc_now
+from common.database import Database, utc_now
+from common.database_errors import DatabaseUnavailable
 from common.models import jobs
 from deploy.sandbox.ports import free_port
 from tests.conftest import settings_of

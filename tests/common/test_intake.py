@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from common.database import Database, DatabaseUnavailable, utc_now
+from common.database import Database, utc_now
+from common.database_errors import DatabaseUnavailable
 from common.gate import Gate, Permit, State
 from common.intake import Intake
 from common.models import handovers

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from common.database import Database, DatabaseUnavailable, utc_now
+from common.database import Database, utc_now
+from common.database_errors import DatabaseUnavailable
 from common.models import emails, handovers
 from common.outbox import Claimed, Outbox
 from common.upkeep import Upkeep

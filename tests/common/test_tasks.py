@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from common.database import DatabaseUnavailable
+from common.database_errors import DatabaseUnavailable
 from common.tasks import end, for_each
 from tests.waiting import eventually
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import aiohttp
 
-from common.database import Database, DatabaseUnavailable
+from common.database import Database
+from common.database_errors import DatabaseUnavailable
 from common.migrate import migrate
 from common.models import handover_numbers, handovers
 from deploy.sandbox.ports import free_port

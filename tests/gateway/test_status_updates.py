@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from common.database import Database, DatabaseUnavailable
+from common.database import Database
+from common.database_errors import DatabaseUnavailable
 from common.lifecycle import Report, Source, Status
 from common.models import jobs
 from common.wakeup import Notifier

@@ -8,7 +8,8 @@ import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 
-from common.database import Database, DatabaseUnavailable
+from common.database import Database
+from common.database_errors import DatabaseUnavailable
 from common.gate import Gate, Permit
 from common.intake import Intake
 from common.models import emails

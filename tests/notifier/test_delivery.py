@@ -7,7 +7,8 @@ import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
 
-from common.database import Database, DatabaseUnavailable, utc_now
+from common.database import Database, utc_now
+from common.database_errors import DatabaseUnavailable
 from common.models import emails
 from common.outbox import Claimed, Outbox
 from deploy.sandbox.ports import free_port

@@ -1,0 +1,88 @@
+"""What errors of the two databases mean: that the database is away, or that it refuses us."""
+
+import sqlite3
+from typing import Final
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+_OUTAGES: Final = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InterfaceError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, until the other one has taken over
+    # the transaction got in another one's way, and nothing of it remains
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+_REFUSALS: Final = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+_SQLITE_OUTAGES: Final = ("locked", "busy", "unable to open", "disk I/O", "is full")
+
+
+class DatabaseUnavailable(Exception):
+    """The database did not answer, or has no connection to spare; trying again may help."""
+
+
+class DatabaseRefused(DatabaseUnavailable):
+    """The database answers, but not to us: a wrong name, user, secret or parameter.
+
+    At a start it is a wrong setting; later on somebody may be about to mend it.
+    """
+
+
+class translated:  # noqa: N801 - a context manager used like a function
+    """Turn what drivers raise when the database is away into `DatabaseUnavailable`."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and _is_outage(error):
+            cause = first_cause(error)
+            if isinstance(cause, _REFUSALS):
+                raise DatabaseRefused(cause) from error
+            raise DatabaseUnavailable(_reason(error)) from error
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Whether the error says that the database is away rather than that a statement is wrong."""
+    if isinstance(error, PoolTimeout | DatabaseUnavailable):
+        return True
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or _is_driver_outage(error.orig)
+    if isinstance(error, InvalidRequestError):  # a connection that died between two statements
+        return "invalid transaction" in str(error) or "invalidated" in str(error)
+    return _is_driver_outage(error)
+
+
+def _is_driver_outage(error: BaseException | None) -> bool:
+    seen = 0
+    while error is not None and seen < 5:
+        if isinstance(error, (*_OUTAGES, *_REFUSALS)):
+            return True
+        if isinstance(error, sqlite3.OperationalError):
+            return any(words in str(error) for words in _SQLITE_OUTAGES)
+        error = error.__cause__
+        seen += 1
+    return False
+
+
+def _reason(error: BaseException) -> str:
+    """The driver's own name for it, and what the server said of it."""
+    cause = first_cause(error)
+    said = str(cause).splitlines()[:1] if isinstance(cause, asyncpg.PostgresError) else []
+    return ": ".join([type(cause).__name__, *said])
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """What the driver, or the server behind it, said before SQLAlchemy wrapped it."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return error if cause is None else cause.__cause__ or cause
