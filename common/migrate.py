@@ -19,15 +19,8 @@ from common import logs
 from common.connection_pool import export_pool
 from common.database import Database
 from common.database_errors import DatabaseRefused, DatabaseUnavailable
-from common.settings import (
-    DatabaseSettings,
-    LogSettings,
-    Reader,
-    exit_with,
-    load_or_exit,
-    read_database,
-    read_logs,
-)
+from common.environment import Reader, exit_with, load_or_exit
+from common.settings import DatabaseSettings, LogSettings, read_database, read_logs
 
 _LOCK_KEY: Final = 7_236_641_590_137
 """Key of the advisory lock that one migrating process holds; arbitrary, but never to change."""

@@ -19,10 +19,10 @@ from aiohttp import web
 
 from common.admin import Health
 from common.database_errors import DatabaseRefused, DatabaseUnavailable
+from common.environment import exit_with
 from common.logs import get_logger
 from common.loop_lag import measure_loop_lag
 from common.migrate import SchemaOutdated
-from common.settings import exit_with
 
 LATECOMERS: Final = 2.0
 """Seconds for requests that are still being answered when a process closes its port."""

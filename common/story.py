@@ -22,9 +22,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database import Database, utc_now
 from common.database_errors import DatabaseUnavailable
+from common.environment import exit_with, load_or_exit
 from common.models import emails, handover_numbers, handovers, job_events, jobs
 from common.outbox import DONE, FAILED, HELD, IN_DOUBT, PENDING, SENDING
-from common.settings import DatabaseSettings, exit_with, load_or_exit, read_database
+from common.settings import DatabaseSettings, read_database
 
 _LARGEST: Final = 2**31 - 1
 _LINES_SHOWN: Final = 3

@@ -3,7 +3,7 @@
 from functools import partial
 
 from common import logs, process
-from common.settings import load_or_exit
+from common.environment import load_or_exit
 from dispatcher.app import HEALTH, create_app, drain
 from dispatcher.settings import load
 

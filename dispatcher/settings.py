@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from common.environment import Reader
 from common.settings import (
     DEFAULT_APPLICATIONS,
     AdminSettings,
     DatabaseSettings,
     LogSettings,
-    Reader,
     StorageSettings,
     read_admin,
     read_database,

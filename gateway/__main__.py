@@ -5,9 +5,9 @@ import warnings
 
 from common import logs
 from common.admin import Health
+from common.environment import load_or_exit
 from common.logs import get_logger
 from common.process import run
-from common.settings import load_or_exit
 from gateway.app import create_app
 from gateway.context import IN_FLIGHT
 from gateway.settings import load

@@ -5,12 +5,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
+from common.environment import Reader
 from common.settings import (
     DEFAULT_APPLICATIONS,
     AdminSettings,
     DatabaseSettings,
     LogSettings,
-    Reader,
     StorageSettings,
     read_admin,
     read_database,

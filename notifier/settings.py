@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from common.environment import Reader
 from common.settings import (
     AdminSettings,
     DatabaseSettings,
     LogSettings,
-    Reader,
     read_admin,
     read_database,
     read_logs,

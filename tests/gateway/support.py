@@ -26,7 +26,7 @@ from sqlalchemy import text
 
 from common.admin import Health
 from common.database import Database
-from common.settings import Reader
+from common.environment import Reader
 from gateway.app import create_app
 from gateway.settings import load
 from tests.postgres import run_apart

@@ -12,7 +12,8 @@ import pytest
 import dispatcher.settings
 import gateway.settings
 import notifier.settings
-from common.settings import REPOSITORY, Reader, SettingsError
+from common.environment import Reader, SettingsError
+from common.settings import REPOSITORY
 from tests.postgres import Server
 
 REQUIRED = {
