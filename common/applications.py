@@ -24,6 +24,8 @@ from common.logs import get_logger
 FILES_DOWN: Final = ("config_id", "data_ids", "artifact_ids")
 FILES_UP: Final = ("output", "log", "artifact")
 
+_LONGEST_TIMEOUT: Final = 366 * 86_400
+
 log = get_logger()
 
 
@@ -207,8 +209,11 @@ def _timeout(item: dict[str, Any], handler: dict[str, Any], place: str) -> float
         timeout = resources.get("timeout")
         if timeout is None:
             continue
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-            raise InvalidApplications(f"{where}.timeout must be a number of seconds above 0")
+        is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if not is_number or not 0 < timeout <= _LONGEST_TIMEOUT:
+            raise InvalidApplications(
+                f"{where}.timeout must be a number of seconds above 0, a year's at most"
+            )
         return float(timeout)
     return None
 

@@ -84,6 +84,8 @@ def test_resources_are_accepted_beside_and_under_the_handler(place: str) -> None
         (dump(tree(handler={**HANDLER, "files_up": {"output": 3}})), "files_up.output"),
         (dump(tree(aws_resources={"timeout": "long"})), "aws_resources.timeout"),
         (dump(tree(aws_resources={"timeout": -1})), "aws_resources.timeout"),
+        (dump(tree(aws_resources={"timeout": 10**400})), "aws_resources.timeout"),
+        (dump(tree(aws_resources={"timeout": float("inf")})), "aws_resources.timeout"),
         (b"a: [", "line"),
     ],
 )
