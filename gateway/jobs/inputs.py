@@ -104,8 +104,10 @@ async def collect(
     of `results` whether files lie there already.
 
     Raises `Refused` for what does not exist, cannot be fetched, or would clash in the container;
-    `TooLarge` for more than `limit` files (0: any number).
+    `TooLarge` for more than `limit` files (0: any number), or as many selections.
     """
+    if limit and len(selections) > limit:
+        raise _too_many(limit)  # a million ids are not looked for only to be refused
     try:
         found, taken = await storage.survey([selection.path for selection in selections], results)
     except StorageUnavailable:
@@ -116,6 +118,10 @@ async def collect(
     if sum(map(len, filter(None, found))) > _MANY:
         return await asyncio.to_thread(inputs.arrange), taken
     return inputs.arrange(), taken
+
+
+def _too_many(limit: int) -> TooLarge:
+    return TooLarge(f"A job may have at most {limit} input files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +145,7 @@ class _Inputs:
                 if uris.setdefault(place, uri) != uri:
                     raise self._clash(place, selection)
             if self.limit and len(uris) > self.limit:
-                raise TooLarge(f"A job may have at most {self.limit} input files")
+                raise _too_many(self.limit)
         self._check_parents(uris)
         return uris
 

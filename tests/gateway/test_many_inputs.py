@@ -52,6 +52,8 @@ def test_a_limit_is_kept(start_gateway: StartGateway, issuer: Issuer) -> None:
     reply = submit(user, "x", "y")
     assert reply.status == 413
     assert "3" in reply.detail
+    # not looked for one by one first
+    assert submit(user, *(f"none/{number}" for number in range(4))).status == 413
 
 
 @pytest.mark.parametrize("wrong", [1, "", "..", "x%2f" * 64])
