@@ -42,7 +42,7 @@ from gateway.files.listings import Listings
 from gateway.files.uploads import CHUNK
 from gateway.in_flight import InFlight
 from gateway.jobs.service import Jobs
-from gateway.middlewares import answer_errors, answer_preflight, authenticate, observe, sign
+from gateway.middlewares import answer_errors, authenticate, observe, sign
 from gateway.protocol import serve_with_care
 from gateway.routes import INTERNAL, add_internal_routes, add_routes
 from gateway.settings import Settings
@@ -67,11 +67,10 @@ def create_app(settings: Settings, health: Health) -> web.Application:
         [
             observe,
             answer_errors,
-            answer_preflight,
             authenticate(public=public, internal=INTERNAL),
         ]
     )
-    app.on_response_prepare.extend([sign, app[CORS].add_headers])
+    app.on_response_prepare.append(sign)
     serve_with_care(app, client_timeout=settings.client_timeout)
     app.cleanup_ctx.extend(
         [serve_admin(settings.admin, health), _open_verifier, _open_storage, _open_jobs]

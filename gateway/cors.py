@@ -1,6 +1,7 @@
 """Cross-origin requests (Fetch standard): the front end's origin may call, no other."""
 
-from typing import Any, Final
+from collections.abc import MutableMapping
+from typing import Final
 
 from aiohttp import hdrs, web
 
@@ -20,11 +21,10 @@ class Cors:
     def allows(self, request: web.BaseRequest) -> bool:
         return bool(self._origin) and request.headers.get(hdrs.ORIGIN) == self._origin
 
-    async def add_headers(self, request: web.BaseRequest, response: Any) -> None:
-        """Signal handler for every answer, errors and streams included."""
+    def add_headers(self, request: web.BaseRequest, headers: MutableMapping[str, str]) -> None:
+        """Add to an answer's headers who may read it; for every answer, errors and streams too."""
         if not self._origin:
             return
-        headers = response.headers
         vary = headers.get(hdrs.VARY)
         headers[hdrs.VARY] = f"{vary}, Origin" if vary else "Origin"
         if self.allows(request):

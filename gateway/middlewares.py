@@ -41,8 +41,8 @@ log = get_logger()
 @web.middleware
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its id, and write one log line and one measurement when it is over."""
-    sent = request.headers.get("X-Request-ID", "")
-    request_id = sent if _REQUEST_ID.fullmatch(sent) else f"{getrandbits(128):032x}"
+    sent = request.headers.get("X-Request-ID")
+    request_id = sent if sent and _REQUEST_ID.fullmatch(sent) else f"{getrandbits(128):032x}"
     request[REQUEST_ID] = request_id
     clear_contextvars()
     bind_contextvars(request_id=request_id)
@@ -60,14 +60,18 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 async def sign(request: web.Request, response: web.StreamResponse) -> None:
-    """Signal handler for every answer, streams included: whose it is, and whether it is the last.
+    """Signal handler for every answer, streams included: whose it is, who may read it, and whether
+    it is the last.
 
     While the process drains each closes its connection, so that no request meets a closing one.
     """
     headers = response.headers
     if (request_id := request.get(REQUEST_ID)) is not None:  # else refused before any middleware
         headers["X-Request-ID"] = request_id
-    if request.app[HEALTH].draining:
+    app = request.app
+    if (cors := app.get(CORS)) is not None:
+        cors.add_headers(request, headers)
+    if app[HEALTH].draining:
         response.force_close()
         headers[hdrs.CONNECTION] = "close"  # aiohttp has decided already
 
@@ -128,16 +132,18 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return response
 
 
-@web.middleware
-async def answer_preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
-    return request.app[CORS].preflight(request) or await handler(request)
-
-
 def authenticate(*, public: frozenset[Handler], internal: frozenset[Handler]) -> Middleware:
-    """Deny by default: every handler but the listed ones needs a user of the users' group."""
+    """Deny by default: every handler but the listed ones needs a user of the users' group.
+
+    A preflight request tells who asks for a browser, so it needs none.
+    """
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method == hdrs.METH_OPTIONS and (cors := request.app.get(CORS)) is not None:
+            preflight = cors.preflight(request)
+            if preflight is not None:
+                return preflight
         if request.match_info.http_exception is not None:
             raise request.match_info.http_exception  # routing precedes authentication
         target = request.match_info.handler
@@ -145,7 +151,8 @@ def authenticate(*, public: frozenset[Handler], internal: frozenset[Handler]) ->
             _check_api_key(request)
         elif target not in public:
             await _check_user(request)
-        await validate(request, target)
+        if hasattr(target, "__schemas__"):
+            await validate(request, target)
         return await handler(request)
 
     return check

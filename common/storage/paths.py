@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from string import hexdigits
 from typing import Final, Self
 
@@ -147,6 +148,7 @@ def check_target(source: UserPath, target: UserPath) -> None:
         raise InvalidPath("the target must not lie inside the source")
 
 
+@lru_cache(maxsize=1_024)
 def is_user_name(name: str) -> bool:
     """Whether `name` can be a user's directory, verbatim."""
     try:
