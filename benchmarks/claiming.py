@@ -11,9 +11,9 @@ import uvloop
 
 from benchmarks.database import driver_settings
 from benchmarks.tool import print_sample
-from common.database import Database
-from common.models import handovers
-from common.outbox import Outbox, new_owner
+from common.database.engine import Database
+from common.database.tables import handovers
+from common.outbox.outbox import Outbox, new_owner
 
 _BATCH: Final = 16
 _LEASE: Final = 35.0

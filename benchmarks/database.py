@@ -15,7 +15,7 @@ from uuid import uuid4
 import asyncpg
 from sqlalchemy.engine import make_url
 
-from common.settings import DatabaseSettings
+from common.config.settings import DatabaseSettings
 from tests.postgres import OwnServer, Server, _find_binaries
 
 T = TypeVar("T")

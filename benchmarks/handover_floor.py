@@ -12,7 +12,7 @@ import uvloop
 from benchmarks import seed
 from benchmarks.identity import INTERNAL_KEY
 from benchmarks.tool import print_sample
-from common.http_client import open_session
+from common.outbox.peer_client import open_session
 from dispatcher.answers import Verdict
 from dispatcher.worker_api import WorkerApi, body_of
 

@@ -17,8 +17,8 @@ from benchmarks.identity import CLIENT, INTERNAL_KEY, POOL, REGION, Identity, ma
 from benchmarks.messages import Caller
 from benchmarks.options import Options
 from benchmarks.processes import Child, running
-from common.database import Database
-from common.migrate import migrate
+from common.database.engine import Database
+from common.database.schema import migrate
 from deploy.sandbox.ports import LOOPBACK, free_port
 from tests.postgres import Server, run_apart
 

@@ -2,8 +2,9 @@
 
 from functools import partial
 
-from common import logs, process
-from common.environment import load_or_exit
+from common.config.environment import load_or_exit
+from common.runtime import process
+from common.telemetry import logs
 from dispatcher.app import HEALTH, create_app, drain
 from dispatcher.settings import load
 

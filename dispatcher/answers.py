@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from common.http_client import Lost, Outcome, Reply, Unreachable
+from common.outbox.peer_client import Lost, Outcome, Reply, Unreachable
 
 MAX_WORDS: Final = 2_000
 """Longest text, in characters, that is kept of what the peer said."""

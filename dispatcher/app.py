@@ -5,24 +5,25 @@ from typing import Final
 
 from aiohttp import web
 
-from common.admin import Health, admin_routes
-from common.applications import Applications
-from common.daemon import ClaimLoop, Ticks
-from common.database import Database
-from common.gate import Gate
-from common.http_client import open_session
-from common.intake import Intake
-from common.logs import get_logger
-from common.migrate import open_database
-from common.models import handovers
-from common.outbox import Claimed, Outbox, new_owner
-from common.redaction import Redaction
-from common.storage.opening import open_storage
+from common.config.applications import Applications
+from common.database.engine import Database
+from common.database.notify import HANDOVERS, Listener, Notifier
+from common.database.tables import handovers
+from common.outbox.breaker import Gate
+from common.outbox.consumer import Intake
+from common.outbox.maintenance import Upkeep
+from common.outbox.outbox import Claimed, Outbox, new_owner
+from common.outbox.peer_client import open_session
+from common.runtime.claim_loop import ClaimLoop
+from common.runtime.periodic import Ticks
+from common.runtime.startup import open_database
+from common.storage.factory import open_storage
 from common.storage.protocol import Storage
-from common.upkeep import Upkeep
-from common.wakeup import HANDOVERS, Listener, Notifier
+from common.telemetry.health import Health, admin_routes
+from common.telemetry.logs import get_logger
+from common.telemetry.redaction import Redaction
 from dispatcher.forward import Forwarder
-from dispatcher.housekeeping import Housekeeping, add_ticks
+from dispatcher.maintenance import Housekeeping, add_ticks
 from dispatcher.pace import Pace
 from dispatcher.settings import Settings
 from dispatcher.worker_api import WorkerApi

@@ -4,12 +4,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from common.database import Database
-from common.deletion import Marked, finish_deletion, take_over_interrupted
-from common.logs import get_logger
+from common.database.engine import Database
+from common.jobs.deletion import Marked, finish_deletion, take_over_interrupted
+from common.runtime.tasks import for_each
 from common.storage.errors import StorageError
 from common.storage.protocol import Storage
-from common.tasks import for_each
+from common.telemetry.logs import get_logger
 from dispatcher import metrics
 
 INTERRUPTED_AFTER: Final = 60.0

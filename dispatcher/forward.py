@@ -4,16 +4,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from common.backoff import full_jitter
-from common.coalesce import Coalescer
-from common.daemon import persist
-from common.database import Database, utc_now
-from common.intake import Intake
-from common.job_updates import apply_report, lock_job
-from common.lifecycle import Report, Source, Status
-from common.logs import get_logger
-from common.outbox import FAILED, Claimed, Outbox
-from common.wakeup import EMAILS, Notifier
+from common.database.engine import Database, utc_now
+from common.database.notify import EMAILS, Notifier
+from common.jobs.lifecycle import Report, Source, Status
+from common.jobs.updates import apply_report, lock_job
+from common.outbox.consumer import Intake
+from common.outbox.outbox import FAILED, Claimed, Outbox
+from common.runtime.batching import Coalescer
+from common.runtime.claim_loop import persist
+from common.runtime.retry import full_jitter
+from common.telemetry.logs import get_logger
 from dispatcher import metrics
 from dispatcher.answers import Answer, Verdict
 from dispatcher.pace import Pace

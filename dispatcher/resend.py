@@ -1,7 +1,7 @@
 """Hand-overs in doubt: look for proof that they arrived, else send them again.
 
 Sent again, a job gets a fresh number, which is never a job's id and never used twice. The first
-number from which a worker is heard wins (`common.job_updates`), so the job runs once even if both
+number from which a worker is heard wins (`common.jobs.updates`), so the job runs once even if both
 copies arrived.
 """
 
@@ -12,13 +12,13 @@ from typing import Final
 from sqlalchemy import insert, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from common.database import Database, utc_now
-from common.job_updates import lock_job
-from common.lifecycle import Status
-from common.logs import get_logger
-from common.models import handover_numbers, handovers
-from common.outbox import IN_DOUBT, PENDING, Claimed, Outbox
-from common.tasks import for_each
+from common.database.engine import Database, utc_now
+from common.database.tables import handover_numbers, handovers
+from common.jobs.lifecycle import Status
+from common.jobs.updates import lock_job
+from common.outbox.outbox import IN_DOUBT, PENDING, Claimed, Outbox
+from common.runtime.tasks import for_each
+from common.telemetry.logs import get_logger
 from dispatcher import metrics
 from dispatcher.worker_api import Unknown, WorkerApi
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from common.environment import Reader
-from common.settings import (
+from common.config.environment import Reader
+from common.config.settings import (
     DEFAULT_APPLICATIONS,
     AdminSettings,
     DatabaseSettings,

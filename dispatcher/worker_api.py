@@ -6,9 +6,9 @@ from typing import Final
 import aiohttp
 import orjson
 
-from common.http_client import HEADER_VALUE, Outcome, Reply, exchange, is_alive
-from common.lifecycle import Status
-from common.redaction import NO_REDACTION, Redaction
+from common.jobs.lifecycle import Status
+from common.outbox.peer_client import HEADER_VALUE, Outcome, Reply, exchange, is_alive
+from common.telemetry.redaction import NO_REDACTION, Redaction
 from dispatcher.answers import Answer, judge
 
 _ECHO_MARGIN: Final = 1 << 20

@@ -3,13 +3,13 @@
 import asyncio
 import warnings
 
-from common import logs
-from common.admin import Health
-from common.environment import load_or_exit
-from common.logs import get_logger
-from common.process import run
+from common.config.environment import load_or_exit
+from common.runtime.process import run
+from common.telemetry import logs
+from common.telemetry.health import Health
+from common.telemetry.logs import get_logger
 from gateway.app import create_app
-from gateway.context import IN_FLIGHT
+from gateway.http.keys import IN_FLIGHT
 from gateway.settings import load
 
 log = get_logger()

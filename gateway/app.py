@@ -7,23 +7,27 @@ from functools import partial
 import aiohttp
 from aiohttp import web
 
-from common.admin import Health, serve_admin
-from common.applications import Applications, InvalidApplications
-from common.connection_pool import export_pool
-from common.database import Database
-from common.database_errors import DatabaseUnavailable
-from common.heartbeat import BEAT_EVERY, GATEWAY, beat
-from common.logs import get_logger
-from common.migrate import make_ready
-from common.process import LATECOMERS, CannotStart
-from common.storage.opening import open_storage
-from common.storage.pieces import Pieces
-from common.wakeup import Notifier
+from common.config.applications import Applications, InvalidApplications
+from common.database.engine import Database
+from common.database.errors import DatabaseUnavailable
+from common.database.notify import Notifier
+from common.database.pool import export_pool
+from common.jobs.heartbeat import BEAT_EVERY, GATEWAY, beat
+from common.runtime.process import LATECOMERS, CannotStart
+from common.runtime.startup import make_ready
+from common.storage.budget import Pieces
+from common.storage.factory import open_storage
+from common.telemetry.health import Health, serve_admin
+from common.telemetry.logs import get_logger
 from gateway import metrics
 from gateway.auth.keys import KeySet
 from gateway.auth.tokens import TokenVerifier
-from gateway.bodies import LARGE_AT_ONCE
-from gateway.context import (
+from gateway.files.listings import Listings
+from gateway.files.uploads import CHUNK
+from gateway.http.body import LARGE_AT_ONCE
+from gateway.http.cors import Cors
+from gateway.http.draining import InFlight
+from gateway.http.keys import (
     ACCOUNTS,
     CORS,
     HEALTH,
@@ -37,16 +41,12 @@ from gateway.context import (
     UPLOADS,
     VERIFIER,
 )
-from gateway.cors import Cors
-from gateway.files.listings import Listings
-from gateway.files.uploads import CHUNK
-from gateway.in_flight import InFlight
+from gateway.http.middlewares import answer_errors, authenticate, observe, sign
+from gateway.http.server import serve_with_care
+from gateway.job_status.service import StatusIntake
 from gateway.jobs.service import Jobs
-from gateway.middlewares import answer_errors, authenticate, observe, sign
-from gateway.protocol import serve_with_care
 from gateway.routes import INTERNAL, add_internal_routes, add_routes
 from gateway.settings import Settings
-from gateway.status_updates.intake import StatusIntake
 
 log = get_logger()
 

@@ -5,13 +5,13 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway import public
+from gateway import meta as public
 from gateway.auth import handlers as auth
 from gateway.files import handlers as files
+from gateway.http.openapi import OpenApi, openapi_handler
+from gateway.http.routing import add_route
+from gateway.job_status import handlers as status_updates
 from gateway.jobs import handlers as jobs
-from gateway.openapi import OpenApi, openapi_handler
-from gateway.routing import add_route
-from gateway.status_updates import handlers as status_updates
 
 PUBLIC: Final[frozenset[Handler]] = frozenset(
     {

@@ -5,8 +5,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
-from common.environment import Reader
-from common.settings import (
+from common.config.environment import Reader
+from common.config.settings import (
     DEFAULT_APPLICATIONS,
     AdminSettings,
     DatabaseSettings,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from common.http_client import Lost, Outcome, Reply, Unreachable
+from common.outbox.peer_client import Lost, Outcome, Reply, Unreachable
 
 MAX_REASON: Final = 500
 

@@ -5,24 +5,25 @@ from typing import Final
 
 from aiohttp import web
 
-from common.admin import Health, admin_routes
-from common.daemon import ClaimLoop, Ticks
-from common.database import Database
-from common.gate import Gate
-from common.http_client import open_session
-from common.intake import Intake
-from common.logs import get_logger
-from common.migrate import open_database
-from common.models import emails
-from common.outbox import Outbox, new_owner
-from common.redaction import Redaction
-from common.upkeep import Upkeep
-from common.wakeup import EMAILS, Listener
+from common.database.engine import Database
+from common.database.notify import EMAILS, Listener
+from common.database.tables import emails
+from common.outbox.breaker import Gate
+from common.outbox.consumer import Intake
+from common.outbox.maintenance import Upkeep
+from common.outbox.outbox import Outbox, new_owner
+from common.outbox.peer_client import open_session
+from common.runtime.claim_loop import ClaimLoop
+from common.runtime.periodic import Ticks
+from common.runtime.startup import open_database
+from common.telemetry.health import Health, admin_routes
+from common.telemetry.logs import get_logger
+from common.telemetry.redaction import Redaction
 from notifier.deliver import Batch, Deliverer
 from notifier.discard import Discarder
-from notifier.housekeeping import Housekeeping, add_ticks
 from notifier.lookup import Lookup
 from notifier.mailjet import Mailjet
+from notifier.maintenance import Housekeeping, add_ticks
 from notifier.settings import Settings
 
 _LEASE_MARGIN: Final = 5.0

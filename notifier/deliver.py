@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from sqlalchemy import case, func, select
 
-from common.backoff import full_jitter
-from common.daemon import persist
-from common.database import Database
-from common.database_errors import DatabaseUnavailable
-from common.intake import Intake
-from common.logs import get_logger
-from common.models import jobs
-from common.outbox import Claimed, Outbox
+from common.database.engine import Database
+from common.database.errors import DatabaseUnavailable
+from common.database.tables import jobs
+from common.outbox.consumer import Intake
+from common.outbox.outbox import Claimed, Outbox
+from common.runtime.claim_loop import persist
+from common.runtime.retry import full_jitter
+from common.telemetry.logs import get_logger
 from notifier import metrics
 from notifier.answers import Answer, Verdict
 from notifier.mailjet import BATCH, Mailjet

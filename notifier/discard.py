@@ -6,9 +6,9 @@ That goes for what an earlier sender has left as well, held or in doubt: nobody 
 from collections.abc import Sequence
 from typing import Final
 
-from common.daemon import persist
-from common.logs import get_logger
-from common.outbox import Claimed, Outbox
+from common.outbox.outbox import Claimed, Outbox
+from common.runtime.claim_loop import persist
+from common.telemetry.logs import get_logger
 from notifier import metrics
 from notifier.mailjet import BATCH
 

@@ -7,9 +7,9 @@ growing waits for about an hour, so that nobody ever gets more than one duplicat
 from dataclasses import dataclass
 from typing import Final
 
-from common.logs import get_logger
-from common.outbox import Claimed, Outbox
-from common.tasks import for_each
+from common.outbox.outbox import Claimed, Outbox
+from common.runtime.tasks import for_each
+from common.telemetry.logs import get_logger
 from notifier import metrics
 from notifier.mailjet import Mailjet
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from common.http_client import HEADER_VALUE, exchange, is_alive
-from common.redaction import Redaction
+from common.outbox.peer_client import HEADER_VALUE, exchange, is_alive
+from common.telemetry.redaction import Redaction
 from notifier.answers import Answer, judge, was_found
 from notifier.messages import Mail
 from notifier.settings import MailjetSettings

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from common.database import Database
-from common.migrate import migrate
-from common.settings import DatabaseSettings
+from common.config.settings import DatabaseSettings
+from common.database.engine import Database
+from common.database.schema import migrate
 from tests.postgres import (
     NoPostgres,
     OwnServer,

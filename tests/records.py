@@ -7,8 +7,8 @@ from uuid import uuid4
 import orjson
 from sqlalchemy import RowMapping, Table, insert, select, update
 
-from common.database import Database, utc_now
-from common.models import emails, handovers, jobs
+from common.database.engine import Database, utc_now
+from common.database.tables import emails, handovers, jobs
 
 PAYLOAD: Mapping[str, Any] = {
     "job": {

@@ -77,4 +77,4 @@ def test_only_one_module_decides_about_statuses() -> None:
         for path in modules(package)
         if "lifecycle" not in path.name and "decide(" in path.read_text()
     ]
-    assert [str(path) for path in deciding] == ["common/job_updates.py"]
+    assert [str(path) for path in deciding] == ["common/jobs/updates.py"]

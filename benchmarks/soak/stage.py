@@ -19,8 +19,8 @@ from benchmarks.soak.ledger import Follower, Ledger
 from benchmarks.soak.services import Service
 from benchmarks.soak.users import User
 from benchmarks.soak.workers import Worker
-from common.database import Database
-from common.migrate import migrate
+from common.database.engine import Database
+from common.database.schema import migrate
 from deploy.sandbox.ports import LOOPBACK, free_port
 from tests.front import Front
 from tests.postgres import OwnServer

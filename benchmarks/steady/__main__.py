@@ -29,7 +29,7 @@ from benchmarks.steady.report import Findings, render, troubles
 from benchmarks.steady.samples import Watch
 from benchmarks.steady.users import USERS, SteadyUser
 from benchmarks.steady.workers import SteadyWorker
-from common.storage import local_staging
+from common.storage.local import staging as local_staging
 from tests.postgres import NoPostgres
 
 _EVERY: Final = 5.0

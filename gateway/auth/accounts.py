@@ -11,10 +11,10 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from common.aws import AwsError, create_client, describe
-from common.logs import get_logger
 from common.storage.paths import is_user_name
 from common.storage.protocol import Storage
-from gateway.errors import Conflict, NotThere, Refused
+from common.telemetry.logs import get_logger
+from gateway.http.errors import Conflict, NotThere, Refused
 from gateway.settings import CognitoSettings
 
 _PASSWORD: Final = frozenset({"InvalidPasswordException"})

@@ -7,9 +7,9 @@ from aiohttp import web
 from aiohttp_apispec import docs, form_schema, response_schema
 from marshmallow import Schema, fields, pre_load
 
-from gateway.context import ACCOUNTS, USER
-from gateway.fields import Choice, Items, RequestSchema, Text, means_null
-from gateway.responses import json_response
+from gateway.http.fields import Choice, Items, RequestSchema, Text, means_null
+from gateway.http.keys import ACCOUNTS, USER
+from gateway.http.responses import json_response
 
 GROUPS: Final = ("users", "workers", "cloud")
 _COOKIE_SECONDS: Final = 1800

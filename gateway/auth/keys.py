@@ -8,7 +8,7 @@ import aiohttp
 import jwt
 import orjson
 
-from common.logs import get_logger
+from common.telemetry.logs import get_logger
 
 _WINDOW: Final = 30.0
 """Seconds within which the key server is asked at most once for ids that it does not know, and

@@ -9,7 +9,7 @@ import jwt
 
 from common.storage.paths import is_user_name
 from gateway.auth.keys import KeySet, KeysUnavailable
-from gateway.errors import Forbidden, NotAuthenticated, PeerUnavailable
+from gateway.http.errors import Forbidden, NotAuthenticated, PeerUnavailable
 
 USERS_GROUP: Final = "users"
 

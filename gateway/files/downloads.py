@@ -7,12 +7,11 @@ from uuid import uuid4
 
 from aiohttp import hdrs, web
 
-from common.logs import get_logger
 from common.storage.errors import NotFound
+from common.storage.headers import CACHE_CONTROL, attachment, content_type
 from common.storage.paths import UserPath
 from common.storage.protocol import OpenFile, Storage
-from common.storage.served import CACHE_CONTROL, attachment, content_type
-from gateway.errors import detail_response
+from common.telemetry.logs import get_logger
 from gateway.files.ranges import (
     Span,
     is_not_modified,
@@ -21,6 +20,7 @@ from gateway.files.ranges import (
     parse_ranges,
 )
 from gateway.files.zips import Pieces, check_limits, stream_zip
+from gateway.http.errors import detail_response
 from gateway.metrics import TRANSFERRED, TRANSFERS
 from gateway.settings import Limits
 

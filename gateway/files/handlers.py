@@ -16,8 +16,6 @@ from aiohttp_apispec import (
 
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage
-from gateway.context import LISTINGS, SETTINGS, STORAGE, USER
-from gateway.errors import Fault
 from gateway.files import entries, links
 from gateway.files.documented import (
     BYTES,
@@ -41,8 +39,10 @@ from gateway.files.schemas import (
     UploadPlaceSchema,
 )
 from gateway.files.uploads import check_room, find_faults, receive
-from gateway.responses import json_bytes, json_response
-from gateway.validation import inspected_by
+from gateway.http.errors import Fault
+from gateway.http.keys import LISTINGS, SETTINGS, STORAGE, USER
+from gateway.http.responses import json_bytes, json_response
+from gateway.http.validation import inspected_by
 
 
 async def _open_tree(request: web.Request) -> Storage:

@@ -8,8 +8,8 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from common.storage.protocol import PresignedRequest
-from gateway.context import BY_COOKIE, SETTINGS
-from gateway.routing import decode_path
+from gateway.http.keys import BY_COOKIE, SETTINGS
+from gateway.http.routing import decode_path
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 _ENDING: Final = "/url"

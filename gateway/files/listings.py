@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from common.coalesce import Coalescer
+from common.runtime.batching import Coalescer
 from common.storage.paths import UserPath
 from common.storage.protocol import BATCH, Storage
 from gateway.files.entries import render

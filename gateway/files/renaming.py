@@ -11,7 +11,7 @@ from common.storage.errors import (
 )
 from common.storage.paths import UserPath
 from common.storage.protocol import Entry, Storage
-from gateway.errors import Fault, Invalid, misnamed
+from gateway.http.errors import Fault, Invalid, misnamed
 
 
 async def rename(storage: Storage, source: UserPath, new: str, *, replace: bool) -> Entry:

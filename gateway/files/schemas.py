@@ -4,7 +4,7 @@ from typing import Final
 
 from marshmallow import Schema, fields
 
-from gateway.fields import Choice, Flag, RequestSchema, Text, TreePath, Whole
+from gateway.http.fields import Choice, Flag, RequestSchema, Text, TreePath, Whole
 
 UPLOAD_TYPES: Final = ("config", "data", "artifact")
 

@@ -8,12 +8,12 @@ from aiohttp import BodyPartReader, MultipartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDictProxy
 
+from common.storage.budget import Pieces
 from common.storage.errors import InvalidPath, OutOfSpace
 from common.storage.paths import UserPath, check_name
-from common.storage.pieces import Pieces
 from common.storage.protocol import Entry, Storage
-from gateway.context import UPLOADS
-from gateway.errors import Fault, Invalid, TooLarge, misnamed
+from gateway.http.errors import Fault, Invalid, TooLarge, misnamed
+from gateway.http.keys import UPLOADS
 from gateway.metrics import TRANSFERRED, TRANSFERS
 from gateway.settings import Limits
 

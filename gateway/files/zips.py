@@ -9,8 +9,8 @@ from typing import Final
 from common.storage.errors import NotFound
 from common.storage.paths import UserPath, relative_to
 from common.storage.protocol import SMALL_FILE, Entry, Storage
-from gateway.errors import TooLarge
 from gateway.files.zip_format import Archive
+from gateway.http.errors import TooLarge
 from gateway.settings import Limits
 
 _AT_ONCE: Final = 32

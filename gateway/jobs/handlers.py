@@ -13,8 +13,10 @@ from aiohttp_apispec import (
     response_schema,
 )
 
-from gateway.context import JOBS, REQUEST_ID, USER
-from gateway.errors import Fault
+from gateway.http.errors import Fault
+from gateway.http.keys import JOBS, REQUEST_ID, USER
+from gateway.http.responses import json_bytes, json_response
+from gateway.http.validation import inspected_by
 from gateway.jobs.schemas import (
     JOB_EXAMPLE,
     REQUEST_EXAMPLE,
@@ -23,8 +25,6 @@ from gateway.jobs.schemas import (
     JobSchema,
     PageSchema,
 )
-from gateway.responses import json_bytes, json_response
-from gateway.validation import inspected_by
 
 
 async def _inspect(request: web.Request, valid: Mapping[str, Any]) -> list[Fault]:

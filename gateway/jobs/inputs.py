@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from common.applications import Entrypoint
+from common.config.applications import Entrypoint
 from common.storage.errors import InvalidPath, StorageError, StorageUnavailable
 from common.storage.paths import UserPath, relative_to
 from common.storage.protocol import Entry, Storage
-from gateway.errors import MAX_FAULTS, Fault, Refused, TooLarge, misnamed
+from gateway.http.errors import MAX_FAULTS, Fault, Refused, TooLarge, misnamed
 
 _DIRECTORY: Final = {"config_id": "config", "data_ids": "data", "artifact_ids": "artifact"}
 

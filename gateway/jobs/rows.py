@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Text, cast
 
-from common.models import jobs
+from common.database.tables import jobs
 
 HARDWARE_KEYS: Final = ("cpu_cores", "memory", "gpu_model", "gpu_archi", "gpu_mem")
 

@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from marshmallow import Schema, fields
 
-from common.lifecycle import Status
-from gateway.fields import (
+from common.jobs.lifecycle import Status
+from gateway.http.fields import (
     MAX_INTEGER,
     Choice,
     Items,

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from common.applications import Applications, Catalogue
-from common.database import Database
-from common.deletion import delete_job
-from common.logs import get_logger
+from common.config.applications import Applications, Catalogue
+from common.database.engine import Database
+from common.database.notify import HANDOVERS, Notifier
+from common.jobs.deletion import delete_job
 from common.storage.protocol import Storage
-from common.wakeup import HANDOVERS, Notifier
+from common.telemetry.logs import get_logger
 from gateway.auth.tokens import User
-from gateway.errors import Conflict, Fault, NotThere, Refused
+from gateway.http.errors import Conflict, Fault, NotThere, Refused
 from gateway.jobs.inputs import collect
 from gateway.jobs.schemas import MAX_PAGE
 from gateway.jobs.store import MAX_ID, JobStore, NewJob

@@ -8,12 +8,12 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, bindparam, insert, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
-from common.coalesce import Coalescer
-from common.database import Database, utc_now
-from common.lifecycle import Source, Status
-from common.models import handovers, job_events, jobs
-from common.outbox import PENDING
-from gateway.errors import Conflict, NotThere
+from common.database.engine import Database, utc_now
+from common.database.tables import handovers, job_events, jobs
+from common.jobs.lifecycle import Source, Status
+from common.outbox.outbox import PENDING
+from common.runtime.batching import Coalescer
+from gateway.http.errors import Conflict, NotThere
 from gateway.jobs.rows import COLUMNS, job_as_json
 
 MAX_ID: Final = 2**31 - 1

@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import orjson
 
-from common.applications import Catalogue, Entrypoint
-from common.lifecycle import Status
+from common.config.applications import Catalogue, Entrypoint
+from common.jobs.lifecycle import Status
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage
 from gateway.auth.tokens import User
-from gateway.errors import Fault, Invalid
+from gateway.http.errors import Fault, Invalid
 from gateway.jobs.inputs import Selection, count_ids, parse_selections
 from gateway.jobs.rows import HARDWARE_KEYS, iso
 

@@ -12,7 +12,7 @@ from benchmarks.null_s3 import OBJECTS, create_app
 from common.storage.errors import NotFound, StorageUnavailable
 from common.storage.paths import PREDEFINED, UserPath
 from common.storage.protocol import Entry
-from common.storage.s3 import S3Storage
+from common.storage.s3.storage import S3Storage
 from deploy.sandbox.aws import environment
 
 MIB = 1 << 20

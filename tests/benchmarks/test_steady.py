@@ -29,7 +29,7 @@ from benchmarks.steady.samples import (
     sample_of,
 )
 from benchmarks.steady.users import SteadyUser
-from common.database import Database
+from common.database.engine import Database
 from deploy.sandbox.ports import LOOPBACK
 from tests.records import add_handover, add_mail
 

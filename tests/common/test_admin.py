@@ -4,8 +4,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from common.admin import Health, admin_routes, serve_admin
-from common.settings import AdminSettings
+from common.config.settings import AdminSettings
+from common.telemetry.health import Health, admin_routes, serve_admin
 from deploy.sandbox.ports import free_port
 
 
@@ -57,7 +57,7 @@ async def test_checks_are_told_and_change_no_verdict(monkeypatch: Any) -> None:
     async def never() -> None:
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("common.admin._CHECK_TIMEOUT", 0.1)
+    monkeypatch.setattr("common.telemetry.health._CHECK_TIMEOUT", 0.1)
     health = Health("gateway")
     health.started = True
     for name, check in (("good", good), ("bad", bad), ("never", never)):

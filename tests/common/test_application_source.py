@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from common import application_source
-from common.applications import Applications, InvalidApplications
+from common.config import application_source
+from common.config.applications import Applications, InvalidApplications
 from tests.common.test_applications import tree
 from tests.waiting import eventually
 

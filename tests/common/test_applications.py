@@ -7,8 +7,8 @@ import orjson
 import pytest
 import yaml
 
-from common.applications import Applications, InvalidApplications, parse
-from common.settings import DEFAULT_APPLICATIONS
+from common.config.applications import Applications, InvalidApplications, parse
+from common.config.settings import DEFAULT_APPLICATIONS
 
 HANDLER = {"image_url": "image", "files_down": {"data_ids": "data"}, "files_up": {"log": "log"}}
 ENTRYPOINT = {"app": {"cmd": ["run"], "env": ["LEVEL"]}, "handler": HANDLER}

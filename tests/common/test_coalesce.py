@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from common.coalesce import Coalescer
+from common.runtime.batching import Coalescer
 
 
 class Recorder:

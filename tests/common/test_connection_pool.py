@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from prometheus_client import REGISTRY
 
-from common.connection_pool import export_pool
-from common.database import Database
-from common.database_errors import DatabaseUnavailable
+from common.database.engine import Database
+from common.database.errors import DatabaseUnavailable
+from common.database.pool import export_pool
 from tests.conftest import settings_of
 
 

@@ -3,8 +3,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from common.daemon import ClaimLoop, Ticks, persist
-from common.database_errors import DatabaseUnavailable
+from common.database.errors import DatabaseUnavailable
+from common.runtime.claim_loop import ClaimLoop, persist
+from common.runtime.periodic import Ticks
 from tests.waiting import eventually
 
 
@@ -148,7 +149,7 @@ async def test_what_outlasts_the_grace_period_is_cancelled() -> None:
 async def test_stopping_again_begins_no_new_grace_period(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("common.daemon._TO_END", 0.05)
+    monkeypatch.setattr("common.runtime.claim_loop._TO_END", 0.05)
     work = Work(1)
 
     async def outlive_a_first_cancellation(unit: int) -> None:

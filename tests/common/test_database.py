@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import Integer, literal, select, text
 from sqlalchemy.exc import IntegrityError
 
-from common.database import Database, utc_now
-from common.database_errors import DatabaseUnavailable
-from common.models import jobs
+from common.database.engine import Database, utc_now
+from common.database.errors import DatabaseUnavailable
+from common.database.tables import jobs
 from deploy.sandbox.ports import free_port
 from tests.conftest import settings_of
 from tests.postgres import OwnServer, Server, own_server
@@ -214,8 +214,8 @@ async def test_without_a_statement_cache_everything_works_as_well(postgresql_url
 
 WRITER = """
 import asyncio, sys
-from common.database import Database
-from common.models import jobs
+from common.database.engine import Database
+from common.database.tables import jobs
 from sqlalchemy import select
 from tests.conftest import settings_of
 

@@ -3,8 +3,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from common.backoff import full_jitter
-from common.gate import Gate, Permit, State
+from common.outbox.breaker import Gate, Permit, State
+from common.runtime.retry import full_jitter
 from tests.waiting import eventually
 
 

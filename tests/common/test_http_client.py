@@ -8,7 +8,14 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
-from common.http_client import Lost, Reply, Unreachable, exchange, open_session, parse_retry_after
+from common.outbox.peer_client import (
+    Lost,
+    Reply,
+    Unreachable,
+    exchange,
+    open_session,
+    parse_retry_after,
+)
 from deploy.sandbox.ports import free_port
 
 

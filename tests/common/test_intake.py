@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 
-from common.database import Database, utc_now
-from common.database_errors import DatabaseUnavailable
-from common.gate import Gate, Permit, State
-from common.intake import Intake
-from common.models import handovers
-from common.outbox import Claimed, Outbox
+from common.database.engine import Database, utc_now
+from common.database.errors import DatabaseUnavailable
+from common.database.tables import handovers
+from common.outbox.breaker import Gate, Permit, State
+from common.outbox.consumer import Intake
+from common.outbox.outbox import Claimed, Outbox
 from tests.records import add_handover
 from tests.waiting import eventually
 

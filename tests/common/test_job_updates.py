@@ -3,16 +3,16 @@ from typing import Any
 
 import pytest
 
-from common.database import Database, utc_now
-from common.job_updates import (
+from common.database.engine import Database, utc_now
+from common.database.tables import emails, handover_numbers, handovers, job_events, jobs
+from common.jobs.lifecycle import Report, Source, Status
+from common.jobs.updates import (
     DETAILS_WAIT,
     Applied,
     apply_report,
     apply_worker_report,
     lock_job,
 )
-from common.lifecycle import Report, Source, Status
-from common.models import emails, handover_numbers, handovers, job_events, jobs
 from tests.records import add_handover, add_job, change, job_row, outbox_row, rows
 
 

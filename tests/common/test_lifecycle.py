@@ -1,6 +1,6 @@
 import pytest
 
-from common.lifecycle import (
+from common.jobs.lifecycle import (
     WITH_WORKER,
     Change,
     JobState,

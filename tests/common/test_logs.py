@@ -4,7 +4,7 @@ import asyncio
 import io
 import threading
 
-from common.logs import Lines
+from common.telemetry.logs import Lines
 
 
 class Writes(io.StringIO):

@@ -8,7 +8,7 @@ import uvloop
 from aiohttp import web
 from prometheus_client import REGISTRY
 
-from common import loop_lag
+from common.telemetry import loop_lag
 from tests.waiting import eventually
 
 NEW_LOOP = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

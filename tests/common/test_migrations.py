@@ -16,9 +16,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from common.database import Database
-from common.migrate import SchemaOutdated, current, make_ready, migrate, revisions
-from common.models import handovers, jobs, metadata
+from common.database.engine import Database
+from common.database.schema import SchemaOutdated, current, migrate, revisions
+from common.database.tables import handovers, jobs, metadata
+from common.runtime.startup import make_ready
 from tests.conftest import settings_of
 from tests.postgres import Server, run_apart
 from tests.processes import REPOSITORY
@@ -288,7 +289,7 @@ async def test_a_service_waits_for_the_schema_and_says_what_is_missing(
 
 def test_the_revisions_known_by_name_are_alembics() -> None:
     config = Config()
-    config.set_main_option("script_location", "common/migrations")
+    config.set_main_option("script_location", "common/database/migrations")
     scripts = ScriptDirectory.from_config(config)
     assert scripts.get_current_head() == revisions()[-1]
     assert [script.revision for script in scripts.walk_revisions()] == revisions()[::-1]

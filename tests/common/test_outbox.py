@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 
-from common.database import Database, utc_now
-from common.database_errors import DatabaseUnavailable
-from common.models import emails, handovers
-from common.outbox import Claimed, Outbox
-from common.upkeep import Upkeep
+from common.database.engine import Database, utc_now
+from common.database.errors import DatabaseUnavailable
+from common.database.tables import emails, handovers
+from common.outbox.maintenance import Upkeep
+from common.outbox.outbox import Claimed, Outbox
 from tests.records import add_handover, add_mail, change, outbox_row, rows
 from tests.waiting import eventually
 

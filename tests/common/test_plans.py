@@ -11,17 +11,17 @@ import asyncpg
 import pytest
 from sqlalchemy import event
 
-from common.database import Database
-from common.deletion import take_over_interrupted
-from common.heartbeat import PEER, beat
-from common.lifecycle import Report, Source, Status
-from common.models import emails, handovers
-from common.outbox import Outbox
-from common.upkeep import Upkeep
-from common.wakeup import Notifier
-from dispatcher.reconcile import Cursor, Quiet, quiet_jobs
+from common.database.engine import Database
+from common.database.notify import Notifier
+from common.database.tables import emails, handovers
+from common.jobs.deletion import take_over_interrupted
+from common.jobs.heartbeat import PEER, beat
+from common.jobs.lifecycle import Report, Source, Status
+from common.outbox.maintenance import Upkeep
+from common.outbox.outbox import Outbox
+from dispatcher.stalled import Cursor, Quiet, quiet_jobs
+from gateway.job_status.service import StatusIntake
 from gateway.jobs.store import JobStore
-from gateway.status_updates.intake import StatusIntake
 from tests.conftest import settings_of
 from tests.postgres import Server, run_apart
 

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
-from common.redaction import Redaction
+from common.telemetry.redaction import Redaction
 
 SECRET = 'pass"word\\+/?&=%'
 

@@ -10,11 +10,11 @@ import orjson
 import pytest
 from sqlalchemy import insert
 
-from common.database import Database, utc_now
-from common.job_updates import apply_worker_report
-from common.lifecycle import Report, Source, Status
-from common.models import handover_numbers, handovers, job_events
-from common.story import StoryError, tell
+from common.database.engine import Database, utc_now
+from common.database.tables import handover_numbers, handovers, job_events
+from common.jobs.lifecycle import Report, Source, Status
+from common.jobs.timeline import StoryError, tell
+from common.jobs.updates import apply_worker_report
 from tests.records import add_handover, add_job, change
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -3,8 +3,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from common.database_errors import DatabaseUnavailable
-from common.tasks import end, for_each
+from common.database.errors import DatabaseUnavailable
+from common.runtime.tasks import end, for_each
 from tests.waiting import eventually
 
 

@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import pytest
 
-from common import wakeup
-from common.database import Database
-from common.settings import DatabaseSettings
-from common.wakeup import EMAILS, HANDOVERS, Listener, Notifier
+from common.config.settings import DatabaseSettings
+from common.database import notify as wakeup
+from common.database.engine import Database
+from common.database.notify import EMAILS, HANDOVERS, Listener, Notifier
 from tests.conftest import settings_of
 from tests.postgres import Server
 from tests.waiting import eventually

@@ -9,8 +9,8 @@ import pytest
 import dispatcher.settings
 import gateway.settings
 import notifier.settings
-from common.environment import Reader
-from common.settings import read_database, read_logs
+from common.config.environment import Reader
+from common.config.settings import read_database, read_logs
 
 LOADERS: Mapping[str, Any] = {
     "gateway": gateway.settings.load,

@@ -10,9 +10,9 @@ import yaml
 from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
-import common.admin
-import common.connection_pool
-import common.loop_lag
+import common.database.pool
+import common.telemetry.health
+import common.telemetry.loop_lag
 import dispatcher.metrics
 import gateway.metrics
 import notifier.metrics
@@ -21,7 +21,7 @@ from tests.deploy.objects import named, of_kind, ports_of, selected
 from tests.deploy.places import DEPLOY, DOCS, KUBERNETES
 
 MODULES = (
-    *(common.admin, common.connection_pool, common.loop_lag),
+    *(common.telemetry.health, common.database.pool, common.telemetry.loop_lag),
     *(gateway.metrics, dispatcher.metrics, notifier.metrics),
 )
 SCRAPED = {"namespace", "pod", "component", "job"}
@@ -118,7 +118,7 @@ def test_queries_ask_for_metrics_and_labels_that_exist(query: str) -> None:
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_queries_compare_with_states_and_verdicts_that_exist(query: str) -> None:
-    from common.gate import State
+    from common.outbox.breaker import State
     from dispatcher.answers import Verdict as Handover
     from notifier.answers import Verdict as Mail
 

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Table
 from sqlalchemy.engine import make_url
 
-from common.database import Database, utc_now
-from common.models import emails, handovers, jobs
-from common.outbox import Outbox
+from common.database.engine import Database, utc_now
+from common.database.tables import emails, handovers, jobs
+from common.outbox.outbox import Outbox
 from tests.deploy.places import DOCS
 from tests.records import add_handover, add_job, add_mail, job_row, outbox_row, rows
 

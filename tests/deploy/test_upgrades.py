@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, inspect
 
-from common.database import Database
-from common.migrate import migrate, revisions
+from common.database.engine import Database
+from common.database.schema import migrate, revisions
 from tests.conftest import settings_of
 from tests.postgres import Server
 

@@ -11,10 +11,10 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from common.database import Database
-from common.job_updates import Applied, apply_worker_report
-from common.lifecycle import Report, Source, Status
-from common.settings import AdminSettings, LogSettings, StorageSettings
+from common.config.settings import AdminSettings, LogSettings, StorageSettings
+from common.database.engine import Database
+from common.jobs.lifecycle import Report, Source, Status
+from common.jobs.updates import Applied, apply_worker_report
 from dispatcher.app import create_app
 from dispatcher.settings import Settings
 from tests.conftest import settings_of

@@ -1,6 +1,6 @@
 import pytest
 
-from common.http_client import Lost, Reply, Unreachable
+from common.outbox.peer_client import Lost, Reply, Unreachable
 from dispatcher.answers import MAX_PATIENCE, MAX_WORDS, Verdict, judge, words_of
 
 JSON = "application/json"

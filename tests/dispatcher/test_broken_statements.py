@@ -8,8 +8,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from sqlalchemy import event
 
-from common.database import Database
-from common.models import emails, handover_numbers, handovers, job_events
+from common.database.engine import Database
+from common.database.tables import emails, handover_numbers, handovers, job_events
 from dispatcher.app import DATABASE, create_app
 from tests.dispatcher.support import FakePeer, dispatcher_settings
 from tests.records import add_handover, job_row, rows

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from common.database import Database, utc_now
-from common.deletion import delete_job, mark_deleted
-from common.models import emails, handovers, job_events, jobs
-from common.settings import StorageSettings
+from common.config.settings import StorageSettings
+from common.database.engine import Database, utc_now
+from common.database.tables import emails, handovers, job_events, jobs
+from common.jobs.deletion import delete_job, mark_deleted
 from common.storage.errors import StorageUnavailable
-from common.storage.opening import open_storage
+from common.storage.factory import open_storage
 from common.storage.paths import UserPath
 from dispatcher.deletions import DeletionSweep
 from tests.dispatcher.support import hear

@@ -6,11 +6,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from common.database import Database
-from common.gate import State
-from common.models import emails, handover_numbers, handovers
+from common.database.engine import Database
+from common.database.tables import emails, handover_numbers, handovers
+from common.outbox.breaker import State
 from deploy.sandbox.ports import free_port
-from dispatcher import housekeeping
+from dispatcher import maintenance as housekeeping
 from dispatcher.app import GATE
 from tests.dispatcher.support import (
     FakePeer,

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from common.database import Database, utc_now
-from common.models import handovers
+from common.database.engine import Database, utc_now
+from common.database.tables import handovers
 from tests.dispatcher.support import FakePeer, dispatcher_settings, running
 from tests.records import add_handover, job_row, rows
 from tests.waiting import eventually

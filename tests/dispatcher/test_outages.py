@@ -6,10 +6,10 @@ from typing import Any
 
 import aiohttp
 
-from common.database import Database
-from common.database_errors import DatabaseUnavailable
-from common.migrate import migrate
-from common.models import handover_numbers, handovers
+from common.database.engine import Database
+from common.database.errors import DatabaseUnavailable
+from common.database.schema import migrate
+from common.database.tables import handover_numbers, handovers
 from deploy.sandbox.ports import free_port
 from tests.conftest import settings_of
 from tests.dispatcher.support import FakePeer, dispatcher_settings, running

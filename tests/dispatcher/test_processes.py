@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from common.database import Database
-from common.models import handovers
+from common.database.engine import Database
+from common.database.tables import handovers
 from deploy.sandbox.ports import free_port
 from tests.dispatcher.support import FakePeer, environment, hear
 from tests.processes import Process

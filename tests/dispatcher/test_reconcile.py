@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from common.applications import Applications
-from common.database import Database, utc_now
-from common.heartbeat import GATEWAY, PEER, beat
-from common.http_client import open_session
-from common.models import emails, heartbeats, job_events, jobs
-from common.wakeup import Notifier
-from dispatcher.reconcile import QuestionSweep, SilenceSweep
+from common.config.applications import Applications
+from common.database.engine import Database, utc_now
+from common.database.notify import Notifier
+from common.database.tables import emails, heartbeats, job_events, jobs
+from common.jobs.heartbeat import GATEWAY, PEER, beat
+from common.outbox.peer_client import open_session
+from dispatcher.stalled import QuestionSweep, SilenceSweep
 from dispatcher.worker_api import WorkerApi
 from tests.dispatcher.support import KEY, FakePeer, hear
 from tests.records import add_job, change, job_row, rows

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from common.database import Database, utc_now
-from common.deletion import mark_deleted
-from common.http_client import open_session
-from common.models import handover_numbers, handovers, jobs
-from common.outbox import Outbox
+from common.database.engine import Database, utc_now
+from common.database.tables import handover_numbers, handovers, jobs
+from common.jobs.deletion import mark_deleted
+from common.outbox.outbox import Outbox
+from common.outbox.peer_client import open_session
 from deploy.sandbox.ports import free_port
 from dispatcher.resend import renumber, resolve_doubts
 from dispatcher.worker_api import WorkerApi

@@ -13,8 +13,8 @@ import pytest
 from aiohttp.test_utils import TestServer
 from sqlalchemy import func, select
 
-from common.database import Database
-from common.models import emails, handover_numbers, handovers, job_events, jobs
+from common.database.engine import Database
+from common.database.tables import emails, handover_numbers, handovers, job_events, jobs
 from deploy.sandbox.peer import PEER, Peer, PeerSettings, create_app
 from deploy.sandbox.ports import free_port
 from tests.gateway.support import CLIENT, INTERNAL_KEY, POOL, Issuer, job_body

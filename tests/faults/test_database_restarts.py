@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from common.database import Database
-from common.migrate import migrate
-from common.models import handover_numbers, handovers, jobs
+from common.database.engine import Database
+from common.database.schema import migrate
+from common.database.tables import handover_numbers, handovers, jobs
 from tests.conftest import settings_of
 from tests.dispatcher.support import FakePeer
 from tests.faults.support import Cloud

@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack
 
 from sqlalchemy import update
 
-from common.database import Database, utc_now
-from common.heartbeat import GATEWAY, PEER
-from common.models import emails, heartbeats, jobs
+from common.database.engine import Database, utc_now
+from common.database.tables import emails, heartbeats, jobs
+from common.jobs.heartbeat import GATEWAY, PEER
 from tests.dispatcher.support import FakePeer
 from tests.faults.support import Cloud, on_postgresql
 from tests.gateway.support import INTERNAL_KEY

@@ -13,8 +13,8 @@ import orjson
 from aiohttp import web
 from sqlalchemy import text
 
-from common.database import Database
-from common.models import handover_numbers, handovers
+from common.database.engine import Database
+from common.database.tables import handover_numbers, handovers
 from tests.conftest import settings_of
 from tests.dispatcher.support import FakePeer
 from tests.faults.support import Cloud

@@ -6,8 +6,8 @@ from typing import Any
 
 import asyncpg
 
-from common.database import Database
-from common.models import job_events, jobs
+from common.database.engine import Database
+from common.database.tables import job_events, jobs
 from tests.conftest import settings_of
 from tests.faults.support import Answer, Caller, Cloud
 from tests.gateway.support import INTERNAL_KEY, job_body

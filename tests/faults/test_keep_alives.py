@@ -8,11 +8,11 @@ import orjson
 import pytest
 from sqlalchemy import text
 
-from common.database import Database, utc_now
-from common.lifecycle import Report, Source, Status
-from common.models import job_events
-from common.wakeup import Notifier
-from gateway.status_updates.intake import StatusIntake
+from common.database.engine import Database, utc_now
+from common.database.notify import Notifier
+from common.database.tables import job_events
+from common.jobs.lifecycle import Report, Source, Status
+from gateway.job_status.service import StatusIntake
 from tests.conftest import settings_of
 from tests.faults.clients import statuses
 from tests.faults.support import Cloud

@@ -3,8 +3,8 @@
 import asyncio
 import random
 
-from common.database import Database, utc_now
-from common.models import handovers, job_events, jobs
+from common.database.engine import Database, utc_now
+from common.database.tables import handovers, job_events, jobs
 from deploy.sandbox.ports import free_port
 from tests.faults.support import USER, Caller, Cloud, orphans
 from tests.records import change, rows

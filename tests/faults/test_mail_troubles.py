@@ -6,8 +6,8 @@ from typing import Any
 
 from aiohttp import web
 
-from common.database import Database
-from common.models import emails
+from common.database.engine import Database
+from common.database.tables import emails
 from tests.conftest import settings_of
 from tests.faults.support import Cloud, on_postgresql
 from tests.notifier.support import SECRET_KEY, FakeMailjet

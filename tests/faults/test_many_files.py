@@ -10,8 +10,8 @@ from pathlib import Path
 
 import orjson
 
-from common.database import Database
-from common.models import handovers
+from common.database.engine import Database
+from common.database.tables import handovers
 from tests.dispatcher.support import FakePeer
 from tests.faults.support import USER, Cloud
 from tests.gateway.support import job_body

@@ -4,8 +4,8 @@ import asyncio
 
 import aiohttp
 
-from common.database import Database
-from common.models import handover_numbers, handovers, jobs
+from common.database.engine import Database
+from common.database.tables import handover_numbers, handovers, jobs
 from deploy.sandbox.worker.connection import JobGoneError, PeerConnection
 from tests.faults.support import Cloud
 from tests.records import rows

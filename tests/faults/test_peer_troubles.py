@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from common.database import Database
-from common.models import handover_numbers, handovers, jobs
+from common.database.engine import Database
+from common.database.tables import handover_numbers, handovers, jobs
 from tests.conftest import settings_of
 from tests.dispatcher.support import FakePeer
 from tests.faults.support import Cloud, on_postgresql

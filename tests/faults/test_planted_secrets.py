@@ -13,9 +13,9 @@ import pytest
 from aiohttp import web
 from sqlalchemy.engine import make_url
 
-from common.database import Database
-from common.migrate import migrate
-from common.models import emails, handovers, jobs
+from common.database.engine import Database
+from common.database.schema import migrate
+from common.database.tables import emails, handovers, jobs
 from deploy.sandbox import aws
 from tests.conftest import settings_of
 from tests.dispatcher.support import FakePeer

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from common.database import Database
-from common.models import emails, handover_numbers, jobs
+from common.database.engine import Database
+from common.database.tables import emails, handover_numbers, jobs
 from deploy.sandbox.ports import free_port
 from tests.conftest import settings_of
 from tests.dispatcher.support import FakePeer

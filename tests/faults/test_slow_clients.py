@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from common.database import Database
-from common.models import handovers, jobs
+from common.database.engine import Database
+from common.database.tables import handovers, jobs
 from deploy.sandbox import aws
 from tests.faults import clients
 from tests.faults.clients import Client, connected

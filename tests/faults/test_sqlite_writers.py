@@ -8,8 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
-from common.database import Database
-from common.models import emails, handover_numbers, handovers, job_events, jobs
+from common.database.engine import Database
+from common.database.tables import emails, handover_numbers, handovers, job_events, jobs
 from tests.conftest import settings_of
 from tests.dispatcher.support import FakePeer
 from tests.faults.support import Cloud

@@ -13,8 +13,8 @@ from typing import Any
 import asyncpg
 from aiohttp import web
 
-from common.database import Database
-from common.models import emails, handover_numbers, handovers, jobs
+from common.database.engine import Database
+from common.database.tables import emails, handover_numbers, handovers, jobs
 from tests.dispatcher.support import FakePeer
 from tests.faults import clients
 from tests.faults.clients import Client, connected

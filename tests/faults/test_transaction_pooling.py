@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from common.database import Database
-from common.models import emails, handovers, jobs
+from common.database.engine import Database
+from common.database.tables import emails, handovers, jobs
 from tests.conftest import settings_of
 from tests.dispatcher.support import FakePeer
 from tests.faults.support import Cloud

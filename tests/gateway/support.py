@@ -24,9 +24,9 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 from sqlalchemy import text
 
-from common.admin import Health
-from common.database import Database
-from common.environment import Reader
+from common.config.environment import Reader
+from common.database.engine import Database
+from common.telemetry.health import Health
 from gateway.app import create_app
 from gateway.settings import load
 from tests.postgres import run_apart

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from common.aws import AwsError
 from deploy.sandbox.ports import free_port
 from gateway.auth.accounts import Accounts
-from gateway.errors import Conflict, NotThere, Refused
+from gateway.http.errors import Conflict, NotThere, Refused
 from gateway.settings import CognitoSettings
 from tests.gateway.conftest import StartGateway
 from tests.gateway.support import CLIENT, FRONTEND, POOL, REGION, Api, Gateway, fresh, wait_for_port

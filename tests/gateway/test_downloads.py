@@ -8,8 +8,8 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from common.storage.local_file import LocalFile
-from common.storage.served import attachment
+from common.storage.headers import attachment
+from common.storage.local.file import LocalFile
 from tests.gateway.support import Api, Reply
 
 CONTENT = b"hello world"

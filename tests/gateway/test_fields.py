@@ -6,8 +6,8 @@ import pytest
 from marshmallow import ValidationError
 from marshmallow import fields as marshmallow_fields
 
-from gateway.errors import MAX_FAULTS
-from gateway.fields import (
+from gateway.http.errors import MAX_FAULTS
+from gateway.http.fields import (
     Choice,
     Flag,
     Items,

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from common.database import Database
+from common.database.engine import Database
 from gateway import app
 
 

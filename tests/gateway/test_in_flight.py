@@ -2,7 +2,7 @@
 
 import asyncio
 
-from gateway.in_flight import InFlight
+from gateway.http.draining import InFlight
 
 
 async def test_those_of_the_moment_are_waited_for_and_later_ones_are_not() -> None:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from common.database import Database
+from common.database.engine import Database
 from tests.gateway.support import APPLICATIONS, Api, on_both_databases, rows
 from tests.postgres import run_apart
 

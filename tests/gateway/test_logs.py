@@ -11,9 +11,9 @@ from urllib.error import URLError
 
 import pytest
 
-from common.settings import REPOSITORY
+from common.config.settings import REPOSITORY
 from deploy.sandbox.ports import free_port
-from gateway.middlewares import SAMPLED
+from gateway.http.middlewares import SAMPLED
 from tests.gateway.support import Api, Issuer, KeyServer, multipart, wait_for_port
 
 SECRETS = {

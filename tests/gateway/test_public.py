@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gateway.context import HEALTH
+from gateway.http.keys import HEALTH
 from tests.gateway.conftest import StartGateway
 from tests.gateway.support import CLIENT, POOL, REGION, Api, Issuer
 

@@ -12,8 +12,8 @@ import pytest
 import dispatcher.settings
 import gateway.settings
 import notifier.settings
-from common.environment import Reader, SettingsError
-from common.settings import REPOSITORY
+from common.config.environment import Reader, SettingsError
+from common.config.settings import REPOSITORY
 from tests.postgres import Server
 
 REQUIRED = {

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from common.database import Database
-from common.database_errors import DatabaseUnavailable
-from common.lifecycle import Report, Source, Status
-from common.models import jobs
-from common.wakeup import Notifier
+from common.database.engine import Database
+from common.database.errors import DatabaseUnavailable
+from common.database.notify import Notifier
+from common.database.tables import jobs
+from common.jobs.lifecycle import Report, Source, Status
 from deploy.sandbox.ports import free_port
-from gateway.status_updates import intake
+from gateway.job_status import service as intake
 from tests.conftest import settings_of
 from tests.gateway.conftest import StartGateway
 from tests.gateway.support import INTERNAL_KEY, Api, Gateway, Issuer, on_both_databases, rows

@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from common.storage.local_file import LocalFile
+from common.storage.local.file import LocalFile
 from tests.gateway.conftest import StartGateway
 from tests.gateway.support import Api, Issuer, Reply
 

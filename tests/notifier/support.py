@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import encode_basic_auth, web
 from aiohttp.test_utils import TestServer
 
-from common.settings import AdminSettings, LogSettings
+from common.config.settings import AdminSettings, LogSettings
 from notifier.app import create_app
 from notifier.settings import MailjetSettings, Settings
 from tests.conftest import settings_of

@@ -1,7 +1,7 @@
 import orjson
 import pytest
 
-from common.http_client import Lost, Outcome, Reply, Unreachable
+from common.outbox.peer_client import Lost, Outcome, Reply, Unreachable
 from notifier.answers import Verdict, judge, was_found
 
 IDS = ["a", "b"]

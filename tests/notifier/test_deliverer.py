@@ -8,13 +8,13 @@ import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 
-from common.database import Database
-from common.database_errors import DatabaseUnavailable
-from common.gate import Gate, Permit
-from common.intake import Intake
-from common.models import emails
-from common.outbox import Claimed, Outbox
-from common.redaction import NO_REDACTION
+from common.database.engine import Database
+from common.database.errors import DatabaseUnavailable
+from common.database.tables import emails
+from common.outbox.breaker import Gate, Permit
+from common.outbox.consumer import Intake
+from common.outbox.outbox import Claimed, Outbox
+from common.telemetry.redaction import NO_REDACTION
 from notifier import deliver
 from notifier.deliver import SEND_ALONE, Deliverer
 from notifier.mailjet import Mailjet

@@ -7,10 +7,10 @@ import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
 
-from common.database import Database, utc_now
-from common.database_errors import DatabaseUnavailable
-from common.models import emails
-from common.outbox import Claimed, Outbox
+from common.database.engine import Database, utc_now
+from common.database.errors import DatabaseUnavailable
+from common.database.tables import emails
+from common.outbox.outbox import Claimed, Outbox
 from deploy.sandbox.ports import free_port
 from notifier.discard import Discarder
 from tests.notifier.support import FakeMailjet, notifier_settings, running

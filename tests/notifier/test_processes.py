@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from common.database import Database
-from common.models import emails
+from common.database.engine import Database
+from common.database.tables import emails
 from tests.notifier.support import FakeMailjet, environment
 from tests.processes import Process
 from tests.records import add_mail, outbox_row

@@ -15,10 +15,10 @@ import boto3
 import pytest
 from aiobotocore.session import AioSession
 
-from common.storage.local import LocalStorage
+from common.storage.local.storage import LocalStorage
 from common.storage.paths import UserPath
 from common.storage.protocol import Entry, Storage
-from common.storage.s3 import S3Storage
+from common.storage.s3.storage import S3Storage
 
 BUCKET = "trees"
 REGION = "eu-central-1"
@@ -131,7 +131,7 @@ def session() -> AioSession:
 @pytest.fixture
 def aws(moto_url: str, session: AioSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes moto's server what AWS clients in this process talk to."""
-    monkeypatch.setattr("common.storage.s3.get_session", lambda: session)
+    monkeypatch.setattr("common.storage.s3.storage.get_session", lambda: session)
     for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": moto_url}.items():
         monkeypatch.setenv(name, value)
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from common.storage import local_rename, local_staging
 from common.storage.errors import (
     InvalidPath,
     NotFound,
@@ -25,7 +24,9 @@ from common.storage.errors import (
     TargetExists,
     UnusableName,
 )
-from common.storage.local import LocalStorage
+from common.storage.local import rename as local_rename
+from common.storage.local import staging as local_staging
+from common.storage.local.storage import LocalStorage
 from common.storage.paths import PREDEFINED, RESERVED_USER_NAME, UserPath
 
 MEBIBYTE = 1 << 20
@@ -330,7 +331,7 @@ async def test_cancelled_opening_closes_the_file(local, monkeypatch):
 async def test_killed_upload_is_swept_and_a_young_one_is_not(local, root):
     script = (
         "import asyncio, os, signal, sys\n"
-        "from common.storage.local import LocalStorage\n"
+        "from common.storage.local.storage import LocalStorage\n"
         "from common.storage.paths import UserPath\n"
         "async def chunks():\n"
         "    for _ in range(3): yield b'x' * (1 << 20)\n"

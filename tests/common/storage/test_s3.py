@@ -15,7 +15,6 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.utils import parse_timestamp
 
-from common.storage import s3_changes, s3_copy, s3_upload
 from common.storage.errors import (
     InvalidPath,
     NotFound,
@@ -25,13 +24,16 @@ from common.storage.errors import (
     UnusableName,
 )
 from common.storage.paths import PREDEFINED, UserPath
-from common.storage.s3 import S3Storage
-from common.storage.s3_bucket import Bucket
-from common.storage.s3_errors import translated
-from common.storage.s3_moments import parse_moment
-from common.storage.s3_multipart import abort_stale
-from common.storage.s3_part import Part
-from common.storage.s3_room import Room
+from common.storage.s3 import changes as s3_changes
+from common.storage.s3 import copy as s3_copy
+from common.storage.s3 import upload as s3_upload
+from common.storage.s3.bucket import Bucket
+from common.storage.s3.errors import translated
+from common.storage.s3.moments import parse_moment
+from common.storage.s3.multipart import abort_stale
+from common.storage.s3.part import Part
+from common.storage.s3.room import Room
+from common.storage.s3.storage import S3Storage
 
 MEBIBYTE = 1 << 20
 BUCKET = "trees"

@@ -11,8 +11,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from common.storage.paths import UserPath
-from common.storage.s3 import S3Storage
-from common.storage.s3_part import Part
+from common.storage.s3.part import Part
+from common.storage.s3.storage import S3Storage
 from tests.common.storage.conftest import CREDENTIALS, REGION, stream
 
 PIECES = [bytes([number]) * size for number, size in enumerate((70_000, 1, 2, 40_000, 0, 9))]
@@ -43,7 +43,7 @@ async def store(
 
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", answer)
-    monkeypatch.setattr("common.storage.s3.get_session", lambda: session)
+    monkeypatch.setattr("common.storage.s3.storage.get_session", lambda: session)
     async with TestServer(app) as server:
         endpoint = str(server.make_url("")).rstrip("/")
         for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint}.items():

@@ -3,7 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from common.storage.local_turns import Turns
+from common.storage.local.turns import Turns
 
 
 def test_quick_calls_run_one_at_a_time() -> None:

@@ -1,0 +1,1 @@
+"""Settings: from the environment, secrets and the application configuration to typed values."""

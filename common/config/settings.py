@@ -1,0 +1,144 @@
+"""Settings that several services share: what they are, and how they are read."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from common.config.environment import Reader
+
+REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
+DEFAULT_APPLICATIONS: Final = str(REPOSITORY / "application_config.yaml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseSettings:
+    """Where the database is. Times in seconds.
+
+    `statement_cache=False` is for a transaction-pooling proxy such as PgBouncer, behind which
+    prepared statements and LISTEN do not work.
+    """
+
+    url: URL = field(repr=False)
+    pool_size: int = 10
+    pool_timeout: float = 3.0
+    connect_timeout: float = 5.0
+    command_timeout: float | None = 10.0
+    startup_timeout: float = 60.0
+    statement_cache: bool = True
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.get_backend_name() == "sqlite"
+
+
+def read_database(reader: Reader) -> DatabaseSettings:
+    """`DATABASE_URL` with `DATABASE_SECRET` filled in (percent-encoded), and the pool's size."""
+    text = reader.text("DATABASE_URL", "sqlite:///./sql_app.db")
+    secret = reader.secret("DATABASE_SECRET")
+    url = make_url("sqlite://")
+    try:
+        url = _driver_url(text, secret)
+    except (ArgumentError, ValueError):
+        reader.fault("DATABASE_URL is not a database URL (sqlite:///… or postgresql://…)")
+    if url.password:
+        reader.secrets.append(str(url.password))
+    return DatabaseSettings(
+        url=url,
+        pool_size=reader.whole("DATABASE_POOL_SIZE", 10, least=1),
+        pool_timeout=reader.seconds("DATABASE_POOL_TIMEOUT", 3.0, least=0.1),
+        startup_timeout=reader.seconds("DATABASE_STARTUP_TIMEOUT", 60.0),
+        statement_cache=bool(reader.flag("DATABASE_STATEMENT_CACHE", default=True)),
+    )
+
+
+def _driver_url(text: str, secret: str) -> URL:
+    """The URL with the asynchronous driver's name; raises `ValueError` for another database."""
+    marker = "{}"
+    placeholder = "opencloud-secret"
+    url = make_url(text.replace(marker, placeholder))
+    if marker in text:
+        # fill in after parsing: the URL object percent-encodes what it renders
+        url = url.set(
+            username=(url.username or "").replace(placeholder, secret) or None,
+            password=(url.password or "").replace(placeholder, secret) or None,
+        )
+    backend = {"sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}.get(
+        url.drivername.partition("+")[0]
+    )
+    if backend is None:
+        raise ValueError(url.drivername)
+    url = url.set(drivername={"sqlite": "sqlite+aiosqlite"}.get(backend, "postgresql+asyncpg"))
+    if "sslmode" in url.query:  # libpq's name for what asyncpg calls ssl
+        mode = url.query["sslmode"]
+        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    return url
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageSettings:
+    """Where users' files are; `root` is spelled exactly as the peer spells it."""
+
+    kind: Literal["local", "s3"]
+    root: str
+    bucket: str = ""
+    region: str = "eu-central-1"
+    public_endpoint: str = ""
+    fsync: bool = False
+
+
+def read_storage(reader: Reader) -> StorageSettings:
+    kind = reader.choice("FILESYSTEM", "local", ("local", "s3"))
+    return StorageSettings(
+        kind="s3" if kind == "s3" else "local",
+        root=reader.text("USER_DATA_ROOT_PATH", "user_data"),
+        bucket=reader.text("S3_BUCKET", required=kind == "s3"),
+        region=reader.text("S3_REGION", "eu-central-1"),
+        public_endpoint=reader.http_url("S3_PUBLIC_ENDPOINT_URL"),
+        fsync=bool(reader.flag("STORAGE_FSYNC", default=False)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdminSettings:
+    """Where a process serves its probes and metrics."""
+
+    host: str
+    port: int
+
+
+def read_admin(reader: Reader, default_port: int) -> AdminSettings:
+    return AdminSettings(
+        host=reader.text("ADMIN_HOST", "127.0.0.1"),
+        port=reader.port("ADMIN_PORT", default_port),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """What is logged, how (`auto`: pretty on a terminal, else JSON), and what never is."""
+
+    level: str = "INFO"
+    form: str = "auto"
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+def read_logs(reader: Reader) -> LogSettings:
+    """Read last, so that every secret read before is kept out of the logs."""
+    return LogSettings(
+        level=reader.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
+        form=reader.choice("LOG_FORMAT", "auto", ("auto", "json", "pretty")),
+        secrets=tuple(dict.fromkeys(reader.secrets)),
+    )
+
+
+def read_stale_after(reader: Reader) -> float:
+    """Seconds of silence after which a peer that can be asked is asked for a job."""
+    return reader.seconds("STALE_AFTER", 120.0)
+
+
+def read_silence_margin(reader: Reader) -> float:
+    """Seconds for which a job may be silent beyond its application's time-out."""
+    return reader.seconds("SILENCE_MARGIN", 3_600.0)

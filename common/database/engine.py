@@ -1,0 +1,227 @@
+"""The door to the database: one engine, short transactions, one exception for "it is away".
+
+PostgreSQL and SQLite run the same Core statements. What differs between them lives here: how a
+transaction begins, and how the database's clock is spelled (and how errors look, in
+`common.database.errors`).
+"""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import ColumnElement, DateTime, event, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from common.config.settings import DatabaseSettings
+from common.database.errors import DatabaseRefused, DatabaseUnavailable, first_cause, translated
+from common.database.pool import ConnectionPool
+from common.telemetry.logs import get_logger
+
+log = get_logger()
+
+_LOCK_PATIENCE: Final = 5.0
+"""Seconds that a writer waits for SQLite's one write lock."""
+
+
+class utc_now(FunctionElement[Any]):  # noqa: N801 - reads like the SQL function that it is
+    """The database's clock in UTC, plus `seconds`; a timestamp without time zone."""
+
+    type = DateTime()
+    inherit_cache = True
+    name = "utc_now"
+
+    def __init__(self, seconds: ColumnElement[float] | float = 0.0) -> None:
+        super().__init__(seconds)
+
+
+@compiles(utc_now, "postgresql")
+def _postgresql_now(element: utc_now, compiler: Any, **kw: Any) -> str:
+    (seconds,) = element.clauses
+    shift = compiler.process(seconds, **kw)
+    return (
+        "(timezone('utc', statement_timestamp())"
+        f" + make_interval(secs => CAST({shift} AS DOUBLE PRECISION)))"
+    )
+
+
+@compiles(utc_now, "sqlite")
+def _sqlite_now(element: utc_now, compiler: Any, **kw: Any) -> str:
+    # the same text as SQLAlchemy's DateTime stores, so that stored and computed times compare
+    (seconds,) = element.clauses
+    shift = compiler.process(seconds, **kw)
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({shift}) || ' seconds')"
+
+
+class Database:
+    """Connections to the one shared database.
+
+    Every method raises `DatabaseUnavailable` when the database is away or the pool is exhausted,
+    and SQLAlchemy's own errors for what is wrong with a statement.
+    """
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        self.settings = settings
+        self.is_sqlite = settings.is_sqlite
+        self.engine = _create_engine(settings)
+        self._turns = asyncio.Lock()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A writing transaction, committed on exit; immediate on SQLite, so that it never fails
+        half-way because another process wrote meanwhile."""
+        with translated():
+            if not self.is_sqlite:
+                async with self.engine.begin() as connection:
+                    yield connection
+            else:
+                async with self._turn_to_write(), self.engine.begin() as connection:
+                    yield connection
+
+    @asynccontextmanager
+    async def _turn_to_write(self) -> AsyncIterator[None]:
+        """Let this process's writers go one after the other.
+
+        SQLite has one write lock, for which connections wait by asking for it again and again:
+        among many of them somebody never gets it, and readers find no connection meanwhile.
+        """
+        try:
+            async with asyncio.timeout(_LOCK_PATIENCE):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise DatabaseUnavailable("other writers took too long") from error
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for single reads, in autocommit: no transaction to begin and to end."""
+        with translated():
+            if self.is_sqlite:
+                async with self.engine.connect() as connection:
+                    yield await connection.execution_options(opencloud_autocommit=True)
+            else:
+                async with self.engine.connect() as connection:
+                    yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for one writing statement, which is a transaction by itself.
+
+        On PostgreSQL that saves two of three round trips.
+        """
+        async with self.transaction() if self.is_sqlite else self.reading() as connection:
+            yield connection
+
+    async def ping(self) -> None:
+        """One round trip. Raises `DatabaseUnavailable`."""
+        async with self.reading() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def wait_until_up(self, seconds: float) -> None:
+        """Wait for the database to answer.
+
+        Raises `DatabaseUnavailable` after `seconds`, `DatabaseRefused` at once.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while True:
+            try:
+                await self.ping()
+            except DatabaseRefused:
+                raise
+            except DatabaseUnavailable as error:
+                if loop.time() >= deadline:
+                    raise
+                log.warning("database.awaited", reason=str(error))
+                await asyncio.sleep(min(1.0, max(0.0, deadline - loop.time())))
+            except (DBAPIError, TypeError) as error:  # the driver's word for unknown parameters
+                raise DatabaseRefused(first_cause(error)) from error
+            else:
+                return
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def _create_engine(settings: DatabaseSettings) -> AsyncEngine:
+    if settings.is_sqlite:
+        engine = create_async_engine(
+            settings.url,
+            poolclass=ConnectionPool,
+            pool_size=settings.pool_size,
+            max_overflow=0,
+            pool_timeout=settings.pool_timeout,
+            connect_args={"timeout": _LOCK_PATIENCE, "factory": _SQLiteConnection},
+            json_serializer=_dumps,
+            hide_parameters=True,  # errors are logged, users' data is not
+        )
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_immediate)
+        return engine
+    arguments: dict[str, Any] = {
+        "timeout": settings.connect_timeout,
+        "command_timeout": settings.command_timeout,
+        "server_settings": {"application_name": "opencloud", "jit": "off"},
+    }
+    if not settings.statement_cache:
+        # behind a transaction-pooling proxy each statement may meet another server connection
+        arguments |= {
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: "",
+        }
+        del arguments["server_settings"]["jit"]
+    return create_async_engine(
+        settings.url,
+        poolclass=ConnectionPool,
+        pool_size=settings.pool_size,
+        max_overflow=0,
+        pool_timeout=settings.pool_timeout,
+        pool_use_lifo=True,
+        connect_args=arguments,
+        json_serializer=_dumps,
+        hide_parameters=True,
+    )
+
+
+class _SQLiteConnection(sqlite3.Connection):
+    """Ends its transaction when it is closed.
+
+    SQLite itself does so only once every cursor is gone, too. Those of a call that was cancelled
+    are in its traceback, until the collector comes by, and nobody could write meanwhile.
+    """
+
+    def close(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self.rollback()
+        super().close()
+
+
+def _dumps(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # transactions begin where `_begin_immediate` says so
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Any) -> None:
+    if not connection.get_execution_options().get("opencloud_autocommit"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

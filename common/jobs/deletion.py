@@ -1,0 +1,174 @@
+"""Deleting a job, so that it can be interrupted anywhere: mark it, remove its files, then its row.
+
+From the mark on the job is gone for everyone. Whoever removes the files holds a lease, which is the
+time of the mark, renewed while the work goes on: if two did it at once, the slower one could take
+the files of a new job of the same name, which may be made as soon as the row is gone.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from common.database.engine import Database, utc_now
+from common.database.errors import DatabaseUnavailable
+from common.database.tables import emails, handovers, job_events, jobs
+from common.jobs.lifecycle import Source
+from common.outbox.outbox import DONE
+from common.runtime.tasks import end
+from common.storage.errors import InvalidPath
+from common.storage.paths import UserPath
+from common.storage.protocol import Storage
+from common.telemetry.logs import get_logger
+
+LEASE: Final = 5.0
+"""Seconds after which a deletion that is not renewed counts as interrupted."""
+
+_RENEW_EVERY: Final = 1.0
+_ASK_AGAIN: Final = 0.25
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A job marked as deleted; `is_ours` if its files are now the caller's to remove."""
+
+    job_id: int
+    user_id: str
+    paths_out: Mapping[str, Any]
+    is_ours: bool
+
+
+async def delete_job(database: Database, storage: Storage, user_id: str, job_id: int) -> bool:
+    """Delete a user's job with its files; False if there is none.
+
+    A deletion that somebody else is at is waited for, and finished if it was interrupted.
+    """
+    found = False
+    while True:
+        async with database.transaction() as tx:
+            marked = await mark_deleted(tx, user_id, job_id)
+        if marked is None:
+            return found
+        if marked.is_ours:
+            await finish_deletion(database, storage, marked)
+            return True
+        found = True
+        await asyncio.sleep(_ASK_AGAIN)
+
+
+async def mark_deleted(tx: AsyncConnection, user_id: str, job_id: int) -> Marked | None:
+    """Mark a user's job, drop its hand-over and unsent mails; None if there is no such job."""
+    job = (
+        await tx.execute(
+            select(
+                jobs.c.id,
+                jobs.c.user_id,
+                jobs.c.status,
+                jobs.c.paths_out,
+                jobs.c.deleted_at,
+                (jobs.c.deleted_at >= utc_now(-LEASE)).label("is_leased"),
+            )
+            .where(jobs.c.id == job_id, jobs.c.user_id == user_id)
+            .with_for_update()
+        )
+    ).one_or_none()
+    if job is None:
+        return None
+    if not job.is_leased:
+        await tx.execute(update(jobs).where(jobs.c.id == job_id).values(deleted_at=utc_now()))
+    if job.deleted_at is None:
+        await _drop_what_is_unsent(tx, job)
+    return Marked(job.id, job.user_id, _as_mapping(job.paths_out), is_ours=not job.is_leased)
+
+
+async def _drop_what_is_unsent(tx: AsyncConnection, job: Row[Any]) -> None:
+    await tx.execute(
+        insert(job_events).values(
+            job_id=job.id,
+            status=job.status,
+            details="deleted",
+            source=Source.USER,
+            created_at=utc_now(),
+        )
+    )
+    await tx.execute(delete(handovers).where(handovers.c.job_id == job.id))
+    await tx.execute(delete(emails).where(emails.c.job_id == job.id, emails.c.state != DONE))
+
+
+async def take_over_interrupted(database: Database, *, age: float, limit: int) -> list[Marked]:
+    """Up to `limit` deletions not renewed for `age` seconds; they are the caller's now.
+
+    Taking one over renews it, so one that fails again and again leaves the others their turn.
+    """
+    interrupted = (
+        select(jobs.c.id)
+        .where(jobs.c.deleted_at < utc_now(-age))
+        .order_by(jobs.c.deleted_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    async with database.transaction() as tx:
+        taken = await tx.execute(
+            update(jobs)
+            .where(jobs.c.id.in_(interrupted))
+            .values(deleted_at=utc_now())
+            .returning(jobs.c.id, jobs.c.user_id, jobs.c.paths_out)
+        )
+        rows = taken.all()
+    return [Marked(row.id, row.user_id, _as_mapping(row.paths_out), is_ours=True) for row in rows]
+
+
+async def finish_deletion(database: Database, storage: Storage, job: Marked) -> None:
+    """Remove a marked job's directories, then its row. Raises what the storage raises."""
+    async with _renewed(database, job.job_id):
+        for path in _directories(job):
+            await storage.delete(path)
+    async with database.transaction() as tx:
+        await tx.execute(
+            delete(jobs).where(jobs.c.id == job.job_id, jobs.c.deleted_at.is_not(None))
+        )
+
+
+def _directories(job: Marked) -> list[UserPath]:
+    """The job's own directories; never a predefined one, whatever an adopted row may say."""
+    paths = []
+    for text in job.paths_out.values():
+        try:
+            path = UserPath.parse(job.user_id, f"{text}/")
+        except InvalidPath:
+            path = UserPath(job.user_id)
+        if path.in_predefined and not path.is_predefined:
+            paths.append(path)
+        else:
+            log.warning("deletion.path_left", job_id=job.job_id)
+    return paths
+
+
+def _as_mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+@contextlib.asynccontextmanager
+async def _renewed(database: Database, job_id: int) -> AsyncIterator[None]:
+    async def renew_for_ever() -> None:
+        while True:
+            await asyncio.sleep(_RENEW_EVERY)
+            with contextlib.suppress(DatabaseUnavailable):
+                async with database.transaction() as tx:
+                    await tx.execute(
+                        update(jobs)
+                        .where(jobs.c.id == job_id, jobs.c.deleted_at.is_not(None))
+                        .values(deleted_at=utc_now())
+                    )
+
+    task = asyncio.get_running_loop().create_task(renew_for_ever())
+    try:
+        yield
+    finally:
+        await end(task)

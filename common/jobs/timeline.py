@@ -1,0 +1,202 @@
+"""One job's life across the tables, as `python -m common.story` prints it.
+
+For operators: what the job's row, its history, its hand-over with every number it went out under,
+and its mails tell, as a time line in UTC. A number under which a job was sent again finds that job.
+Reads only, on either database (`DATABASE_URL`). What users submitted is not shown.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import Table, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from common.database.engine import Database, utc_now
+from common.database.tables import emails, handover_numbers, handovers, job_events, jobs
+from common.outbox.outbox import DONE, FAILED, HELD, IN_DOUBT, PENDING, SENDING
+
+_LARGEST: Final = 2**31 - 1
+_LINES_SHOWN: Final = 3
+_KEPT_BACK: Final = frozenset({"payload", "attributes", "hardware", "paths_out"})
+"""Columns that hold what the user submitted."""
+
+Record = dict[str, Any]
+
+
+class StoryError(Exception):
+    """There is nothing to tell; the message is a sentence without a full stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened to the job: when (UTC), through whom, and what."""
+
+    at: datetime
+    source: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The job's rows, table by table, and `now` by the database's clock."""
+
+    now: datetime
+    job: Record
+    events: Sequence[Record]
+    handover: Record | None
+    numbers: Sequence[Record]
+    mails: Sequence[Record]
+
+    def time_line(self) -> list[Moment]:
+        """Everything with a time, the earliest first."""
+        return sorted(self._moments(), key=attrgetter("at"))
+
+    def _moments(self) -> Iterator[Moment]:
+        if not self.events:  # a job that an earlier service has taken in
+            yield from _at(self.job["date_created"], "user", "submitted")
+            yield from _at(self.job["date_started"], "worker", "started")
+            yield from _at(self.job["date_finished"], "worker", "ended")
+        for event in self.events:
+            details = _shown(event["details"])
+            yield from _at(event["created_at"], event["source"], f"{event['status']}{details}")
+        if self.handover is not None:
+            written = f"hand-over written, number {self.job['id']}"
+            yield from _at(self.handover["created_at"], "gateway", written)
+            outcome = f"hand-over {_settled(self.handover)}"
+            yield from _at(self.handover["settled_at"], "dispatcher", outcome)
+        for number in self.numbers:
+            what = (
+                f"no proof of arrival: to be sent again under the fresh number {number['number']}"
+            )
+            yield from _at(number["created_at"], "dispatcher", what)
+        for mail in self.mails:
+            kind = f"mail '{mail['kind']}'"
+            yield from _at(mail["created_at"], "gateway", f"{kind} written to {mail['recipient']}")
+            yield from _at(mail["settled_at"], "notifier", f"{kind} {_settled(mail)}")
+        yield from _at(
+            self.job["deleted_at"], "user", "deleted; its files and rows are being removed"
+        )
+
+    def standing(self) -> list[str]:
+        """What is open or noteworthy now, one sentence each."""
+        sentences = []
+        if self.handover is None:
+            sentences.append("Hand-over: none (settled and pruned, or of an earlier service)")
+        else:
+            sentences.append(f"Hand-over: {_state(self.handover, self.now)}")
+        if self.job["last_seen_at"] is not None:
+            sentences.append(f"Worker: last heard of at {_time(self.job['last_seen_at'])}")
+        sentences += [f"Mail '{mail['kind']}': {_state(mail, self.now)}" for mail in self.mails]
+        if not self.job["user_email"]:
+            sentences.append("Mail: none, the job has no e-mail address")
+        return sentences
+
+    def as_json(self) -> bytes:
+        return orjson.dumps(
+            {
+                "now": self.now,
+                "job": self.job,
+                "time_line": self.time_line(),
+                "events": self.events,
+                "handover": self.handover,
+                "handover_numbers": self.numbers,
+                "emails": self.mails,
+            },
+            option=orjson.OPT_INDENT_2,
+        )
+
+    def as_text(self) -> str:
+        job = self.job
+        chosen = job["application"] if isinstance(job["application"], dict) else {}
+        application = "/".join(str(value) for value in chosen.values())
+        head = [
+            f"Job {job['id']} {job['job_name']!r} of {job['user_id']}: {job['status']}",
+            f"application {application}, priority {job['priority']}",
+            f"correlation id {job['correlation_id'] or 'none'}",
+            f"worker's number {job['worker_number'] or 'none yet'}",
+        ]
+        line = [
+            f"{_time(moment.at)}  {moment.source:<10}  {moment.what}" for moment in self.time_line()
+        ]
+        return _printable("\n".join([*head, "", *line, "", *self.standing()]))
+
+
+def _at(when: datetime | None, source: str, what: str) -> Iterator[Moment]:
+    if when is not None:
+        yield Moment(when, source, what)
+
+
+def _printable(text: str) -> str:
+    """Without control characters: workers' logs may hold some that a terminal obeys."""
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+
+
+def _time(when: datetime) -> str:
+    return when.isoformat(sep=" ", timespec="milliseconds")
+
+
+def _shown(details: str | None) -> str:
+    """The last lines of a report's details, indented: a log's tail ends with what matters."""
+    lines = (details or "").strip().splitlines()
+    left_out = [f"({len(lines) - _LINES_SHOWN} lines more)"] * (len(lines) > _LINES_SHOWN)
+    return "".join(f"\n{'':37}| {line}" for line in [*left_out, *lines[-_LINES_SHOWN:]])
+
+
+def _settled(item: Mapping[str, Any]) -> str:
+    if item["state"] == DONE:
+        return f"done after {item['attempts']} attempt(s)"
+    return f"{item['state']}: {item['last_error']}"
+
+
+def _state(item: Mapping[str, Any], now: datetime) -> str:
+    seconds = round((item["due_at"] - now).total_seconds())
+    due = f"due in {seconds} s" if seconds > 0 else f"due for {-seconds} s"
+    facts = {
+        PENDING: f"waiting to be sent, {due}",
+        SENDING: f"being sent by {item['owner']}, lease until {item['leased_until']}",
+        IN_DOUBT: f"in doubt, wait for proof {due}",
+        HELD: "held, since the peer refused our key or address",
+        DONE: "done",
+        FAILED: "failed for good",
+    }
+    reason = f"; last error: {item['last_error']}" if item["last_error"] else ""
+    return (
+        f"{facts[item['state']]}; {item['attempts']} attempt(s), {item['doubts']} doubt(s){reason}"
+    )
+
+
+async def tell(database: Database, number: int) -> Story:
+    """The story of the job with that id, or sent under that number. Raises `StoryError`."""
+    if not 0 < number <= _LARGEST:
+        raise StoryError(f"there is no job {number}")
+    async with database.reading() as connection:
+        found = await _rows(connection, jobs, jobs.c.id == number)
+        if not found:
+            alias = await _rows(connection, handover_numbers, handover_numbers.c.number == number)
+            if not alias:
+                raise StoryError(f"there is no job {number}")
+            found = await _rows(connection, jobs, jobs.c.id == alias[0]["job_id"])
+        job = found[0]
+        handover = await _rows(connection, handovers, handovers.c.job_id == job["id"])
+        return Story(
+            now=(await connection.execute(select(utc_now()))).scalar_one(),
+            job=job,
+            events=await _rows(connection, job_events, job_events.c.job_id == job["id"]),
+            handover=handover[0] if handover else None,
+            numbers=await _rows(
+                connection, handover_numbers, handover_numbers.c.job_id == job["id"]
+            ),
+            mails=await _rows(connection, emails, emails.c.job_id == job["id"]),
+        )
+
+
+async def _rows(connection: AsyncConnection, table: Table, condition: Any) -> list[Record]:
+    columns = [column for column in table.columns if column.name not in _KEPT_BACK]
+    key = next(iter(table.primary_key))
+    result = await connection.execute(select(*columns).where(condition).order_by(key))
+    names = [str(column.name) for column in columns]
+    return [dict(zip(names, row, strict=True)) for row in result]

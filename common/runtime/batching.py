@@ -1,0 +1,110 @@
+"""Group commit for calls: while one batch is under way, the next one gathers.
+
+A single call goes out at once, so nothing waits when the service is idle. Under load one
+round trip to the database serves all calls that came in meanwhile.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from common.telemetry.logs import get_logger
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+log = get_logger()
+
+
+class Coalescer(Generic[Item, Result]):
+    """Runs `work` on batches of items; `await coalescer(item)` answers that item's result.
+
+    `work` gets the items in the order in which they came, at most `limit` of them, and returns
+    one result per item, in that order; an exception *returned* is raised for its item alone, one
+    that is *raised* reaches every caller of the batch. Up to `lanes` batches run at once. A caller
+    that is cancelled does not cancel the batch, which others share. After a batch a lane waits
+    for `pause` seconds: worth it where a batch costs much and its items little. `when_idle` is
+    called whenever nothing is under way or waiting any more.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
+        *,
+        limit: int = 200,
+        lanes: int = 1,
+        pause: float = 0.0,
+        when_idle: Callable[[], object] | None = None,
+    ) -> None:
+        self._work = work
+        self._limit = limit
+        self._pause = pause
+        self._when_idle = when_idle
+        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._lanes = self._free_lanes = lanes
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, item: Item) -> Result:
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._free_lanes:
+            self._start()
+        return await future
+
+    def _start(self) -> None:
+        self._free_lanes -= 1
+        task = asyncio.get_running_loop().create_task(self._drain())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _drain(self) -> None:
+        try:
+            await self._work_off()
+        finally:
+            # in the same step in which nothing was waiting: an item that comes before the task is
+            # counted as done must find the lane free, or it would wait for the next one to come
+            self._free_lanes += 1
+            if self._when_idle and self._free_lanes == self._lanes and not self._waiting:
+                self._when_idle()
+
+    async def _work_off(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
+            await self._work_on(batch)
+            if self._pause:
+                await asyncio.sleep(self._pause)
+
+    async def _work_on(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._work([item for item, _ in batch])
+        except BaseException as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(_copy_for_caller(error))
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        while self._running:
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+
+def _copy_for_caller(error: BaseException) -> BaseException:
+    """Each caller gets an exception of its own: tracebacks grow on the object when it is raised."""
+    if not isinstance(error, Exception):
+        return asyncio.CancelledError()
+    try:
+        copy = type(error)(*error.args)
+    except Exception:  # noqa: BLE001 - constructors of any signature
+        return error
+    copy.__cause__ = error.__cause__ or error
+    return copy

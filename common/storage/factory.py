@@ -1,0 +1,28 @@
+"""Opens the storage that the settings name."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from common.config.settings import StorageSettings
+from common.storage.local.storage import LocalStorage
+from common.storage.protocol import Storage
+
+
+@asynccontextmanager
+async def open_storage(settings: StorageSettings) -> AsyncIterator[Storage]:
+    """The storage, for as long as the context lasts."""
+    if settings.kind == "s3":
+        from common.storage.s3.storage import (
+            S3Storage,  # with botocore, which local storage can spare
+        )
+
+        async with S3Storage(
+            settings.bucket,
+            region=settings.region,
+            root=settings.root,
+            public_endpoint=settings.public_endpoint,
+        ) as storage:
+            yield storage
+        return
+    async with LocalStorage(settings.root, fsync=settings.fsync) as local:
+        yield local

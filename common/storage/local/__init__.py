@@ -1,0 +1,1 @@
+"""Users' files on a local file system."""

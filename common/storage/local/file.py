@@ -1,0 +1,95 @@
+"""A file on the local disk, opened for reading."""
+
+import os
+import stat as modes
+from collections.abc import AsyncGenerator, Sequence
+from itertools import groupby
+
+from common.storage.budget import Pieces
+from common.storage.errors import NotFound, StorageUnavailable
+from common.storage.local.threads import Threads
+from common.storage.local.tree import ABSENT, FILE_FLAGS, file_entry, open_directory, tree_of
+from common.storage.paths import UserPath
+from common.storage.protocol import SMALL_FILE, Entry
+
+
+class LocalFile:
+    """An `OpenFile` that keeps to the inode it opened, whatever is put in its place meanwhile."""
+
+    entry: Entry
+
+    def __init__(self, threads: Threads, pieces: Pieces) -> None:
+        self._threads = threads
+        self._pieces = pieces
+        self._fd = -1
+        self._whole = b""
+
+    def open(self, root: str, path: UserPath) -> None:
+        """Open and describe the file, and read it if it is small; blocking.
+
+        `close` is due even when this raises.
+        """
+        with open_directory(tree_of(root, path.user), path.parts[:-1]) as parent:
+            self._fd = os.open(path.name or ".", FILE_FLAGS, dir_fd=parent)
+        status = os.fstat(self._fd)
+        if not modes.S_ISREG(status.st_mode):
+            raise NotFound(f"there is no file at '{path}'")
+        self.entry = file_entry("/".join(path.parts), status)
+        if status.st_size <= SMALL_FILE:
+            self._whole = os.pread(self._fd, status.st_size, 0)
+
+    def close(self) -> None:
+        self._whole = b""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    async def read(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        end = offset + length
+        if length and end <= len(self._whole):
+            yield self._whole[offset:end]
+            return
+        while offset < end:
+            size = min(self._pieces.size, end - offset)
+            piece = await self._threads.run(self._read_piece, size, offset)
+            if not piece:
+                raise StorageUnavailable("the file has become shorter than it was")
+            offset += len(piece)
+            yield piece
+
+    def _read_piece(self, length: int, offset: int) -> bytes:
+        # Looked up here: the number may belong to another file once this one is closed.
+        return os.pread(self._fd, length, offset)
+
+
+def read_small(root: str, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
+    """The bytes of those of `paths` that are small files; blocking."""
+    found: dict[UserPath, bytes] = {}
+    for (user, parts), siblings in groupby(paths, lambda path: (path.user, path.parts[:-1])):
+        try:
+            with open_directory(tree_of(root, user), parts) as parent:
+                for path in siblings:
+                    content = _read_if_small(parent, path.name)
+                    if content is not None:
+                        found[path] = content
+        except OSError as error:
+            if error.errno not in ABSENT:
+                raise
+    return found
+
+
+def _read_if_small(parent: int, name: str) -> bytes | None:
+    try:
+        fd = os.open(name, FILE_FLAGS, dir_fd=parent)
+    except OSError as error:
+        if error.errno not in ABSENT:
+            raise
+        return None
+    try:
+        status = os.fstat(fd)
+        if not modes.S_ISREG(status.st_mode) or status.st_size > SMALL_FILE:
+            return None
+        content = os.read(fd, status.st_size)
+    finally:
+        os.close(fd)
+    return content if len(content) == status.st_size else None

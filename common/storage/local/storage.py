@@ -1,0 +1,213 @@
+"""`LocalStorage`: users' trees on the local disk, or on a file system mounted there."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, closing
+from types import TracebackType
+from typing import Any, Final, Self
+
+from common.storage.budget import Pieces
+from common.storage.errors import StorageError
+from common.storage.known_users import KnownUsers
+from common.storage.local import changes, staging, tree
+from common.storage.local import rename as renaming
+from common.storage.local import survey as surveying
+from common.storage.local.file import LocalFile, read_small
+from common.storage.local.threads import Threads, outlast
+from common.storage.local.turns import Turns
+from common.storage.local.upload import StagedFile
+from common.storage.paths import UserPath
+from common.storage.protocol import BATCH, SMALL_FILE, Entry, OpenFile, PresignedRequest
+
+_DELETIONS: Final = 1_000
+"""Things that one hop deletes."""
+
+_HEALTH_TIMEOUT: Final = 5.0
+
+
+class LocalStorage:
+    """Users' trees below `root`, which is spelled as the workers' side spells it.
+
+    An upload is written to a staging file and renamed into place, so that a killed process leaves
+    no half-written file. Whether it survives a power failure is the operator's choice: without
+    `fsync` the system writes it to the disk within its usual seconds; with it, an upload is
+    answered only after the file and its directory are on the disk.
+
+    `staging_max_age`: seconds after which `sweep_staging` counts an untouched staging file as
+    left behind by a killed process.
+
+    `quick_threads` do what takes microseconds on a disk, `walk_threads` read directories (one at a
+    time where that is quick), `bulk_threads` move bytes. On a slow network file system all of them
+    mostly wait.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        fsync: bool = False,
+        staging_max_age: float = 86_400.0,
+        quick_threads: int = 16,
+        walk_threads: int = 16,
+        bulk_threads: int = 16,
+    ) -> None:
+        if not root:
+            raise ValueError("the root of a local storage must not be empty")
+        self._root = root.rstrip("/")
+        self._fsync = fsync
+        self._staging_max_age = staging_max_age
+        self._quick = Threads(quick_threads)
+        self._walks = Threads(walk_threads)
+        self._turns = Turns()
+        self._bulk = Threads(bulk_threads)
+        self._read, self._written = Pieces(), Pieces()
+        self._known_users = KnownUsers()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Wait for what is under way and end the threads; the storage cannot be used again."""
+        await self._quick.close()
+        await self._walks.close()
+        await self._bulk.close()
+
+    async def ensure_user(self, user: str) -> None:
+        if user in self._known_users:
+            return
+        await self._quick.run(tree.create_layout, tree.tree_of(self._root, user))
+        self._known_users.add(user)
+
+    async def stat(self, path: UserPath) -> Entry:
+        return await self._quick.run(tree.describe, self._root, path)
+
+    async def walk(
+        self, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
+    ) -> AsyncGenerator[list[Entry], None]:
+        found = tree.walk(self._root, path, recursive=recursive, after=after, batch=batch)
+        try:
+            is_last = False
+            while not is_last:
+                entries, is_last = await self._walks.run(self._turns.take, next, found)
+                if entries:
+                    yield entries
+        finally:
+            found.close()
+
+    async def survey(
+        self, inputs: Sequence[UserPath], places: Sequence[UserPath]
+    ) -> tuple[list[list[Entry] | None], list[bool]]:
+        files: dict[int, list[Entry]] = {}
+        held: list[bool] | None = None
+        with closing(surveying.survey(self._root, inputs, places)) as batches:
+            while held is None:
+                batch, held = await self._walks.run(self._turns.take, next, batches)
+                for position, some in batch:
+                    files.setdefault(position, []).extend(some)
+        return [files.get(position) for position in range(len(inputs))], held
+
+    async def make_directory(self, path: UserPath) -> None:
+        await self._quick.run(changes.make_directory, self._root, path)
+
+    async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
+        with self._written.transfer():
+            return await self._write(path, chunks)
+
+    async def _write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
+        staged = StagedFile(self._root, path, fsync=self._fsync)
+        job: Future[Any] | None = None
+        is_small = True
+        try:
+            gathered = bytearray()
+            async for chunk in chunks:
+                gathered += chunk
+                if is_small and len(gathered) > SMALL_FILE:
+                    is_small = False
+                    await self._quick.run(changes.check_place, self._root, path)
+                if len(gathered) >= self._written.size:
+                    # One piece is written while the next one is gathered.
+                    if job is not None:
+                        await self._bulk.result(job)
+                    job = self._bulk.submit(staged.write, gathered)
+                    gathered = bytearray()
+            if job is not None:
+                await self._bulk.result(job)
+            threads = self._quick if is_small and not self._fsync else self._bulk
+            last = job = threads.submit(staged.finish, gathered)
+            return await threads.result(last)
+        except BaseException:
+            try:
+                if job is not None:
+                    await outlast(job)
+            finally:
+                if staged.exists:
+                    await outlast(self._bulk.submit(staged.abandon))
+            raise
+
+    @asynccontextmanager
+    async def open(self, path: UserPath) -> AsyncIterator[OpenFile]:
+        file = LocalFile(self._bulk, self._read)
+        with self._read.transfer():
+            try:
+                await self._quick.run(file.open, self._root, path)
+                yield file
+            finally:
+                file.close()
+
+    async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
+        return await self._bulk.run(read_small, self._root, paths) if paths else {}
+
+    async def rename(self, source: UserPath, target: UserPath, *, replace: bool = True) -> Entry:
+        return await self._quick.run(renaming.rename, self._root, source, target, replace)
+
+    async def delete(self, path: UserPath) -> None:
+        await self._discard(await self._quick.run(changes.detach, self._root, path))
+
+    async def sweep_staging(self) -> int:
+        """Delete what killed processes left in the staging directory; returns how many things."""
+        left = await self._quick.run(staging.stale, self._root, self._staging_max_age)
+        count = len(left)
+        await self._discard(left)
+        return count
+
+    async def _discard(self, names: list[str]) -> None:
+        while names:
+            await self._bulk.run(staging.discard, self._root, names, _DELETIONS)
+
+    def uri(self, path: UserPath) -> str:
+        return "/".join((self._root, path.user, *path.parts))
+
+    async def presign_download(self, path: UserPath) -> PresignedRequest | None:  # noqa: ARG002
+        return None
+
+    async def presign_upload(self, directory: UserPath) -> PresignedRequest | None:
+        await self._quick.run(changes.check_directory, self._root, directory)
+        return None
+
+    async def health(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {"ok": False, "kind": "local"}
+        try:
+            async with asyncio.timeout(_HEALTH_TIMEOUT):
+                facts |= await self._quick.result(self._quick.submit(_examine, self._root))
+        except (StorageError, TimeoutError) as error:
+            facts["reason"] = str(error) or "the disk does not answer"
+        return facts
+
+
+def _examine(root: str) -> dict[str, Any]:
+    os.makedirs(root or "/", exist_ok=True)
+    facts = os.statvfs(root or "/")
+    return {
+        "ok": os.access(root or "/", os.W_OK | os.X_OK),
+        "free_bytes": facts.f_bavail * facts.f_frsize,
+    }

@@ -1,0 +1,213 @@
+"""Reading a tree on the local disk: blocking functions that never follow a symbolic link.
+
+Every path is walked one component at a time by directory descriptor, with `O_NOFOLLOW`, so that
+no link that somebody put below a user's directory leads anywhere. Links, sockets, pipes and
+devices do not exist for these functions. They hold at most three descriptors at once, however deep
+the tree is, and raise the operating system's own errors (see `errors`) beside `NotFound`.
+"""
+
+import errno
+import os
+import stat as modes
+from bisect import bisect_right
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from common.storage.errors import InvalidPath, NotFound
+from common.storage.paths import PREDEFINED, UserPath, is_user_name
+from common.storage.protocol import BATCH, Entry
+
+DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
+"""What the system answers when nothing that counts is at a path (links count as nothing)."""
+
+
+def tree_of(root: str, user: str) -> str:
+    """The directory of `user`; raises `InvalidPath` if the name cannot be one."""
+    if not is_user_name(user):
+        raise InvalidPath("the user's name cannot be the name of a directory")
+    return f"{root}/{user}"
+
+
+def descend(tree: str | int, parts: Sequence[str]) -> int:
+    """Open the directory `parts` below `tree`; the caller closes the descriptor.
+
+    `tree` is a path, or a descriptor, which stays open.
+    """
+    if isinstance(tree, int):
+        if not parts:
+            return os.dup(tree)
+        fd, parts = os.open(parts[0], DIRECTORY_FLAGS, dir_fd=tree), parts[1:]
+    else:
+        fd = os.open(tree, DIRECTORY_FLAGS)
+    for part in parts:
+        try:
+            child = os.open(part, DIRECTORY_FLAGS, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = child
+    return fd
+
+
+def create_layout(tree: str) -> None:
+    """Create the user's directory and the predefined ones in it, where they are missing."""
+    os.makedirs(tree, exist_ok=True)
+    fd = descend(tree, ())
+    try:
+        for name in PREDEFINED:
+            try:
+                os.mkdir(name, dir_fd=fd)
+            except FileExistsError:
+                continue
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def open_directory(tree: str | int, parts: Sequence[str]) -> Iterator[int]:
+    """Descriptor of a directory; the root and the predefined ones are recreated if missing (below
+    a `tree` that is given by its path)."""
+    try:
+        fd = descend(tree, parts)
+    except FileNotFoundError:
+        if isinstance(tree, int) or (parts and parts[0] not in PREDEFINED):
+            raise
+        create_layout(tree)
+        fd = descend(tree, parts)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def shown(name: str) -> str:
+    """`name` as clients see it: bytes that are not UTF-8 become U+FFFD."""
+    if name.isascii():
+        return name
+    return os.fsencode(name).decode(errors="replace")
+
+
+def file_entry(path: str, status: os.stat_result) -> Entry:
+    """Describe a regular file; its etag changes whenever the file is replaced or written to."""
+    size = status.st_size
+    # Twice as fast as an f-string, in the innermost loop of every listing.
+    tag = "%x-%x-%x" % (status.st_mtime_ns, size, status.st_ino)  # noqa: UP031
+    return Entry(path, size, status.st_mtime, tag)
+
+
+def directory_entry(path: UserPath) -> Entry:
+    return Entry(str(path.as_directory))
+
+
+def describe(root: str, path: UserPath) -> Entry:
+    """The file or directory at `path`; the trailing slash means nothing here."""
+    return describe_in(tree_of(root, path.user), path)
+
+
+def describe_in(tree: str | int, path: UserPath) -> Entry:
+    """As `describe`, in a tree that may be open already."""
+    if path.is_root or path.is_predefined:
+        with open_directory(tree, path.parts):
+            return directory_entry(path)
+    with open_directory(tree, path.parts[:-1]) as fd:
+        status = os.stat(path.name, dir_fd=fd, follow_symlinks=False)
+    if modes.S_ISDIR(status.st_mode):
+        return directory_entry(path)
+    if not modes.S_ISREG(status.st_mode):
+        raise NotFound(f"there is nothing at '{path}'")
+    return file_entry("/".join(path.parts), status)
+
+
+def walk(
+    root: str, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
+) -> Generator[tuple[list[Entry], bool], None, None]:
+    """What a directory holds, in the order of paths; with `recursive` all that is below it.
+
+    Yields up to `batch` entries at a time, and with them whether they are the last. Paths that do
+    not sort after `after` are left out, as is what disappears meanwhile. The predefined
+    directories are always among what the root holds.
+    """
+    return walk_in(tree_of(root, path.user), path, recursive=recursive, after=after, batch=batch)
+
+
+def walk_in(
+    tree: str | int, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
+) -> Generator[tuple[list[Entry], bool], None, None]:
+    """As `walk`, in a tree that may be open already."""
+    start = _Level(path.parts, str(path.as_directory))
+    levels = [start]
+    entries: list[Entry] = []
+    while levels:
+        level = levels.pop()
+        inner = None
+        try:
+            with open_directory(tree, level.parts) as fd:
+                if level.names is None:
+                    level.names = level.list_names(fd, after)
+                while level.names and inner is None:
+                    inner = level.describe(fd, entries, batch, after=after, recursive=recursive)
+                    if len(entries) >= batch:
+                        yield entries, False
+                        entries = []
+        except OSError as error:
+            if error.errno not in ABSENT or start.names is None:
+                raise
+        if inner is not None:
+            levels += (level, inner)  # the rest of the outer one sorts after all of the inner one
+    yield entries, True
+
+
+class _Level:
+    """A directory that is being walked; its descriptor is not kept while others are.
+
+    `names` is what is still to be described, the first one last; directories' end in a slash.
+    """
+
+    def __init__(self, parts: tuple[str, ...], prefix: str) -> None:
+        self.parts = parts
+        self.names: list[str] | None = None
+        self._prefix = prefix
+
+    def list_names(self, fd: int, after: str) -> list[str]:
+        with os.scandir(fd) as found:
+            names = [
+                f"{item.name}/" if item.is_dir(follow_symlinks=False) else item.name
+                for item in found
+            ]
+        if not self.parts:
+            names = list({*names, *(f"{name}/" for name in PREDEFINED)})
+        names.sort(key=shown)
+        if after:
+            later = bisect_right(names, after, key=self._path)
+            if later and names[later - 1][-1] == "/":
+                later -= 1  # a directory that does not sort after it may hold what does
+            del names[:later]
+        names.reverse()
+        return names
+
+    def _path(self, name: str) -> str:
+        return self._prefix + shown(name)
+
+    def describe(
+        self, fd: int, entries: list[Entry], most: int, *, after: str, recursive: bool
+    ) -> "_Level | None":
+        """Add entries until there are `most`; stops at a directory that is to be entered now."""
+        names = self.names or []
+        while names and len(entries) < most:
+            name = names.pop()
+            path = self._path(name)
+            if name[-1] == "/":
+                if path > after:
+                    entries.append(Entry(path))
+                if recursive:
+                    return _Level((*self.parts, name[:-1]), path)
+                continue
+            try:
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if modes.S_ISREG(status.st_mode):
+                entries.append(file_entry(path, status))
+        return None

@@ -1,0 +1,77 @@
+"""One upload on the local disk: a staged file that is put in place when it is whole. Blocking."""
+
+import os
+from contextlib import suppress
+from typing import Final
+
+from common.storage.local.changes import put_in_place
+from common.storage.local.staging import new_name, open_staging
+from common.storage.local.tree import file_entry
+from common.storage.paths import UserPath
+from common.storage.protocol import Entry
+
+_CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class StagedFile:
+    """A file in the making; ends with `finish` or `abandon`. For one thread at a time."""
+
+    def __init__(self, root: str, path: UserPath, *, fsync: bool) -> None:
+        self._root = root
+        self._path = path
+        self._fsync = fsync
+        self._name = new_name()
+        self._fd = -1
+        self.exists = False
+
+    def write(self, data: bytearray) -> None:
+        """Append all of `data`; the first call creates the staged file."""
+        if not self.exists:
+            with open_staging(self._root) as staging:
+                self._create(staging)
+        self._append(data)
+
+    def _create(self, staging: int) -> None:
+        self._fd = os.open(self._name, _CREATE_FLAGS, 0o666, dir_fd=staging)
+        self.exists = True
+
+    def _append(self, data: bytearray) -> None:
+        with memoryview(data) as view:
+            done = 0
+            while done < len(view):
+                done += os.write(self._fd, view[done:])
+
+    def finish(self, rest: bytearray) -> Entry:
+        """Append `rest` and put the file in place; on any failure nothing of it is left.
+
+        Raises `PathConflict`.
+        """
+        try:
+            with open_staging(self._root) as staging:
+                if not self.exists:
+                    self._create(staging)
+                self._append(rest)
+                if self._fsync:
+                    os.fsync(self._fd)
+                status = os.fstat(self._fd)
+                self._close()  # network file systems report a full disk only here
+                put_in_place(self._root, staging, self._name, self._path, fsync=self._fsync)
+        except BaseException:
+            self.abandon()
+            raise
+        self.exists = False
+        return file_entry("/".join(self._path.parts), status)
+
+    def abandon(self) -> None:
+        """Remove the staged file, if there is one; may be called again."""
+        with suppress(OSError):
+            self._close()
+        if self.exists:
+            self.exists = False
+            with suppress(OSError), open_staging(self._root) as staging:
+                os.unlink(self._name, dir_fd=staging)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)

@@ -1,0 +1,1 @@
+"""Users' files in an S3 bucket."""

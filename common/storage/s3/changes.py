@@ -1,0 +1,151 @@
+"""Changing keys as if they were a tree: what is refused, moved and removed."""
+
+import asyncio
+from collections.abc import Iterable
+
+from common.storage.errors import (
+    DirectoryNotEmpty,
+    NotFound,
+    PathConflict,
+    PredefinedDirectory,
+    TargetExists,
+)
+from common.storage.paths import PREDEFINED, UserPath, check_target
+from common.storage.protocol import Entry
+from common.storage.s3.bucket import Bucket
+from common.storage.s3.copy import copy
+from common.storage.s3.keys import Keys
+
+
+class Tree:
+    """The users' trees in one bucket, as far as changing them is concerned."""
+
+    def __init__(self, bucket: Bucket, keys: Keys) -> None:
+        self._bucket = bucket
+        self._keys = keys
+
+    async def create_layout(self, user: str) -> None:
+        """Mark the predefined directories that are not there yet."""
+        tree = self._keys.tree(user)
+        present: set[str] = set()
+        async for page in self._bucket.pages(tree, "/"):
+            present.update(page.prefixes)
+        missing = {f"{tree}{name}/" for name in PREDEFINED} - present
+        await asyncio.gather(*map(self._bucket.put, missing))
+
+    async def file_at(self, path: UserPath) -> Entry | None:
+        """The file at `path`, even if that was written with a slash; None if there is none."""
+        if path.is_root:
+            return None
+        return await self._bucket.head(self._keys.file(path), "/".join(path.parts))
+
+    async def make_directory(self, path: UserPath) -> None:
+        """Mark a directory. Raises `PathConflict` if it or a parent is a file."""
+        await self.check_directory(path)
+        await self._bucket.put(self._keys.directory(path))
+
+    async def check_directory(self, path: UserPath) -> None:
+        """Raise `PathConflict` if `path` or a parent is a file."""
+        await self._refuse_files([*_parents(path), path])
+
+    async def check_place(self, path: UserPath) -> None:
+        """Raise `PathConflict` if a parent of `path` is a file, or `path` a directory."""
+        inside, _ = await asyncio.gather(
+            self._bucket.first_keys(self._keys.directory(path), 1),
+            self._refuse_files(_parents(path)),
+        )
+        if inside or path.is_root or path.is_predefined:
+            raise PathConflict(f"'{'/'.join(path.parts)}' is a directory")
+
+    async def _refuse_files(self, paths: Iterable[UserPath]) -> None:
+        candidates = [path for path in paths if not (path.is_root or path.is_predefined)]
+        keys = [self._keys.file(path) for path in candidates]
+        taken = await asyncio.gather(*map(self._bucket.exists, keys))
+        for path, is_file in zip(candidates, taken, strict=True):
+            if is_file:
+                raise PathConflict(f"'{'/'.join(path.parts)}' is not a directory")
+
+    async def rename(self, source: UserPath, target: UserPath, *, replace: bool) -> Entry:
+        """Move a file or an empty directory; see `Storage.rename` for the order of refusals."""
+        if source.is_root:
+            raise DirectoryNotEmpty("the root of the tree holds the predefined directories")
+        file = None if source.slash else await self.file_at(source)
+        if file is None:
+            try:
+                await self._check_empty(source)
+            except NotFound:
+                file = await self.file_at(source)
+                if file is None:
+                    raise
+        check_target(source, target)
+        if source.parts == target.parts:
+            return file or Entry(str(target.as_directory))
+        place = self._keys.file(target)
+        _, taken = await asyncio.gather(self.check_place(target), self._bucket.exists(place))
+        if file is None and taken:
+            raise PathConflict(f"'{'/'.join(target.parts)}' is a file")
+        if taken and not replace:
+            raise TargetExists(f"there is something at '{target}'")
+        if file is None:
+            await self._bucket.put(self._keys.directory(target))
+            await self._bucket.delete(self._keys.directory(source))
+            entry = Entry(str(target.as_directory))
+        else:
+            origin = self._keys.file(source)
+            etag = await copy(self._bucket, origin, file, place, replace=replace)
+            # A new version of the source that was uploaded while we copied stays.
+            await self._bucket.delete(origin, only=file.etag)
+            entry = Entry("/".join(target.parts), file.size, None, etag)
+        await self._keep(source.parent)
+        return entry
+
+    async def _check_empty(self, source: UserPath) -> None:
+        marker = self._keys.directory(source)
+        inside = await self._bucket.first_keys(marker, 2)
+        if not inside and not source.is_predefined:
+            raise NotFound(f"there is nothing at '{source}'")
+        if any(key != marker for key in inside):
+            raise DirectoryNotEmpty(f"'{source}' holds something")
+        if source.is_predefined:
+            raise PredefinedDirectory(f"'{source}' is a predefined directory")
+
+    async def delete(self, path: UserPath) -> None:
+        """Remove a file; a directory, or else a file, if written with a slash. Nothing there is
+        fine."""
+        if path.is_root:
+            await self._bucket.delete_below(self._keys.tree(path.user), keep=self._markers(path))
+            await self.create_layout(path.user)
+        elif path.slash:
+            kept = self._markers(path) if path.is_predefined else frozenset()
+            removed = await self._bucket.delete_below(self._keys.directory(path), keep=kept)
+            if path.is_predefined:
+                await self._bucket.put(self._keys.directory(path))
+            elif removed:
+                await self._keep(path.parent)
+            else:
+                await self._delete_file(path)
+        else:
+            await self._delete_file(path)
+
+    async def _delete_file(self, path: UserPath) -> None:
+        if await self._bucket.exists(self._keys.file(path)):
+            await self._bucket.delete(self._keys.file(path))
+            await self._keep(path.parent)
+
+    def _markers(self, path: UserPath) -> frozenset[str]:
+        """Markers of the predefined directories."""
+        tree = self._keys.tree(path.user)
+        return frozenset(f"{tree}{name}/" for name in PREDEFINED)
+
+    async def _keep(self, directory: UserPath) -> None:
+        """Mark a directory that has perhaps lost the last thing in it: it is to outlive that."""
+        if directory.is_root or directory.is_predefined:
+            return
+        prefix = self._keys.directory(directory)
+        if not await self._bucket.first_keys(prefix, 1):
+            await self._bucket.put(prefix)
+
+
+def _parents(path: UserPath) -> list[UserPath]:
+    """The directories above `path`, without the root."""
+    return [UserPath(path.user, path.parts[:depth]) for depth in range(1, len(path.parts))]

@@ -1,0 +1,123 @@
+"""Directories out of keys: what stands below a prefix, as entries.
+
+Presigned uploads and other tools can put any key into a bucket. What no path can address (empty
+names, `.`, `..`) is left out of listings: shown, it could neither be opened nor be unpacked from
+an archive safely. The directory that holds it is shown.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+
+from common.storage.errors import NotFound, UnusableName
+from common.storage.protocol import Entry
+from common.storage.s3.bucket import Bucket, Page, describe
+from common.storage.s3.keys import addressable
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The prefix of a directory's keys, and how clients see it."""
+
+    prefix: str
+    shown: str
+
+
+async def walk(
+    bucket: Bucket, directory: Directory, *, recursive: bool, start_after: str, batch: int
+) -> AsyncGenerator[list[Entry], None]:
+    """Entries below a directory, sorted by path, about `batch` at a time.
+
+    With `start_after` those whose keys sort after that one, and perhaps a directory that it lies
+    in. Raises `NotFound` if no key begins with the directory's prefix.
+    """
+    read: Callable[[Page], list[Entry]]
+    read = _Deep(directory).entries if recursive else _Flat(directory).entries
+    delimiter = "" if recursive else "/"
+    found = False
+    async for page in bucket.pages(
+        directory.prefix, delimiter, start_after=start_after, most=batch
+    ):
+        found = found or bool(page.objects or page.prefixes)
+        yield read(page)
+    if not found and not (start_after and await bucket.first_keys(directory.prefix, 1)):
+        raise NotFound(f"there is no directory '{directory.shown}'")
+
+
+@dataclass(slots=True)
+class _Flat:
+    """Reads pages of what is directly in a directory."""
+
+    directory: Directory
+
+    def entries(self, page: Page) -> list[Entry]:
+        start, shown = len(self.directory.prefix), self.directory.shown
+        entries = []
+        for item in page.objects:
+            name = item["Key"][start:]
+            if addressable([name]):
+                entries.append(describe(shown + name, item, "Size"))
+        for inner in page.prefixes:
+            name = inner[start:-1]
+            if addressable([name]):
+                entries.append(Entry(f"{shown}{name}/"))
+        entries.sort(key=path_of)
+        return entries
+
+
+@dataclass(slots=True)
+class _Deep:
+    """Reads pages of all that is below a directory; each directory comes before what it holds."""
+
+    directory: Directory
+    here: list[str] = field(default_factory=list)
+
+    def entries(self, page: Page) -> list[Entry]:
+        start, shown = len(self.directory.prefix), self.directory.shown
+        entries = []
+        for item in page.objects:
+            name = item["Key"][start:]
+            *folders, last = name.split("/")
+            reachable = addressable(folders)
+            is_file = reachable == len(folders) and addressable([last])
+            folders = folders[:reachable]
+            if folders != self.here:
+                # Keys come sorted: all that share a folder stand together.
+                entries += [
+                    Entry(shown + "".join(f"{folder}/" for folder in folders[:depth]))
+                    for depth in range(_common(self.here, folders) + 1, len(folders) + 1)
+                ]
+                self.here = folders
+            if is_file:
+                entries.append(describe(shown + name, item, "Size"))
+        return entries
+
+
+def path_of(entry: Entry) -> str:
+    return entry.path
+
+
+def _common(one: list[str], other: list[str]) -> int:
+    """How many leading names are the same."""
+    for depth, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return depth
+    return min(len(one), len(other))
+
+
+async def files_below(bucket: Bucket, directory: Directory) -> list[Entry] | None:
+    """All files below a directory, or None if no key begins with its prefix.
+
+    Raises `UnusableName` for a file that no path can address: leaving it out would be a lie.
+    """
+    files: list[Entry] | None = None
+    async for page in bucket.pages(directory.prefix):
+        for item in page.objects:
+            files = [] if files is None else files
+            name = item["Key"][len(directory.prefix) :]
+            if not name or name.endswith("/"):
+                continue
+            parts = name.split("/")
+            if addressable(parts) < len(parts):
+                raise UnusableName(f"the stored key '{directory.shown}{name}' cannot be a path")
+            files.append(describe(directory.shown + name, item, "Size"))
+    return files

@@ -1,0 +1,37 @@
+"""Requests that clients send to S3 themselves."""
+
+from typing import Any, Final
+
+from common.storage.headers import CACHE_CONTROL, attachment, content_type
+from common.storage.protocol import PresignedRequest
+from common.storage.s3.errors import translated
+
+LIFETIME: Final = 600
+"""Seconds for which such a request holds."""
+
+
+async def presign_get(client: Any, bucket: str, key: str) -> PresignedRequest:
+    """A request for the object's bytes, which come with the headers of this API's own downloads."""
+    name = key.rpartition("/")[2]
+    params = {
+        "Bucket": bucket,
+        "Key": key,
+        "ResponseCacheControl": CACHE_CONTROL,
+        "ResponseContentDisposition": attachment(name),
+        "ResponseContentType": content_type(name),
+    }
+    with translated():
+        url = await client.generate_presigned_url("get_object", Params=params, ExpiresIn=LIFETIME)
+    return PresignedRequest(method="get", url=url, headers={}, data={})
+
+
+async def presign_post(client: Any, bucket: str, prefix: str) -> PresignedRequest:
+    """A form upload whose key is `prefix` and the name of the file; nothing else is allowed."""
+    with translated():
+        post = await client.generate_presigned_post(
+            Bucket=bucket,
+            Key=prefix + "${filename}",
+            Conditions=[["starts-with", "$key", prefix]],
+            ExpiresIn=LIFETIME,
+        )
+    return PresignedRequest(method="post", url=post["url"], headers={}, data=post["fields"])

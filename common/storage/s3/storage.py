@@ -1,0 +1,274 @@
+"""`S3Storage`: users' trees as keys in one bucket of S3, or of something that speaks it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession, get_session
+
+from common.storage.bounded import BoundedTasks
+from common.storage.budget import Pieces
+from common.storage.errors import NotFound, StorageError
+from common.storage.known_users import KnownUsers
+from common.storage.paths import PREDEFINED, UserPath
+from common.storage.protocol import BATCH, Entry, OpenFile, PresignedRequest
+from common.storage.s3 import listing
+from common.storage.s3.bucket import Bucket
+from common.storage.s3.changes import Tree
+from common.storage.s3.errors import translated
+from common.storage.s3.file import S3File, read_if_small
+from common.storage.s3.keys import Keys, cut
+from common.storage.s3.listing import Directory
+from common.storage.s3.moments import read_moments_quickly
+from common.storage.s3.multipart import abort_stale
+from common.storage.s3.presign import presign_get, presign_post
+from common.storage.s3.room import Room
+from common.storage.s3.upload import upload
+
+_HEALTH_TIMEOUT: Final = 5.0
+_CONNECTIONS: Final = 100
+_DOWNLOADS: Final = 256
+"""Files that are read at a time: each takes up to a megabyte for as long as its client takes."""
+
+_READS_AT_ONCE: Final = 8
+_LOOKS_AT_ONCE: Final = 32
+"""Inputs of one submission that are looked for at a time, of any number."""
+
+_PARTS_AT_ONCE: Final = 24
+"""Parts of uploads, of 8 MiB each, that a process holds; so many large uploads get on at a time."""
+
+_USER_AGENT: Final = "decode-opencloud"
+"""botocore's own is put together anew for each request, which is a tenth of what one takes."""
+
+_STALE_AFTER: Final = 86_400.0
+
+
+class S3Storage:
+    """Users' trees below the key prefix `root`; to be entered as a context manager.
+
+    A directory is a key prefix; an object with the directory's own name, a slash at its end and
+    no bytes marks one that may be empty. Credentials and endpoints come from the standard `AWS_*`
+    variables. `public_endpoint`: where clients reach S3, if that is not where this process does.
+    """
+
+    def __init__(
+        self, bucket: str, *, region: str, root: str = "", public_endpoint: str | None = None
+    ) -> None:
+        self._name = bucket
+        self._region = region
+        self._public_endpoint = public_endpoint or None
+        self._keys = Keys(root)
+        self._clients = AsyncExitStack()
+        self._read = Pieces()
+        self._room = Room(_PARTS_AT_ONCE)
+        self._known_users = KnownUsers()
+
+    async def __aenter__(self) -> Self:
+        session = get_session()  # shared: it keeps the descriptions of AWS that it has read
+        read_moments_quickly(session)
+        client = await self._open_client(session, None)
+        self._bucket = Bucket(client, self._name)
+        self._tree = Tree(self._bucket, self._keys)
+        # a client that takes its time with a file occupies a connection for as long
+        downloads = await self._open_client(session, None, connections=_DOWNLOADS)
+        self._downloads = Bucket(downloads, self._name)
+        self._signer = client
+        if self._public_endpoint:
+            self._signer = await self._open_client(session, self._public_endpoint)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._clients.aclose()
+
+    async def _open_client(
+        self, session: AioSession, endpoint: str | None, *, connections: int = _CONNECTIONS
+    ) -> Any:
+        config = AioConfig(
+            signature_version="s3v4",
+            s3={
+                "addressing_style": "path",
+                "payload_signing_enabled": False,
+                "us_east_1_regional_endpoint": "regional",
+            },
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "standard", "max_attempts": 3},
+            max_pool_connections=connections,
+            user_agent=_USER_AGENT,
+            connect_timeout=5,
+            read_timeout=60,
+        )
+        return await self._clients.enter_async_context(
+            session.create_client(
+                "s3", region_name=self._region, endpoint_url=endpoint, config=config
+            )
+        )
+
+    async def ensure_user(self, user: str) -> None:
+        if user in self._known_users:
+            return
+        await self._tree.create_layout(user)
+        self._known_users.add(user)
+
+    async def stat(self, path: UserPath) -> Entry:
+        if not path.slash and (file := await self._tree.file_at(path)):
+            return file
+        if _is_permanent(path) or await self._bucket.first_keys(self._keys.directory(path), 1):
+            return Entry(str(path.as_directory))
+        if path.slash and (file := await self._tree.file_at(path)):
+            return file
+        raise NotFound(f"there is nothing at '{path}'")
+
+    async def walk(
+        self, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
+    ) -> AsyncGenerator[list[Entry], None]:
+        names = [f"{name}/" for name in PREDEFINED] if path.is_root else []
+        missing = [name for name in names if name > after]
+        start_after = self._keys.tree(path.user) + after if after else ""
+        found = listing.walk(
+            self._bucket,
+            self._directory(path),
+            recursive=recursive,
+            start_after=cut(start_after),
+            batch=batch,
+        )
+        try:
+            async with aclosing(found) as pages:
+                async for entries in pages:
+                    if after:
+                        entries = [entry for entry in entries if entry.path > after]
+                    if missing and entries:
+                        missing = _complete(entries, missing)
+                    if entries:
+                        yield entries
+        except NotFound:
+            if not _is_permanent(path):
+                raise
+        if missing:
+            yield [Entry(name) for name in missing]
+
+    def _directory(self, path: UserPath) -> Directory:
+        return Directory(self._keys.directory(path), str(path.as_directory))
+
+    async def survey(
+        self, inputs: Sequence[UserPath], places: Sequence[UserPath]
+    ) -> tuple[list[list[Entry] | None], list[bool]]:
+        files: list[list[Entry] | None] = [None] * len(inputs)
+        held = [False] * len(places)
+
+        async def look_for(position: int) -> None:
+            files[position] = await self._files_at(inputs[position])
+
+        async def look_into(position: int) -> None:
+            held[position] = await self._holds_files(places[position])
+
+        async with BoundedTasks(_LOOKS_AT_ONCE) as tasks:
+            for position in range(len(places)):
+                await tasks.start(look_into, position)
+            for position in range(len(inputs)):
+                await tasks.start(look_for, position)
+        return files, held
+
+    async def _files_at(self, path: UserPath) -> list[Entry] | None:
+        if not path.slash and (file := await self._tree.file_at(path)):
+            return [file]
+        files = await listing.files_below(self._bucket, self._directory(path))
+        if files is not None or _is_permanent(path):
+            return files or []
+        file = await self._tree.file_at(path) if path.slash else None
+        return None if file is None else [file]
+
+    async def _holds_files(self, path: UserPath) -> bool:
+        if not path.is_root and await self._bucket.exists(self._keys.file(path)):
+            return True
+        async for page in self._bucket.pages(self._keys.directory(path)):
+            if any(not item["Key"].endswith("/") for item in page.objects):
+                return True
+        return False
+
+    async def make_directory(self, path: UserPath) -> None:
+        await self._tree.make_directory(path)
+
+    async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
+        await self._tree.check_place(path)
+        size, etag = await upload(self._bucket, self._keys.file(path), chunks, self._room)
+        return Entry("/".join(path.parts), size, None, etag)
+
+    @asynccontextmanager
+    async def open(self, path: UserPath) -> AsyncIterator[OpenFile]:
+        entry = await self._tree.file_at(path)
+        if path.slash and await self._bucket.first_keys(self._keys.directory(path), 1):
+            entry = None
+        if entry is None:
+            raise NotFound(f"there is no file at '{path}'")
+        with self._read.transfer():
+            yield S3File(self._downloads, self._keys.file(path), entry, self._read)
+
+    async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
+        found: dict[UserPath, bytes] = {}
+
+        async def read(path: UserPath) -> None:
+            content = await read_if_small(self._bucket, self._keys.file(path))
+            if content is not None:
+                found[path] = content
+
+        async with BoundedTasks(_READS_AT_ONCE) as tasks:
+            for path in paths:
+                await tasks.start(read, path)
+        return found
+
+    async def rename(self, source: UserPath, target: UserPath, *, replace: bool = True) -> Entry:
+        return await self._tree.rename(source, target, replace=replace)
+
+    async def delete(self, path: UserPath) -> None:
+        await self._tree.delete(path)
+
+    def uri(self, path: UserPath) -> str:
+        root = f"{self._keys.root}/" if self._keys.root else ""
+        return f"s3://{self._name}/{root}" + "/".join((path.user, *path.parts))
+
+    async def presign_download(self, path: UserPath) -> PresignedRequest | None:
+        return await presign_get(self._signer, self._name, self._keys.file(path))
+
+    async def presign_upload(self, directory: UserPath) -> PresignedRequest | None:
+        await self._tree.check_directory(directory)
+        return await presign_post(self._signer, self._name, self._keys.directory(directory))
+
+    async def sweep_staging(self) -> int:
+        prefix = f"{self._keys.root}/" if self._keys.root else ""
+        return await abort_stale(self._bucket, prefix, age=_STALE_AFTER)
+
+    async def health(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {"ok": False, "kind": "s3"}
+        try:
+            async with asyncio.timeout(_HEALTH_TIMEOUT):
+                with translated():
+                    await self._bucket.client.head_bucket(Bucket=self._name)
+            facts["ok"] = True
+        except (StorageError, TimeoutError) as error:
+            facts["reason"] = str(error) or "S3 does not answer"
+        return facts
+
+
+def _is_permanent(path: UserPath) -> bool:
+    """Whether this is a directory that every user has, marked or not."""
+    return path.is_root or path.is_predefined
+
+
+def _complete(entries: list[Entry], missing: list[str]) -> list[str]:
+    """Add the directories that belong among these entries; returns those that come later."""
+    last, present = entries[-1].path, {entry.path for entry in entries}
+    entries += [Entry(name) for name in missing if name < last and name not in present]
+    entries.sort(key=listing.path_of)
+    return [name for name in missing if name > last]

@@ -1,0 +1,1 @@
+"""What operators see: logs, probes, metrics; and what they never see."""

@@ -1,0 +1,1 @@
+"""The HTTP machinery that every feature uses; it knows none of them."""

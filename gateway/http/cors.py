@@ -1,0 +1,53 @@
+"""Cross-origin requests (Fetch standard): the front end's origin may call, no other."""
+
+from collections.abc import MutableMapping
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from gateway.http.errors import detail_response
+
+_EXPOSED: Final = "Content-Disposition, Content-Range, ETag, Link, Retry-After, X-Request-ID"
+_METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+_MAX_AGE: Final = "600"
+
+
+class Cors:
+    """The one origin that may call with credentials; an empty one switches CORS off."""
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+
+    def allows(self, request: web.BaseRequest) -> bool:
+        return bool(self._origin) and request.headers.get(hdrs.ORIGIN) == self._origin
+
+    def add_headers(self, request: web.BaseRequest, headers: MutableMapping[str, str]) -> None:
+        """Add to an answer's headers who may read it; for every answer, errors and streams too."""
+        if not self._origin:
+            return
+        vary = headers.get(hdrs.VARY)
+        headers[hdrs.VARY] = f"{vary}, Origin" if vary else "Origin"
+        if self.allows(request):
+            headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = self._origin
+            headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
+            headers.setdefault(hdrs.ACCESS_CONTROL_EXPOSE_HEADERS, _EXPOSED)
+
+    def preflight(self, request: web.BaseRequest) -> web.Response | None:
+        """The answer to a preflight request; None for any other request."""
+        wanted = request.headers
+        if (
+            request.method != hdrs.METH_OPTIONS
+            or hdrs.ORIGIN not in wanted
+            or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in wanted
+        ):
+            return None
+        if not self.allows(request):
+            return detail_response(400, "This origin may not call")
+        asked = wanted.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "authorization, content-type")
+        return web.Response(
+            headers={
+                hdrs.ACCESS_CONTROL_ALLOW_METHODS: _METHODS,
+                hdrs.ACCESS_CONTROL_ALLOW_HEADERS: asked,
+                hdrs.ACCESS_CONTROL_MAX_AGE: _MAX_AGE,
+            }
+        )

@@ -1,0 +1,251 @@
+"""Marshmallow fields with the contract's rules and its kinds of errors.
+
+Numbers may be given as text or as whole floats; where null is allowed, an empty text and the text
+`null` mean null, as the front end's emptied fields and its "any" send them.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, Self
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields
+
+from common.storage.errors import InvalidPath
+from common.storage.paths import UserPath, check_name
+from gateway.http.errors import MAX_FAULTS, misnamed
+
+_INTEGER = re.compile(r"\s*[+-]?[0-9]+(\.0+)?\s*", re.ASCII)
+_TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
+_FALSE: Final = frozenset({"0", "false", "f", "no", "n", "off"})
+
+_MAX_DIGITS: Final = 4_000
+MAX_INTEGER: Final = 2**53
+"""Largest whole number that every JSON reader keeps exact."""
+
+
+class Message(str):
+    """An error message that knows its kind (`type` in the contract's errors)."""
+
+    kind: str
+
+    def __new__(cls, text: str, kind: str) -> Self:
+        message = super().__new__(cls, text)
+        message.kind = kind
+        return message
+
+
+def invalid(kind: str, text: str) -> ValidationError:
+    """A field's error of the given kind."""
+    return ValidationError(Message(text, kind))
+
+
+def means_null(value: Any) -> bool:
+    """Whether this is one of the ways to write null where null is allowed."""
+    return value is None or value == "" or value == "null"
+
+
+class RequestSchema(Schema):
+    """A schema for what clients send: unknown keys are ignored."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    error_messages = {"type": "Input should be an object"}  # noqa: RUF012 - marshmallow's way
+
+
+class _ContractField(fields.Field[Any]):
+    """What the fields below share: kinds of errors, and the ways to write null."""
+
+    null_kind = "string_type"
+    null_message = "Input should be a valid string"
+
+    def make_error(self, key: str, **kwargs: Any) -> ValidationError:
+        if key == "required":
+            return invalid("missing", "Field required")
+        if key == "null":
+            return invalid(self.null_kind, self.null_message)
+        return super().make_error(key, **kwargs)
+
+    def deserialize(
+        self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any
+    ) -> Any:
+        if self.allow_none and means_null(value):
+            value = None
+        return super().deserialize(value, attr, data, **kwargs)
+
+
+class Text(_ContractField, fields.String):
+    """A text; nothing else is turned into one."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise invalid("string_type", "Input should be a valid string")
+        return value
+
+
+class Name(Text):
+    """A text that can be the name of one file or directory."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            return check_name(text)
+        except InvalidPath as error:
+            raise invalid("value_error", misnamed(text, error)) from error
+
+
+class TreePath(Text):
+    """A text that can be a path in a user's tree; empty segments do not count."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            UserPath.parse("", text)
+        except InvalidPath as error:
+            raise invalid("value_error", misnamed(text, error)) from error
+        return text
+
+
+class Whole(_ContractField, fields.Integer):
+    """A whole number between `least` and `most`, both included."""
+
+    null_kind = "int_type"
+    null_message = "Input should be a valid integer"
+
+    def __init__(self, *, least: int | None = None, most: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.least = least
+        self.most = most
+        limits = {"minimum": least, "maximum": most}
+        self.metadata = {**{k: v for k, v in limits.items() if v is not None}, **self.metadata}
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> int:
+        number = parse_integer(value)
+        if (self.least is not None and number < self.least) or (
+            self.most is not None and number > self.most
+        ):
+            given = number if abs(number) <= MAX_INTEGER else "a huge number"
+            raise invalid("value_error", f"Value error, {given} given, {self._range()} allowed")
+        return number
+
+    def _range(self) -> str:
+        if self.most is None:
+            return f"{self.least} or more"
+        if self.least is None:
+            return f"{self.most} or less"
+        return f"{self.least} to {self.most}"
+
+
+def parse_integer(value: Any) -> int:
+    """A whole number, given as such, as a whole float, or as text. Raises `ValidationError`."""
+    if isinstance(value, str):
+        if not _INTEGER.fullmatch(value):
+            raise invalid(
+                "int_parsing",
+                "Input should be a valid integer, unable to parse string as an integer",
+            )
+        # Python reads no longer ones; such a number is beyond every limit, cut short or not
+        return int(value.strip().partition(".")[0][:_MAX_DIGITS])
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise invalid(
+                "int_from_float",
+                "Input should be a valid integer, got a number with a fractional part",
+            )
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise invalid("int_type", "Input should be a valid integer")
+    return value
+
+
+class Flag(_ContractField, fields.Boolean):
+    """A boolean of the query string, in any of the usual spellings."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> bool:
+        text = str(value).lower()
+        if text in _TRUE:
+            return True
+        if text in _FALSE:
+            return False
+        raise invalid("bool_parsing", "Input should be a valid boolean, unable to interpret input")
+
+
+class Choice(_ContractField, fields.String):
+    """One of a few texts."""
+
+    def __init__(self, choices: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.choices = tuple(choices)
+        enum = [*self.choices, None] if self.allow_none else [*self.choices]
+        self.metadata = {"enum": enum, **self.metadata}
+        quoted = [f"'{choice}'" for choice in self.choices]
+        self.message = "Input should be " + " or ".join(
+            filter(None, [", ".join(quoted[:-1]), quoted[-1]])
+        )
+        self.null_kind = "enum"
+        self.null_message = self.message
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str) or value not in self.choices:
+            raise invalid("enum", self.message)
+        return value
+
+
+class Items(_ContractField, fields.List[Any]):
+    """A list of any length; errors of its items carry their position.
+
+    What is valid of a faulty one goes on to further inspection, with None where an item is not.
+    After `MAX_FAULTS` errors nothing more is looked at.
+    """
+
+    null_kind = "list_type"
+    null_message = "Input should be a valid list"
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise invalid("list_type", "Input should be a valid list")
+        result, errors = [], {}
+        for index, item in enumerate(value):
+            try:
+                result.append(self.inner.deserialize(item, **kwargs))
+            except ValidationError as error:
+                errors[index] = error.messages
+                result.append(None)
+                if len(errors) == MAX_FAULTS:
+                    break
+        if errors:
+            raise ValidationError(errors, valid_data=result)
+        return result
+
+
+class TextMap(_ContractField, fields.Dict):
+    """An object whose values are texts; of a faulty one the valid part is inspected further.
+
+    At most `MAX_FAULTS` errors are told.
+    """
+
+    null_kind = "dict_type"
+    null_message = "Input should be a valid dictionary"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(keys=fields.String(), values=fields.String(), **kwargs)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> dict[str, str]:
+        if not isinstance(value, Mapping):
+            raise invalid("dict_type", "Input should be a valid dictionary")
+        valid = {key: item for key, item in value.items() if isinstance(item, str)}
+        errors = {
+            key: [Message("Input should be a valid string", "string_type")]
+            for key in islice((key for key in value if key not in valid), MAX_FAULTS)
+        }
+        if errors:
+            raise ValidationError(errors, valid_data=valid)
+        return valid
+
+
+class Part(_ContractField, fields.Nested):
+    """An object inside an object."""
+
+    null_kind = "model_type"
+    null_message = "Input should be an object"

@@ -1,0 +1,147 @@
+"""Validation of requests by the schemas that their handlers are decorated with.
+
+The decorators are aiohttp-apispec's (`json_schema`, `querystring_schema`, …), so that what is
+checked and what `/openapi.json` says are one thing. All faults are reported at once, wherever
+they are (of a great many the first ones). A handler finds what was parsed under the decorator's
+`put_into` key of the request.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import orjson
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from marshmallow import Schema, ValidationError
+from multidict import MultiMapping
+
+from gateway.http.body import is_small, read_body, read_form
+from gateway.http.errors import Fault, Invalid, Location
+from gateway.http.fields import Message
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+Inspection = Callable[[web.Request, Mapping[str, Any]], Awaitable[Sequence[Fault]]]
+
+_LOCATIONS: Final = {
+    "json": "body",
+    "form": "body",
+    "querystring": "query",
+    "match_info": "path",
+    "headers": "header",
+}
+
+_BODIES: Final = frozenset({"json", "form"})
+
+_BROKEN_FORM: Final = (
+    ValueError,
+    AssertionError,
+    LookupError,
+    RuntimeError,
+    HttpProcessingError,
+)
+"""What aiohttp raises for a form that is none."""
+
+
+def inspected_by(inspection: Inspection) -> Callable[[Handler], Handler]:
+    """Let `inspection` name further faults of a request that has some already.
+
+    It is given what is valid of the request. A request without faults is not inspected: its
+    handler reports such faults itself.
+    """
+
+    def decorate(handler: Handler) -> Handler:
+        handler.__inspection__ = inspection  # type: ignore[attr-defined]
+        return handler
+
+    return decorate
+
+
+async def validate(request: web.Request, handler: Callable[..., Any]) -> None:
+    """Parse what the handler's schemas describe into the request. Raises `Invalid`."""
+    valid: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for item in getattr(handler, "__schemas__", ()):
+        try:
+            raw = await _raw(request, item["location"], item["schema"])
+            valid[item["put_into"]] = await _load(request, item, raw)
+        except ValidationError as error:
+            valid[item["put_into"]] = error.valid_data or {}
+            faults.extend(_flatten(error.messages, [_LOCATIONS[item["location"]]]))
+        except Invalid as error:
+            faults.extend(error.faults)
+    if faults:
+        inspection: Inspection | None = getattr(handler, "__inspection__", None)
+        raise Invalid(*faults, *(await inspection(request, valid) if inspection else ()))
+    for place, parsed in valid.items():
+        request[place] = parsed
+
+
+async def _load(request: web.Request, item: Mapping[str, Any], raw: Any) -> Any:
+    """Parse what was sent; a body that may hold a million of things, in a thread."""
+    if item["location"] in _BODIES and not is_small(request):
+        return await asyncio.to_thread(item["schema"].load, raw)
+    return item["schema"].load(raw)
+
+
+async def _raw(request: web.Request, location: str, schema: Schema) -> Any:
+    """What the client sent there. A form may come as JSON as well."""
+    if location == "json":
+        return await _read_json(request, mended=getattr(schema, "mends_texts", False))
+    if location == "querystring":
+        return dict(request.query.items())  # of a key that comes several times the last one
+    if location == "match_info":
+        return request.match_info
+    if location == "headers":
+        return {key.lower(): value for key, value in request.headers.items()}
+    if request.content_type == "application/json":
+        return await _read_json(request)
+    try:
+        return _fields_of(await read_form(request))
+    except _BROKEN_FORM as error:
+        raise Invalid(Fault(["body"], "The form cannot be read", "form_invalid")) from error
+
+
+def _fields_of(form: MultiMapping[Any]) -> dict[str, Any]:
+    """A form's fields; one that comes several times is a list."""
+    found: dict[str, list[Any]] = {}
+    for key, value in form.items():
+        found.setdefault(key, []).append(value)
+    return {key: values if len(values) > 1 else values[0] for key, values in found.items()}
+
+
+async def _read_json(request: web.Request, *, mended: bool = False) -> Any:
+    body = await read_body(request)
+    if not body:
+        raise Invalid(Fault(["body"], "Field required", "missing"))
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        with contextlib.suppress(ValueError, RecursionError):
+            return _parse_unusual(body, mended=mended)
+        raise Invalid(Fault(["body"], f"JSON decode error: {error}", "json_invalid")) from error
+
+
+def _parse_unusual(body: bytes, *, mended: bool) -> Any:
+    """JSON with a byte order mark, or in another Unicode encoding; `mended`: half characters in its
+    texts become question marks. Raises `ValueError`."""
+    text = body.decode(json.detect_encoding(body))
+    if mended:
+        text = json.dumps(json.loads(text), ensure_ascii=False)
+    return orjson.loads(text.encode("utf-8", "replace"))
+
+
+def _flatten(messages: Any, loc: Location) -> Iterator[Fault]:
+    """Marshmallow's nested messages as a flat list of faults."""
+    if isinstance(messages, dict):
+        for key, inner in messages.items():
+            yield from _flatten(inner, loc if key == "_schema" else [*loc, key])
+        return
+    for message in messages if isinstance(messages, list) else [messages]:
+        if isinstance(message, dict):
+            yield from _flatten(message, loc)
+        else:
+            kind = message.kind if isinstance(message, Message) else "model_type"
+            yield Fault(loc, str(message), kind)
