@@ -15,7 +15,7 @@ from benchmarks.figures import Result
 from benchmarks.options import Options, parse
 from benchmarks.processes import DidNotStart, ToolFailed
 from benchmarks.stage import set_up
-from tests.postgres import NoPostgres, Server
+from devtools.postgres import NoPostgres, Server
 
 
 def run(options: Options, server: Server | None) -> Iterator[Result]:

@@ -16,7 +16,7 @@ import asyncpg
 from sqlalchemy.engine import make_url
 
 from common.config.settings import DatabaseSettings
-from tests.postgres import OwnServer, Server, _find_binaries
+from devtools.postgres import OwnServer, Server, _find_binaries
 
 T = TypeVar("T")
 

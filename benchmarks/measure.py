@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from benchmarks import proc, wrk
+from benchmarks import wrk
 from benchmarks.figures import Figure, Floor, Result, Sample
 from benchmarks.load import Outcome, Plan
 from benchmarks.messages import Caller
@@ -14,6 +14,7 @@ from benchmarks.options import Options
 from benchmarks.processes import call
 from benchmarks.stage import Stage
 from benchmarks.targets import Target
+from devtools import proc
 
 _WARM_UP: Final = 0.3
 

@@ -20,7 +20,7 @@ from benchmarks.processes import Child, running
 from common.database.engine import Database
 from common.database.schema import migrate
 from deploy.sandbox.ports import LOOPBACK, free_port
-from tests.postgres import Server, run_apart
+from devtools.postgres import Server, run_apart
 
 
 @dataclass(kw_only=True)

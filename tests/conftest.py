@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 from common.config.settings import DatabaseSettings
 from common.database.engine import Database
 from common.database.schema import migrate
-from tests.postgres import (
+from devtools.postgres import (
     NoPostgres,
     OwnServer,
     Server,

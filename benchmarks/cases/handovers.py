@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from benchmarks import proc, seed
+from benchmarks import seed
 from benchmarks.cases.requests import submission
 from benchmarks.figures import Figure, Floor, Result, Sample, percentile
 from benchmarks.measure import plan, run_load, tool_figure
@@ -15,6 +15,7 @@ from benchmarks.messages import Caller
 from benchmarks.processes import ToolFailed
 from benchmarks.stage import Stage
 from deploy.sandbox.ports import LOOPBACK
+from devtools import proc
 
 _IDLE_RATE: Final = 20.0
 _BUSY_RATE: Final = 200.0

@@ -9,12 +9,13 @@ from uuid import uuid4
 
 import orjson
 
-from benchmarks import proc, seed
+from benchmarks import seed
 from benchmarks.figures import Figure, Floor, Result, percentile
 from benchmarks.messages import Caller
 from benchmarks.processes import Child, ToolFailed
 from benchmarks.s3_stage import S3Stage, gateway_on_s3
 from benchmarks.stage import Stage
+from devtools import proc
 
 _GROUP: Final = "Worst wait for GET / and GET /jobs while another request is at a large tree"
 _SIZE: Final = 1024

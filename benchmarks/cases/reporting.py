@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from benchmarks import proc, seed
+from benchmarks import seed
 from benchmarks.figures import Figure, Result, percentile
 from benchmarks.measure import plan, run_load
 from benchmarks.stage import Stage
+from devtools import proc
 
 _REPORT_EVERY: Final = 10.0
 _LEAST_SECONDS: Final = 60.0

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Final
 
-from benchmarks import proc
 from benchmarks.cases.transfers import (
     carry_out,
     download_errand,
@@ -17,6 +16,7 @@ from benchmarks.messages import Caller
 from benchmarks.s3_stage import gateway_on_s3
 from benchmarks.stage import Stage
 from benchmarks.transfer import Errand
+from devtools import proc
 
 _GROUP: Final = "Large files on S3 (a stand-in that keeps nothing)"
 _MIB: Final = 1 << 20

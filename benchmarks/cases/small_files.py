@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import Final
 
-from benchmarks import disk, proc, seed
+from benchmarks import disk, seed
 from benchmarks.cases.transfers import carry_out, download_errand, in_turns
 from benchmarks.figures import Figure, Floor, Result, Transfer
 from benchmarks.measure import plan, run_load
 from benchmarks.stage import Stage
+from devtools import proc
 
 _GROUP: Final = "Small files"
 _SIZE: Final = 1024

@@ -7,7 +7,7 @@ from typing import Final
 
 import orjson
 
-from benchmarks import disk, nginx, proc, seed
+from benchmarks import disk, nginx, seed
 from benchmarks.figures import Floor, Result, Transfer, middle
 from benchmarks.messages import Caller, form_parts
 from benchmarks.processes import Child, call
@@ -20,6 +20,7 @@ from benchmarks.targets import (
 )
 from benchmarks.transfer import Errand, to_json
 from deploy.sandbox.ports import LOOPBACK
+from devtools import proc
 
 _GROUP: Final = "Large files"
 _MIB: Final = 1 << 20

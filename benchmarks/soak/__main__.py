@@ -21,7 +21,7 @@ from benchmarks.soak.audit import audit, settle
 from benchmarks.soak.chaos import Chaos
 from benchmarks.soak.stage import Stage, set_up
 from benchmarks.soak.table import render
-from tests.postgres import NoPostgres, OwnServer, own_server
+from devtools.postgres import NoPostgres, OwnServer, own_server
 
 _QUIET: Final = 60.0
 """Seconds without any progress after which the cloud counts as stuck."""

@@ -30,7 +30,7 @@ from benchmarks.steady.samples import Watch
 from benchmarks.steady.users import USERS, SteadyUser
 from benchmarks.steady.workers import SteadyWorker
 from common.storage.local import staging as local_staging
-from tests.postgres import NoPostgres
+from devtools.postgres import NoPostgres
 
 _EVERY: Final = 5.0
 _QUIET: Final = 90.0

@@ -12,8 +12,8 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.database import TestDatabase
-from benchmarks.proc import cpu_seconds, resident_mib
 from benchmarks.soak.services import Service
+from devtools.proc import cpu_seconds, resident_mib
 
 TABLES: Final = ("jobs", "job_events", "handovers", "handover_numbers", "emails")
 

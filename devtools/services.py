@@ -1,0 +1,123 @@
+"""The services as real processes."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+
+from deploy.sandbox.ports import free_port
+from devtools.proc import resident_mib
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Process:
+    """`python -m <service>` with an environment of its own; killed when the test ends."""
+
+    def __init__(
+        self,
+        service: str,
+        settings: Mapping[str, Any],
+        folder: Path,
+        *,
+        admin_port: int | None = None,
+        arguments: Sequence[str] = (),
+        prefix: Sequence[str] = (),
+        group: int | None = None,
+    ) -> None:
+        """`prefix` is a command that runs the rest of its line in its own place; `group` the id of
+        the process group to join, 0 for one of its own."""
+        self.admin_port = admin_port or free_port()
+        self._log = folder / f"{service}-{uuid4().hex}.log"
+        environment = {
+            name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")
+        }
+        environment |= {name: str(value) for name, value in settings.items()}
+        path = [environment.get("PYTHONPATH", ""), str(REPOSITORY)]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+        environment["ADMIN_PORT"] = str(self.admin_port)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*prefix, sys.executable, "-m", service, *arguments],
+                env=environment,
+                cwd=folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=group,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def memory(self) -> float:
+        """Resident memory in MiB."""
+        return resident_mib(self.pid)
+
+    @property
+    def files(self) -> int:
+        """Open files, connections included."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    async def wait_until_ready(self) -> None:
+        async with asyncio.timeout(30):
+            while await self.probe("/readyz") != 200:
+                assert self._process.poll() is None, self.output
+                await asyncio.sleep(0.05)
+
+    async def probe(self, path: str) -> int | None:
+        """The status that the admin port answers; None if there is no answer."""
+        try:
+            async with aiohttp.ClientSession() as session, session.get(self._url(path)) as answer:
+                return answer.status
+        except aiohttp.ClientError:
+            return None
+
+    async def page(self, path: str) -> str:
+        """What the admin port answers."""
+        async with aiohttp.ClientSession() as session, session.get(self._url(path)) as answer:
+            return await answer.text()
+
+    async def metric(self, name: str) -> float:
+        """A metric's value; `name` is as the page has it, with labels."""
+        page = await self.page("/metrics")
+        found = re.search(f"^{re.escape(name)} (.+)$", page, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def _url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.admin_port}{path}"
+
+    def kill(self) -> None:
+        """Kill it as `kill -9` does."""
+        self._process.kill()
+        self._process.wait()
+
+    def suspend(self) -> None:
+        """Stop it; on return none of its threads runs any more."""
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    async def terminate(self) -> int:
+        """Ask it to end; returns its exit status."""
+        self._process.terminate()
+        return await self.wait()
+
+    async def wait(self) -> int:
+        async with asyncio.timeout(30):
+            return await asyncio.to_thread(self._process.wait)

@@ -1,8 +1,0 @@
-"""Where things are."""
-
-from pathlib import Path
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-DEPLOY = REPOSITORY / "deploy"
-KUBERNETES = DEPLOY / "kubernetes"
-DOCS = REPOSITORY / "docs"

@@ -1,0 +1,252 @@
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Integer, literal, select, text
+from sqlalchemy.exc import IntegrityError
+
+from common.database.engine import Database, utc_now
+from common.database.errors import DatabaseUnavailable
+from common.database.tables import jobs
+from deploy.sandbox.ports import free_port
+from devtools.postgres import OwnServer, Server, own_server
+from devtools.services import REPOSITORY
+from devtools.waiting import eventually
+from tests.conftest import settings_of
+from tests.support.records import add_job, change, job_row, rows
+
+
+async def test_a_transaction_is_committed_whole_or_not_at_all(database: Database) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await _insert_and_fail(database)
+    assert await rows(database, jobs) == []
+
+
+async def _insert_and_fail(database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.execute(
+            jobs.insert().values(
+                user_id="u", status="queued", paths_out={}, priority=0, application={},
+                attributes={},
+            )
+        )  # fmt: skip
+        raise ZeroDivisionError
+
+
+async def test_a_single_statement_is_a_transaction_by_itself(database: Database) -> None:
+    job_id = await add_job(database)
+    async with database.statement() as connection:
+        await connection.execute(jobs.update().values(status="running"))
+    assert (await job_row(database, job_id))["status"] == "running"
+
+
+async def test_what_is_wrong_with_a_statement_is_not_an_outage(database: Database) -> None:
+    await add_job(database, job_name="same")
+    with pytest.raises(IntegrityError):
+        await add_job(database, job_name="same")
+
+
+async def test_no_update_is_lost_among_concurrent_read_modify_writes(database: Database) -> None:
+    job_id = await add_job(database)
+
+    async def add_one() -> None:
+        async with database.transaction() as tx:
+            found = await tx.execute(
+                select(jobs.c.priority).where(jobs.c.id == job_id).with_for_update()
+            )
+            await tx.execute(jobs.update().values(priority=found.scalar_one() + 1))
+
+    await asyncio.gather(*(add_one() for _ in range(50)))
+    assert (await job_row(database, job_id))["priority"] == 50
+
+
+async def test_the_clock_can_be_shifted_by_a_parameter_or_a_column(database: Database) -> None:
+    job_id = await add_job(database, priority=90)
+    await change(database, jobs, job_id, last_seen_at=utc_now(jobs.c.priority))
+    async with database.reading() as connection:
+        now: Any = (await connection.execute(utc_now().select())).scalar_one()
+    seen = (await job_row(database, job_id))["last_seen_at"]
+    assert (seen - now).total_seconds() == pytest.approx(90.0, abs=2.0)
+
+
+async def test_a_transaction_that_is_cancelled_leaves_nobody_waiting(database: Database) -> None:
+    async def write_for_ever(begun: asyncio.Event) -> None:
+        async with database.transaction() as tx:
+            more = jobs.update().values(priority=jobs.c.priority + 1).returning(jobs.c.priority)
+            while True:
+                (await tx.execute(more)).all()
+                begun.set()
+
+    job_id = await add_job(database)
+    cancelled = []
+    for turn in range(20):
+        begun = asyncio.Event()
+        task = asyncio.create_task(write_for_ever(begun))
+        await begun.wait()
+        await asyncio.sleep(turn * 0.0003)  # somewhere in a statement, its rows read or not
+        task.cancel()
+        cancelled.append(task)  # its traceback stays, as it does until the collector comes by
+        await asyncio.wait({task})
+        async with asyncio.timeout(3.0):
+            await change(database, jobs, job_id, user_id="somebody")
+    assert all(task.cancelled() for task in cancelled)
+    assert (await job_row(database, job_id))["priority"] == 0
+
+
+async def test_an_exhausted_pool_is_an_outage_and_not_a_hang(database_url: str) -> None:
+    settings = replace(settings_of(database_url, pool_size=1), pool_timeout=0.2)
+    database = Database(settings)
+    async with database.reading():
+        with pytest.raises(DatabaseUnavailable):
+            await database.ping()
+    await database.ping()
+    await database.close()
+
+
+async def test_sqlites_writers_take_turns_and_leave_the_readers_a_connection(
+    sqlite_url: str,
+) -> None:
+    database = Database(replace(settings_of(sqlite_url, pool_size=2), pool_timeout=0.1))
+    wrote: list[int] = []
+
+    async def write(number: int) -> None:
+        async with database.transaction():
+            await asyncio.sleep(0.02)
+            wrote.append(number)
+
+    writers = [asyncio.create_task(write(number)) for number in range(20)]
+    while not all(writer.done() for writer in writers):
+        await database.ping()
+    assert wrote == list(range(20))
+    await database.close()
+
+
+async def test_a_server_that_is_not_there_is_an_outage() -> None:
+    url = f"postgresql://postgres@127.0.0.1:{free_port()}/nothing"
+    database = Database(settings_of(url))
+    with pytest.raises(DatabaseUnavailable):
+        await database.ping()
+    with pytest.raises(DatabaseUnavailable):
+        await database.wait_until_up(0.3)
+    await database.close()
+
+
+async def test_a_server_that_refuses_us_is_an_outage_that_says_why(postgres: Server) -> None:
+    database = Database(settings_of(postgres.url_of("nothing")))
+    with pytest.raises(DatabaseUnavailable, match='database "nothing" does not exist'):
+        await database.ping()
+    await database.close()
+
+
+async def test_of_two_transactions_in_each_others_way_one_may_try_again(
+    postgresql_url: str,
+) -> None:
+    database = Database(settings_of(postgresql_url))
+    ids = [await add_job(database) for _ in range(2)]
+    both_begun = asyncio.Barrier(2)
+
+    async def change_both(first: int, second: int) -> None:
+        async with database.transaction() as tx:
+            await tx.execute(jobs.update().where(jobs.c.id == first).values(priority=1))
+            await both_begun.wait()
+            await tx.execute(jobs.update().where(jobs.c.id == second).values(priority=1))
+
+    outcomes = await asyncio.gather(
+        change_both(*ids), change_both(*reversed(ids)), return_exceptions=True
+    )
+    assert sorted(type(outcome) for outcome in outcomes if outcome) == [DatabaseUnavailable]
+    await database.close()
+
+
+async def test_terminated_connections_are_an_outage_of_one_call(
+    postgresql_url: str, postgres: Server
+) -> None:
+    database = Database(settings_of(postgresql_url, pool_size=1))
+    await database.ping()
+    name = database.settings.url.database
+    postgres.execute(
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    )
+    with pytest.raises(DatabaseUnavailable):
+        await database.ping()
+    await database.ping()
+    await database.close()
+
+
+async def test_a_restarted_server_is_found_again() -> None:
+    def start() -> Any:
+        return own_server()
+
+    with await asyncio.to_thread(start) as server:
+        await _restart(server)
+
+
+async def _restart(server: OwnServer) -> None:
+    database = Database(settings_of(server.url))
+    await database.ping()
+    await asyncio.to_thread(server.stop)
+    with pytest.raises(DatabaseUnavailable):
+        await database.ping()
+    await asyncio.to_thread(server.start)
+    await eventually(lambda: _answers(database), within=10)
+    await database.close()
+
+
+async def _answers(database: Database) -> bool:
+    try:
+        await database.ping()
+    except DatabaseUnavailable:
+        return False
+    return True
+
+
+async def test_without_a_statement_cache_everything_works_as_well(postgresql_url: str) -> None:
+    database = Database(replace(settings_of(postgresql_url), statement_cache=False))
+    job_id = await add_job(database)
+    for _ in range(10):
+        async with database.transaction() as tx:
+            found = await tx.execute(select(jobs.c.id, literal(1, Integer)))
+            assert found.one().id == job_id
+    await database.close()
+
+
+WRITER = """
+import asyncio, sys
+from common.database.engine import Database
+from common.database.tables import jobs
+from sqlalchemy import select
+from tests.conftest import settings_of
+
+async def main(url, count):
+    database = Database(settings_of(url))
+    for _ in range(count):
+        async with database.transaction() as tx:
+            value = (await tx.execute(select(jobs.c.priority))).scalar_one()
+            await tx.execute(jobs.update().values(priority=value + 1))
+    await database.close()
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+async def test_three_processes_writing_one_sqlite_file_lose_nothing(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    import sys
+
+    database = Database(settings_of(sqlite_url))
+    job_id = await add_job(database)
+    writers = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", WRITER, sqlite_url, "100", cwd=REPOSITORY
+        )
+        for _ in range(3)
+    ]
+    assert [await writer.wait() for writer in writers] == [0, 0, 0]
+    assert (await job_row(database, job_id))["priority"] == 300
+    async with database.reading() as connection:
+        mode = (await connection.execute(text("PRAGMA journal_mode"))).scalar_one()
+    assert mode == "wal"
+    await database.close()

@@ -1,0 +1,295 @@
+import asyncio
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from common.database.engine import Database
+from common.database.schema import SchemaOutdated, current, migrate, revisions
+from common.database.tables import handovers, jobs, metadata
+from common.runtime.startup import make_ready
+from devtools.postgres import Server, run_apart
+from devtools.services import REPOSITORY
+from tests.conftest import settings_of
+from tests.support.records import add_job, job_row, rows
+
+OLD_POSTGRESQL = """
+CREATE TYPE environmenttypes AS ENUM ('cloud', 'local', 'any');
+CREATE TYPE jobstates AS ENUM ('queued', 'pulled', 'running', 'finished', 'error');
+CREATE TABLE jobs (
+    id SERIAL PRIMARY KEY, user_id VARCHAR NOT NULL, user_email VARCHAR, job_name VARCHAR,
+    date_created TIMESTAMP WITHOUT TIME ZONE, date_started TIMESTAMP WITHOUT TIME ZONE,
+    date_finished TIMESTAMP WITHOUT TIME ZONE, status VARCHAR NOT NULL, paths_out JSON NOT NULL,
+    runtime_details TEXT, environment environmenttypes, priority INTEGER NOT NULL,
+    application JSON NOT NULL, attributes JSON NOT NULL, hardware JSON,
+    CONSTRAINT _user_job_name_unique UNIQUE (user_id, job_name)
+);
+CREATE INDEX ix_jobs_id ON jobs (id);
+"""
+OLD_SQLITE = """
+CREATE TABLE jobs (
+    id INTEGER NOT NULL, user_id VARCHAR NOT NULL, user_email VARCHAR, job_name VARCHAR,
+    date_created DATETIME, date_started DATETIME, date_finished DATETIME, status VARCHAR NOT NULL,
+    paths_out JSON NOT NULL, runtime_details TEXT, environment VARCHAR(5),
+    priority INTEGER NOT NULL, application JSON NOT NULL, attributes JSON NOT NULL, hardware JSON,
+    PRIMARY KEY (id), CONSTRAINT _user_job_name_unique UNIQUE (user_id, job_name)
+);
+CREATE INDEX ix_jobs_id ON jobs (id);
+"""
+OLD_ROWS = """
+INSERT INTO jobs (id, user_id, user_email, job_name, date_created, date_started, date_finished,
+                  status, paths_out, runtime_details, environment, priority, application,
+                  attributes, hardware) VALUES
+(1, 'ada', 'ada@x.org', 'one', '2025-01-01 12:00:00.123456', NULL, NULL, 'queued',
+ '{"output": "output/one"}', NULL, 'cloud', 0, '{"application": "decode"}', '{}', NULL),
+(2, 'ada', NULL, NULL, '2025-01-02 12:00:00.000000', '2025-01-02 13:00:00.5', NULL, 'running',
+ '{}', 'epoch 1', 'any', 5, '{}', '{}', 'null'),
+(3, 'ada', NULL, NULL, NULL, NULL, NULL, 'error', '{}', '', NULL, 1, '{}', '{}',
+ '{"memory": 8000}'),
+(7, 'eve', 'eve@x.org', 'seven', '2025-01-03 12:00:00', NULL, '2025-01-04 12:00:00', 'finished',
+ '{}', NULL, 'local', 0, '{}', '{}', NULL);
+"""
+DELETE_NEWEST = "DELETE FROM jobs WHERE id = 7;"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """URL of a database without any table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'old.db'}"
+        return
+    postgres: Server = request.getfixturevalue("postgres")
+    name = postgres.create_database()
+    yield postgres.url_of(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+async def empty(empty_url: str) -> AsyncIterator[Database]:
+    database = Database(settings_of(empty_url))
+    yield database
+    await database.close()
+
+
+def run_script(url: str, script: str) -> None:
+    """Run SQL as whoever made the existing deployment's database did."""
+    if url.startswith("sqlite"):
+        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+            connection.executescript(script)
+        connection.close()
+        return
+
+    async def run() -> None:
+        connection: Any = await asyncpg.connect(url)
+        await connection.execute(script)
+        await connection.close()
+
+    run_apart(run())
+
+
+def make_old(url: str, extra: str = "") -> None:
+    table = OLD_SQLITE if url.startswith("sqlite") else OLD_POSTGRESQL
+    run_script(url, table + OLD_ROWS + extra)
+
+
+async def tables(database: Database) -> set[str]:
+    async with database.reading() as connection:
+        return set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
+
+
+async def test_the_stairway_goes_up_down_and_up_again(empty: Database) -> None:
+    for revision in ("0001", "0002", "0003"):
+        await migrate(empty, revision)
+        assert await current(empty) == revision
+    for revision in ("0002", "0001", "base"):
+        await migrate(empty, revision, down=True)
+    assert await tables(empty) == {"jobs", "alembic_version"}
+    await migrate(empty)
+    assert await current(empty) == revisions()[-1]
+    await add_job(empty)
+
+
+async def test_the_migrated_schema_is_the_one_that_the_code_knows(empty: Database) -> None:
+    await migrate(empty)
+
+    def differences(connection: Connection) -> list[Any]:
+        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+    async with empty.reading() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_migrating_twice_changes_nothing(empty: Database) -> None:
+    await migrate(empty)
+    job_id = await add_job(empty)
+    await migrate(empty)
+    assert (await job_row(empty, job_id))["id"] == job_id
+
+
+async def test_an_existing_database_is_adopted_row_by_row(empty: Database, empty_url: str) -> None:
+    make_old(empty_url)
+    await migrate(empty)
+    one, two, three, seven = await rows(empty, jobs)
+    assert (one["id"], one["job_name"], one["environment"], one["hardware"]) == (
+        1,
+        "one",
+        "cloud",
+        None,
+    )
+    assert one["date_created"] == datetime(2025, 1, 1, 12, 0, 0, 123456)  # noqa: DTZ001 - UTC
+    assert one["paths_out"] == {"output": "output/one"}
+    assert (two["job_name"], two["environment"], two["hardware"]) == (None, "any", None)
+    assert two["date_started"] == datetime(2025, 1, 2, 13, 0, 0, 500000)  # noqa: DTZ001 - UTC
+    assert (three["environment"], three["hardware"]) == (None, {"memory": 8000})
+    assert (seven["id"], seven["status"]) == (7, "finished")
+    assert {row["last_seen_at"] for row in (one, two, three, seven)} == {None}
+
+
+async def test_no_adopted_job_is_ever_handed_over_again(empty: Database, empty_url: str) -> None:
+    make_old(empty_url)
+    await migrate(empty)
+    assert await rows(empty, handovers) == []
+
+
+async def test_ids_go_on_above_the_highest_adopted_one(empty: Database, empty_url: str) -> None:
+    make_old(empty_url)  # on PostgreSQL its sequence stands at 1: the ids came from elsewhere
+    await migrate(empty)
+    assert await add_job(empty) > 7
+
+
+async def test_the_id_of_a_deleted_job_is_not_used_again(empty: Database, empty_url: str) -> None:
+    make_old(empty_url)
+    await migrate(empty)
+    newest = await add_job(empty)
+    async with empty.transaction() as tx:
+        await tx.execute(jobs.delete().where(jobs.c.id == newest))
+    assert await add_job(empty) > newest
+
+
+async def test_an_advanced_sequence_is_not_set_back(postgres: Server) -> None:
+    name = postgres.create_database()
+    url = postgres.url_of(name)
+    make_old(url, DELETE_NEWEST + "SELECT setval('jobs_id_seq', 7);")
+    database = Database(settings_of(url))
+    await migrate(database)
+    assert await add_job(database) > 7
+    await database.close()
+    postgres.drop_database(name)
+
+
+async def test_the_constraint_and_the_index_keep_their_names(
+    empty: Database, empty_url: str
+) -> None:
+    make_old(empty_url)
+    await migrate(empty)
+
+    def names(connection: Connection) -> tuple[set[Any], set[Any]]:
+        found = inspect(connection)
+        unique = {item["name"] for item in found.get_unique_constraints("jobs")}
+        return unique, {item["name"] for item in found.get_indexes("jobs")}
+
+    async with empty.reading() as connection:
+        unique, indexes = await connection.run_sync(names)
+    assert "_user_job_name_unique" in unique
+    assert "ix_jobs_id" in indexes
+
+
+async def test_a_downgrade_leaves_the_existing_deployments_table(
+    empty: Database, empty_url: str
+) -> None:
+    make_old(empty_url)
+    await migrate(empty)
+    await migrate(empty, "base", down=True)
+    async with empty.reading() as connection:
+        assert await _columns(connection) == 15
+        count = await connection.execute(text("SELECT count(*) FROM jobs"))
+        assert count.scalar_one() == 4
+
+
+async def _columns(connection: AsyncConnection) -> int:
+    return len(await connection.run_sync(lambda sync: inspect(sync).get_columns("jobs")))
+
+
+async def test_processes_that_migrate_at_once_wait_for_each_other(
+    empty: Database, empty_url: str, tmp_path: Path
+) -> None:
+    make_old(empty_url)
+    environment = {"DATABASE_URL": empty_url, "PYTHONPATH": str(REPOSITORY)}
+    started = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "common.migrate", env=environment, cwd=tmp_path
+        )
+        for _ in range(4)
+    ]
+    assert [await process.wait() for process in started] == [0] * 4
+    assert await current(empty) == revisions()[-1]
+    assert len(await rows(empty, jobs)) == 4
+
+
+async def run_migrate(url: str, folder: Path, *arguments: str) -> tuple[int, str, str]:
+    """`python -m common.migrate`: its exit status and what it says."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "common.migrate", *arguments,
+        env={"DATABASE_URL": url, "PYTHONPATH": str(REPOSITORY)}, cwd=folder,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said, complained = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode(), complained.decode()
+
+
+async def test_a_schema_of_a_newer_version_is_left_as_it_is(
+    empty: Database, empty_url: str, tmp_path: Path
+) -> None:
+    await migrate(empty)
+    run_script(empty_url, "UPDATE alembic_version SET version_num = '9999'")
+    status, said, _ = await run_migrate(empty_url, tmp_path)
+    assert (status, "9999, of a newer version: left as it is" in said) == (0, True)
+    status, _, complained = await run_migrate(empty_url, tmp_path, "downgrade", "base")
+    assert (status, complained.count("\n")) == (1, 1)
+    assert "go back with the version that made it" in complained
+    assert await current(empty) == "9999"
+
+
+@pytest.mark.parametrize("action", ["upgrade", "downgrade"])
+async def test_a_revision_that_does_not_exist_is_told_in_one_sentence(
+    tmp_path: Path, action: str
+) -> None:
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    status, _, complained = await run_migrate(url, tmp_path, action, "9999")
+    assert (status, complained.count("\n")) == (1, 1)
+    assert f"there is no revision 9999, only {', '.join(revisions())}" in complained
+
+
+async def test_a_service_waits_for_the_schema_and_says_what_is_missing(
+    postgres: Server,
+) -> None:
+    name = postgres.create_database()
+    settings = replace(settings_of(postgres.url_of(name)), startup_timeout=0.5)
+    database = Database(settings)
+    with pytest.raises(SchemaOutdated, match=r"run python -m common\.migrate"):
+        await make_ready(database)
+    await migrate(database)
+    await make_ready(database)
+    await database.close()
+    postgres.drop_database(name)
+
+
+def test_the_revisions_known_by_name_are_alembics() -> None:
+    config = Config()
+    config.set_main_option("script_location", "common/database/migrations")
+    scripts = ScriptDirectory.from_config(config)
+    assert scripts.get_current_head() == revisions()[-1]
+    assert [script.revision for script in scripts.walk_revisions()] == revisions()[::-1]

@@ -1,0 +1,240 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from common.database.engine import Database, utc_now
+from common.database.tables import emails, handover_numbers, handovers, job_events, jobs
+from common.jobs.lifecycle import Report, Source, Status
+from common.jobs.updates import (
+    DETAILS_WAIT,
+    Applied,
+    apply_report,
+    apply_worker_report,
+    lock_job,
+)
+from tests.support.records import add_handover, add_job, change, job_row, outbox_row, rows
+
+
+async def report(
+    database: Database, number: int, status: str, details: str | None = None
+) -> Applied | None:
+    async with database.transaction() as tx:
+        return await apply_worker_report(tx, number, Report(Status(status), details, Source.WORKER))
+
+
+async def renumbered_job(database: Database) -> tuple[int, int]:
+    """A job that was sent a second time; its id and the fresh number."""
+    job_id = await add_handover(database)
+    fresh = await add_job(database)  # a number that the sequence will not give out again
+    async with database.transaction() as tx:
+        await tx.execute(jobs.delete().where(jobs.c.id == fresh))
+        await tx.execute(
+            handover_numbers.insert().values(number=fresh, job_id=job_id, created_at=utc_now())
+        )
+    return job_id, fresh
+
+
+async def test_a_jobs_whole_life_is_recorded(database: Database) -> None:
+    job_id = await add_job(database)
+    for status in ("pulled", "preprocessing", "running", "postprocessing", "finished"):
+        assert await report(database, job_id, status) is not None
+    job = await job_row(database, job_id)
+    assert job["status"] == "finished"
+    assert job["date_started"] is not None
+    assert job["date_finished"] >= job["date_started"]
+    assert [row["status"] for row in await rows(database, job_events)] == [
+        "pulled",
+        "preprocessing",
+        "running",
+        "postprocessing",
+        "finished",
+    ]
+
+
+async def test_an_unknown_or_deleted_job_tells_the_worker_to_stop(database: Database) -> None:
+    assert await report(database, 4711, "running") is None
+    job_id = await add_job(database)
+    await change(database, jobs, job_id, deleted_at=utc_now())
+    assert await report(database, job_id, "running") is None
+
+
+async def test_a_hundred_final_updates_at_once_are_one(database: Database) -> None:
+    job_id = await add_job(database, status="running")
+    outcomes = await asyncio.gather(*(report(database, job_id, "finished") for _ in range(100)))
+    assert all(outcomes)
+    assert len(await rows(database, job_events)) == 1
+    (mail,) = await rows(database, emails)
+    assert (mail["kind"], mail["recipient"]) == ("finished", "ada@example.org")
+    first = (await job_row(database, job_id))["date_finished"]
+    await report(database, job_id, "finished")
+    assert (await job_row(database, job_id))["date_finished"] == first
+
+
+async def test_parallel_details_are_all_kept(database: Database) -> None:
+    job_id = await add_job(database, status="running")
+    lines = [f"line {number}" for number in range(50)]
+    await asyncio.gather(*(report(database, job_id, "running", line) for line in lines))
+    kept = (await job_row(database, job_id))["runtime_details"].split("\n")
+    assert sorted(kept) == sorted(lines)
+
+
+async def test_identical_keep_alives_add_no_events(database: Database) -> None:
+    job_id = await add_job(database)
+    for _ in range(50):
+        await report(database, job_id, "running")
+    assert len(await rows(database, job_events)) == 1
+
+
+async def test_what_finished_has_closed_stays_closed(database: Database) -> None:
+    job_id = await add_job(database)
+    await report(database, job_id, "finished")
+    before = await job_row(database, job_id)
+    for status in Status:
+        assert await report(database, job_id, status, "late words") is not None
+    after = await job_row(database, job_id)
+    assert {**after, "last_seen_at": None} == {**before, "last_seen_at": None}
+
+
+@pytest.mark.parametrize("state", ["pending", "sending", "in_doubt", "held", "failed"])
+async def test_any_update_settles_the_hand_over_whatever_its_state(
+    database: Database, state: str
+) -> None:
+    job_id = await add_handover(database, state=state)
+    applied = await report(database, job_id, "queued")
+    assert applied is not None
+    assert applied.confirmed_handover
+    row = await outbox_row(database, handovers, job_id)
+    assert (row["state"], row["owner"]) == ("done", None)
+    assert row["settled_at"] is not None
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["its id", "the fresh number"])
+async def test_the_first_number_heard_wins_and_any_other_has_to_stop(
+    database: Database, first: int
+) -> None:
+    numbers = await renumbered_job(database)
+    winner, loser = numbers[first], numbers[1 - first]
+    assert await report(database, winner, "pulled") is not None
+    assert await report(database, loser, "pulled") is None
+    assert await report(database, winner, "finished") is not None
+    assert await report(database, loser, "running") is None
+    job = await job_row(database, numbers[0])
+    assert (job["status"], job["worker_number"]) == ("finished", winner)
+
+
+async def test_of_two_copies_heard_at_once_one_wins(database: Database) -> None:
+    numbers = await renumbered_job(database)
+    outcomes = await asyncio.gather(
+        *(report(database, number, "pulled") for number in numbers for _ in range(5))
+    )
+    winners = {bool(outcome) for outcome in outcomes[:5]}, {bool(o) for o in outcomes[5:]}
+    assert winners in (({True}, {False}), ({False}, {True}))
+
+
+async def test_the_mail_of_an_error_waits_for_its_details(database: Database) -> None:
+    job_id = await add_job(database, status="running")
+    first = await report(database, job_id, "error")
+    assert first is not None
+    assert not first.mail_due
+    assert await _mail_wait(database) == pytest.approx(DETAILS_WAIT, abs=2.0)
+    await report(database, job_id, "postprocessing")
+    last = await report(database, job_id, "error", "the log's tail")
+    assert last is not None
+    assert last.mail_due
+    assert await _mail_wait(database) <= 1.0
+    assert len(await rows(database, emails)) == 1
+
+
+async def _mail_wait(database: Database) -> float:
+    (mail,) = await rows(database, emails)
+    async with database.transaction() as tx:
+        now: Any = (await tx.execute(utc_now().select())).scalar_one()
+    return float((mail["due_at"] - now).total_seconds())
+
+
+async def test_a_job_without_an_address_gets_no_mail(database: Database) -> None:
+    job_id = await add_job(database, user_email=None)
+    applied = await report(database, job_id, "finished")
+    assert applied is not None
+    assert not applied.mail_due
+    assert await rows(database, emails) == []
+
+
+@pytest.mark.parametrize("status", ["queued", "finished"])
+async def test_what_follows_a_workers_error_leaves_its_date_and_sends_its_mail(
+    database: Database, status: str
+) -> None:
+    job_id = await add_job(database, status="running")
+    await report(database, job_id, "error")
+    ended = (await job_row(database, job_id))["date_finished"]
+    next_one = await report(database, job_id, status)
+    job = await job_row(database, job_id)
+    assert (job["status"], job["date_finished"]) == (status, ended)
+    assert next_one is not None
+    assert next_one.mail_due
+    mails = await rows(database, emails)
+    assert [mail["kind"] for mail in mails] == ["error", "finished"][: 1 + (status == "finished")]
+    assert not any(mail["awaits_details"] for mail in mails)
+
+
+async def test_a_job_that_fails_twice_is_told_of_once(database: Database) -> None:
+    job_id = await add_job(database, status="running")
+    await report(database, job_id, "error", "first")
+    await change(database, emails, job_id, state="done", settled_at=utc_now())
+    await report(database, job_id, "queued")
+    await report(database, job_id, "error", "second")
+    assert len(await rows(database, emails)) == 1
+
+
+async def silence(database: Database, job_id: int) -> None:
+    """What reconciliation says of a job that no worker was heard of for too long."""
+    report = Report(Status.ERROR, "no sign of life", Source.RECONCILER)
+    async with database.transaction() as tx:
+        job = await lock_job(tx, job_id)
+        assert job is not None
+        await apply_report(tx, job, report)
+
+
+@pytest.mark.parametrize("state", ["pending", "held", "done", "in_doubt"])
+async def test_the_unsent_mail_of_an_error_that_is_undone_is_withdrawn(
+    database: Database, state: str
+) -> None:
+    job_id = await add_job(database, status="running")
+    await silence(database, job_id)
+    await change(database, emails, job_id, state=state)
+    assert await report(database, job_id, "running") is not None
+    job = await job_row(database, job_id)
+    assert (job["status"], job["date_finished"]) == ("running", None)
+    left = [mail["state"] for mail in await rows(database, emails)]
+    assert left == ([] if state in {"pending", "held"} else [state])
+
+
+@pytest.mark.parametrize("state", ["pending", "held"])
+async def test_an_undone_error_after_a_workers_own_leaves_that_ones_date_and_mail(
+    database: Database, state: str
+) -> None:
+    job_id = await add_job(database, status="running")
+    await report(database, job_id, "error", "the log's tail")
+    await change(database, emails, job_id, state=state)
+    ended = (await job_row(database, job_id))["date_finished"]
+    await report(database, job_id, "queued")
+    await report(database, job_id, "running")
+    await silence(database, job_id)
+    await report(database, job_id, "running")
+    job = await job_row(database, job_id)
+    assert (job["status"], job["date_finished"]) == ("running", ended)
+    assert [(mail["kind"], mail["state"]) for mail in await rows(database, emails)] == [
+        ("error", state)
+    ]
+
+
+async def test_a_held_mail_waits_for_no_details_any_more_once_they_are_there(
+    database: Database,
+) -> None:
+    job_id = await add_job(database, status="running")
+    await report(database, job_id, "error")
+    await change(database, emails, job_id, state="held")
+    await report(database, job_id, "error", "the log's tail")
+    (mail,) = await rows(database, emails)
+    assert (mail["state"], mail["awaits_details"]) == ("held", False)

@@ -1,0 +1,423 @@
+"""Registration and log-in, with Cognito played by moto."""
+
+import base64
+import hashlib
+import hmac
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from common.aws import AwsError
+from deploy.sandbox.ports import free_port
+from gateway.auth.accounts import Accounts
+from gateway.http.errors import Conflict, NotThere, Refused
+from gateway.settings import CognitoSettings
+from tests.integration.gateway.conftest import StartGateway
+from tests.support.gateway import CLIENT, FRONTEND, POOL, REGION, Api, Gateway, fresh, wait_for_port
+
+PASSWORD = "Passw0rd!x"
+ROUTES = ["/user", "/token", "/login"]
+GREETING = {"message": "You've successfully logged in. Welcome back!"}
+
+
+def address() -> str:
+    return f"{fresh()}@example.com"
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    """Address of moto's server; AWS's own variables point to it meanwhile."""
+    port = free_port()
+    program = Path(sys.executable).with_name("moto_server")
+    process = subprocess.Popen(
+        [program, "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_ENDPOINT_URL", url)
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", REGION)
+        try:
+            wait_for_port(port, process)
+            yield url
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def cognito(moto: str) -> Iterator[Any]:
+    client = boto3.client("cognito-idp")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def pool(cognito: Any) -> dict[str, str]:
+    """A user pool whose user names are addresses, and a client with a secret."""
+    created = cognito.create_user_pool(PoolName="test", UsernameAttributes=["email"])
+    pool_id = created["UserPool"]["Id"]
+    client = cognito.create_user_pool_client(
+        UserPoolId=pool_id,
+        ClientName="test",
+        GenerateSecret=True,
+        ReadAttributes=["email"],
+        ExplicitAuthFlows=["ALLOW_USER_PASSWORD_AUTH"],
+    )["UserPoolClient"]
+    for group in ("users", "workers", "cloud"):
+        cognito.create_group(GroupName=group, UserPoolId=pool_id)
+    return {
+        "COGNITO_USER_POOL_ID": pool_id,
+        "COGNITO_CLIENT_ID": client["ClientId"],
+        "COGNITO_SECRET": client["ClientSecret"],
+    }
+
+
+@pytest.fixture(scope="module")
+def accounts(
+    moto: str,
+    pool: dict[str, str],
+    environment: dict[str, str],
+    sqlite_template: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Gateway]:
+    """A gateway outside production."""
+    folder = tmp_path_factory.mktemp("accounts")
+    shutil.copy(sqlite_template, folder / "opencloud.db")
+    own = {
+        "PROD": "false",
+        "DATABASE_URL": f"sqlite:///{folder}/opencloud.db",
+        "USER_DATA_ROOT_PATH": str(folder / "users"),
+        "COGNITO_JWKS_URL": f"{moto}/{pool['COGNITO_USER_POOL_ID']}/.well-known/jwks.json",
+    }
+    with Gateway({**environment, **pool, **own}) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def client(accounts: Gateway) -> Api:
+    return Api(accounts)
+
+
+@pytest.fixture(scope="module")
+def known(accounts: Gateway) -> str:
+    """Address of somebody who is registered."""
+    email = address()
+    reply = Api(accounts).post("/user", json={"email": email, "password": PASSWORD})
+    assert reply.status == 201, reply
+    return email
+
+
+# -- registration --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["email", "username"])
+@pytest.mark.parametrize("as_form", [True, False])
+def test_a_new_user_can_log_in_and_has_a_tree(client: Api, name: str, as_form: bool) -> None:
+    email = address()
+    fields = {name: email, "password": PASSWORD}
+    sent: dict[str, Any] = {"form": fields} if as_form else {"json": fields}
+    reply = client.post("/user", **sent)
+    assert (reply.status, reply.json()) == (201, {"email": email, "groups": ["users"]})
+    issued = client.post("/token", **sent)
+    assert issued.status == 201
+    assert set(issued.json()) == {"id_token", "expires_in"}
+    assert isinstance(issued.json()["expires_in"], int)
+    newcomer = Api(client.gateway, token=issued.json()["id_token"])
+    assert newcomer.get("/user").json() == {"email": email, "groups": ["users"]}
+    assert newcomer.get("/files/").status == 200
+
+
+def test_the_storage_is_made_with_the_user(client: Api) -> None:
+    before = set(client.gateway.root.glob("*"))
+    client.post("/user", json={"email": address(), "password": PASSWORD})
+    (tree,) = set(client.gateway.root.glob("*")) - before
+    assert (tree / "data").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("sent", "groups"),
+    [
+        ({"json": {"groups": ["users", "cloud"]}}, ["users", "cloud"]),
+        ({"json": {"groups": "workers"}}, ["workers"]),
+        ({"json": {"groups": []}}, ["users"]),
+        ({"json": {"groups": None}}, ["users"]),
+        ({"json": {"groups": ["users", "users"]}}, ["users"]),
+        ({"form": [("groups", "workers")]}, ["workers"]),
+        ({"form": [("groups", "users"), ("groups", "cloud")]}, ["users", "cloud"]),
+        ({"form": [("groups", "")]}, ["users"]),
+        ({"form": [("groups", "null")]}, ["users"]),
+        ({"json": {"groups": "null"}}, ["users"]),
+    ],
+    ids=str,
+)
+def test_groups_may_be_chosen(client: Api, cognito: Any, pool: Any, sent: Any, groups: Any) -> None:
+    email = address()
+    if "json" in sent:
+        reply = client.post("/user", json={"email": email, "password": PASSWORD, **sent["json"]})
+    else:
+        form = [("username", email), ("password", PASSWORD), *sent["form"]]
+        reply = client.post("/user", form=form)
+    assert (reply.status, reply.json()) == (201, {"email": email, "groups": groups})
+    found = cognito.admin_list_groups_for_user(
+        UserPoolId=pool["COGNITO_USER_POOL_ID"], Username=email
+    )
+    assert {group["GroupName"] for group in found["Groups"]} == set(groups)
+
+
+@pytest.mark.parametrize("groups", [["kings"], ["users", "kings"], "kings", [3], [None]], ids=str)
+def test_unknown_groups_are_refused(client: Api, groups: Any) -> None:
+    email = address()
+    fields = {"email": email, "password": PASSWORD, "groups": groups}
+    reply = client.post("/user", json=fields)
+    index = len(groups) - 1 if isinstance(groups, list) else 0
+    assert reply.faults() == {(("body", "groups", index), "enum")}
+    assert client.post("/token", json={"email": email, "password": PASSWORD}).status == 404
+
+
+def test_a_known_user_is_a_conflict(client: Api, known: str) -> None:
+    reply = client.post("/user", json={"email": known, "password": PASSWORD})
+    assert (reply.status, reply.json()) == (409, {"detail": "User already exists"})
+    assert client.post("/token", json={"email": known, "password": PASSWORD}).status == 201
+
+
+def test_a_weak_password_leaves_no_user_behind(client: Api) -> None:
+    fields = {"email": address(), "password": "x"}
+    reply = client.post("/user", json=fields)
+    assert (reply.status, reply.json()) == (400, {"detail": "Password does not meet requirements"})
+    assert client.post("/token", json=fields).detail == "User not found"
+    assert client.post("/user", json={**fields, "password": PASSWORD}).status == 201
+
+
+def test_any_other_refusal_of_cognitos_comes_with_its_code(client: Api) -> None:
+    reply = client.post("/user", json={"email": "no address", "password": PASSWORD})
+    assert reply.status == 400
+    assert "InvalidParameterException" in reply.detail
+
+
+# -- log-in --------------------------------------------------------------------------------------
+
+
+def test_log_in_sets_a_cookie_that_is_taken(client: Api, known: str) -> None:
+    reply = client.post("/login", form={"username": known, "password": PASSWORD})
+    assert (reply.status, reply.json()) == (200, GREETING)
+    cookie, *attributes = reply.headers["set-cookie"].split("; ")
+    assert set(attributes) == {"HttpOnly", "Secure", "SameSite=None", "Max-Age=1800", "Path=/"}
+    assert cookie.startswith('Authorization="Bearer ')
+    browser = Api(client.gateway, headers={"Cookie": cookie})
+    assert browser.get("/user").json()["email"] == known
+    assert browser.post("/files/data/x/").status == 403
+    assert browser.post("/files/data/x/", headers={"Origin": FRONTEND}).status == 201
+
+
+@pytest.mark.parametrize("path", ["/token", "/login"])
+class TestCredentials:
+    def test_in_every_form(self, client: Api, known: str, path: str) -> None:
+        good = 201 if path == "/token" else 200
+        for name in ("email", "username"):
+            fields = {name: known, "password": PASSWORD}
+            assert client.post(path, json=fields).status == good
+            assert client.post(path, form=fields).status == good
+        both = {"username": None, "email": known, "password": PASSWORD}
+        assert client.post(path, json=both).status == good
+
+    def test_a_wrong_password(self, client: Api, known: str, path: str) -> None:
+        reply = client.post(path, form={"username": known, "password": "Wr0ng!pass"})
+        assert (reply.status, reply.json()) == (400, {"detail": "Incorrect email or password"})
+        assert "set-cookie" not in reply.headers
+
+    def test_an_unknown_user(self, client: Api, path: str) -> None:
+        reply = client.post(path, form={"username": address(), "password": PASSWORD})
+        assert (reply.status, reply.json()) == (404, {"detail": "User not found"})
+
+
+def test_the_grant_type_is_password(client: Api, known: str) -> None:
+    fields = {"username": known, "password": PASSWORD}
+    for grant in ("password", "", "null"):
+        assert client.post("/token", form={**fields, "grant_type": grant}).status == 201
+    reply = client.post("/token", form={**fields, "grant_type": "refresh_token"})
+    assert reply.faults() == {(("body", "grant_type"), "enum")}
+
+
+BOTH_MISSING = {(("body", "username"), "missing"), (("body", "password"), "missing")}
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=b"}
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize(
+    ("body", "headers", "faults"),
+    [
+        (None, {}, BOTH_MISSING),
+        (b"", FORM, BOTH_MISSING),
+        (b"{}", JSON, BOTH_MISSING),
+        (b"", JSON, {(("body",), "missing")}),
+        (b"{", JSON, {(("body",), "json_invalid")}),
+        (b"[]", JSON, {(("body",), "model_type")}),
+        (b'{"email": 3}', JSON, {(("body", "username"), "string_type"),
+                                 (("body", "password"), "missing")}),
+        (b"\xff=%zz", FORM, {(("body",), "form_invalid")}),
+        (b"x", {"Content-Type": FORM["Content-Type"] + "; charset=none-such"},
+         {(("body",), "form_invalid")}),
+        (b"junk", MULTIPART, {(("body",), "form_invalid")}),
+        (b"--b\r\nbad header\r\n\r\nx\r\n--b--\r\n", MULTIPART, {(("body",), "form_invalid")}),
+    ],
+    ids=lambda value: "" if isinstance(value, set) else str(value)[:20],
+)  # fmt: skip
+def test_credentials_that_are_none(client: Api, path, body, headers, faults) -> None:
+    assert client.post(path, body=body, headers=headers).faults() == faults
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_form_that_is_too_long_is_refused(client: Api, path: str) -> None:
+    assert client.post(path, body=b"x" * 5_000_000, headers=FORM).status == 413
+    assert client.post(path, body=b"x=1&" * 2_000, headers=FORM).status == 413
+
+
+# -- on and off ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prod", "auth", "on"),
+    [(None, None, False), ("true", None, False), ("false", None, True), ("false", "0", False),
+     ("true", "1", True)],
+)  # fmt: skip
+def test_the_routes_are_there_only_when_switched_on(
+    start_gateway: StartGateway,
+    monkeypatch: pytest.MonkeyPatch,
+    prod: str | None,
+    auth: str | None,
+    on: bool,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    anybody = Api(start_gateway(PROD=prod, AUTH=auth))
+    assert [anybody.post(path).status for path in ROUTES] == (
+        [422, 422, 422] if on else [405, 404, 404]
+    )
+
+
+# -- what Cognito is sent ------------------------------------------------------------------------
+
+
+class FakeCognito:
+    """Records its calls; raises what it is told to."""
+
+    def __init__(self, **errors: Exception) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self._errors = errors
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(**arguments: Any) -> dict[str, Any]:
+            self.calls.append((name, arguments))
+            if name in self._errors:
+                raise self._errors[name]
+            result = {"IdToken": "token", "ExpiresIn": 3600}
+            return {"AuthenticationResult": result, "User": {"Username": "new-user"}}
+
+        return call
+
+
+class FakeStorage:
+    def __init__(self, error: Exception | None = None) -> None:
+        self.users: list[str] = []
+        self._error = error
+
+    async def ensure_user(self, user: str) -> None:
+        if self._error:
+            raise self._error
+        self.users.append(user)
+
+
+def refusal(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "secret words"}}, "operation")
+
+
+def accounts_with(
+    client: FakeCognito, *, secret: str = "", storage: FakeStorage | None = None
+) -> Accounts:
+    settings = CognitoSettings(
+        region=REGION, user_pool_id=POOL, client_id=CLIENT, jwks_url="", client_secret=secret
+    )
+    return Accounts(client, settings, storage or FakeStorage())  # type: ignore[arg-type]
+
+
+async def test_the_secret_hash_is_sent_with_a_client_secret() -> None:
+    client = FakeCognito()
+    await accounts_with(client, secret="hush").issue_token("me@example.com", "pw")
+    ((_, sent),) = client.calls
+    digest = hmac.digest(b"hush", f"me@example.com{CLIENT}".encode(), hashlib.sha256)
+    assert sent["AuthParameters"] == {
+        "USERNAME": "me@example.com",
+        "PASSWORD": "pw",
+        "SECRET_HASH": base64.b64encode(digest).decode(),
+    }
+
+
+async def test_no_secret_hash_is_sent_without_a_client_secret() -> None:
+    client = FakeCognito()
+    await accounts_with(client).issue_token("me@example.com", "pw")
+    assert "SECRET_HASH" not in client.calls[0][1]["AuthParameters"]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "sentence"),
+    [
+        ("UserNotFoundException", NotThere, "User not found"),
+        ("NotAuthorizedException", Refused, "Incorrect email or password"),
+        ("TooManyRequestsException", Refused, "TooManyRequestsException"),
+    ],
+)
+async def test_refused_log_ins(code: str, kind: type[Exception], sentence: str) -> None:
+    client = FakeCognito(initiate_auth=refusal(code))
+    with pytest.raises(kind, match=sentence) as caught:
+        await accounts_with(client).issue_token("me@example.com", "pw")
+    assert "secret words" not in str(caught.value)
+
+
+async def test_the_password_is_permanent() -> None:
+    client, storage = FakeCognito(), FakeStorage()
+    await accounts_with(client, storage=storage).register("me@example.com", "pw", ["users"])
+    calls = dict(client.calls)
+    assert calls["admin_set_user_password"]["Permanent"] is True
+    assert calls["admin_create_user"]["MessageAction"] == "SUPPRESS"
+    assert storage.users == ["new-user"]
+
+
+@pytest.mark.parametrize("step", ["admin_set_user_password", "admin_add_user_to_group", "storage"])
+async def test_a_registration_that_fails_half_way_leaves_no_user(step: str) -> None:
+    error = refusal("ResourceNotFoundException")
+    client = FakeCognito(**({} if step == "storage" else {step: error}))
+    storage = FakeStorage(OSError("full") if step == "storage" else None)
+    with pytest.raises((Refused, AwsError)):
+        await accounts_with(client, storage=storage).register("me@example.com", "pw", ["users"])
+    name, arguments = client.calls[-1]
+    assert name == "admin_delete_user"
+    assert arguments["Username"] == "new-user"
+
+
+async def test_a_user_that_was_there_is_not_removed() -> None:
+    client = FakeCognito(admin_create_user=refusal("UsernameExistsException"))
+    with pytest.raises(Conflict, match="User already exists"):
+        await accounts_with(client).register("me@example.com", "pw", ["users"])
+    assert [name for name, _ in client.calls] == ["admin_create_user"]
+
+
+async def test_an_outage_of_cognito_is_no_refusal() -> None:
+    client = FakeCognito(initiate_auth=OSError("down"))
+    with pytest.raises(AwsError):
+        await accounts_with(client).issue_token("me@example.com", "pw")

@@ -1,0 +1,373 @@
+"""Who is let in: every rule about ID tokens, the cookie, and the pool's keys."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from typing import Any
+
+import aiohttp
+import jwt
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
+
+from gateway.auth import keys
+from tests.integration.gateway.conftest import StartGateway
+from tests.support.gateway import (
+    CLIENT,
+    FRONTEND,
+    Api,
+    Gateway,
+    Issuer,
+    KeyServer,
+    Reply,
+    fresh,
+)
+
+MISSING = (401, "Not authenticated")
+WRONG = (401, "Not verified")
+NOT_A_MEMBER = (403, "Not a member of the 'users' group")
+NO_DIRECTORY = (403, "This user name cannot be the name of a directory")
+
+
+def ask(gateway: Gateway, authorization: str) -> Reply:
+    return Api(gateway).get("/user", headers={"Authorization": authorization})
+
+
+def verdict(reply: Reply) -> tuple[int, str]:
+    if reply.status == 401:
+        assert reply.headers["www-authenticate"] == "Bearer"
+    return reply.status, reply.json().get("detail", "")
+
+
+def b64(data: Any) -> str:
+    raw = data if isinstance(data, bytes) else json.dumps(data).encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def signed(issuer: Issuer, head: Any, claims: Any) -> str:
+    """A token of any head and body, with a good signature."""
+    message = f"{b64(head)}.{b64(claims)}"
+    signature = issuer.key.sign(message.encode(), padding.PKCS1v15(), hashes.SHA256())
+    return f"{message}.{b64(signature)}"
+
+
+def test_a_valid_token_tells_who_calls(gateway: Gateway, issuer: Issuer) -> None:
+    groups = ["users", "cloud"]
+    token = issuer.token("somebody", email="me@example.com", cognito__groups=groups)
+    assert ask(gateway, f"Bearer {token}").json() == {"email": "me@example.com", "groups": groups}
+
+
+@pytest.mark.parametrize("form", ["bearer {}", "BEARER {}", "Bearer   {}", "Bearer {}  "])
+def test_the_scheme_may_be_spelled_in_any_way(gateway: Gateway, issuer: Issuer, form: str) -> None:
+    assert ask(gateway, form.format(issuer.token("somebody"))).status == 200
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", "Bearer", "Bearer ", "Basic dTpw", "nonsense", "Bearer x", "Bearer a.b", "Bearer a.b.c",
+        "Bearer ..", "Bearer a.b.c.d", "Bearer é.ü.x", "Bearer " + "a" * 8000, "Token x",
+    ],
+)  # fmt: skip
+def test_what_is_no_token_is_not_authenticated(gateway: Gateway, value: str) -> None:
+    assert verdict(ask(gateway, value)) == MISSING
+
+
+@pytest.mark.parametrize(
+    "head",
+    [[], b"junk", 3, b"[" * 3000],
+    ids=str,
+)
+def test_a_head_that_is_none_is_not_authenticated(
+    gateway: Gateway, issuer: Issuer, head: Any
+) -> None:
+    assert verdict(ask(gateway, f"Bearer {signed(issuer, head, {})}")) == MISSING
+
+
+@pytest.mark.parametrize("body", [[], b"junk", 3, None, b"[" * 3000], ids=lambda b: str(b)[:9])
+def test_a_body_that_is_none_is_not_authenticated(
+    gateway: Gateway, issuer: Issuer, body: Any
+) -> None:
+    head = {"alg": "RS256", "kid": issuer.kid}
+    assert verdict(ask(gateway, f"Bearer {signed(issuer, head, body)}")) == MISSING
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": ...}, {"aud": ...}, {"exp": ...}, {"token_use": ...}, {"cognito__username": ...},
+        {"iss": "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_Other"},
+        {"iss": "https://example.com"}, {"aud": "another-client"}, {"aud": ["another-client"]},
+        {"aud": 3}, {"aud": None}, {"token_use": "access"}, {"token_use": ["id"]},
+        {"exp": "soon"}, {"exp": None}, {"exp": []}, {"exp": float("nan")}, {"nbf": "x"},
+        {"iat": "x"}, {"iat": []}, {"cognito__username": 3}, {"cognito__username": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_token_with_a_wrong_claim_does_not_hold(
+    gateway: Gateway, issuer: Issuer, changes: dict[str, Any]
+) -> None:
+    assert verdict(ask(gateway, f"Bearer {issuer.token('somebody', **changes)}")) == WRONG
+
+
+@pytest.mark.parametrize(
+    ("claim", "seconds", "holds"),
+    [
+        ("exp", -7, True), ("exp", -12, False), ("nbf", 8, True), ("nbf", 15, False),
+        ("iat", 8, True), ("iat", 15, False),
+    ],
+)  # fmt: skip
+def test_ten_seconds_of_clock_difference_are_tolerated(
+    gateway: Gateway, issuer: Issuer, claim: str, seconds: int, holds: bool
+) -> None:
+    token = issuer.token("somebody", **{claim: int(time.time()) + seconds})
+    assert verdict(ask(gateway, f"Bearer {token}")) == ((200, "") if holds else WRONG)
+
+
+@pytest.mark.parametrize("claim", ["sub", "jti", "auth_time", "custom"])
+def test_claims_that_nobody_reads_may_be_anything(
+    gateway: Gateway, issuer: Issuer, claim: str
+) -> None:
+    assert ask(gateway, f"Bearer {issuer.token('somebody', **{claim: 3})}").status == 200
+
+
+def test_iat_and_nbf_may_be_missing(gateway: Gateway, issuer: Issuer) -> None:
+    assert ask(gateway, f"Bearer {issuer.token('somebody', iat=...)}").status == 200
+
+
+def test_only_rs256_with_the_pools_own_key_holds(gateway: Gateway, issuer: Issuer) -> None:
+    claims = issuer.claims("somebody")
+    public = issuer.key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    confused = f"{b64({'alg': 'HS256', 'kid': issuer.kid})}.{b64(claims)}"
+    confused += "." + b64(hmac.new(public, confused.encode(), hashlib.sha256).digest())
+    good = issuer.sign(claims)
+    head, _, signature = good.split(".")
+    stranger = Issuer(issuer.kid)
+    for forged in (
+        jwt.encode(claims, None, "none", headers={"kid": issuer.kid}),
+        f"{b64({'alg': 'none', 'kid': issuer.kid})}.{b64(claims)}.{signature}",
+        confused,
+        jwt.encode(claims, issuer.key, "RS512", headers={"kid": issuer.kid}),
+        jwt.encode(claims, issuer.key, "PS256", headers={"kid": issuer.kid}),
+        stranger.sign(claims),
+        signed(issuer, {"alg": "RS256"}, claims),
+        signed(issuer, {"alg": "RS256", "kid": 3}, claims),
+        signed(issuer, {"alg": "RS256", "kid": issuer.kid, "crit": ["x"], "x": 1}, claims),
+        signed(stranger, {"alg": "RS256", "kid": "own", "jwk": stranger.jwk}, claims),
+        f"{head}.{b64({**claims, 'cognito:username': 'victim'})}.{signature}",
+        f"{head}.{b64(claims)}.",
+    ):
+        assert verdict(ask(gateway, f"Bearer {forged}")) == WRONG, forged
+    assert ask(gateway, f"Bearer {good}").status == 200
+
+
+@pytest.mark.parametrize(
+    "groups", [..., None, [], ["workers", "cloud"], "users", {"users": 1}, [["users"]], 3], ids=str
+)
+def test_only_members_of_the_users_group_are_let_in(
+    gateway: Gateway, issuer: Issuer, groups: Any
+) -> None:
+    token = issuer.token("somebody", cognito__groups=groups)
+    assert verdict(ask(gateway, f"Bearer {token}")) == NOT_A_MEMBER
+
+
+def test_odd_groups_beside_the_users_do_no_harm(gateway: Gateway, issuer: Issuer) -> None:
+    token = issuer.token("somebody", cognito__groups=[1, "users", "\ud800"])
+    assert ask(gateway, f"Bearer {token}").json()["groups"] == ["1", "users", "?"]
+
+
+@pytest.mark.parametrize("email", [..., None, 3, ""], ids=str)
+def test_a_user_may_have_no_email(gateway: Gateway, issuer: Issuer, email: Any) -> None:
+    token = issuer.token("somebody", email=email)
+    assert ask(gateway, f"Bearer {token}").json() == {"email": None, "groups": ["users"]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", ".", "..", "a/b", "../other", "/etc", "a\0b", "a\nb", "\x7f", "\x85", "u" * 256,
+        "ü" * 128, "\ud800", ".opencloud-staging",
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_a_name_that_cannot_be_a_directory_is_forbidden(
+    gateway: Gateway, issuer: Issuer, name: str
+) -> None:
+    token = issuer.token(name)
+    assert verdict(ask(gateway, f"Bearer {token}")) == NO_DIRECTORY
+    before = sorted(path.name for path in gateway.root.glob("*"))
+    Api(gateway, token=token).post("/files/data/x/")
+    assert sorted(path.name for path in gateway.root.glob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["u" * 255, "ü" * 127, "a b", "<b>", "a\\b", "*", "~", "name@x.example", "...", "-rf"]
+)
+def test_any_other_name_is_the_directory_verbatim(
+    gateway: Gateway, issuer: Issuer, name: str
+) -> None:
+    api = Api(gateway, name, issuer.token(name))
+    assert api.upload("data/", "f.txt", b"mine").status == 201
+    assert (gateway.root / name / "data" / "f.txt").read_bytes() == b"mine"
+
+
+# -- the cookie -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def token(issuer: Issuer) -> str:
+    return issuer.token(fresh("user"))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        'Authorization="Bearer {}"', "Authorization=Bearer {}",
+        'a=b; Authorization="Bearer {}"; c=d', 'odd={{"x": 1}}; Authorization=Bearer {}',
+    ],
+)  # fmt: skip
+def test_the_cookie_stands_in_for_the_header(gateway: Gateway, token: str, form: str) -> None:
+    assert Api(gateway).get("/user", headers={"Cookie": form.format(token)}).status == 200
+
+
+@pytest.mark.parametrize("header", ["", "Bearer x", "Basic dTpw"])
+def test_the_header_wins_over_the_cookie_even_when_it_is_bad(
+    gateway: Gateway, token: str, header: str
+) -> None:
+    sent = {"Cookie": f"Authorization=Bearer {token}", "Authorization": header}
+    assert verdict(Api(gateway).get("/user", headers=sent)) == MISSING
+
+
+@pytest.mark.parametrize("cookie", ["Authorization={}", "authorization=Bearer {}", "other={}"])
+def test_other_cookies_do_not_count(gateway: Gateway, token: str, cookie: str) -> None:
+    reply = Api(gateway).get("/user", headers={"Cookie": cookie.format(token)})
+    assert verdict(reply) == MISSING
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [(FRONTEND, 201), (None, 403), ("http://evil.example", 403), ("null", 403)],
+)
+def test_a_change_by_cookie_needs_the_front_ends_origin(
+    gateway: Gateway, token: str, origin: str | None, status: int
+) -> None:
+    headers = {"Cookie": f"Authorization=Bearer {token}"}
+    if origin:
+        headers["Origin"] = origin
+    assert Api(gateway).post("/files/data/x/", headers=headers).status == status
+    assert Api(gateway).get("/user", headers=headers).status == 200
+
+
+def test_a_change_by_header_needs_no_origin(gateway: Gateway, token: str) -> None:
+    headers = {"Origin": "http://evil.example"}
+    assert Api(gateway, token=token).post("/files/data/x/", headers=headers).status == 201
+
+
+# -- the pool's keys ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pool(issuer: Issuer):
+    """A key server that no other test asks."""
+    server = KeyServer(issuer)
+    yield server
+    server.close()
+
+
+def test_unknown_key_ids_cost_one_fetch_per_window(
+    start_gateway: StartGateway, pool: KeyServer, issuer: Issuer
+) -> None:
+    gateway = start_gateway(COGNITO_JWKS_URL=pool.url)
+    claims = issuer.claims("somebody")
+    assert ask(gateway, f"Bearer {issuer.sign(claims)}").status == 200
+    assert pool.asked == 1
+    for number in range(200):
+        forged = issuer.sign(claims, kid=f"random-{number}")
+        assert verdict(ask(gateway, f"Bearer {forged}")) == WRONG
+    assert pool.asked == 2
+
+
+def test_no_key_is_fetched_for_what_is_no_token(
+    start_gateway: StartGateway, pool: KeyServer
+) -> None:
+    gateway = start_gateway(COGNITO_JWKS_URL=pool.url)
+    assert verdict(ask(gateway, "Bearer a.b.c")) == MISSING
+    assert pool.asked == 0
+
+
+def test_a_new_key_of_the_pool_is_found_at_once(
+    start_gateway: StartGateway, pool: KeyServer, issuer: Issuer
+) -> None:
+    gateway = start_gateway(COGNITO_JWKS_URL=pool.url)
+    assert ask(gateway, f"Bearer {issuer.token('somebody')}").status == 200
+    rotated = Issuer("second-key")
+    pool.keys = [rotated.jwk]
+    assert ask(gateway, f"Bearer {rotated.token('somebody')}").status == 200
+    assert verdict(ask(gateway, f"Bearer {issuer.token('somebody')}")) == WRONG
+
+
+def test_known_keys_go_on_working_while_the_key_server_is_down(
+    start_gateway: StartGateway,
+    pool: KeyServer,
+    issuer: Issuer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gateway = start_gateway(COGNITO_JWKS_URL=pool.url)
+    assert ask(gateway, f"Bearer {issuer.token('somebody')}").status == 200
+    pool.is_down = True
+    monkeypatch.setattr(keys, "_MAX_AGE", 0.0)
+    for _ in range(3):
+        assert ask(gateway, f"Bearer {issuer.token(fresh())}").status == 200
+    assert pool.asked == 2
+    assert verdict(ask(gateway, f"Bearer {Issuer('unknown').token('somebody')}")) == WRONG
+
+
+def test_known_keys_go_on_working_while_the_key_server_hangs(
+    start_gateway: StartGateway,
+    pool: KeyServer,
+    issuer: Issuer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keys, "_TIMEOUT", aiohttp.ClientTimeout(total=None))
+    gateway = start_gateway(COGNITO_JWKS_URL=pool.url)
+    assert ask(gateway, f"Bearer {issuer.token('somebody')}").status == 200
+    pool.hangs = True
+    monkeypatch.setattr(keys, "_MAX_AGE", 0.0)
+    for _ in range(3):
+        assert ask(gateway, f"Bearer {issuer.token(fresh())}").status == 200
+    assert pool.asked == 2
+
+
+def test_without_any_key_the_answer_is_to_come_again(
+    start_gateway: StartGateway,
+    pool: KeyServer,
+    issuer: Issuer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keys, "_FIRST_RETRY", 0.0)
+    gateway = start_gateway(COGNITO_JWKS_URL=pool.url)
+    pool.is_down = True
+    reply = ask(gateway, f"Bearer {issuer.token('somebody')}")
+    assert reply.status == 503
+    assert reply.detail
+    assert reply.headers["retry-after"]
+    pool.is_down = False
+    assert ask(gateway, f"Bearer {issuer.token('somebody')}").status == 200
+
+
+@pytest.mark.parametrize(
+    "answer", [[], [{}], [{"kty": "RSA", "kid": "x", "n": "!", "e": "AQAB"}], [3]], ids=str
+)
+def test_a_key_set_that_is_none_does_not_replace_the_good_one(
+    start_gateway: StartGateway, pool: KeyServer, issuer: Issuer, answer: list[Any]
+) -> None:
+    gateway = start_gateway(COGNITO_JWKS_URL=pool.url)
+    assert ask(gateway, f"Bearer {issuer.token('somebody')}").status == 200
+    pool.keys = answer
+    assert verdict(ask(gateway, f"Bearer {Issuer('unknown').token('somebody')}")) == WRONG
+    assert ask(gateway, f"Bearer {issuer.token('somebody', aud=CLIENT)}").status == 200

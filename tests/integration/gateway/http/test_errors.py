@@ -1,0 +1,259 @@
+"""What clients read when something is wrong: shapes, kinds, and nothing that a page could run."""
+
+import json
+
+import pytest
+
+from tests.support.gateway import INTERNAL_KEY, Api, Gateway
+
+KEY = {"x-api-key": INTERNAL_KEY}
+JSON = {"Content-Type": "application/json"}
+MARKUP = "<img src=x onerror=alert(1)>"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", "missing"), (b" ", "json_invalid"), (b"{", "json_invalid"),
+        (b"{} {}", "json_invalid"),
+        (b"\xff", "json_invalid"), (b"NaN", "json_invalid"), (b"[" * 10_000, "json_invalid"),
+        (b"[" * 10_000 + b"]" * 10_000, "json_invalid"), (b'{"a":' * 10_000, "json_invalid"),
+        (b'"\\ud800"', "json_invalid"), (b"1e999", "json_invalid"), (b"[]", "model_type"),
+        (b"null", "model_type"), (b'"x"', "model_type"), (b"3", "model_type"),
+    ],
+    ids=lambda value: str(value)[:12],
+)  # fmt: skip
+def test_a_body_that_is_no_object_is_named(api: Api, body: bytes, kind: str) -> None:
+    for reply in (
+        api.post("/jobs", body=body, headers=JSON),
+        api.put("/files/data/x", body=body, headers=JSON),
+    ):
+        assert reply.faults() == {(("body",), kind)}
+    if body != b'"\\ud800"':  # a status update with half a character is taken, see there
+        told = api.put("/_job_status", body=body, headers={**JSON, **KEY})
+        assert told.faults() == {(("body",), kind)}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_a_body_may_come_in_any_unicode_encoding(api: Api, encoding: str) -> None:
+    reply = api.put("/files/data/x", body='{"path": "data/ü"}'.encode(encoding), headers=JSON)
+    assert reply.status == 404
+
+
+def test_the_content_type_does_not_matter(api: Api) -> None:
+    reply = api.put("/files/data/none", body=b'{"path": "data/x"}', headers={"Content-Type": "x/y"})
+    assert reply.status == 404
+
+
+def test_faults_of_header_and_body_are_reported_together(anybody: Api) -> None:
+    reply = anybody.put("/_job_status", json={"status": "sleeping"})
+    assert reply.faults() == {
+        (("header", "x-api-key"), "missing"),
+        (("body", "job_id"), "missing"),
+        (("body", "status"), "enum"),
+    }
+
+
+def test_faults_of_path_and_body_are_reported_together(api: Api) -> None:
+    assert api.put("/files/data/../x", json={"path": 3}).faults() == {
+        (("path", "file_path"), "value_error"),
+        (("body", "path"), "string_type"),
+    }
+    assert api.post("/files/output/../upload").faults() == {
+        (("path", "f_type"), "enum"),
+        (("path", "base_path"), "value_error"),
+        (("body", "file"), "missing"),
+    }
+
+
+def test_faults_of_several_query_parameters_are_reported_together(api: Api) -> None:
+    reply = api.get("/files/?show_dirs=maybe&recursive=&limit=x")
+    assert reply.faults() == {
+        (("query", "show_dirs"), "bool_parsing"),
+        (("query", "recursive"), "bool_parsing"),
+        (("query", "limit"), "int_parsing"),
+    }
+
+
+def test_a_missing_field_is_named_in_the_contracts_words(api: Api) -> None:
+    assert api.put("/files/data/x", json={}).detail == [
+        {"loc": ["body", "path"], "msg": "Field required", "type": "missing"}
+    ]
+
+
+def hostile_answers(api: Api) -> list:
+    api.plant("data/f.txt")
+    api.plant(f"data/{MARKUP}")
+    job = {"job_name": MARKUP + "/", "attributes": {"files_down": {"data_ids": [MARKUP + "/.."]}}}
+    down = {"files_down": {"config_id": MARKUP}}
+    return [
+        api.post("/jobs", json=job),
+        api.submit(application={"application": MARKUP, "version": "v1", "entrypoint": "train"}),
+        api.submit(attributes={"files_down": {}, "env_vars": {MARKUP: "x"}}),
+        api.submit(attributes={"files_down": {}, "env_vars": {MARKUP: 3}}),
+        api.submit(attributes=down),
+        api.submit(environment=MARKUP, priority=MARKUP),
+        api.put("/files/data/f.txt", json={"path": MARKUP}),
+        api.put("/files/data/f.txt", json={"path": f"data/{MARKUP}/x"}),
+        api.upload(f"data/{MARKUP.replace(' ', '%20')}", "x"),
+        api.upload("data/x", MARKUP + "\x01"),
+        api.delete("/files/data/../" + MARKUP.replace(" ", "%20")),
+        api.get("/jobs/" + MARKUP.replace(" ", "%20")),
+        api.get("/jobs?limit=" + MARKUP.replace(" ", "%20")),
+        api.get("/" + MARKUP.replace(" ", "%20")),
+        Api(api.gateway).put("/_job_status", json={"job_id": MARKUP, "status": MARKUP}),
+    ]
+
+
+def test_no_markup_from_a_request_gets_into_an_error(api: Api) -> None:
+    for reply in hostile_answers(api):
+        assert 400 <= reply.status < 500, reply
+        assert b"<" not in reply.body, reply
+        assert b">" not in reply.body, reply
+        assert reply.detail
+
+
+def test_markup_is_shown_escaped(api: Api) -> None:
+    reply = api.submit(application={"application": "<b>", "version": "v1", "entrypoint": "train"})
+    assert r"'\x3cb\x3e'" in reply.detail[0]["msg"]
+    reply = api.submit(attributes={"files_down": {}, "env_vars": {"<b>": 3}})
+    assert reply.detail[0]["loc"] == ["body", "attributes", "env_vars", r"\x3cb\x3e"]
+
+
+def test_our_own_rules_name_what_was_given_and_what_is_allowed(api: Api) -> None:
+    api.plant("data/f.txt")
+    for reply, given, allowed in (
+        (api.submit(priority=9), "9", "0 to 5"),
+        (api.submit(job_name="a/b"), "a/b", "slash"),
+        (api.submit(attributes={"files_down": {}, "env_vars": {"Z": "x"}}), "Z", "KEY, OTHER_KEY"),
+        (api.put("/files/data/f.txt", json={"path": "elsewhere/x"}), "elsewhere/x", "artifact, c"),
+        (api.upload("data/x", ".."), "..", "must not"),
+    ):
+        (fault,) = reply.detail
+        assert fault["type"] == "value_error"
+        assert given in fault["msg"]
+        assert allowed in fault["msg"]
+
+
+# -- what goes wrong before any handler ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"NONSENSE\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"G<T / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n<bad header>\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 40_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: 1\r\n" * 300 + b"\r\n",
+        b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /\xc3\xbc HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET http://[bad/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+        b"POST /jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"PUT /files/x HTTP/1.1\r\nHost: x\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\nx",
+    ],
+    ids=lambda raw: raw[:30].decode("latin-1"),
+)
+def test_a_request_that_cannot_be_parsed_is_answered_in_json(
+    gateway: Gateway, request_bytes: bytes
+) -> None:
+    reply = gateway.raw(request_bytes)
+    assert 400 <= reply.status < 500
+    assert reply.headers["content-type"] == "application/json"
+    assert list(reply.json()) == ["detail"]
+    assert reply.detail
+    assert b"<" not in reply.body
+
+
+def test_what_could_not_be_parsed_is_not_logged(
+    gateway: Gateway, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "hunter2-hunter2"
+    head = f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}{'a' * 40_000}\r\n\r\n"
+    assert gateway.raw(head.encode()).status == 400
+    written = capfd.readouterr()
+    assert secret not in written.out + written.err + caplog.text
+
+
+def test_an_unknown_expectation_is_answered_in_json(anybody: Api) -> None:
+    reply = anybody.get("/", headers={"Expect": "miracles"})
+    assert (reply.status, reply.json()) == (417, {"detail": "Expectation Failed"})
+
+
+def test_a_client_that_waits_to_be_asked_is_asked(gateway: Gateway) -> None:
+    head = b"PUT /_job_status HTTP/1.1\r\nHost: x\r\nx-api-key: x\r\nExpect: 100-continue\r\n"
+    reply = gateway.raw(head + b"Content-Length: 2\r\n\r\n{}")
+    assert reply.status == 401
+
+
+# -- sizes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/_job_status", "/files/data/x"])
+def test_a_gigabyte_of_json_is_refused_before_it_comes(
+    api: Api, gateway: Gateway, path: str
+) -> None:
+    method = "POST" if path == "/jobs" else "PUT"
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token}\r\n"
+        f"x-api-key: {INTERNAL_KEY}\r\nContent-Length: 1000000000\r\n\r\n["
+    )
+    reply = gateway.raw(head.encode(), timeout=5)
+    assert reply.status == 413
+    assert "4194304" in reply.detail
+
+
+def test_a_body_of_unknown_length_is_refused_as_soon_as_it_is_too_long(
+    api: Api, gateway: Gateway
+) -> None:
+    head = (
+        f"POST /jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token}\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n"
+    )
+    piece = b"100000\r\n" + b"[" * 0x100000 + b"\r\n"
+    assert gateway.raw(head.encode() + piece * 5).status == 413
+
+
+def test_a_small_body_that_unpacks_to_a_large_one_is_refused(api: Api) -> None:
+    import gzip
+
+    packed = gzip.compress(b"[" * 20_000_000)
+    headers = {"Content-Encoding": "gzip", **JSON}
+    assert api.post("/jobs", body=packed, headers=headers).status == 413
+
+
+def test_a_body_that_is_not_packed_as_announced_is_a_bad_request(api: Api) -> None:
+    reply = api.post("/jobs", body=b"junk", headers={"Content-Encoding": "gzip", **JSON})
+    assert reply.status == 400
+    assert isinstance(reply.detail, str)
+
+
+# -- mistakes of ours -----------------------------------------------------------------------------
+
+
+def test_a_mistake_of_ours_reveals_nothing(
+    api: Api, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("inner secrets")
+
+    monkeypatch.setattr("gateway.jobs.service.Jobs.page", fail)
+    reply = api.get("/jobs")
+    assert (reply.status, reply.json()) == (500, {"detail": "Internal Server Error"})
+
+
+def test_every_error_is_json(api: Api) -> None:
+    for reply in hostile_answers(api):
+        assert reply.headers["content-type"] == "application/json"
+        json.loads(reply.body)
+
+
+def test_a_browsers_cookies_may_be_long(api: Api) -> None:
+    cookies = {"Cookie": "; ".join(f"c{n}={'x' * 900}" for n in range(30))}
+    assert api.get("/user", headers=cookies).status == 200
+    assert api.get("/files/" + "%C3%BC" * 4_000).status == 404

@@ -1,0 +1,237 @@
+"""`/openapi.json` is valid, complete, and says what the gateway does."""
+
+from typing import Any
+
+import pytest
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import validate
+
+from deploy.sandbox.cognito import USER
+from tests.integration.gateway.conftest import StartGateway
+from tests.support.gateway import Api
+
+OPERATIONS = {
+    ("get", "/"), ("get", "/access_info"), ("get", "/user"), ("get", "/jobs"), ("post", "/jobs"),
+    ("get", "/jobs/applications"), ("get", "/jobs/{job_id}"), ("delete", "/jobs/{job_id}"),
+    ("get", "/files/{file_path}/download"), ("head", "/files/{file_path}/download"),
+    ("get", "/files/{file_path}/url"), ("post", "/files/{f_type}/{base_path}/upload"),
+    ("post", "/files/{f_type}/{base_path}/url"), ("post", "/files/{f_type}/{base_path}/"),
+    ("get", "/files/{file_path}"), ("put", "/files/{file_path}"), ("delete", "/files/{file_path}"),
+    ("put", "/_job_status"),
+}  # fmt: skip
+ACCOUNTS = {("post", "/user"), ("post", "/token"), ("post", "/login")}
+PUBLIC = {("get", "/"), ("get", "/access_info"), *ACCOUNTS}
+
+Operations = dict[tuple[str, str], dict[str, Any]]
+
+
+@pytest.fixture
+def document(start_gateway: StartGateway) -> Any:
+    gateway = start_gateway(PROD="false", AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="x")
+    return Api(gateway).get("/openapi.json").json()
+
+
+@pytest.fixture
+def operations(document: Any) -> Operations:
+    return {
+        (method, path): operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    }
+
+
+def test_the_document_is_valid(document: Any) -> None:
+    assert document["openapi"].startswith("3.")
+    validate(document)
+
+
+def test_every_operation_is_there(operations: Operations) -> None:
+    assert set(operations) == OPERATIONS | ACCOUNTS
+
+
+def test_the_account_operations_are_there_only_when_they_are(anybody: Api) -> None:
+    paths = anybody.get("/openapi.json").json()["paths"]
+    assert "/token" not in paths
+    assert "post" not in paths["/user"]
+
+
+def test_every_operation_is_described(operations: Operations) -> None:
+    for name, operation in operations.items():
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert operation["tags"], name
+    identifiers = [operation["operationId"] for operation in operations.values()]
+    assert len(set(identifiers)) == len(identifiers)
+
+
+def test_every_parameter_of_a_path_is_declared(operations: Operations) -> None:
+    for (method, path), operation in operations.items():
+        declared = {p["name"] for p in operation["parameters"] if p["in"] == "path"}
+        assert declared == {part[1:-1] for part in path.split("/") if part.startswith("{")}, (
+            method, path,
+        )  # fmt: skip
+
+
+def test_the_parameters_of_lists_are_declared(operations: Operations) -> None:
+    def query(method: str, path: str) -> set[str]:
+        return {p["name"] for p in operations[method, path]["parameters"] if p["in"] == "query"}
+
+    assert query("get", "/jobs") == {"offset", "limit"}
+    assert {"show_dirs", "recursive"} <= query("get", "/files/{file_path}")
+
+
+def test_headers_that_count_are_declared(operations: Operations) -> None:
+    def headers(method: str, path: str) -> set[str]:
+        return {p["name"] for p in operations[method, path]["parameters"] if p["in"] == "header"}
+
+    assert headers("put", "/files/{file_path}") == {"If-None-Match"}
+    for method in ("get", "head"):
+        assert {"Range", "If-Range", "If-None-Match", "If-Match"} <= headers(
+            method, "/files/{file_path}/download"
+        )
+
+
+def test_every_parameter_is_described(operations: Operations) -> None:
+    for name, operation in operations.items():
+        for parameter in operation["parameters"]:
+            described = parameter.get("description") or parameter["schema"].get("description")
+            assert described, (name, parameter["name"])
+
+
+def fits(document: Any, content: Any, value: Any) -> bool:
+    schema = {**content["schema"], "components": document["components"]}
+    return OAS31Validator(schema).is_valid(value)
+
+
+def test_examples_fit_their_schemas(operations: Operations, document: Any) -> None:
+    for name, operation in operations.items():
+        for answer in [*operation["responses"].values(), operation.get("requestBody", {})]:
+            for content in answer.get("content", {}).values():
+                if "example" in content:
+                    assert fits(document, content, content["example"]), name
+
+
+def test_every_refusal_shows_what_it_says(operations: Operations) -> None:
+    def said(method: str, path: str, status: str) -> str:
+        content = operations[method, path]["responses"][status]["content"]["application/json"]
+        return str(content["example"]["detail"])
+
+    assert said("get", "/user", "401") == "Not authenticated"
+    assert said("get", "/user", "403") == "Not a member of the 'users' group"
+    assert said("post", "/token", "400") == "Incorrect email or password"
+    assert said("post", "/jobs", "409") == "Job name must be unique"
+    assert said("get", "/jobs/{job_id}", "404") == "Job not found"
+    assert said("put", "/_job_status", "401") == "unauthorized"
+    for (method, path), operation in operations.items():
+        for status in operation["responses"].keys() - {"422"}:
+            if status >= "4":
+                assert ("Not Found" in said(method, path, status)) <= (status == "404")
+
+
+def test_the_example_credentials_are_those_of_the_sandbox(operations: Operations) -> None:
+    contents = operations["post", "/token"]["requestBody"]["content"]
+    for content in contents.values():
+        assert content["example"] == {"username": USER.email, "password": USER.password}
+
+
+@pytest.mark.parametrize("path", ["/user", "/token", "/login"])
+def test_credentials_may_name_the_address_in_two_ways_as_json(
+    operations: Operations, document: Any, path: str
+) -> None:
+    contents = operations["post", path]["requestBody"]["content"]
+    body, form = contents["application/json"], contents["application/x-www-form-urlencoded"]
+    by_name, by_address = {"username": "u", "password": "p"}, {"email": "u", "password": "p"}
+    assert fits(document, body, by_name)
+    assert fits(document, body, by_address)
+    assert fits(document, form, by_name)
+    assert not fits(document, body, {"password": "p"})
+    assert not fits(document, body, {"email": "u"})
+
+
+def test_every_answer_has_a_schema(operations: Operations) -> None:
+    for name, operation in operations.items():
+        assert [code for code in operation["responses"] if code.startswith("2")], name
+        for code, answer in operation["responses"].items():
+            assert answer["description"], (name, code)
+            if code not in {"204", "304"}:
+                for content in answer["content"].values():
+                    assert content["schema"], (name, code)
+
+
+def test_bodies_have_schemas(operations: Operations) -> None:
+    for name, operation in operations.items():
+        has_body = name[0] in {"post", "put"} and not name[1].endswith(("/url", "/"))
+        assert ("requestBody" in operation) == has_body, name
+        if has_body:
+            for content in operation["requestBody"]["content"].values():
+                assert content["schema"], name
+
+
+def test_every_operation_has_an_example(operations: Operations) -> None:
+    for name, operation in operations.items():
+        contents = [
+            content
+            for answer in [*operation["responses"].values(), operation.get("requestBody", {})]
+            for content in answer.get("content", {}).values()
+        ]
+        shown = [c for c in contents if "example" in c or "example" in c["schema"]]
+        shown += [p for p in operation["parameters"] if "example" in p or "example" in p["schema"]]
+        assert shown, name
+
+
+def test_every_operation_names_its_security(operations: Operations, document: Any) -> None:
+    schemes = document["components"]["securitySchemes"]
+    assert schemes["user"]["type"] == "http"
+    assert schemes["user"]["scheme"] == "bearer"
+    assert schemes["internal"] == {"type": "apiKey", "in": "header", "name": "x-api-key"}
+    for name, operation in operations.items():
+        if name in PUBLIC:
+            assert operation["security"] == []
+        elif name == ("put", "/_job_status"):
+            assert operation["security"] == [{"internal": []}]
+        else:
+            assert operation["security"] == [{"user": []}]
+            assert {"401", "403"} <= set(operation["responses"])
+
+
+@pytest.mark.parametrize(
+    ("operation", "statuses"),
+    [
+        (("post", "/jobs"), {"201", "400", "401", "403", "409", "413", "422", "503"}),
+        (("get", "/jobs/{job_id}"), {"200", "401", "403", "404", "422", "503"}),
+        (("delete", "/jobs/{job_id}"), {"204", "401", "403", "404", "422", "503"}),
+        (("get", "/files/{file_path}"), {"200", "401", "403", "404", "422", "503"}),
+        (("get", "/files/{file_path}/download"), {"200", "206", "304", "404", "412", "416"}),
+        (("put", "/files/{file_path}"), {"200", "404", "405", "409", "412", "422"}),
+        (("post", "/files/{f_type}/{base_path}/upload"), {"201", "409", "413", "422", "507"}),
+        (("post", "/user"), {"201", "400", "409", "422"}),
+        (("post", "/token"), {"201", "400", "404", "422"}),
+        (("post", "/login"), {"200", "400", "404", "422"}),
+        (("put", "/_job_status"), {"200", "401", "404", "422", "503"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_every_status_is_documented(
+    operations: Operations, operation: tuple[str, str], statuses: set[str]
+) -> None:
+    assert statuses <= set(operations[operation]["responses"])
+
+
+def test_the_answers_are_as_documented(api: Api, operations: Operations, document: Any) -> None:
+    """Keys that are answered are keys of the schema, for the main kinds of answers."""
+    api.plant("data/f")
+    for reply, operation, code in (
+        (api.get("/jobs"), ("get", "/jobs"), "200"),
+        (api.get("/files/data/"), ("get", "/files/{file_path}"), "200"),
+        (api.get("/files/data/f/url"), ("get", "/files/{file_path}/url"), "200"),
+        (api.get("/user"), ("get", "/user"), "200"),
+        (api.get("/jobs/999"), ("get", "/jobs/{job_id}"), "404"),
+        (api.post("/jobs", json={}), ("post", "/jobs"), "422"),
+    ):
+        schema = operations[operation]["responses"][code]["content"]["application/json"]["schema"]
+        if schema.get("type") == "array":
+            schema, answered = schema["items"], (reply.json() or [{}])[0]
+        else:
+            answered = reply.json()
+        name = schema["$ref"].rpartition("/")[2]
+        assert set(answered) <= set(document["components"]["schemas"][name]["properties"])

@@ -1,0 +1,162 @@
+"""Jobs described, listed, deleted."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+
+from common.database.engine import Database
+from devtools.postgres import run_apart
+from tests.support.gateway import APPLICATIONS, Api, on_both_databases, rows
+
+pytestmark = on_both_databases
+
+GONE = (404, {"detail": "Job not found"})
+HUGE = ["99999999999", "9" * 30, "9" * 5000, "-" + "9" * 5000, str(2**31), str(2**63)]
+
+
+def test_the_applications_are_answered_as_they_are(api: Api) -> None:
+    assert api.get("/jobs/applications").json() == APPLICATIONS
+
+
+@pytest.mark.parametrize("job_id", ["0", "-1", "999999999", *HUGE], ids=lambda text: text[:12])
+def test_unknown_jobs_are_not_found(api: Api, job_id: str) -> None:
+    for method in ("GET", "DELETE"):
+        reply = api.send(method, f"/jobs/{job_id}")
+        assert (reply.status, reply.json()) == GONE
+
+
+@pytest.mark.parametrize("job_id", ["abc", "1.5", "1x", "1e3", "%00", "%ff", "..", "0x1", "%D9%A1"])
+def test_an_id_is_an_integer(api: Api, job_id: str) -> None:
+    for method in ("GET", "DELETE"):
+        reply = api.send(method, f"/jobs/{job_id}")
+        assert reply.faults() == {(("path", "job_id"), "int_parsing")}
+
+
+def test_jobs_of_others_are_as_if_they_were_not_there(api: Api, other: Api) -> None:
+    job = api.new_job()
+    for method in ("GET", "DELETE"):
+        reply = other.send(method, f"/jobs/{job['id']}")
+        assert (reply.status, reply.json()) == GONE
+    assert other.get("/jobs").json() == []
+    assert api.get(f"/jobs/{job['id']}").json() == job
+
+
+def test_pages_are_newest_first_over_the_whole_set(api: Api) -> None:
+    made = [api.new_job()["id"] for _ in range(7)]
+    pages = [
+        [job["id"] for job in api.get(f"/jobs?offset={offset}&limit=3").json()]
+        for offset in (0, 3, 6, 9)
+    ]
+    assert pages == [made[:-4:-1], made[3:0:-1], made[:1], []]
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("", 2), ("limit=0", 0), ("limit=1", 1), ("limit=1.0", 1), ("limit=10001", 2),
+        ("limit=" + "9" * 5000, 2), ("offset=1", 1), ("offset=" + "9" * 25, 0),
+        ("offset=" + "9" * 5000, 0), ("limit=0&offset=x", None), ("limit=1&other=x", 1),
+    ],
+    ids=lambda value: str(value)[:20],
+)  # fmt: skip
+def test_limits_and_offsets(api: Api, query: str, count: int | None) -> None:
+    for _ in range(2):
+        api.new_job()
+    reply = api.get(f"/jobs?{query}")
+    if count is None:
+        assert reply.status == 422
+    else:
+        assert len(reply.json()) == count
+
+
+@pytest.mark.parametrize("name", ["limit", "offset"])
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [("a", "int_parsing"), ("", "int_parsing"), ("1.5", "int_parsing"), ("null", "int_parsing"),
+     ("-1", "value_error")],
+)  # fmt: skip
+def test_limits_and_offsets_are_whole_numbers(api: Api, name: str, value: str, kind: str) -> None:
+    assert api.get(f"/jobs?{name}={value}").faults() == {(("query", name), kind)}
+
+
+def test_the_default_page_holds_a_hundred(api: Api) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: api.new_job()["id"], range(103)))
+    assert [job["id"] for job in api.get("/jobs").json()] == sorted(made, reverse=True)[:100]
+
+
+def test_deleting_removes_the_job_its_hand_over_and_its_results(api: Api) -> None:
+    job = api.new_job()
+    for path in job["paths_out"].values():
+        api.plant(f"{path}/deep/result")
+    kept = api.plant("output/other/result")
+    reply = api.delete(f"/jobs/{job['id']}")
+    assert (reply.status, reply.body) == (204, b"")
+    for path in job["paths_out"].values():
+        assert not (api.tree / path).exists()
+    assert kept.exists()
+    for table in ("jobs", "handovers", "job_events", "emails"):
+        column = "id" if table == "jobs" else "job_id"
+        assert rows(api.gateway, f"SELECT 1 FROM {table} WHERE {column} = :id", id=job["id"]) == []
+    for method in ("GET", "DELETE"):
+        again = api.send(method, f"/jobs/{job['id']}")
+        assert (again.status, again.json()) == GONE
+
+
+def test_deleting_keeps_the_inputs(api: Api) -> None:
+    api.plant_inputs()
+    job = api.submit().json()
+    api.delete(f"/jobs/{job['id']}")
+    assert (api.tree / "data/exp/deep/more.tif").exists()
+    assert (api.tree / "artifact/exp/model.pt").exists()
+
+
+def test_the_worker_of_a_deleted_job_is_told_to_stop(api: Api) -> None:
+    job = api.new_job()
+    assert api.report(job["id"], "running").status == 200
+    api.delete(f"/jobs/{job['id']}")
+    for status in ("running", "finished", "error"):
+        assert api.report(job["id"], status).status == 404
+
+
+def test_ids_are_never_used_again(api: Api) -> None:
+    job = api.new_job()
+    api.delete(f"/jobs/{job['id']}")
+    assert api.new_job()["id"] > job["id"]
+
+
+@pytest.mark.parametrize(
+    ("column", "stored", "key", "shown"),
+    [
+        ("environment", "any", "environment", None),
+        ("hardware", "null", "hardware", dict.fromkeys(
+            ["cpu_cores", "memory", "gpu_model", "gpu_archi", "gpu_mem"])),
+        ("hardware", None, "hardware", dict.fromkeys(
+            ["cpu_cores", "memory", "gpu_model", "gpu_archi", "gpu_mem"])),
+        ("job_name", None, "job_name", None),
+        ("user_email", None, "user_email", None),
+    ],
+)  # fmt: skip
+def test_jobs_of_an_adopted_database_are_answered(api: Api, column, stored, key, shown) -> None:
+    job = api.new_job()
+    change(api, column, stored, job["id"])
+    found = api.get(f"/jobs/{job['id']}").json()
+    assert found == {**job, key: shown}
+
+
+def change(api: Api, column: str, value: str | None, job_id: int) -> None:
+    """Write to the database what an older deployment may have left there."""
+    kind = {"environment": "environmenttypes", "hardware": "json"}.get(column, "varchar")
+
+    async def write() -> None:
+        database = Database(api.gateway.settings.database)
+        cast = ":value" if database.is_sqlite else f"CAST(:value AS {kind})"
+        statement = text(f"UPDATE jobs SET {column} = {cast} WHERE id = :id")
+        try:
+            async with database.transaction() as tx:
+                await tx.execute(statement, {"value": value, "id": job_id})
+        finally:
+            await database.close()
+
+    run_apart(write())

@@ -1,0 +1,489 @@
+"""`POST /jobs`: what is taken, what is refused, and what is handed over."""
+
+import json
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.gateway import Api, fresh, job_body, on_both_databases, rows
+
+pytestmark = on_both_databases
+
+TRAIN = {"application": "decode", "version": "v1", "entrypoint": "train"}
+NO_HARDWARE = dict.fromkeys(["cpu_cores", "memory", "gpu_model", "gpu_archi", "gpu_mem"])
+
+
+@pytest.fixture
+def user(api: Api) -> Api:
+    api.plant_inputs()
+    return api
+
+
+def select(**down: Any) -> dict[str, Any]:
+    return {"attributes": {"files_down": down}}
+
+
+def run(entrypoint: str, **down: Any) -> dict[str, Any]:
+    return {"application": {**TRAIN, "entrypoint": entrypoint}, **select(**down)}
+
+
+def payload(user: Api, job_id: int) -> Any:
+    """What the peer is going to be sent."""
+    statement = "SELECT payload FROM handovers WHERE job_id = :id"
+    ((found,),) = rows(user.gateway, statement, id=job_id)
+    return json.loads(found)
+
+
+def files_down(user: Api, **body: Any) -> dict[str, str]:
+    """Path in the container → path in the user's tree."""
+    reply = user.submit(**body)
+    assert reply.status == 201, reply
+    down = payload(user, reply.json()["id"])["job"]["handler"]["files_down"]
+    return {inside: uri.removeprefix(f"{user.tree}/") for inside, uri in down.items()}
+
+
+def faults(user: Api, **body: Any) -> set[tuple[tuple[Any, ...], str]]:
+    found = user.submit(**body).faults()
+    return {(loc[1:], kind) for loc, kind in found if loc[0] == "body"}
+
+
+# -- what is answered, kept and handed over ------------------------------------------------------
+
+
+def test_the_job_is_answered_as_it_was_sent(user: Api) -> None:
+    body = job_body(priority=3, environment="cloud")
+    reply = user.post("/jobs", json=body)
+    assert reply.status == 201
+    job = reply.json()
+    date = job.pop("date_created")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}", date)
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(f"{date}Z")) < timedelta(minutes=1)
+    name = body["job_name"]
+    assert job == {
+        **body,
+        "id": job["id"],
+        "user_id": user.user,
+        "user_email": user.get("/user").json()["email"],
+        "date_started": None,
+        "date_finished": None,
+        "status": "queued",
+        "runtime_details": None,
+        "paths_out": {kind: f"{kind}/{name}" for kind in ("output", "log", "artifact")},
+    }
+    assert user.get(f"/jobs/{job['id']}").json() == reply.json()
+    assert user.get("/jobs").json() == [reply.json()]
+
+
+def test_the_hand_over_is_written_with_the_job(user: Api) -> None:
+    hardware = {**NO_HARDWARE, "cpu_cores": 2, "gpu_model": "g"}
+    reply = user.submit(priority=4, environment="local", hardware=hardware)
+    job = reply.json()
+    root = str(user.tree)
+    assert payload(user, job["id"]) == {
+        "job": {
+            "app": {"cmd": ["run", "--fast"], "env": {"KEY": "value"}},
+            "handler": {
+                "image_url": "registry.example/image",
+                "image_name": "decode",
+                "image_version": "v1",
+                "entrypoint": "train",
+                "files_down": {
+                    "config/param.yaml": f"{root}/config/exp/param.yaml",
+                    "data/frames.tif": f"{root}/data/exp/frames.tif",
+                    "data/deep/more.tif": f"{root}/data/exp/deep/more.tif",
+                    "artifact/model.pt": f"{root}/artifact/exp/model.pt",
+                },
+                "files_up": {"log": "log", "artifact": "model"},
+            },
+            "meta": {"date_created": job["date_created"]},
+            "hardware": hardware,
+        },
+        "environment": "local",
+        "group": None,
+        "priority": 4,
+        "paths_upload": {kind: f"{root}/{path}" for kind, path in job["paths_out"].items()},
+    }
+    ((state, number),) = rows(
+        user.gateway, "SELECT state, number FROM handovers WHERE job_id = :id", id=job["id"]
+    )
+    assert (state, number) == ("pending", job["id"])
+
+
+def test_the_job_definition_is_passed_on_where_there_is_one(user: Api) -> None:
+    job = user.submit(**run("fit", data_ids=["exp"])).json()
+    assert payload(user, job["id"])["job"]["handler"]["aws_job_def"] == "definition"
+
+
+@pytest.mark.parametrize("left_out", [..., None, "", "null"])
+def test_what_is_optional_may_be_left_out(user: Api, left_out: Any) -> None:
+    reply = user.submit(
+        environment=left_out,
+        priority=left_out,
+        hardware=left_out,
+        attributes={"files_down": {"config_id": "exp"}},
+    )
+    assert reply.status == 201
+    job = reply.json()
+    assert (job["environment"], job["priority"], job["hardware"]) == (None, 0, NO_HARDWARE)
+    assert job["attributes"] == {
+        "files_down": {"config_id": "exp", "data_ids": None, "artifact_ids": None},
+        "env_vars": None,
+    }
+    assert user.get(f"/jobs/{job['id']}").json() == job
+
+
+@pytest.mark.parametrize("null", [None, "", "null"])
+def test_null_in_every_spelling(user: Api, null: Any) -> None:
+    reply = user.submit(
+        hardware=dict.fromkeys(NO_HARDWARE, null),
+        attributes={
+            "files_down": {"config_id": null, "data_ids": null, "artifact_ids": null},
+            "env_vars": null,
+        },
+    )
+    assert reply.status == 201
+    assert reply.json()["hardware"] == NO_HARDWARE
+    assert set(reply.json()["attributes"]["files_down"].values()) == {None}
+    assert reply.json()["attributes"]["env_vars"] is None
+
+
+def test_numbers_as_text_and_whole_floats_are_understood(user: Api) -> None:
+    hardware = {"cpu_cores": "4", "memory": 100.0, "gpu_mem": "7.0"}
+    job = user.submit(priority="2", hardware=hardware).json()
+    assert job["priority"] == 2
+    assert job["hardware"] == {**NO_HARDWARE, "cpu_cores": 4, "memory": 100, "gpu_mem": 7}
+
+
+def test_unknown_keys_are_ignored_at_every_level(user: Api) -> None:
+    body = job_body(extra=1, application={**TRAIN, "x": 1}, hardware={"x": 1})
+    body["attributes"]["x"] = 1
+    body["attributes"]["files_down"]["x"] = ["y"]
+    reply = user.post("/jobs", json=body)
+    assert reply.status == 201
+    assert "extra" not in reply.json()
+    assert "x" not in json.dumps(list(reply.json()["hardware"]))
+    assert reply.json()["application"] == TRAIN
+
+
+@pytest.mark.parametrize("text", ["a\0b", "ü😀", "<b>", "'; DROP TABLE jobs; --", "x" * 10_000])
+def test_texts_of_any_kind_are_kept(user: Api, text: str) -> None:
+    attributes = {"files_down": {}, "env_vars": {"KEY": text}}
+    job = user.submit(hardware={"gpu_model": text}, attributes=attributes).json()
+    again = user.get(f"/jobs/{job['id']}").json()
+    assert again["hardware"]["gpu_model"] == text
+    assert again["attributes"]["env_vars"] == {"KEY": text}
+
+
+# -- inputs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slash", ["", "/", "//"])
+def test_a_directory_is_walked(user: Api, slash: str) -> None:
+    assert files_down(user, **select(data_ids=[f"exp{slash}"])) == {
+        "data/frames.tif": "data/exp/frames.tif",
+        "data/deep/more.tif": "data/exp/deep/more.tif",
+    }
+
+
+def test_a_file_keeps_its_own_name(user: Api) -> None:
+    user.plant("data/top.csv")
+    assert files_down(user, **select(data_ids=["exp/deep/more.tif", "top.csv"])) == {
+        "data/more.tif": "data/exp/deep/more.tif",
+        "data/top.csv": "data/top.csv",
+    }
+
+
+def test_the_same_file_chosen_twice_comes_once(user: Api) -> None:
+    down = files_down(user, **select(data_ids=["exp", "exp/", "exp//", "exp/frames.tif"]))
+    assert list(down.values()).count("data/exp/frames.tif") == 1
+
+
+def test_an_empty_directory_brings_nothing(user: Api) -> None:
+    (user.tree / "data/hollow").mkdir()
+    assert files_down(user, **select(data_ids=["hollow"])) == {}
+
+
+@pytest.mark.parametrize(
+    ("argument", "given"),
+    [("config_id", "none"), ("data_ids", ["exp", "none/"]), ("artifact_ids", ["ex"]),
+     ("data_ids", ["exp/frames"])],
+)  # fmt: skip
+def test_an_input_that_does_not_exist_is_named(user: Api, argument: str, given: Any) -> None:
+    reply = user.submit(**select(**{argument: given}))
+    missing = given if isinstance(given, str) else given[-1]
+    assert reply.status == 400
+    assert argument in reply.detail
+    assert missing in reply.detail
+    assert user.get("/jobs").json() == []
+
+
+@pytest.mark.parametrize("path", ["a#b", "a?b", "a%20b", "d#d/x", "deep/100%/x"])
+def test_names_that_workers_cannot_fetch_are_refused(user: Api, path: str) -> None:
+    user.plant(f"data/odd/{path}")
+    reply = user.submit(**select(data_ids=["odd"]))
+    assert reply.status == 400
+    assert path in reply.detail
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [["A", "B"], ["B", "A"], ["A", "f"], ["A/f", "f"], ["A", "C"], ["C", "A"], ["f", "C"]],
+    ids="-".join,
+)
+def test_selections_that_clash_are_both_named(user: Api, ids: list[str]) -> None:
+    for path in ("A/f", "B/f", "f", "C/f/inner"):
+        user.plant(f"data/{path}")
+    reply = user.submit(**select(data_ids=ids))
+    assert reply.status == 400
+    for name in ids:
+        assert f"'{name}'" in reply.detail
+
+
+def test_selections_of_two_arguments_can_clash(user: Api) -> None:
+    user.plant("config/c/f")
+    user.plant("data/d/f")
+    reply = user.submit(**run("flat", config_id="c", data_ids=["d"]))
+    assert reply.status == 400
+    assert "config_id 'c'" in reply.detail
+    assert "data_ids 'd'" in reply.detail
+
+
+@pytest.mark.parametrize(
+    ("argument", "given", "place"),
+    [
+        ("config_id", "..", ()), ("config_id", "/", ()), ("config_id", "//", ()),
+        ("config_id", "../data/exp", ()), ("config_id", "a\nb", ()), ("config_id", "./exp", ()),
+        ("data_ids", [""], (0,)), ("data_ids", ["exp", "exp/.."], (1,)),
+        ("data_ids", ["a\0"], (0,)),
+        ("data_ids", ["exp", "%2e%2e", "/"], (1, 2)), ("artifact_ids", ["x" * 300], (0,)),
+        ("data_ids", ["\x7f"], (0,)),
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_ids_that_can_name_nothing(user: Api, argument: str, given: Any, place: Any) -> None:
+    where = ("attributes", "files_down", argument)
+    expected = {((*where, index), "value_error") for index in place} or {(where, "value_error")}
+    assert faults(user, **select(**{argument: given})) == expected
+
+
+def test_ids_for_an_argument_that_the_entrypoint_does_not_take(user: Api) -> None:
+    reply = user.submit(**run("fit", data_ids=["exp"], config_id="exp", artifact_ids=["exp"]))
+    assert reply.faults() == {(("body", "attributes"), "value_error")}
+    assert [fault["msg"].split(" takes no ")[1] for fault in reply.detail] == [
+        "config_id, allowed: data_ids",
+        "artifact_ids, allowed: data_ids",
+    ]
+
+
+@pytest.mark.parametrize("nothing", [None, "", []])
+def test_no_ids_for_it_are_no_fault(user: Api, nothing: Any) -> None:
+    config = None if nothing == [] else nothing
+    body = run("fit", data_ids=["exp"], config_id=config, artifact_ids=nothing)
+    assert user.submit(**body).status == 201
+
+
+# -- fields --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"job_name": ...}, (("job_name",), "missing")),
+        ({"job_name": None}, (("job_name",), "string_type")),
+        ({"job_name": 5}, (("job_name",), "string_type")),
+        ({"environment": "any"}, (("environment",), "enum")),
+        ({"environment": 1}, (("environment",), "enum")),
+        ({"priority": 6}, (("priority",), "value_error")),
+        ({"priority": -1}, (("priority",), "value_error")),
+        ({"priority": 10**40}, (("priority",), "value_error")),
+        ({"priority": 2.5}, (("priority",), "int_from_float")),
+        ({"priority": "high"}, (("priority",), "int_parsing")),
+        ({"priority": True}, (("priority",), "int_type")),
+        ({"hardware": []}, (("hardware",), "model_type")),
+        ({"hardware": {"memory": "much"}}, (("hardware", "memory"), "int_parsing")),
+        ({"hardware": {"gpu_model": 1}}, (("hardware", "gpu_model"), "string_type")),
+        ({"hardware": {"gpu_mem": 10**20}}, (("hardware", "gpu_mem"), "value_error")),
+        ({"application": ...}, (("application",), "missing")),
+        ({"application": None}, (("application",), "model_type")),
+        ({"application": "x"}, (("application",), "model_type")),
+        ({"application": {**TRAIN, "version": 1}}, (("application", "version"), "string_type")),
+        ({"attributes": ...}, (("attributes",), "missing")),
+        ({"attributes": {}}, (("attributes", "files_down"), "missing")),
+        ({"attributes": {"files_down": None}}, (("attributes", "files_down"), "model_type")),
+        (select(data_ids="x"), (("attributes", "files_down", "data_ids"), "list_type")),
+        (select(data_ids=["exp", 1]), (("attributes", "files_down", "data_ids", 1), "string_type")),
+        (select(config_id=["exp"]), (("attributes", "files_down", "config_id"), "string_type")),
+        (
+            {"attributes": {"files_down": {}, "env_vars": {"KEY": 1}}},
+            (("attributes", "env_vars", "KEY"), "string_type"),
+        ),
+        (
+            {"attributes": {"files_down": {}, "env_vars": ["KEY"]}},
+            (("attributes", "env_vars"), "dict_type"),
+        ),
+    ],
+    ids=ascii,
+)
+def test_each_wrong_field_is_named(user: Api, changes: dict, expected: tuple) -> None:
+    assert faults(user, **changes) == {expected}
+
+
+def test_all_faults_are_reported_at_once(user: Api) -> None:
+    found = faults(
+        user,
+        job_name="a/b",
+        environment="moon",
+        priority=9,
+        hardware={"memory": "much"},
+        attributes={
+            "files_down": {"config_id": "..", "data_ids": [1, "exp", "../x", None]},
+            "env_vars": {"OTHER": "x", "KEY": 3},
+        },
+    )
+    assert found == {
+        (("job_name",), "value_error"),
+        (("environment",), "enum"),
+        (("priority",), "value_error"),
+        (("hardware", "memory"), "int_parsing"),
+        (("attributes", "files_down", "config_id"), "value_error"),
+        (("attributes", "files_down", "data_ids", 0), "string_type"),
+        (("attributes", "files_down", "data_ids", 2), "value_error"),
+        (("attributes", "files_down", "data_ids", 3), "string_type"),
+        (("attributes", "env_vars", "KEY"), "string_type"),
+        (("attributes",), "value_error"),
+    }
+
+
+@pytest.mark.parametrize("part", ["application", "version", "entrypoint"])
+def test_an_unknown_application_is_named_with_those_there_are(user: Api, part: str) -> None:
+    reply = user.submit(priority=9, application={**TRAIN, part: "none-such"})
+    assert reply.faults() == {
+        (("body", "application", part), "value_error"),
+        (("body", "priority"), "value_error"),
+    }
+    message = reply.detail[-1]["msg"]
+    assert "none-such" in message
+    allowed = {"application": "decode", "version": "v1", "entrypoint": "train, fit, flat"}
+    assert sorted(message.partition("allowed: ")[2].split(", ")) == sorted(
+        allowed[part].split(", ")
+    )
+
+
+def test_environment_variables_must_be_declared(user: Api) -> None:
+    env = {"KEY": "1", "BAD": "2", "WORSE": "3"}
+    reply = user.submit(attributes={"files_down": {}, "env_vars": env})
+    assert reply.faults() == {(("body", "attributes"), "value_error")}
+    assert "BAD, WORSE" in reply.detail[0]["msg"]
+    assert "allowed: KEY, OTHER_KEY" in reply.detail[0]["msg"]
+
+
+# -- names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "%2e%2e", "a/b", "/a", "a/", "a\0b", "\n", "\x7f", "x" * 256, "ü" * 128],
+    ids=ascii,
+)
+def test_a_name_that_cannot_be_a_directorys_is_refused(user: Api, name: str) -> None:
+    assert faults(user, job_name=name) == {(("job_name",), "value_error")}
+
+
+@pytest.mark.parametrize(
+    "name", ["<img src=x onerror=alert(1)>", "ü 漢", "null", "a\\b", "x" * 255]
+)
+def test_any_other_name_will_do(user: Api, name: str) -> None:
+    job = user.new_job(job_name=name)
+    assert job["paths_out"]["output"] == f"output/{name}"
+
+
+def test_a_name_is_unique_per_user(user: Api, other: Api) -> None:
+    name = user.new_job()["job_name"]
+    reply = user.submit(job_name=name)
+    assert (reply.status, reply.json()) == (409, {"detail": "Job name must be unique"})
+    # before what is wrong with the inputs
+    again = user.submit(job_name=name, **select(data_ids=["gone"]))
+    assert (again.status, again.json()) == (409, {"detail": "Job name must be unique"})
+    assert other.new_job(job_name=name)["job_name"] == name
+
+
+def test_of_many_at_once_one_gets_the_name(user: Api) -> None:
+    name = fresh("race")
+    with ThreadPoolExecutor(8) as threads:
+        replies = list(threads.map(lambda _: user.submit(job_name=name), range(8)))
+    assert sorted(reply.status for reply in replies) == [201] + [409] * 7
+    assert len(user.get("/jobs").json()) == 1
+
+
+def test_a_name_is_free_again_after_deletion(user: Api) -> None:
+    job = user.new_job()
+    user.plant(f"output/{job['job_name']}/result")
+    assert user.delete(f"/jobs/{job['id']}").status == 204
+    again = user.new_job(job_name=job["job_name"])
+    assert again["id"] > job["id"]
+
+
+@pytest.mark.parametrize("kind", ["output", "log", "artifact"])
+@pytest.mark.parametrize("inside", ["", "/f", "/deep/er/f"])
+def test_a_name_under_which_files_lie_is_taken(user: Api, kind: str, inside: str) -> None:
+    name = fresh("job")
+    user.plant(f"{kind}/{name}{inside}")
+    reply = user.submit(job_name=name)
+    assert reply.status == 409
+    assert f"{kind}/{name}" in reply.detail
+    assert user.get("/jobs").json() == []
+
+
+def test_empty_directories_take_no_name(user: Api) -> None:
+    name = fresh("job")
+    (user.tree / f"output/{name}/deep").mkdir(parents=True)
+    assert user.submit(job_name=name).status == 201
+
+
+def test_a_name_that_is_taken_twice_over_is_said_to_be_a_jobs(user: Api) -> None:
+    job = user.new_job()
+    user.plant(f"output/{job['job_name']}/result")
+    assert user.submit(job_name=job["job_name"]).detail == "Job name must be unique"
+
+
+# -- the application configuration ---------------------------------------------------------------
+
+
+@pytest.fixture
+def configuration(user: Api) -> Any:
+    """Rewrites the application configuration until the test is over."""
+    path = Path(user.gateway.environment["APPLICATION_CONFIG_FILE"])
+    before = path.read_text()
+    write: Callable[[str], int] = path.write_text
+    yield write
+    path.write_text(before)
+    assert user.get("/jobs/applications").status == 200
+
+
+def test_a_changed_configuration_counts_from_the_next_request(
+    user: Api, configuration: Callable[[str], int]
+) -> None:
+    job = user.new_job()
+    configuration("{}")
+    assert user.get("/jobs/applications").json() == {}
+    reply = user.submit()
+    assert reply.faults() == {(("body", "application", "application"), "value_error")}
+    assert "allowed: none" in reply.detail[0]["msg"]
+    assert user.get(f"/jobs/{job['id']}").json() == job
+    assert user.get("/jobs").json() == [job]
+    assert user.report(job["id"], "running").status == 200
+
+
+@pytest.mark.parametrize("nonsense", ["decode: [", "decode: {v1: {train: {}}}", "\0", "- a"])
+def test_the_last_good_configuration_stays_in_force(
+    user: Api, configuration: Callable[[str], int], nonsense: str
+) -> None:
+    before = user.get("/jobs/applications").json()
+    configuration(nonsense)
+    assert user.get("/jobs/applications").json() == before
+    assert user.submit().status == 201

@@ -1,0 +1,154 @@
+"""What anybody may ask, and which routes there are."""
+
+import re
+
+import pytest
+
+from gateway.http.keys import HEALTH
+from tests.integration.gateway.conftest import StartGateway
+from tests.support.gateway import CLIENT, POOL, REGION, Api, Issuer
+
+PUBLIC = ["/", "/access_info", "/docs", "/docs/swagger-ui.css", "/docs/start.js", "/openapi.json"]
+USERS_ONLY = [
+    ("GET", "/user"), ("GET", "/jobs"), ("POST", "/jobs"), ("GET", "/jobs/1"),
+    ("DELETE", "/jobs/1"), ("GET", "/jobs/applications"), ("GET", "/files"), ("GET", "/files/"),
+    ("GET", "/files/data/x/url"), ("GET", "/files/data/x/download"),
+    ("HEAD", "/files/data/x/download"), ("PUT", "/files/data/x"), ("DELETE", "/files/data/x"),
+    ("POST", "/files/data/x/"), ("POST", "/files/data/x/url"), ("POST", "/files/data/x/upload"),
+]  # fmt: skip
+
+
+def test_the_root_greets(anybody: Api) -> None:
+    reply = anybody.get("/")
+    assert reply.json() == "Welcome to the DECODE OpenCloud User-facing API"
+    assert reply.headers["content-type"] == "application/json"
+
+
+def test_access_info_names_the_pool(anybody: Api) -> None:
+    info = {"user_pool_id": POOL, "client_id": CLIENT, "region": REGION}
+    assert anybody.get("/access_info").json() == {"cognito": info}
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+def test_public_routes_need_no_token_and_bear_a_wrong_one(anybody: Api, path: str) -> None:
+    assert anybody.get(path).status == 200
+    assert anybody.get(path, headers={"Authorization": "Bearer nonsense"}).status == 200
+
+
+@pytest.mark.parametrize(("method", "path"), USERS_ONLY)
+def test_all_other_routes_need_a_token(anybody: Api, method: str, path: str) -> None:
+    reply = anybody.send(method, path)
+    assert reply.status == 401
+    assert reply.headers["www-authenticate"] == "Bearer"
+    if method != "HEAD":
+        assert reply.detail == "Not authenticated"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000])
+def test_a_token_is_asked_for_before_the_body_is_looked_at(anybody: Api, body: bytes) -> None:
+    assert anybody.post("/jobs", body=body).status == 401
+
+
+@pytest.mark.parametrize("path", ["/nope", "/job", "/files2", "/user/x", "//jobs"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PATCH"])
+def test_unknown_routes_are_404_even_without_a_token(anybody: Api, method: str, path: str) -> None:
+    reply = anybody.send(method, path)
+    assert (reply.status, reply.json()) == (404, {"detail": "Not Found"})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/", {"GET"}),
+        ("HEAD", "/", {"GET"}),
+        ("POST", "/access_info", {"GET"}),
+        ("DELETE", "/user", {"GET"}),
+        ("PUT", "/jobs", {"GET", "POST"}),
+        ("PATCH", "/jobs/1", {"GET", "DELETE"}),
+        ("POST", "/jobs/applications", {"GET", "DELETE"}),
+        ("GET", "/_job_status", {"PUT"}),
+        ("POST", "/_job_status", {"PUT"}),
+        ("PATCH", "/files/data/x", {"GET", "PUT", "DELETE"}),
+        ("POST", "/files/data/x", {"GET", "PUT", "DELETE"}),
+        ("PATCH", "/files/data/x/upload", {"GET", "PUT", "DELETE", "POST"}),
+        ("OPTIONS", "/jobs", {"GET", "POST"}),
+    ],
+)
+def test_another_method_is_405_even_without_a_token(
+    anybody: Api, method: str, path: str, allowed: set[str]
+) -> None:
+    reply = anybody.send(method, path)
+    assert reply.status == 405
+    assert set(re.split(r",\s*", reply.headers["allow"])) == allowed
+    if method != "HEAD":
+        assert reply.json() == {"detail": "Method Not Allowed"}
+
+
+@pytest.mark.parametrize("path", ["/files", "/files/", "/jobs/", "/user/", "/jobs/applications/"])
+def test_a_slash_at_the_end_does_not_matter(api: Api, path: str) -> None:
+    assert api.get(path).status == 200
+
+
+def test_unknown_query_parameters_are_ignored(api: Api) -> None:
+    assert api.get("/jobs?x=1&%ff=&y").status == 200
+    assert api.get("/files/?x=1").status == 200
+
+
+def test_the_documentation_works_offline(anybody: Api) -> None:
+    page = anybody.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "openapi.json" in page.text
+    assert "://" not in page.text
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert assets
+    for asset in assets:
+        assert anybody.get(f"/{asset}").status == 200
+
+
+def test_the_documentations_files_are_read_once(
+    anybody: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = anybody.get("/docs/swagger-ui-bundle.js")
+    assert len(first.body) > 1_000_000
+    monkeypatch.delattr("pathlib.Path.read_bytes")
+    assert anybody.get("/docs/swagger-ui-bundle.js").body == first.body
+
+
+def test_no_other_file_is_served_with_the_documentation(anybody: Api) -> None:
+    for name in ("nope", "..%2fpublic.py", "swagger-ui.css.map", "%00"):
+        assert anybody.get(f"/docs/{name}").status == 404
+
+
+def test_a_request_id_is_passed_on_or_made(anybody: Api) -> None:
+    assert anybody.get("/", headers={"X-Request-ID": "mine-1"}).headers["x-request-id"] == "mine-1"
+    made = anybody.get("/", headers={"X-Request-ID": "<bad>"}).headers["x-request-id"]
+    assert re.fullmatch("[0-9a-f]{32}", made)
+
+
+ANSWERS = {
+    "/": 200, "/jobs": 200, "/none": 404, "/files/data/d/": 200, "/files/data/d/url": 200,
+    "/files/data/d/f/download": 200, "/files/data/d/download": 200, "/files/data/e/download": 404,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "status"), ANSWERS.items())
+def test_every_answer_tells_the_requests_id_streams_included(
+    api: Api, path: str, status: int
+) -> None:
+    api.plant("data/d/f")
+    reply = api.get(path, headers={"X-Request-ID": "mine-2"})
+    assert (reply.status, reply.headers["x-request-id"]) == (status, "mine-2")
+    assert "connection" not in reply.headers
+
+
+def test_while_a_gateway_drains_every_answer_closes_its_connection(
+    start_gateway: StartGateway, issuer: Issuer
+) -> None:
+    user = Api(start_gateway(), "somebody", issuer.token("somebody"))
+    user.plant("data/d/f")
+    assert user.gateway.app is not None
+    user.gateway.app[HEALTH].draining = True
+    for path, status in ANSWERS.items():
+        reply = user.get(path)
+        assert (path, reply.status, reply.headers.get("connection")) == (path, status, "close")

@@ -1,0 +1,152 @@
+"""The deliverer by itself: what becomes of mails that it cannot send."""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import aiohttp
+import pytest
+from prometheus_client import REGISTRY
+
+from common.database.engine import Database
+from common.database.errors import DatabaseUnavailable
+from common.database.tables import emails
+from common.outbox.breaker import Gate, Permit
+from common.outbox.consumer import Intake
+from common.outbox.outbox import Claimed, Outbox
+from common.telemetry.redaction import NO_REDACTION
+from devtools.waiting import eventually
+from notifier import deliver
+from notifier.deliver import SEND_ALONE, Deliverer
+from notifier.mailjet import Mailjet
+from notifier.messages import MAX_DETAILS
+from tests.support.notifier import FakeMailjet, mailjet_settings
+from tests.support.records import add_job, add_mail, rows
+
+
+@pytest.fixture
+async def gate(mailjet: FakeMailjet) -> AsyncIterator[Gate]:
+    async def probe() -> bool:
+        return True
+
+    gate = Gate("Mailjet", probe=probe, longest_pause=0.05)
+    gate.start()
+    yield gate
+    await gate.stop()
+
+
+@pytest.fixture
+def outbox(database: Database) -> Outbox:
+    return Outbox(database, emails, owner="me", lease=30.0)
+
+
+@pytest.fixture
+async def deliverer(
+    database: Database, outbox: Outbox, gate: Gate, mailjet: FakeMailjet
+) -> AsyncIterator[Deliverer]:
+    async with aiohttp.ClientSession() as session:
+        yield Deliverer(
+            database=database,
+            outbox=outbox,
+            intake=Intake(outbox, gate),
+            mailjet=Mailjet(
+                session, mailjet_settings(mailjet.url), timeout=2.0, redaction=NO_REDACTION
+            ),
+            lookup_wait=1.0,
+        )
+
+
+async def states(database: Database) -> list[tuple[str, int]]:
+    return [(row["state"], row["doubts"]) for row in await rows(database, emails)]
+
+
+async def test_a_mail_that_cannot_be_written_blocks_neither_the_gate_nor_the_others(
+    database: Database,
+    gate: Gate,
+    deliverer: Deliverer,
+    mailjet: FakeMailjet,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number in range(3):
+        await add_mail(database, recipient=f"user{number}@example.org")
+    write = deliverer._write_mails
+
+    async def fail_for_one(batch: list[Claimed]) -> Any:
+        if any(item.row["recipient"] == "user1@example.org" for item in batch):
+            raise RuntimeError
+        return await write(batch)
+
+    monkeypatch.setattr(deliverer, "_write_mails", fail_for_one)
+    (batch,) = await deliverer.take(2)
+    with pytest.raises(RuntimeError):
+        await deliverer.deliver(batch)
+    assert await states(database) == [("pending", 0)] * 3
+    while len(mailjet.sent) < 2:
+        for single in await eventually(lambda: deliverer.take(2)):
+            with contextlib.suppress(RuntimeError):
+                await deliverer.deliver(single)
+    assert sorted(mailjet.recipients) == ["user0@example.org", "user2@example.org"]
+    gate.unreachable()
+    await eventually(lambda: gate.permit is Permit.ONE)
+    (single,) = await eventually(lambda: deliverer.take(2))
+    with pytest.raises(RuntimeError):
+        await deliverer.deliver(single)
+    assert gate.permit is Permit.ONE
+    assert sorted(await states(database)) == [("done", 0), ("done", 0), ("pending", 0)]
+
+
+async def test_mails_that_cannot_go_alone_all_at_once_are_given_back_however_long_it_takes(
+    database: Database, outbox: Outbox, deliverer: Deliverer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(20):
+        await add_mail(database, last_error=SEND_ALONE)
+    release, failures = outbox.release, [DatabaseUnavailable("away")] * 2
+
+    async def fail_at_first(items: Sequence[Claimed]) -> None:
+        if failures:
+            raise failures.pop()
+        await release(items)
+
+    monkeypatch.setattr(outbox, "release", fail_at_first)
+    *singles, surplus = await deliverer.take(2)
+    assert [len(batch) for batch in singles] == [1] * 8
+    await deliverer.deliver(surplus)
+    found = await states(database)
+    assert (found.count(("sending", 0)), found.count(("pending", 0))) == (8, 12)
+
+
+@pytest.mark.parametrize("length", [0, 1, MAX_DETAILS, MAX_DETAILS + 1, 1_000_000])
+async def test_of_long_details_no_more_is_read_than_a_mail_shows(
+    database: Database, deliverer: Deliverer, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    details = "".join(chr(0x100 + number % 0x100) for number in range(length))
+    await add_mail(database, await add_job(database, runtime_details=details))
+    read: list[str] = []
+
+    def write(**values: Any) -> None:
+        read.append(values["details"])
+
+    monkeypatch.setattr(deliver, "write_mail", write)
+    (batch,) = await deliverer.take(2)
+    await deliverer._write_mails(batch)
+    assert read == [details[-MAX_DETAILS - 1 :]]
+
+
+async def test_a_held_mail_that_is_refused_again_is_counted_once(
+    database: Database, deliverer: Deliverer, mailjet: FakeMailjet
+) -> None:
+    mailjet.secret_key = "another"
+    await add_mail(database)
+    before = held()
+    (batch,) = await deliverer.take(2)
+    await deliverer.deliver(batch)
+    assert held() == before + 1
+    (batch,) = await eventually(lambda: deliverer.take(2))
+    await deliverer.deliver(batch)
+    assert (len(mailjet.requests), held()) == (2, before + 1)
+
+
+def held() -> float:
+    found = REGISTRY.get_sample_value("opencloud_mail_held")
+    assert found is not None
+    return found

@@ -1,0 +1,94 @@
+"""Forged tokens by the thousand, and a user pool whose keys cannot be had."""
+
+import asyncio
+import json
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.gateway.auth.test_tokens import b64
+from tests.support.clients import statuses
+from tests.support.cloud import Cloud
+from tests.support.gateway import Issuer, KeyServer
+
+COUNT = 10_000
+CONNECTIONS = 20
+
+
+@pytest.fixture
+def pool(issuer: Issuer) -> Iterator[KeyServer]:
+    """A key server that no other test asks."""
+    server = KeyServer(issuer)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def cloud(
+    sqlite_url: str, settings: dict[str, Any], issuer: Issuer, pool: KeyServer, tmp_path: Path
+) -> AsyncIterator[Cloud]:
+    own = {**settings, "COGNITO_JWKS_URL": pool.url}
+    async with Cloud(sqlite_url, tmp_path, own, issuer) as cloud:
+        yield cloud
+
+
+def request_with(token: str) -> bytes:
+    return f"GET /user HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+
+
+def forged(issuer: Issuer, count: int) -> Iterator[bytes]:
+    """Requests with tokens that look right, each signed by a key of an id of its own."""
+    claims = b64(issuer.claims("somebody"))
+    for _ in range(count):
+        head = b64({"alg": "RS256", "kid": secrets.token_hex(16)})
+        yield request_with(f"{head}.{claims}.{b64(secrets.token_bytes(256))}")
+
+
+def genuine(issuer: Issuer, count: int) -> Iterator[bytes]:
+    """Requests of as many users, none of whom has been seen before."""
+    for _ in range(count):
+        yield request_with(issuer.token(secrets.token_hex(8)))
+
+
+async def ask(cloud: Cloud, requests: list[Iterator[bytes]]) -> Counter[int]:
+    answers = await asyncio.gather(*(statuses(cloud.port, some) for some in requests))
+    return sum(answers, Counter())
+
+
+async def test_ten_thousand_random_key_ids_are_refused_and_cost_one_fetch(
+    cloud: Cloud, issuer: Issuer, pool: KeyServer
+) -> None:
+    gateway = await cloud.gateway()
+    assert await statuses(cloud.port, genuine(issuer, 1)) == {200: 1}
+    assert pool.asked == 1
+    memory = gateway.memory
+    some = [forged(issuer, COUNT // CONNECTIONS) for _ in range(CONNECTIONS)]
+    answers = await ask(cloud, [*some, genuine(issuer, 50)])
+    assert answers == {401: COUNT, 200: 50}
+    assert pool.asked == 2
+    assert gateway.memory < memory + 30.0
+
+    pool.is_down = True
+    answers = await ask(cloud, [forged(issuer, 50), genuine(issuer, 50)])
+    assert answers == {401: 50, 200: 50}
+    assert pool.asked == 2
+    assert json.loads((await cloud.caller.ask("GET", "/user")).body)["groups"] == ["users"]
+
+
+async def test_a_gateway_that_starts_without_a_key_server_lets_people_in_when_there_is_one(
+    cloud: Cloud, issuer: Issuer, pool: KeyServer
+) -> None:
+    pool.is_down = True
+    await cloud.gateway()
+    started = time.monotonic()
+    answers = await ask(cloud, [forged(issuer, 100), genuine(issuer, 20)])
+    assert set(answers) == {503}  # whoever they are
+    assert pool.asked <= 2 + time.monotonic() - started
+    pool.is_down = False
+    await asyncio.sleep(1.1)  # the pause after a failure
+    assert await ask(cloud, [genuine(issuer, 20)]) == {200: 20}

@@ -1,0 +1,90 @@
+"""A disk that gets full in the middle of uploads: a small one of a gateway's own, and real."""
+
+import asyncio
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from devtools.services import Process
+from devtools.waiting import eventually
+from tests.support.cloud import USER, Answer, Cloud
+
+SIZE = 8 << 20
+MEBIBYTE = 1 << 20
+
+MOUNT = 'mount -t tmpfs -o size={size},mode=777 tmpfs {place} && exec "$0" "$@"'
+
+
+def on_small_disk(place: Path) -> list[str]:
+    """What runs a command that finds a small file system at `place`, which nobody else sees.
+
+    Without root's rights it takes a name space in which one has them, as most systems allow.
+    """
+    place.mkdir(parents=True)
+    rights = ["-m"] if os.geteuid() == 0 else ["-m", "-r"]
+    prefix = ["unshare", *rights, "sh", "-c", MOUNT.format(size=SIZE, place=place)]
+    tried = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"this system lets nobody mount a file system: {tried.stderr.strip()}")
+    return prefix
+
+
+def tree_of(process: Process, cloud: Cloud) -> Path:
+    """Users' trees as the process sees them."""
+    return Path(f"/proc/{process.pid}/root{cloud.root}")
+
+
+def stored(root: Path) -> dict[str, int]:
+    """Every file that is left, what is staged included, with its size."""
+    found = (path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): path.stat().st_size for path in found}
+
+
+def assert_is_full(answer: Answer) -> None:
+    assert answer.status == 507
+    assert "not enough space left" in answer.text
+
+
+async def test_a_disk_that_gets_full_amid_uploads_keeps_nothing_of_them(
+    sqlite_cloud: Cloud,
+) -> None:
+    cloud, caller = sqlite_cloud, sqlite_cloud.caller
+    gateway = await cloud.gateway(prefix=on_small_disk(cloud.root))
+    root = tree_of(gateway, cloud)
+    assert (await caller.upload("data/x", "kept", b"k" * 3 * MEBIBYTE)).status == 201
+    before = stored(root)
+    assert before == {f"{USER}/data/x/kept": 3 * MEBIBYTE}
+
+    assert_is_full(await caller.upload("data/new/deep", "large", b"l" * 12 * MEBIBYTE))
+    assert_is_full(await caller.upload("data/x", "kept", b"o" * 12 * MEBIBYTE))
+    assert stored(root) == before
+    assert (root / USER / "data/x/kept").read_bytes() == b"k" * 3 * MEBIBYTE
+    listing = await caller.ask("GET", "/files/data/?recursive=true")
+    assert "large" not in listing.text
+
+    answers = await asyncio.gather(
+        *(caller.upload("data/many", f"{number}", b"m" * 2 * MEBIBYTE) for number in range(6))
+    )
+    taken = [f"{number}" for number, answer in enumerate(answers) if answer.status == 201]
+    for answer in answers:
+        if answer.status != 201:
+            assert_is_full(answer)
+    assert len(taken) < 3
+    many = {f"{USER}/data/many/{name}": 2 * MEBIBYTE for name in taken}
+    assert stored(root) == before | many
+
+    # to the last byte
+    number = 0
+    while (answer := await caller.upload("data/rest", f"{number}", b"r" * 300_000)).status == 201:
+        number += 1
+    assert_is_full(answer)
+    assert (await caller.submit("job"))[0] == 201
+    assert (await caller.ask("GET", "/files/data/x/kept/download")).status == 200
+    assert await gateway.probe("/readyz") == 200
+
+    assert (await caller.ask("DELETE", "/files/data/")).status == 204
+    await eventually(lambda: stored(root) == {})
+    assert (await caller.upload("data/x", "after", b"a" * 3 * MEBIBYTE)).status == 201
+    assert "request.failed" not in gateway.output

@@ -1,0 +1,142 @@
+"""Gateways that are killed while they take jobs in, or take them away."""
+
+import asyncio
+import random
+
+from common.database.engine import Database, utc_now
+from common.database.tables import handovers, job_events, jobs
+from deploy.sandbox.ports import free_port
+from devtools.waiting import eventually
+from tests.support.cloud import USER, Caller, Cloud, orphans
+from tests.support.records import change, rows
+
+ROUNDS = 4
+AT_ONCE = 75
+
+
+async def test_a_job_and_its_hand_over_are_both_there_or_neither(
+    cloud: Cloud, database: Database
+) -> None:
+    chance = random.Random(1)
+    accepted: dict[str, int] = {}
+    unanswered: set[str] = set()
+    answered = asyncio.Event()
+    expected = 0
+
+    async def submit(caller: Caller, name: str) -> None:
+        status, job_id = await caller.submit(name)
+        assert status in {201, None}
+        if status is None:
+            unanswered.add(name)
+        else:
+            accepted[name] = job_id
+        if len(accepted) >= expected:
+            answered.set()
+
+    for turn in range(ROUNDS):
+        gateway = await cloud.gateway()
+        answered.clear()
+        expected = len(accepted) + chance.randrange(1, AT_ONCE)
+        names = [f"job-{turn}-{number}" for number in range(AT_ONCE)]
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                group.create_task(submit(cloud.caller, name))
+            await answered.wait()
+            gateway.kill()
+
+    there = {row["job_name"]: row["id"] for row in await rows(database, jobs)}
+    assert accepted.items() <= there.items()
+    assert set(there) <= set(accepted) | unanswered
+    assert [row["job_id"] for row in await rows(database, handovers)] == sorted(there.values())
+    assert sorted(row["job_id"] for row in await rows(database, job_events)) == sorted(
+        there.values()
+    )
+    assert unanswered
+
+
+async def test_a_deletion_that_a_kill_interrupted_is_finished_by_the_dispatcher(
+    cloud: Cloud, database: Database
+) -> None:
+    other_port = free_port()
+    gateway, _ = await asyncio.gather(cloud.gateway(), cloud.gateway(PORT=other_port))
+    _, job_id = await cloud.caller.submit("train")
+    tree = cloud.root / USER
+    for kind in ("output", "log", "artifact"):
+        (tree / kind / "train" / "deep").mkdir(parents=True)
+        for number in range(4_000):
+            (tree / kind / "train" / "deep" / f"{number}").touch()
+    others = [tree / "output" / "train_2" / "file", tree / "data" / "train" / "file"]
+    for file in others:
+        file.parent.mkdir(parents=True)
+        file.write_text("data")
+
+    async def is_marked() -> bool:
+        return any(row["deleted_at"] for row in await rows(database, jobs))
+
+    deletion = asyncio.ensure_future(cloud.caller.delete(job_id))
+    await eventually(is_marked)
+    gateway.kill()
+    assert await deletion is None
+    assert len(await rows(database, jobs)) == 1
+
+    assert await cloud.caller_at(other_port).report(job_id, "running") == 404
+    # the minute for which an interrupted deletion is left alone
+    await change(database, jobs, job_id, deleted_at=utc_now(-61.0))
+    cloud.dispatcher()
+
+    async def is_gone() -> bool:
+        return not await rows(database, jobs)
+
+    await eventually(is_gone)
+    assert await orphans(database) == 0
+    assert not any((tree / kind / "train").exists() for kind in ("output", "log", "artifact"))
+    assert all(file.read_text() == "data" for file in others)
+
+
+async def test_deletions_that_race_the_last_update_and_the_hand_over_leave_nothing_behind(
+    cloud: Cloud, database: Database
+) -> None:
+    await cloud.gateway()
+    kept_file = cloud.root / USER / "output" / "mine" / "file"
+    kept_file.parent.mkdir(parents=True)
+    kept_file.write_text("data")
+    chance = random.Random(2)
+    outcomes: set[int | None] = set()
+
+    async def live_and_die(name: str) -> None:
+        _, job_id = await cloud.caller.submit(name)
+        result = cloud.root / USER / "output" / name / "result"
+        result.parent.mkdir(parents=True)
+        result.touch()
+
+        async def report(status: str) -> None:
+            outcomes.add(await cloud.caller.report(job_id, status))
+
+        async def work() -> None:
+            for status in ("pulled", "running", "finished"):
+                await asyncio.sleep(chance.random() * 0.05)
+                await report(status)
+
+        async def delete() -> None:
+            await asyncio.sleep(chance.random() * 0.15)
+            assert await cloud.caller.delete(job_id) == 204
+
+        if chance.random() < 0.3:
+            await report("pulled")
+        await asyncio.gather(work(), delete())
+        assert await cloud.caller.report(job_id, "finished") == 404
+        assert not result.exists()
+
+    async with cloud.standin_peer():
+        cloud.dispatcher()
+        kept = [await cloud.caller.submit(f"kept-{number}") for number in range(3)]
+        await asyncio.gather(*(live_and_die(f"job-{number}") for number in range(60)))
+        await eventually(lambda: _all_done(database, 3))
+    assert outcomes == {200, 404}
+    assert [row["id"] for row in await rows(database, jobs)] == sorted(job_id for _, job_id in kept)
+    assert await orphans(database) == 0
+    assert kept_file.read_text() == "data"
+
+
+async def _all_done(database: Database, count: int) -> bool:
+    return [row["state"] for row in await rows(database, handovers)] == ["done"] * count

@@ -1,0 +1,272 @@
+"""Secrets planted in every setting, in each form, and looked for in all that processes show."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import aiohttp
+import pytest
+from aiohttp import web
+from sqlalchemy.engine import make_url
+
+from common.database.engine import Database
+from common.database.schema import migrate
+from common.database.tables import emails, handovers, jobs
+from deploy.sandbox import aws
+from devtools.postgres import OwnServer, free_port
+from devtools.services import Process
+from devtools.waiting import eventually
+from tests.conftest import settings_of
+from tests.support.cloud import Cloud
+from tests.support.dispatcher import FakePeer
+from tests.support.gateway import Issuer, KeyServer, job_body
+from tests.support.notifier import FakeMailjet
+from tests.support.records import add_handover, add_mail, rows
+
+
+class Plants:
+    """A value of its own for every setting that holds a secret; odd, so that spellings differ."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+
+    def plant(self, name: str, *, odd: str = '"+/%&=?#@: \\') -> str:
+        self.values[name] = f"planted-{name}{odd}end-of-{name}"
+        return self.values[name]
+
+    def spellings(self) -> Iterator[tuple[str, str]]:
+        """Each value's name, and a text by which it would be recognised."""
+        for name, value in self.values.items():
+            raw = value.encode()
+            yield name, value
+            yield name, json.dumps(value)[1:-1]
+            yield name, repr(value)[1:-1]
+            yield name, quote(value, safe="")
+            yield name, quote(value)
+            yield name, quote_plus(value)
+            yield name, raw.hex()
+            # in the middle of what was encoded, at each of the three places where it may begin
+            for shift in range(3):
+                encoded = base64.b64encode(b"x" * shift + raw).decode()
+                yield name, encoded[4:-4]
+                yield name, encoded[4:-4].replace("+", "-").replace("/", "_")
+
+    def found_in(self, text: str) -> set[str]:
+        return {name for name, spelling in self.spellings() if spelling in text}
+
+
+@pytest.fixture
+def plants() -> Plants:
+    return Plants()
+
+
+def test_a_planted_value_is_recognised_in_any_spelling(plants: Plants) -> None:
+    value = plants.plant("key")
+    for shown in (
+        f"x{value}y",
+        json.dumps({"a": value}),
+        repr((value,)),
+        f"https://user:{quote(value, safe='')}@host",
+        base64.b64encode(f"user:{value}".encode()).decode(),
+        base64.b64encode(f"long-user:{value}".encode()).decode(),
+    ):
+        assert plants.found_in(shown) == {"key"}, shown
+    assert plants.found_in("planted-key") == set()
+
+
+def with_password(url: str, password: str) -> str:
+    """A database's URL with this password, encoded as URLs want it."""
+    changed = make_url(url).set(password=password)
+    return changed.render_as_string(hide_password=False)
+
+
+async def page(session: aiohttp.ClientSession, method: str, url: str, **parts: Any) -> str:
+    """Whatever comes back, headers included."""
+    async with session.request(method, url, **parts) as answer:
+        return f"{answer.status} {dict(answer.headers)} {await answer.text()}"
+
+
+class Scene:
+    """The three services with planted settings, and all that they have shown."""
+
+    def __init__(self, cloud: Cloud, plants: Plants, session: aiohttp.ClientSession) -> None:
+        self._cloud = cloud
+        self._plants = plants
+        self._session = session
+        self.key = plants.values["INTERNAL_API_KEY_SECRET"]
+        self.processes: dict[str, Process] = {}
+        self.shown: list[str] = []
+
+    async def ask(self, method: str, path: str, **parts: Any) -> None:
+        self.shown.append(await page(self._session, method, self._cloud.url + path, **parts))
+
+    async def look_around(self) -> None:
+        """Everything that tells about the service, and every kind of refusal."""
+        user = {"Authorization": f"Bearer {self._cloud.token}"}
+        others = (f"Bearer {self.key}", f"{user['Authorization']}x")
+        strangers = [user, *({"Authorization": other} for other in others)]
+        body = job_body(attributes={"files_down": {}})
+        update = {"job_id": 1, "status": "running", "runtime_details": "details"}
+        account = {"email": "me@example.org", "password": "wrong"}
+        await asyncio.gather(
+            *(
+                self.ask("GET", path)
+                for path in ("/docs", "/openapi.json", "/access_info", "/", "/none")
+            ),
+            *(
+                self.ask("GET", path, headers=caller)
+                for path in (
+                    "/user",
+                    "/jobs",
+                    "/jobs/1",
+                    "/jobs/x",
+                    "/jobs/applications",
+                    "/files/",
+                )
+                for caller in strangers
+            ),
+            self.ask("POST", "/jobs", headers=user, json=body),
+            self.ask("POST", "/jobs", headers=user, json={"job_name": 3}),
+            *(
+                self.ask("PUT", "/_job_status", headers={"x-api-key": key}, json=update)
+                for key in (self.key, f"{self.key}x")
+            ),
+            *(self.ask("POST", path, json=account) for path in ("/token", "/login", "/user")),
+        )
+        for process in self.processes.values():
+            for path in ("/livez", "/readyz", "/metrics"):
+                self.shown.append(await process.page(path))
+
+    def assert_harmless(self) -> None:
+        texts = [*self.shown, *(process.output for process in self.processes.values())]
+        lines = (line for text in texts for line in text.splitlines())
+        leaks = {name: line for line in lines for name in self._plants.found_in(line)}
+        assert leaks == {}
+
+
+def environments(
+    plants: Plants, aws_url: str, server: OwnServer, keys_port: int, peer: FakePeer
+) -> dict[str, dict[str, Any]]:
+    """What each service is told: every secret setting, in each of the forms that a secret has."""
+    database = plants.plant("DATABASE_SECRET")
+    key = plants.plant("INTERNAL_API_KEY_SECRET", odd='"+/%&=?#@:\\')
+    for name in ("COGNITO_SECRET", "EMAIL_SENDER_SECRET_KEY"):
+        plants.plant(name)
+    plants.plant("EMAIL_SENDER_API_KEY", odd='"+/%&=?#@\\')
+
+    def as_json(name: str) -> str:
+        return json.dumps({"username": "postgres", "password": plants.values[name]})
+
+    def as_arn(name: str) -> str:
+        return aws.create_secret(aws_url, name, as_json(name))
+
+    unfilled = make_url(server.url).set(password="PLACE").render_as_string(hide_password=False)
+    templated = unfilled.replace("PLACE", "{}")
+    credentials = {
+        **aws.environment(aws_url),
+        "AWS_ACCESS_KEY_ID": plants.plant("AWS_ACCESS_KEY_ID", odd="-"),
+        "AWS_SECRET_ACCESS_KEY": plants.plant("AWS_SECRET_ACCESS_KEY", odd="-"),
+        "AWS_SESSION_TOKEN": plants.plant("AWS_SESSION_TOKEN", odd="-"),
+        "LOG_LEVEL": "DEBUG",
+        "LOG_FORMAT": "json",
+    }
+    in_keys_url = quote(plants.plant("COGNITO_JWKS_URL"), safe="")
+    in_peer_url = quote(plants.plant("WORKERFACING_API_URL"), safe="")
+    peer.key = key
+    return {
+        "gateway": {
+            **credentials,
+            "DATABASE_URL": templated,
+            "DATABASE_SECRET": database,
+            "INTERNAL_API_KEY_SECRET": as_arn("INTERNAL_API_KEY_SECRET"),
+            "COGNITO_SECRET": as_json("COGNITO_SECRET"),
+            "COGNITO_JWKS_URL": f"http://user:{in_keys_url}@127.0.0.1:{keys_port}/jwks.json",
+            "PROD": "false",
+        },
+        "dispatcher": {
+            **credentials,
+            "DATABASE_URL": templated,
+            "DATABASE_SECRET": as_arn("DATABASE_SECRET"),
+            "INTERNAL_API_KEY_SECRET": as_json("INTERNAL_API_KEY_SECRET"),
+            "WORKERFACING_API_URL": peer.url.replace("//", f"//user:{in_peer_url}@"),
+        },
+        "notifier": {
+            **credentials,
+            "DATABASE_URL": with_password(server.url, plants.plant("DATABASE_URL")),
+            "EMAIL_SENDER_API_KEY": plants.values["EMAIL_SENDER_API_KEY"],
+            "EMAIL_SENDER_SECRET_KEY": as_arn("EMAIL_SENDER_SECRET_KEY"),
+            "LOG_FORMAT": "pretty",
+        },
+    }
+
+
+async def echo_all(request: web.Request, _: Any) -> web.StreamResponse:
+    """Refuse, in words that repeat every header that came."""
+    words = {name: str(value) for name, value in request.headers.items()}
+    return web.json_response({"detail": str(words), "ErrorMessage": str(words)}, status=400)
+
+
+async def test_no_secret_is_shown_whatever_goes_wrong(
+    server: OwnServer,
+    settings: dict[str, Any],
+    issuer: Issuer,
+    aws_url: str,
+    plants: Plants,
+    tmp_path: Path,
+) -> None:
+    database = Database(settings_of(server.url))
+    await migrate(database)
+    keys_port = free_port()
+    async with (
+        Cloud(server.url, tmp_path, settings, issuer) as cloud,
+        FakePeer().served() as peer,
+        FakeMailjet().served() as mailjet,
+        aiohttp.ClientSession() as session,
+    ):
+        own = environments(plants, aws_url, server, keys_port, peer)
+        scene = Scene(cloud, plants, session)
+        scene.processes["gateway"] = await cloud.gateway(**own["gateway"])
+        await scene.look_around()  # without the keys of the user pool
+        keys = KeyServer(issuer, port=keys_port)
+        await asyncio.sleep(1.1)  # the pause after a failure
+        await scene.look_around()
+
+        # a peer that refuses our key, refuses a job, is away; the same of Mailjet
+        scene.processes["dispatcher"] = cloud.dispatcher(**own["dispatcher"])
+        scene.processes["notifier"] = cloud.notifier(mailjet.url, **own["notifier"])
+        peer.key = "another"
+        await add_handover(database)
+        await add_mail(database)
+        outputs = scene.processes
+        await eventually(lambda: "handover.held" in outputs["dispatcher"].output, within=30)
+        await eventually(lambda: "mail.held" in outputs["notifier"].output, within=30)
+        peer.key = scene.key
+        mailjet.api_key = plants.values["EMAIL_SENDER_API_KEY"]
+        mailjet.secret_key = plants.values["EMAIL_SENDER_SECRET_KEY"]
+        peer.behave = mailjet.behave = echo_all
+        await eventually(lambda: "handover.refused" in outputs["dispatcher"].output, within=30)
+        await eventually(lambda: "mail.refused" in outputs["notifier"].output, within=30)
+        for table in (jobs, handovers, emails):
+            scene.shown += [str(row) for row in await rows(database, table)]
+        await scene.look_around()
+
+        # mistakes of ours, then no database at all
+        async with database.transaction() as tx:
+            await tx.exec_driver_sql("ALTER TABLE jobs RENAME TO others")
+            await tx.exec_driver_sql("ALTER TABLE handovers RENAME TO others_2")
+            await tx.exec_driver_sql("ALTER TABLE emails RENAME TO others_3")
+        await scene.look_around()
+        await eventually(lambda: "claim.failed" in outputs["dispatcher"].output, within=30)
+        await eventually(lambda: "claim.failed" in outputs["notifier"].output, within=30)
+        await database.close()
+        await asyncio.to_thread(server.stop)
+        await scene.look_around()
+        assert '"event":"request.failed"' in outputs["gateway"].output
+        for process in outputs.values():
+            assert await process.terminate() == 0
+        scene.assert_harmless()
+        keys.close()

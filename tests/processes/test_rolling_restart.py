@@ -1,0 +1,161 @@
+"""All services replaced one process at a time, as a cluster does it, while they are used."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from common.database.engine import Database
+from common.database.tables import emails, handover_numbers, jobs
+from deploy.sandbox.ports import free_port
+from devtools.services import Process
+from devtools.waiting import eventually
+from tests.conftest import settings_of
+from tests.support.cloud import USER, Cloud
+from tests.support.dispatcher import FakePeer
+from tests.support.front import Front
+from tests.support.notifier import FakeMailjet
+from tests.support.records import rows
+from tests.support.traffic import Traffic
+
+GATEWAYS, DISPATCHERS, NOTIFIERS = 3, 3, 2
+DRAIN_DELAY = 3.0
+LATENCY = 0.3
+"""Seconds until it is known everywhere what is ready: less than a gateway waits."""
+
+OWN = {
+    "DATABASE_POOL_SIZE": 5,
+    "DRAIN_DELAY": DRAIN_DELAY,
+    "SHUTDOWN_GRACE": 20,
+    # answers are late rather than lost where many processes share few cores
+    "HANDOVER_TIMEOUT": 15,
+    "EMAIL_TIMEOUT": 15,
+}
+
+
+@pytest.fixture
+def cloud(postgresql_cloud: Cloud) -> Cloud:
+    return postgresql_cloud
+
+
+class Service:
+    """Gateways behind two addresses, which lead to those that are ready, as of a moment ago."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.running: list[Process] = []
+        self.public, self.internal = Front(), Front()
+        self.port, self.internal_port = free_port(), free_port()
+        self._cloud = cloud
+        self._ports: dict[Process, tuple[int, int]] = {}
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[None]:
+        watching = asyncio.ensure_future(self._watch())
+        async with self.public.served(self.port), self.internal.served(self.internal_port):
+            yield
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            known = list(self._ports.items())
+            answers = await asyncio.gather(*(process.probe("/readyz") for process, _ in known))
+            await asyncio.sleep(LATENCY)
+            ready = [
+                ports for (_, ports), status in zip(known, answers, strict=True) if status == 200
+            ]
+            self.public.ports = [port for port, _ in ready]
+            self.internal.ports = [port for _, port in ready]
+
+    async def start(self) -> Process:
+        """One more gateway, which gets requests when this returns."""
+        port, internal = free_port(), free_port()
+        process = await self._cloud.gateway(PORT=port, INTERNAL_PORT=internal, **OWN)
+        self._ports[process] = (port, internal)
+        await eventually(lambda: port in self.public.ports, within=30)
+        return process
+
+
+async def roll(running: list[Process], start: Callable[[], Awaitable[Process]]) -> list[int]:
+    """Replace each: the new one is ready before the old one ends. Returns the exit statuses."""
+    statuses = []
+    for old in list(running):
+        running.append(await start())
+        running.remove(old)
+        statuses.append(await old.terminate())
+    return statuses
+
+
+async def ready(process: Process) -> Process:
+    await process.wait_until_ready()
+    return process
+
+
+def takes_jobs(peer: FakePeer, arrived: asyncio.Queue[int]) -> None:
+    """Let the peer give each job that it takes to a worker."""
+
+    async def behave(_: web.Request, body: Any) -> web.StreamResponse | None:
+        arrived.put_nowait(body["job"]["meta"]["job_id"])
+        return None
+
+    peer.behave = behave
+
+
+async def test_nobody_notices_that_every_process_is_replaced(cloud: Cloud, peer: FakePeer) -> None:
+    service = Service(cloud)
+    traffic = Traffic(
+        f"http://127.0.0.1:{service.port}",
+        f"http://127.0.0.1:{service.internal_port}",
+        cloud.token,
+        cloud.root / USER,
+    )
+    takes_jobs(peer, traffic.arrived)
+    async with FakeMailjet().served() as mailjet, service.served():
+
+        def dispatcher() -> Awaitable[Process]:
+            return ready(cloud.dispatcher(**OWN))
+
+        def notifier() -> Awaitable[Process]:
+            return ready(cloud.notifier(mailjet.url, **OWN))
+
+        starts = [service.start, dispatcher, notifier]
+        kinds = [
+            await asyncio.gather(*(start() for _ in range(count)))
+            for start, count in zip(starts, (GATEWAYS, DISPATCHERS, NOTIFIERS), strict=True)
+        ]
+        workers = [asyncio.ensure_future(worker) for worker in traffic.workers()]
+        async with asyncio.TaskGroup() as users:
+            for user in traffic.users():
+                users.create_task(user)
+            statuses = await asyncio.gather(*map(roll, kinds, starts))
+            traffic.going = False
+        await eventually(lambda: len(traffic.finished) >= len(traffic.accepted), within=60)
+        database = Database(settings_of(cloud.database_url))
+        await eventually(lambda: _all_mailed(database, len(traffic.accepted)), within=60)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+    assert statuses == [[0] * GATEWAYS, [0] * DISPATCHERS, [0] * NOTIFIERS]
+    good = {
+        **dict.fromkeys(["submission", "upload", "slow upload"], "201"),
+        **dict.fromkeys(["list of jobs", "job", "status", "download", "slow download"], "200"),
+    }
+    assert set(traffic.outcomes) == set(good.items())
+    assert service.public.refused == service.internal.refused == 0
+    assert traffic.farewells > 0  # of gateways that were about to end
+    assert sorted(peer.taken) == sorted(traffic.accepted)
+    assert await rows(database, handover_numbers) == []
+    assert {row["status"] for row in await rows(database, jobs)} == {"finished"}
+    mails = {row["custom_id"]: row["job_id"] for row in await rows(database, emails)}
+    assert sorted(mails.values()) == sorted(traffic.accepted)
+    assert Counter(mail["CustomID"] for mail in mailjet.sent) == dict.fromkeys(mails, 1)
+    await database.close()
+
+
+async def _all_mailed(database: Database, count: int) -> bool:
+    return [row["state"] for row in await rows(database, emails)] == ["done"] * count

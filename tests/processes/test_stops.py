@@ -1,0 +1,139 @@
+"""All services told to end at once, as a container's or a terminal's end tells them, amid work."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import asyncpg
+from aiohttp import web
+
+from common.database.engine import Database
+from common.database.tables import emails, handover_numbers, handovers, jobs
+from devtools.services import Process
+from devtools.waiting import eventually
+from tests.support import clients
+from tests.support.clients import Client, connected
+from tests.support.cloud import USER, Cloud
+from tests.support.dispatcher import FakePeer
+from tests.support.notifier import FakeMailjet
+from tests.support.records import add_handover, add_mail, outbox_row, rows
+
+GRACE = 20
+SIZE = 16 << 20
+HALF = b"x" * 100_000
+
+
+@asynccontextmanager
+async def nobody_may_write(cloud: Cloud) -> AsyncIterator[None]:
+    """Whoever would write a job has to wait meanwhile."""
+    if cloud.database_url.startswith("sqlite"):
+        file = sqlite3.connect(cloud.database_url.removeprefix("sqlite:///"), isolation_level=None)
+        file.execute("BEGIN IMMEDIATE")
+        yield
+        file.execute("ROLLBACK")
+        file.close()
+        return
+    connection: Any = await asyncpg.connect(cloud.database_url)
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE jobs IN EXCLUSIVE MODE")
+        yield
+    await connection.close()
+
+
+class Held:
+    """A peer's answers, held back from the first one on until `go_on` is set."""
+
+    def __init__(self) -> None:
+        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, _: web.Request, __: Any) -> web.StreamResponse | None:
+        self.reached.set()
+        await self.go_on.wait()
+        return None
+
+
+async def begin_upload(client: Client) -> None:
+    await client.begin_upload("file", 2 * len(HALF))
+    await client.send(HALF)
+
+
+async def ask_once(client: Client) -> None:
+    await client.begin("GET", "/", 0)
+    assert (await client.read()).startswith(b"HTTP/1.1 200 ")
+
+
+async def is_draining(process: Process) -> bool:
+    return await process.probe("/readyz") == 503
+
+
+async def test_what_is_under_way_ends_in_peace_when_every_service_is_told_to_end(
+    cloud: Cloud, database: Database, peer: FakePeer
+) -> None:
+    content = os.urandom(SIZE)
+    place = cloud.root / USER / "data" / "large" / "file"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(content)
+    sent, mailed = await add_handover(database), await add_mail(database)
+    peer.behave = at_peer = Held()
+    async with FakeMailjet().served() as mailjet, AsyncExitStack() as stack:
+        mailjet.behave = at_mailjet = Held()
+        own = {"SHUTDOWN_GRACE": GRACE, "RECONCILE_INTERVAL": 0.1}
+        patient = {"HANDOVER_TIMEOUT": GRACE, "EMAIL_TIMEOUT": GRACE, **own}
+        gateway = await cloud.gateway(group=0, DRAIN_DELAY=1, **own)
+        processes = [
+            gateway,
+            cloud.dispatcher(group=gateway.pid, **patient),
+            cloud.notifier(mailjet.url, group=gateway.pid, **patient),
+        ]
+        await asyncio.wait_for(at_peer.reached.wait(), 30)
+        await asyncio.wait_for(at_mailjet.reached.wait(), 30)
+        kinds = [begin_upload, clients.stop_in_download, ask_once]
+        connections = connected(cloud.port, cloud.token, kinds, 1)
+        upload, download, idle = await stack.enter_async_context(connections)
+        async with nobody_may_write(cloud):
+            submit = partial(clients.submit, name="under-way")
+            connections = connected(cloud.port, cloud.token, [submit], 1)
+            (submission,) = await stack.enter_async_context(connections)
+            await asyncio.sleep(0.3)  # it has been read, and waits
+            os.killpg(gateway.pid, signal.SIGTERM)
+            told = time.monotonic()
+            for process in processes:
+                await eventually(lambda process=process: is_draining(process))
+                assert await process.probe("/livez") == 200
+            # until proxies have noticed, whoever comes is still let in, and told to go afterwards
+            late = await cloud.caller.ask("GET", "/user")
+            assert (late.status, late.headers["Connection"]) == (200, "close")
+        await upload.send(HALF + clients.END)
+        at_peer.go_on.set()
+        at_mailjet.go_on.set()
+        answers = await asyncio.gather(
+            *(client.read_all() for client in (upload, download, submission, idle))
+        )
+        statuses = await asyncio.gather(*(process.wait() for process in processes))
+        took = time.monotonic() - told
+
+    assert statuses == [0, 0, 0]
+    assert took < GRACE
+    uploaded, downloaded, submitted, nothing = answers
+    assert uploaded.startswith(b"HTTP/1.1 201 ")
+    assert (cloud.root / USER / "data" / "slow" / "file").read_bytes() == 2 * HALF
+    assert downloaded.endswith(content[-1_000_000:])
+    assert submitted.startswith(b"HTTP/1.1 201 ")
+    assert nothing == b""
+    assert peer.taken == [sent]
+    assert len(mailjet.sent) == 1
+    assert (await outbox_row(database, handovers, sent))["state"] == "done"
+    assert (await outbox_row(database, emails, mailed))["state"] == "done"
+    assert await rows(database, handover_numbers) == []
+    (job,) = [row for row in await rows(database, jobs) if row["job_name"] == "under-way"]
+    assert (await outbox_row(database, handovers, job["id"]))["state"] == "pending"
+    for process in processes:
+        assert '"event":"process.stopped"' in process.output
+        assert "cut_short" not in process.output
+        assert "exception" not in process.output

@@ -1,0 +1,106 @@
+"""All services behind a proxy that pools transactions, and the proxy restarted under them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.database.engine import Database
+from common.database.tables import emails, handovers, jobs
+from devtools.postgres import Server
+from devtools.waiting import eventually
+from tests.conftest import settings_of
+from tests.support.cloud import Cloud
+from tests.support.dispatcher import FakePeer
+from tests.support.gateway import Issuer
+from tests.support.notifier import FakeMailjet
+from tests.support.pgbouncer import PgBouncer, is_installed, running_pgbouncer
+from tests.support.records import rows
+
+pytestmark = pytest.mark.skipif(not is_installed(), reason="pgbouncer is not installed")
+
+AT_ONCE = 60
+
+
+@pytest.fixture
+async def proxy(postgres: Server) -> AsyncIterator[PgBouncer]:
+    context = running_pgbouncer(postgres.url)
+    yield await asyncio.to_thread(context.__enter__)
+    await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+@pytest.fixture
+async def database(postgresql_url: str) -> AsyncIterator[Database]:
+    """The database itself, past the proxy."""
+    database = Database(settings_of(postgresql_url))
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def cloud(
+    database: Database, proxy: PgBouncer, settings: dict[str, Any], issuer: Issuer, tmp_path: Path
+) -> AsyncIterator[Cloud]:
+    url = proxy.url_of(str(database.settings.url.database))
+    pooled = {**settings, "DATABASE_STATEMENT_CACHE": "false"}
+    async with Cloud(url, tmp_path, pooled, issuer) as cloud:
+        yield cloud
+
+
+async def live(cloud: Cloud, peer: FakePeer, name: str) -> int:
+    """Submit a job and report it to its end, asking again where there was no answer; its id."""
+    status = None
+    while status not in {201, 409}:
+        status, job_id = await cloud.caller.submit(name)
+        assert status in {201, 503, 409}
+    if status == 409:  # the answer before was lost with the proxy
+        return 0
+    await eventually(lambda: job_id in peer.taken, within=30)
+    for report in ("pulled", "running", "running", "finished"):
+        while (answer := await cloud.caller.report(job_id, report)) != 200:
+            assert answer == 503
+    return job_id
+
+
+async def test_a_job_goes_from_submission_to_mail_whatever_becomes_of_the_proxy(
+    cloud: Cloud, database: Database, proxy: PgBouncer, peer: FakePeer
+) -> None:
+    async with FakeMailjet().served() as mailjet:
+        processes = [
+            await cloud.gateway(),
+            cloud.dispatcher(),
+            cloud.dispatcher(),
+            cloud.notifier(mailjet.url),
+        ]
+        for process in processes:
+            await process.wait_until_ready()
+        first = await live(cloud, peer, "first")
+        await eventually(lambda: len(mailjet.sent) == 1)
+        assert await cloud.caller.delete(first) == 204
+
+        lives = [asyncio.ensure_future(live(cloud, peer, f"job-{n}")) for n in range(AT_ONCE)]
+        await eventually(lambda: len(peer.taken) > AT_ONCE // 4)
+        await asyncio.to_thread(proxy.stop)
+        await asyncio.sleep(1.0)
+        await asyncio.to_thread(proxy.start)
+        ids = set(await asyncio.gather(*lives)) - {0}
+        await eventually(lambda: all_settled(database), within=30)
+
+        there = {row["id"]: row["status"] for row in await rows(database, jobs)}
+        assert len(there) == AT_ONCE
+        assert {there[job_id] for job_id in ids} == {"finished"}
+        assert set(there) <= set(peer.taken)
+        assert len(peer.taken) == len(set(peer.taken))
+        assert sorted(mail["CustomID"] for mail in mailjet.sent[1:]) == sorted(
+            row["custom_id"] for row in await rows(database, emails)
+        )
+    for process in processes:
+        assert "exception" not in process.output
+        assert await process.terminate() == 0
+
+
+async def all_settled(database: Database) -> bool:
+    found = [*await rows(database, handovers), *await rows(database, emails)]
+    return {row["state"] for row in found} == {"done"}

@@ -1,0 +1,179 @@
+"""The services as real processes around one database, told apart by their settings."""
+
+import io
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestServer
+from sqlalchemy import func, select
+
+from common.database.engine import Database
+from common.database.tables import emails, handover_numbers, handovers, job_events, jobs
+from deploy.sandbox.peer import PEER, Peer, PeerSettings, create_app
+from deploy.sandbox.ports import free_port
+from devtools.services import Process
+from tests.support.gateway import CLIENT, INTERNAL_KEY, POOL, Issuer, job_body
+from tests.support.notifier import environment as notifier_environment
+
+USER = "ada"
+
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+"""For tests whose subject does not depend on the database, or is tried on both elsewhere."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back for a request, and after how many seconds."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+class Caller:
+    """What a user and the worker-facing API say to a gateway; None: the connection broke."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, token: str) -> None:
+        self._session = session
+        self._url = url
+        self._user = {"Authorization": f"Bearer {token}"}
+
+    async def submit(self, name: str) -> tuple[int | None, int]:
+        """Status and id of a job without inputs."""
+        body = job_body(job_name=name, attributes={"files_down": {}})
+        status, answer = await self._send("POST", "/jobs", headers=self._user, json=body)
+        return status, answer["id"] if status == 201 else 0
+
+    async def delete(self, job_id: int) -> int | None:
+        return (await self._send("DELETE", f"/jobs/{job_id}", headers=self._user))[0]
+
+    async def report(self, number: int, status: str, details: str | None = None) -> int | None:
+        body = {"job_id": number, "status": status, "runtime_details": details}
+        headers = {"x-api-key": INTERNAL_KEY}
+        return (await self._send("PUT", "/_job_status", headers=headers, json=body))[0]
+
+    async def ask(self, method: str, path: str, **parts: Any) -> Answer:
+        """Send a request of the user's, or one with other `headers`."""
+        started = time.monotonic()
+        async with self._session.request(
+            method, self._url + path, **{"headers": self._user, **parts}
+        ) as answer:
+            body = await answer.read()
+        return Answer(answer.status, answer.headers, body, time.monotonic() - started)
+
+    async def upload(self, directory: str, name: str, content: bytes) -> Answer:
+        form = aiohttp.FormData()
+        form.add_field("file", io.BytesIO(content), filename=name)
+        return await self.ask("POST", f"/files/{directory}/upload", data=form)
+
+    async def _send(self, method: str, path: str, **parts: Any) -> tuple[int | None, Any]:
+        try:
+            async with self._session.request(method, self._url + path, **parts) as answer:
+                body = await answer.read()
+                return answer.status, await answer.json() if body else None
+        except aiohttp.ClientError:
+            return None, None
+
+
+class Cloud:
+    """Starts processes that share a database and a storage root; kills them at its end."""
+
+    def __init__(self, url: str, folder: Path, settings: Mapping[str, Any], issuer: Issuer) -> None:
+        self.folder = folder
+        self.database_url = url
+        self.root = folder / "user_data"
+        self.port = free_port()
+        self.peer_url = f"http://127.0.0.1:{free_port()}"
+        self.token = issuer.token(USER)
+        self._settings = {**settings, "DATABASE_URL": url, "USER_DATA_ROOT_PATH": self.root}
+        self._processes: list[Process] = []
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=30)
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+        await self._session.close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def caller(self) -> Caller:
+        return self.caller_at(self.port)
+
+    def caller_at(self, port: int) -> Caller:
+        return Caller(self._session, f"http://127.0.0.1:{port}", self.token)
+
+    async def gateway(
+        self, *, prefix: Sequence[str] = (), group: int | None = None, **changes: Any
+    ) -> Process:
+        """A gateway that answers; `prefix` and `group` as in `Process`."""
+        own = {"HOST": "127.0.0.1", "PORT": self.port, **changes}
+        process = self._start("gateway", own, prefix=prefix, group=group)
+        await process.wait_until_ready()
+        return process
+
+    def dispatcher(self, *, group: int | None = None, **changes: Any) -> Process:
+        own = {
+            "WORKERFACING_API_URL": self.peer_url,
+            "HANDOVER_TIMEOUT": 1,
+            "HANDOVER_GRACE": 1,
+            **changes,
+        }
+        return self._start("dispatcher", own, group=group)
+
+    def notifier(self, mailjet_url: str, *, group: int | None = None, **changes: Any) -> Process:
+        own = {**notifier_environment(self.database_url, mailjet_url), **changes}
+        return self._start("notifier", own, group=group)
+
+    def _start(self, service: str, own: Mapping[str, Any], **options: Any) -> Process:
+        process = Process(service, {**self._settings, **own}, self.folder, **options)
+        self._processes.append(process)
+        return process
+
+    @asynccontextmanager
+    async def standin_peer(self) -> AsyncIterator[Peer]:
+        """The sandbox's worker-facing API on a real socket; `peer_url` is its address."""
+        app = create_app(PeerSettings(gateway=self.url, key=INTERNAL_KEY, root=str(self.root)))
+        async with TestServer(app) as server:
+            self.peer_url = str(server.make_url("")).rstrip("/")
+            yield app[PEER]
+
+
+def gateway_settings(keys_url: str, applications: Path) -> dict[str, Any]:
+    """What every service needs but the database and the files."""
+    return {
+        "COGNITO_CLIENT_ID": CLIENT,
+        "COGNITO_USER_POOL_ID": POOL,
+        "COGNITO_JWKS_URL": keys_url,
+        "INTERNAL_API_KEY_SECRET": INTERNAL_KEY,
+        "APPLICATION_CONFIG_FILE": applications,
+    }
+
+
+async def orphans(database: Database) -> int:
+    """Rows that belong to no job."""
+    known = select(jobs.c.id)
+    found = 0
+    async with database.reading() as connection:
+        for table in (handovers, handover_numbers, job_events, emails):
+            lost = select(func.count()).where(table.c.job_id.not_in(known))
+            found += int((await connection.execute(lost)).scalar_one())
+    return found

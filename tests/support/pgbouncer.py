@@ -1,0 +1,111 @@
+"""PgBouncer in front of a PostgreSQL of the tests, pooling transactions.
+
+From the binary on `PATH` (Debian: package `pgbouncer`); it refuses to run as root.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
+from deploy.sandbox.ports import free_port
+from devtools.postgres import render, unprivileged_user
+
+CONFIGURATION = """
+[databases]
+* = host={host} port={server_port} user={user}{password}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+auth_type = any
+pool_mode = transaction
+default_pool_size = {pool_size}
+max_client_conn = 500
+server_login_retry = 1
+unix_socket_dir =
+"""
+
+_PATIENCE = 10.0
+
+
+class PgBouncer:
+    """A proxy that may be stopped and started again; its server connections are few, so that
+    clients' transactions meet ever others."""
+
+    def __init__(self, server_url: str, home: Path, *, pool_size: int = 4) -> None:
+        self._url = make_url(server_url)
+        self._home = home
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._user = unprivileged_user() if os.geteuid() == 0 else None
+        configuration = CONFIGURATION.format(
+            host=self._url.host,
+            server_port=self._url.port or 5432,
+            user=self._url.username,
+            password=f" password='{self._url.password}'" if self._url.password else "",
+            port=self._port,
+            pool_size=pool_size,
+        )
+        (home / "pgbouncer.ini").write_text(configuration)
+        if self._user:
+            shutil.chown(home, self._user)
+
+    def url_of(self, database: str) -> str:
+        return render(self._url.set(host="127.0.0.1", port=self._port, database=database))
+
+    @property
+    def log(self) -> str:
+        return (self._home / "log").read_text(errors="replace")
+
+    def start(self) -> None:
+        with (self._home / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["pgbouncer", str(self._home / "pgbouncer.ini")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                user=self._user,
+            )
+        end = time.monotonic() + _PATIENCE
+        while not self._listens():
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < end, self.log
+            time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._port)) == 0
+
+    def stop(self) -> None:
+        """At once: whatever runs through it is cut off."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait()
+
+
+def is_installed() -> bool:
+    return shutil.which("pgbouncer") is not None
+
+
+@contextlib.contextmanager
+def running_pgbouncer(server_url: str) -> Iterator[PgBouncer]:
+    """A proxy in front of the server at that URL, for any database of it."""
+    home = Path(tempfile.mkdtemp(prefix="opencloud-pgbouncer-"))
+    try:
+        proxy = PgBouncer(server_url, home)
+        proxy.start()
+        try:
+            yield proxy
+        finally:
+            proxy.stop()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)

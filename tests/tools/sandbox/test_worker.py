@@ -1,0 +1,189 @@
+"""The worker as a process of its own, against the peer and a fake gateway."""
+
+import asyncio
+import csv
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from deploy.sandbox.superres import sample
+from tests.tools.sandbox.support import FakeGateway, RunningPeer, StartPeer, below
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+APPLICATIONS = yaml.safe_load((REPOSITORY / "deploy/sandbox/applications.yaml").read_text())
+
+Worker = asyncio.subprocess.Process
+StartWorker = Callable[[RunningPeer], Awaitable[Worker]]
+
+
+@pytest.fixture
+async def start_worker(tmp_path: Path) -> AsyncIterator[StartWorker]:
+    workers: list[Worker] = []
+
+    async def start(peer: RunningPeer) -> Worker:
+        worker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "deploy.sandbox.worker", "--peer", peer.url, "--name", "w1"),
+            *("--keep-alive", "0.1", "--workspace", str(tmp_path)),
+            cwd=REPOSITORY,
+        )
+        workers.append(worker)
+        return worker
+
+    yield start
+    for worker in workers:
+        if worker.returncode is None:
+            worker.terminate()
+        await asyncio.wait_for(worker.wait(), 10)
+
+
+def is_running(marker: str) -> bool:
+    """Whether any process has the marker in its command line."""
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if marker.encode() in process.read_bytes():
+                return True
+        except OSError:
+            continue
+    return False
+
+
+async def test_a_real_table_becomes_an_image(
+    peer: RunningPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path
+) -> None:
+    data, config = sample.write(root / "u/data/run", count=2_000)
+    entrypoint = APPLICATIONS["superres"]["v1"]["render"]
+    await start_worker(peer)
+    await peer.submit(
+        12,
+        name="train",
+        root=str(root),
+        cmd=entrypoint["app"]["cmd"],
+        env={"COLORMAP": "cyan"},
+        files_down={f"data/{data.name}": str(data), f"config/{config.name}": str(config)},
+        files_up=entrypoint["handler"]["files_up"],
+    )
+    await gateway.until(lambda: gateway.statuses(12)[-1:] == ["finished"])
+    assert gateway.statuses(12) == [
+        "pulled",
+        "preprocessing",
+        "running",
+        "postprocessing",
+        "finished",
+    ]
+    with Image.open(root / "u/output/train/render.png") as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 1_000
+    table = (root / "u/output/train/statistics.csv").read_text().splitlines()
+    figures = {row["quantity"]: row["value"] for row in csv.DictReader(table)}
+    assert figures["localizations_read"] == "2000"
+    assert "step 3 of 4" in (root / "u/log/train/job.log").read_text()
+
+
+async def test_a_failing_command_reports_the_tail_of_its_log_at_last(
+    peer: RunningPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path
+) -> None:
+    data, config = sample.write(root / "u/data/run", count=200)
+    entrypoint = APPLICATIONS["superres"]["v1"]["fail"]
+    await start_worker(peer)
+    await peer.submit(
+        3,
+        name="train",
+        root=str(root),
+        cmd=entrypoint["app"]["cmd"],
+        files_down={"data/a.csv": str(data), "config/a.yaml": str(config)},
+    )
+    await gateway.until(lambda: any(details for *_, details in gateway.updates))
+    assert gateway.statuses(3) == [
+        "pulled",
+        "preprocessing",
+        "running",
+        "error",
+        "postprocessing",
+        "error",
+    ]
+    details = gateway.updates[-1][2] or ""
+    assert "none of the 200 localisations has at least" in details
+    assert details.endswith("worker: the command ended with status 2")
+    assert "none of the 200" in (root / "u/log/train/job.log").read_text()
+
+
+async def test_an_input_that_is_gone_ends_in_an_error_that_says_so(
+    peer: RunningPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path
+) -> None:
+    await start_worker(peer)
+    await peer.submit(4, root=str(root), files_down={"data/f": f"{root}/u/data/f"})
+    await gateway.until(lambda: any(details for *_, details in gateway.updates))
+    assert "input file is gone" in (gateway.updates[-1][2] or "")
+    assert "running" not in gateway.statuses(4)
+
+
+async def test_a_404_kills_the_command_with_everything_that_it_started(
+    peer: RunningPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path
+) -> None:
+    await start_worker(peer)
+    marker = "97531.2468"
+    await peer.submit(5, root=str(root), cmd=[f"sleep {marker} & sleep {marker}; true"])
+    await gateway.until(lambda: [s for _, s, _ in gateway.updates].count("running") >= 3)
+    assert is_running(marker)
+    gateway.answer = lambda update: 404 if update["job_id"] == 5 else 200
+    await peer.submit(6, root=str(root))
+    await gateway.until(lambda: "finished" in gateway.statuses(6))
+    assert not is_running(marker)
+    assert "finished" not in gateway.statuses(5)
+
+
+async def test_the_worker_repeats_what_the_gateway_did_not_take(
+    peer: RunningPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path
+) -> None:
+    answers = iter([503, 500, 503])
+    gateway.answer = lambda update: next(answers, 200)
+    await start_worker(peer)
+    await peer.submit(8, root=str(root), cmd=["echo hello > output/greeting"])
+    await gateway.until(lambda: "finished" in gateway.statuses(8))
+    assert (root / "u/output/train/greeting").read_text() == "hello\n"
+
+
+async def test_sigterm_stops_the_worker_and_its_command(
+    peer: RunningPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path, tmp_path: Path
+) -> None:
+    worker = await start_worker(peer)
+    marker = "86420.1357"
+    await peer.submit(9, root=str(root), cmd=["sleep", marker])
+    await gateway.until(lambda: "running" in gateway.statuses(9))
+    worker.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(worker.wait(), 10) == 0
+    assert not is_running(marker)
+    assert not below(tmp_path, "opencloud-worker-*")
+
+
+async def test_a_killed_workers_job_is_run_by_the_next_one(
+    start_peer: StartPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path
+) -> None:
+    peer = await start_peer(silence=1.0)
+    marker = "75319.8642"
+    first = await start_worker(peer)
+    cmd = [f"test -e {root}/second || {{ touch {root}/second; exec sleep {marker}; }}"]
+    await peer.submit(10, root=str(root), cmd=cmd)
+    await gateway.until(lambda: "running" in gateway.statuses(10) and (root / "second").exists())
+    first.kill()
+    await gateway.until(lambda: "queued" in gateway.statuses(10))
+    assert not is_running(marker)
+    await start_worker(peer)
+    await gateway.until(lambda: gateway.statuses(10)[-1:] == ["finished"])
+
+
+async def test_a_hostile_place_in_the_mount_is_refused(
+    peer: RunningPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path, tmp_path: Path
+) -> None:
+    source = root / "f"
+    source.write_text("evil")
+    await start_worker(peer)
+    await peer.submit(11, root=str(root), files_down={"../../../escaped": str(source)})
+    await gateway.until(lambda: any(details for *_, details in gateway.updates))
+    assert "leads out of the work folder" in (gateway.updates[-1][2] or "")
+    assert not below(tmp_path, "escaped")

@@ -1,0 +1,283 @@
+"""Settings: what is required, what is understood, and one sentence for what is wrong."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dispatcher.settings
+import gateway.settings
+import notifier.settings
+from common.config.environment import Reader, SettingsError
+from common.config.settings import REPOSITORY
+from devtools.postgres import Server
+
+REQUIRED = {
+    "COGNITO_CLIENT_ID": "client",
+    "COGNITO_USER_POOL_ID": "pool",
+    "INTERNAL_API_KEY_SECRET": "key",
+}
+SERVICES = [gateway.settings, dispatcher.settings, notifier.settings]
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment with the required variables alone."""
+    monkeypatch.setattr("os.environ", dict(REQUIRED))
+    return monkeypatch
+
+
+def load(**changes: str) -> gateway.settings.Settings:
+    os.environ.update(changes)
+    reader = Reader()
+    settings = gateway.settings.load(reader)
+    reader.check()
+    return settings
+
+
+def test_the_defaults_are_the_contracts(environment: Any) -> None:
+    settings = load()
+    assert (settings.host, settings.port) == ("0.0.0.0", 8000)
+    assert settings.frontend_origin == "http://localhost:8080"
+    assert settings.account_endpoints is False
+    assert settings.storage.kind == "local"
+    assert settings.storage.region == "eu-central-1"
+    assert settings.database.url.render_as_string() == "sqlite+aiosqlite:///./sql_app.db"
+    assert settings.applications == str(REPOSITORY / "application_config.yaml")
+    issuer = "https://cognito-idp.eu-central-1.amazonaws.com/pool"
+    assert settings.cognito.issuer == issuer
+    assert settings.cognito.jwks_url == f"{issuer}/.well-known/jwks.json"
+
+
+def test_the_issuer_is_derived_even_when_the_keys_are_elsewhere(environment: Any) -> None:
+    settings = load(COGNITO_JWKS_URL="http://keys.example/jwks.json", COGNITO_REGION="us-east-1")
+    assert settings.cognito.jwks_url == "http://keys.example/jwks.json"
+    assert settings.cognito.issuer == "https://cognito-idp.us-east-1.amazonaws.com/pool"
+
+
+@pytest.mark.parametrize(
+    ("prod", "auth", "on"),
+    [
+        (None, None, False), ("false", None, True), ("true", None, False), ("0", None, True),
+        ("1", None, False), ("", "", False), ("true", "1", True), ("false", "0", False),
+        (None, "1", True), (None, "0", False), ("false", "", True), ("false", "false", False),
+    ],
+)  # fmt: skip
+def test_the_account_endpoints_are_on_outside_production(
+    environment: Any, prod: str | None, auth: str | None, on: bool
+) -> None:
+    given = {name: value for name, value in (("PROD", prod), ("AUTH", auth)) if value is not None}
+    assert load(**given).account_endpoints is on
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("", ""), ("  ", ""), ("https://a.example", "https://a.example"),
+        ("https://A.Example:8443/app/?x#y", "https://a.example:8443"),
+        ("http://a.example:80/", "http://a.example"),
+        ("https://a.example:443/app", "https://a.example"),
+        ("http://a.example:443", "http://a.example:443"),
+    ],
+)  # fmt: skip
+def test_the_front_end_is_an_origin(environment: Any, url: str, origin: str) -> None:
+    assert load(FRONTEND_URL=url).frontend_origin == origin
+
+
+@pytest.mark.parametrize(
+    ("secret", "value"),
+    [("plain", "plain"), ('{"password": "p:@/%", "username": "x"}', "p:@/%"), ("p@ss", "p@ss")],
+)
+def test_a_secret_fills_the_databases_url_encoded(
+    environment: Any, secret: str, value: str
+) -> None:
+    settings = load(DATABASE_URL="postgresql://postgres:{}@host:5432/name", DATABASE_SECRET=secret)
+    url = settings.database.url
+    assert (url.password, url.host, url.port, url.database) == (value, "host", 5432, "name")
+    assert value in settings.logs.secrets
+
+
+@pytest.mark.parametrize(
+    ("stale_after", "margin", "seconds"),
+    [("", "", 30.0), ("40", "", 10.0), ("40", "8", 2.0), ("1000", "0", 0.0)],
+)
+def test_signs_of_life_are_written_often_enough_for_no_job_to_look_silent(
+    environment: Any, stale_after: str, margin: str, seconds: float
+) -> None:
+    assert load(STALE_AFTER=stale_after, SILENCE_MARGIN=margin).touch_every == seconds
+
+
+def test_every_secret_is_read_in_each_form(environment: Any) -> None:
+    wrapped = {name: f'{{"password": "{name}-value"}}' for name in ("COGNITO_SECRET",)}
+    settings = load(**wrapped, INTERNAL_API_KEY_SECRET='{"password": "inner"}')
+    assert settings.cognito.client_secret == "COGNITO_SECRET-value"
+    assert settings.internal_api_key == "inner"
+
+
+def test_secrets_are_in_no_repr(environment: Any) -> None:
+    settings = load(
+        DATABASE_URL="postgresql://u:{}@h/n",
+        DATABASE_SECRET="planted-1",
+        INTERNAL_API_KEY_SECRET="planted-2",
+        COGNITO_SECRET="planted-3",
+    )
+    assert "planted" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"COGNITO_CLIENT_ID": ""}, "COGNITO_CLIENT_ID is missing"),
+        ({"COGNITO_USER_POOL_ID": " "}, "COGNITO_USER_POOL_ID is missing"),
+        ({"INTERNAL_API_KEY_SECRET": ""}, "INTERNAL_API_KEY_SECRET is missing"),
+        ({"INTERNAL_API_KEY_SECRET": "{}"}, "INTERNAL_API_KEY_SECRET cannot be read"),
+        ({"FILESYSTEM": "ftp"}, "FILESYSTEM must be 'local' or 's3'"),
+        ({"FILESYSTEM": "s3"}, "S3_BUCKET is missing"),
+        ({"PORT": "x"}, "PORT is wrong"),
+        ({"PORT": "70000"}, "PORT must be at most"),
+        ({"PROD": "maybe"}, "PROD is wrong"),
+        ({"AUTH": "maybe"}, "AUTH is wrong"),
+        ({"DATABASE_URL": "mysql://x/y"}, "DATABASE_URL is not"),
+        ({"DATABASE_URL": "nonsense"}, "DATABASE_URL is not"),
+        ({"FRONTEND_URL": "localhost:8080"}, "FRONTEND_URL must start with"),
+        ({"FRONTEND_URL": "http://[::1"}, "FRONTEND_URL must name a host"),
+        ({"COGNITO_JWKS_URL": "ftp://x"}, "COGNITO_JWKS_URL must start with"),
+        ({"COGNITO_JWKS_URL": "https:///keys"}, "COGNITO_JWKS_URL must name a host"),
+        ({"S3_PUBLIC_ENDPOINT_URL": "http://a b"}, "S3_PUBLIC_ENDPOINT_URL must name a host"),
+        ({"TRUSTED_PROXIES": "127.0.0.1, x"}, "TRUSTED_PROXIES holds 'x'"),
+        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL must be"),
+        ({"MAX_BODY_BYTES": "1"}, "MAX_BODY_BYTES must be at least"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_named(environment: Any, changes: dict[str, str], named: str) -> None:
+    with pytest.raises(SettingsError, match=r"^[^\n]*$") as caught:
+        load(**changes)
+    assert named in str(caught.value)
+
+
+def test_everything_wrong_is_named_at_once(environment: Any) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(PORT="x", PROD="maybe", COGNITO_CLIENT_ID="")
+    for name in ("PORT", "PROD", "COGNITO_CLIENT_ID"):
+        assert name in str(caught.value)
+
+
+# -- processes -----------------------------------------------------------------------------------
+
+
+def start(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gateway"],
+        cwd=folder,
+        env={"PYTHONPATH": str(REPOSITORY), "ADMIN_PORT": "0", "PORT": "0", **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({}, "COGNITO_USER_POOL_ID is missing"),
+        ({**REQUIRED, "APPLICATION_CONFIG_FILE": "/none.yaml"}, "APPLICATION_CONFIG_FILE"),
+        (
+            {
+                **REQUIRED,
+                "DATABASE_URL": "postgresql://u@127.0.0.1:1/n",
+                "DATABASE_STARTUP_TIMEOUT": "0",
+            },
+            "the database did not answer",
+        ),
+    ],
+    ids=["missing", "applications", "database"],
+)  # fmt: skip
+def test_a_start_that_fails_says_why_in_one_sentence(
+    tmp_path: Path, environment: dict[str, str], sentence: str
+) -> None:
+    ended = start(tmp_path, **environment)
+    assert ended.returncode == 1
+    assert re.fullmatch(r"gateway: .+\.\n", ended.stderr), ended.stderr
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stdout
+
+
+def test_a_database_that_refuses_is_a_wrong_setting(tmp_path: Path, postgres: Server) -> None:
+    ended = start(tmp_path, **REQUIRED, DATABASE_URL=postgres.url_of("no_such_database"))
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "gateway: DATABASE_URL or DATABASE_SECRET is wrong"
+        ' (database "no_such_database" does not exist).\n'
+    )
+    assert "Traceback" not in ended.stdout
+
+
+def test_an_invalid_application_configuration_names_the_key(tmp_path: Path) -> None:
+    path = tmp_path / "applications.yaml"
+    path.write_text("decode: {v1: {train: {app: {cmd: [x]}, handler: {image_url: 3}}}}")
+    ended = start(tmp_path, **REQUIRED, APPLICATION_CONFIG_FILE=str(path))
+    assert ended.returncode == 1
+    assert "decode.v1.train.handler.image_url" in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_a_dotenv_in_the_working_directory_counts(tmp_path: Path) -> None:
+    lines = [f"{name}={value}" for name, value in REQUIRED.items()]
+    (tmp_path / ".env").write_text("\n".join([*lines, "FILESYSTEM=ftp"]))
+    assert "FILESYSTEM must be" in start(tmp_path).stderr
+    assert "S3_BUCKET is missing" in start(tmp_path, FILESYSTEM="s3").stderr
+
+
+# -- .env.example --------------------------------------------------------------------------------
+
+EXAMPLE = REPOSITORY / ".env.example"
+
+
+def exemplified() -> dict[str, str]:
+    lines = [line for line in EXAMPLE.read_text().splitlines() if line and line[0] != "#"]
+    pairs = [line.split("=", 1) for line in lines]
+    assert len({name for name, _ in pairs}) == len(pairs)
+    return dict(pairs)
+
+
+def test_the_example_lists_exactly_the_variables_that_are_read(environment: Any) -> None:
+    names: set[str] = set()
+    for service in SERVICES:
+        reader = Reader()
+        service.load(reader)
+        names |= reader.names
+    assert set(exemplified()) == names
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda module: module.__name__)
+def test_the_example_can_be_used_as_it_is(monkeypatch: pytest.MonkeyPatch, service: Any) -> None:
+    monkeypatch.setattr("os.environ", exemplified())
+    reader = Reader()
+    settings = service.load(reader)
+    reader.check()
+    assert settings
+    if service is gateway.settings:
+        assert settings.account_endpoints is True
+
+
+def test_the_example_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the required variables, and PROD."""
+    shown = exemplified()
+    asked = {**REQUIRED, "PROD": "false", "USER_DATA_ROOT_PATH": shown["USER_DATA_ROOT_PATH"]}
+    for service in SERVICES:
+        monkeypatch.setattr("os.environ", dict(asked))
+        plain = service.load(Reader())
+        monkeypatch.setattr("os.environ", {**shown, **asked})
+        assert service.load(Reader()) == plain
+
+
+def test_every_group_of_variables_is_explained() -> None:
+    for block in EXAMPLE.read_text().split("\n\n"):
+        if "=" in re.sub("^#.*$", "", block, flags=re.MULTILINE):
+            assert "#" in block or block.startswith(("COGNITO", "WORKERFACING", "LOG"))
