@@ -34,10 +34,11 @@ WORKERS ?= 3
 test: install
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-## make lint      ruff
+## make lint      ruff, and the import rules
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 ## make types     mypy --strict
 types: install

@@ -20,30 +20,21 @@ from common.storage.factory import open_storage
 from common.telemetry.health import Health, serve_admin
 from common.telemetry.logs import get_logger
 from gateway import metrics
+from gateway.auth.handlers import ACCOUNTS
 from gateway.auth.keys import KeySet
 from gateway.auth.tokens import TokenVerifier
+from gateway.files.handlers import LISTINGS, STORAGE
 from gateway.files.listings import Listings
-from gateway.files.uploads import CHUNK
+from gateway.files.uploads import CHUNK, UPLOADS
 from gateway.http.body import LARGE_AT_ONCE
 from gateway.http.cors import Cors
 from gateway.http.draining import InFlight
-from gateway.http.keys import (
-    ACCOUNTS,
-    CORS,
-    HEALTH,
-    IN_FLIGHT,
-    JOBS,
-    LARGE_BODIES,
-    LISTINGS,
-    SETTINGS,
-    STATUS_INTAKE,
-    STORAGE,
-    UPLOADS,
-    VERIFIER,
-)
+from gateway.http.keys import CORS, HEALTH, IN_FLIGHT, LARGE_BODIES, SETTINGS, VERIFIER
 from gateway.http.middlewares import answer_errors, authenticate, observe, sign
 from gateway.http.server import serve_with_care
-from gateway.job_status.service import StatusIntake
+from gateway.job_status.handlers import JOB_STATUS
+from gateway.job_status.service import JobStatusService
+from gateway.jobs.handlers import JOBS
 from gateway.jobs.service import Jobs
 from gateway.routes import INTERNAL, add_internal_routes, add_routes
 from gateway.settings import Settings
@@ -120,7 +111,7 @@ async def _open_jobs(app: web.Application) -> AsyncIterator[None]:
     try:
         await make_ready(database)
         notifier = Notifier(database)
-        app[STATUS_INTAKE] = StatusIntake(database, notifier, touch_every=settings.touch_every)
+        app[JOB_STATUS] = JobStatusService(database, notifier, touch_every=settings.touch_every)
         app[JOBS] = Jobs(database, app[STORAGE], applications, notifier, settings.limits)
         beating = asyncio.create_task(_beat_for_ever(database))
         yield
@@ -158,7 +149,7 @@ async def _serve_internal(app: web.Application) -> AsyncIterator[None]:
     internal.on_response_prepare.append(sign)
     internal[SETTINGS], internal[HEALTH] = settings, app[HEALTH]
     internal[IN_FLIGHT], internal[LARGE_BODIES] = app[IN_FLIGHT], app[LARGE_BODIES]
-    internal[STATUS_INTAKE] = app[STATUS_INTAKE]
+    internal[JOB_STATUS] = app[JOB_STATUS]
     add_internal_routes(internal)
     serve_with_care(internal, client_timeout=settings.client_timeout)
     runner = web.AppRunner(internal, access_log=None, shutdown_timeout=LATECOMERS)

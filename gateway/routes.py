@@ -5,20 +5,20 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway import meta as public
+from gateway import meta
 from gateway.auth import handlers as auth
 from gateway.files import handlers as files
 from gateway.http.openapi import OpenApi, openapi_handler
 from gateway.http.routing import add_route
-from gateway.job_status import handlers as status_updates
+from gateway.job_status import handlers as job_status
 from gateway.jobs import handlers as jobs
 
 PUBLIC: Final[frozenset[Handler]] = frozenset(
     {
-        public.welcome,
-        public.access_info,
-        public.docs_page,
-        public.docs_asset,
+        meta.welcome,
+        meta.access_info,
+        meta.docs_page,
+        meta.docs_asset,
         auth.register,
         auth.issue_token,
         auth.log_in,
@@ -26,7 +26,7 @@ PUBLIC: Final[frozenset[Handler]] = frozenset(
 )
 """Handlers that need no user. All others do, but for the internal ones."""
 
-INTERNAL: Final[frozenset[Handler]] = frozenset({status_updates.update_status})
+INTERNAL: Final[frozenset[Handler]] = frozenset({job_status.update_status})
 """Handlers that need the internal key."""
 
 
@@ -38,10 +38,10 @@ def add_routes(
     `accounts` switches registration and log-in on; without `internal` the endpoint of the
     worker-facing API is left to a port of its own.
     """
-    add_route(app, "GET", "/", public.welcome)
-    add_route(app, "GET", "/access_info", public.access_info, slash=True)
-    add_route(app, "GET", "/docs", public.docs_page)
-    add_route(app, "GET", "/docs/{asset}", public.docs_asset)
+    add_route(app, "GET", "/", meta.welcome)
+    add_route(app, "GET", "/access_info", meta.access_info, slash=True)
+    add_route(app, "GET", "/docs", meta.docs_page)
+    add_route(app, "GET", "/docs/{asset}", meta.docs_asset)
 
     add_route(app, "GET", "/user", auth.current_user, slash=True)
     if accounts:
@@ -79,4 +79,4 @@ def add_internal_routes(app: web.Application) -> None:
 
     It takes a 404 for the word that the job is gone: a slash at the end must not lead to one.
     """
-    add_route(app, "PUT", "/_job_status", status_updates.update_status, slash=True)
+    add_route(app, "PUT", "/_job_status", job_status.update_status, slash=True)

@@ -22,9 +22,9 @@ from benchmarks.soak.workers import Worker
 from common.database.engine import Database
 from common.database.schema import migrate
 from deploy.sandbox.ports import LOOPBACK, free_port
+from devtools.front import Front
 from devtools.postgres import OwnServer
-from tests.support.front import Front
-from tests.support.shifted_clock import shifted_clock
+from devtools.shifted_clock import shifted_clock
 
 DISPATCHERS: Final = 3
 WORKERS: Final = 16

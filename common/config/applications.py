@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+import structlog
 import yaml
 
 from common.aws import AwsError
 from common.config.application_source import open_source
-from common.telemetry.logs import get_logger
 
 FILES_DOWN: Final = ("config_id", "data_ids", "artifact_ids")
 FILES_UP: Final = ("output", "log", "artifact")
 
 _LONGEST_TIMEOUT: Final = 366 * 86_400
 
-log = get_logger()
+log: Any = structlog.get_logger()
 
 
 class InvalidApplications(Exception):

@@ -8,7 +8,7 @@ transaction begins, and how the database's clock is spelled (and how errors look
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -150,6 +150,12 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def padded(keys: Sequence[Any]) -> list[Any]:
+    """The keys, the last one repeated up to a power of two: few statements to prepare."""
+    size = 1 << (len(keys) - 1).bit_length()
+    return [*keys, *[keys[-1]] * (size - len(keys))]
 
 
 def _create_engine(settings: DatabaseSettings) -> AsyncEngine:

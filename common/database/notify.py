@@ -14,7 +14,6 @@ from sqlalchemy import URL
 from common.config.settings import DatabaseSettings
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
-from common.runtime.tasks import end
 from common.telemetry.logs import get_logger
 
 HANDOVERS: Final = "opencloud_handovers"
@@ -88,7 +87,8 @@ class Listener:
 
     async def stop(self) -> None:
         if self._task is not None:
-            await end(self._task)
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     async def _listen_for_ever(self) -> None:
         while True:

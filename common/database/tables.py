@@ -25,6 +25,9 @@ from sqlalchemy import (
 
 metadata: Final = MetaData()
 
+MAX_JOB_ID: Final = 2**31 - 1
+"""The largest id that the column can hold."""
+
 ENVIRONMENTS: Final = ("cloud", "local", "any")
 """Labels of the existing type `environmenttypes`; `any` and NULL both mean null."""
 

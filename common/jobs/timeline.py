@@ -16,10 +16,9 @@ from sqlalchemy import Table, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
-from common.database.tables import emails, handover_numbers, handovers, job_events, jobs
+from common.database.tables import MAX_JOB_ID, emails, handover_numbers, handovers, job_events, jobs
 from common.outbox.outbox import DONE, FAILED, HELD, IN_DOUBT, PENDING, SENDING
 
-_LARGEST: Final = 2**31 - 1
 _LINES_SHOWN: Final = 3
 _KEPT_BACK: Final = frozenset({"payload", "attributes", "hardware", "paths_out"})
 """Columns that hold what the user submitted."""
@@ -171,7 +170,7 @@ def _state(item: Mapping[str, Any], now: datetime) -> str:
 
 async def tell(database: Database, number: int) -> Story:
     """The story of the job with that id, or sent under that number. Raises `StoryError`."""
-    if not 0 < number <= _LARGEST:
+    if not 0 < number <= MAX_JOB_ID:
         raise StoryError(f"there is no job {number}")
     async with database.reading() as connection:
         found = await _rows(connection, jobs, jobs.c.id == number)

@@ -1,15 +1,20 @@
 """`/user`, `/token` and `/login`."""
 
 from http import HTTPStatus
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 from aiohttp_apispec import docs, form_schema, response_schema
 from marshmallow import Schema, fields, pre_load
 
 from gateway.http.fields import Choice, Items, RequestSchema, Text, means_null
-from gateway.http.keys import ACCOUNTS, USER
+from gateway.http.keys import USER
 from gateway.http.responses import json_response
+
+if TYPE_CHECKING:
+    from gateway.auth.accounts import Accounts  # with botocore
+
+ACCOUNTS: Final[web.AppKey["Accounts"]] = web.AppKey("accounts")
 
 GROUPS: Final = ("users", "workers", "cloud")
 _COOKIE_SECONDS: Final = 1800

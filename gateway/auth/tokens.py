@@ -2,16 +2,13 @@
 
 import hashlib
 import time
-from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
 
-from common.storage.paths import is_user_name
 from gateway.auth.keys import KeySet, KeysUnavailable
-from gateway.http.errors import Forbidden, NotAuthenticated, PeerUnavailable
-
-USERS_GROUP: Final = "users"
+from gateway.http.errors import NotAuthenticated, PeerUnavailable
+from gateway.identity import User
 
 _LEEWAY: Final = 10.0
 _REQUIRED: Final = ["iss", "aud", "exp", "token_use", "cognito:username"]
@@ -21,15 +18,6 @@ _MAX_TOKEN: Final = 16_384
 
 _MISSING: Final = "Not authenticated"
 _WRONG: Final = "Not verified"
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """Who is calling. `id` is the claim `cognito:username`, verbatim: also the directory's name."""
-
-    id: str
-    email: str | None
-    groups: tuple[str, ...]
 
 
 class TokenVerifier:
@@ -118,11 +106,3 @@ def _user(claims: dict[str, Any]) -> User:
 def _clean(text: str) -> str:
     """Text that JSON and the database can hold."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()
-
-
-def check_may_enter(user: User) -> None:
-    """Raises `Forbidden` unless the user is in the users' group and can have a directory."""
-    if USERS_GROUP not in user.groups:
-        raise Forbidden(f"Not a member of the '{USERS_GROUP}' group")
-    if not is_user_name(user.id):
-        raise Forbidden("This user name cannot be the name of a directory")

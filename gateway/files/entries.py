@@ -9,7 +9,7 @@ import humanize
 import orjson
 
 from common.storage.protocol import Entry
-from gateway.jobs.rows import iso
+from gateway.http.responses import iso
 
 
 @lru_cache(maxsize=8_192)

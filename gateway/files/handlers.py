@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
@@ -28,7 +28,7 @@ from gateway.files.documented import (
     header,
 )
 from gateway.files.downloads import download
-from gateway.files.listings import Asked
+from gateway.files.listings import Asked, Listings
 from gateway.files.renaming import rename
 from gateway.files.schemas import (
     FileSchema,
@@ -40,9 +40,12 @@ from gateway.files.schemas import (
 )
 from gateway.files.uploads import check_room, find_faults, receive
 from gateway.http.errors import Fault
-from gateway.http.keys import LISTINGS, SETTINGS, STORAGE, USER
+from gateway.http.keys import SETTINGS, USER
 from gateway.http.responses import json_bytes, json_response
 from gateway.http.validation import inspected_by
+
+STORAGE: Final[web.AppKey[Storage]] = web.AppKey("storage")
+LISTINGS: Final = web.AppKey("listings", Listings)
 
 
 async def _open_tree(request: web.Request) -> Storage:

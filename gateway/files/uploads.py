@@ -13,13 +13,14 @@ from common.storage.errors import InvalidPath, OutOfSpace
 from common.storage.paths import UserPath, check_name
 from common.storage.protocol import Entry, Storage
 from gateway.http.errors import Fault, Invalid, TooLarge, misnamed
-from gateway.http.keys import UPLOADS
 from gateway.metrics import TRANSFERRED, TRANSFERS
 from gateway.settings import Limits
 
 CHUNK: Final = 262_144  # what aiohttp buffers before it makes the client wait
 _AROUND: Final = 1 << 20
 """Bytes that a form may have besides its file before its length alone tells that it is too long."""
+
+UPLOADS: Final = web.AppKey("uploads", Pieces)
 
 _FIELD: Final = "file"
 _USUAL = re.compile(r'form-data; name="([^"\\]*)"; filename="([^"\\]*)"', re.ASCII)

@@ -14,6 +14,7 @@ from common.aws import AwsError
 from common.database.errors import DatabaseUnavailable
 from common.storage import errors as storage
 from gateway.http.responses import json_response
+from gateway.identity import NotAllowed
 
 Location = Sequence[str | int]
 
@@ -116,6 +117,7 @@ _RETRY: Final = {"Retry-After": "2"}
 
 _TABLE: Final[dict[type[Exception], tuple[HTTPStatus, str | None, Mapping[str, str]]]] = {
     # exception: status, detail (None: the exception's own sentence), headers
+    NotAllowed: (HTTPStatus.FORBIDDEN, None, {}),
     storage.NotFound: (HTTPStatus.NOT_FOUND, "Not Found", {}),
     storage.PathConflict: (HTTPStatus.CONFLICT, None, {}),
     storage.TargetExists: (HTTPStatus.PRECONDITION_FAILED, None, {}),

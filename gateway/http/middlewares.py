@@ -15,7 +15,6 @@ from aiohttp.typedefs import Handler, Middleware
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from common.telemetry.logs import get_logger
-from gateway.auth.tokens import check_may_enter
 from gateway.http.errors import (
     Forbidden,
     NotAuthenticated,
@@ -200,7 +199,7 @@ async def _check_user(request: web.Request) -> None:
         raise NotAuthenticated("Not authenticated")
     user = await request.app[VERIFIER].verify(token.strip())
     bind_contextvars(user_id=user.id)
-    check_may_enter(user)
+    user.check_may_enter()
     request[USER] = user
     if (
         request[BY_COOKIE]

@@ -1,6 +1,7 @@
-"""JSON answers, by orjson."""
+"""JSON answers, by orjson, and the form that dates have in them."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
@@ -23,3 +24,8 @@ def json_bytes(
     return web.Response(
         body=body, status=status, headers={**_JSON, **headers} if headers else _JSON
     )
+
+
+def iso(moment: datetime | None) -> str | None:
+    """UTC, ISO 8601 with microseconds and without an offset."""
+    return None if moment is None else moment.isoformat(timespec="microseconds")

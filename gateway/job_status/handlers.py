@@ -8,8 +8,10 @@ from aiohttp_apispec import docs, headers_schema, json_schema
 
 from common.jobs.lifecycle import Report, Source, Status
 from gateway.http.fields import Choice, RequestSchema, Text, Whole
-from gateway.http.keys import STATUS_INTAKE
 from gateway.http.responses import json_response
+from gateway.job_status.service import JobStatusService
+
+JOB_STATUS: Final = web.AppKey("job_status", JobStatusService)
 
 _EXAMPLE: Final = {"job_id": 1, "status": "running", "runtime_details": "epoch 3 of 100"}
 
@@ -54,5 +56,5 @@ async def update_status(request: web.Request) -> web.Response:
     update = request["json"]
     details = (update["runtime_details"] or "").replace("\0", "")
     report = Report(Status(update["status"]), details or None, Source.WORKER)
-    await request.app[STATUS_INTAKE].report(update["job_id"], report)
+    await request.app[JOB_STATUS].report(update["job_id"], report)
     return json_response(report.status, status=HTTPStatus.OK)

@@ -6,16 +6,15 @@ from typing import Any, Final
 
 from sqlalchemy import Float, bindparam, or_, select, true, union_all, update
 
-from common.database.engine import Database, utc_now
+from common.database.engine import Database, padded, utc_now
 from common.database.errors import DatabaseUnavailable
 from common.database.notify import EMAILS, Notifier
-from common.database.tables import handover_numbers, jobs
+from common.database.tables import MAX_JOB_ID, handover_numbers, jobs
 from common.jobs.lifecycle import Report, Status, is_keep_alive
 from common.jobs.updates import Applied, apply_worker_report
 from common.runtime.batching import Coalescer
 from common.telemetry.logs import get_logger
 from gateway.http.errors import NotThere
-from gateway.jobs.store import MAX_ID, padded
 from gateway.metrics import STATUS_UPDATES
 
 _PATIENCE: Final = 5.0
@@ -50,7 +49,7 @@ _touch_statement = (
 )
 
 
-class StatusIntake:
+class JobStatusService:
     """Applies what workers report."""
 
     def __init__(self, database: Database, notifier: Notifier, *, touch_every: float) -> None:
@@ -67,7 +66,7 @@ class StatusIntake:
         Raises `NotThere` when no job goes by that number (any more), on which the peer stops the
         worker; `DatabaseUnavailable` when the database stays away.
         """
-        if not 0 < number <= MAX_ID:
+        if not 0 < number <= MAX_JOB_ID:
             raise self._unknown(number)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _PATIENCE

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp_apispec import (
@@ -14,7 +14,7 @@ from aiohttp_apispec import (
 )
 
 from gateway.http.errors import Fault
-from gateway.http.keys import JOBS, REQUEST_ID, USER
+from gateway.http.keys import REQUEST_ID, USER
 from gateway.http.responses import json_bytes, json_response
 from gateway.http.validation import inspected_by
 from gateway.jobs.schemas import (
@@ -25,6 +25,9 @@ from gateway.jobs.schemas import (
     JobSchema,
     PageSchema,
 )
+from gateway.jobs.service import Jobs
+
+JOBS: Final = web.AppKey("jobs", Jobs)
 
 
 async def _inspect(request: web.Request, valid: Mapping[str, Any]) -> list[Fault]:

@@ -9,6 +9,7 @@ import orjson
 from sqlalchemy import Text, cast
 
 from common.database.tables import jobs
+from gateway.http.responses import iso
 
 HARDWARE_KEYS: Final = ("cpu_cores", "memory", "gpu_model", "gpu_archi", "gpu_mem")
 
@@ -79,11 +80,6 @@ def _hardware(text: str | None) -> orjson.Fragment:
         found = None
     stored = found if isinstance(found, dict) else {}
     return orjson.Fragment(orjson.dumps({key: stored.get(key) for key in HARDWARE_KEYS}))
-
-
-def iso(moment: datetime | None) -> str | None:
-    """UTC, ISO 8601 with microseconds and without an offset."""
-    return None if moment is None else moment.isoformat(timespec="microseconds")
 
 
 def _moment(moment: datetime | None) -> datetime | str | None:

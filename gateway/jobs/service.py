@@ -7,14 +7,15 @@ from typing import Any, TypeVar
 from common.config.applications import Applications, Catalogue
 from common.database.engine import Database
 from common.database.notify import HANDOVERS, Notifier
+from common.database.tables import MAX_JOB_ID
 from common.jobs.deletion import delete_job
 from common.storage.protocol import Storage
 from common.telemetry.logs import get_logger
-from gateway.auth.tokens import User
 from gateway.http.errors import Conflict, Fault, NotThere, Refused
+from gateway.identity import User
 from gateway.jobs.inputs import collect
 from gateway.jobs.schemas import MAX_PAGE
-from gateway.jobs.store import MAX_ID, JobStore, NewJob
+from gateway.jobs.store import JobStore, NewJob
 from gateway.jobs.submission import (
     JobRequest,
     find_faults,
@@ -106,7 +107,7 @@ class Jobs:
 
     async def find(self, user: User, job_id: int) -> dict[str, Any]:
         """One job. Raises `NotThere`."""
-        if not 0 < job_id <= MAX_ID:
+        if not 0 < job_id <= MAX_JOB_ID:
             raise NotThere("Job not found")
         return await self._store.find((job_id, user.id))
 
@@ -122,7 +123,7 @@ class Jobs:
         Marked first, so that it is gone for everyone, the worker included; what is interrupted
         is finished by a repeated call or by the dispatcher's sweep.
         """
-        if not 0 < job_id <= MAX_ID:
+        if not 0 < job_id <= MAX_JOB_ID:
             raise NotThere("Job not found")
         if not await delete_job(self._database, self._storage, user.id, job_id):
             raise NotThere("Job not found")

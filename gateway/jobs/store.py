@@ -8,15 +8,13 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, bindparam, insert, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
-from common.database.engine import Database, utc_now
+from common.database.engine import Database, padded, utc_now
 from common.database.tables import handovers, job_events, jobs
 from common.jobs.lifecycle import Source, Status
 from common.outbox.outbox import PENDING
 from common.runtime.batching import Coalescer
 from gateway.http.errors import Conflict, NotThere
 from gateway.jobs.rows import COLUMNS, job_as_json
-
-MAX_ID: Final = 2**31 - 1
 
 _MAX_OFFSET: Final = 2**62
 
@@ -131,9 +129,3 @@ class JobStore:
                 await tx.execute(_new_event, events)
                 await tx.execute(_new_handover, handover_rows)
         return results
-
-
-def padded(keys: Sequence[Any]) -> list[Any]:
-    """The keys, the last one repeated up to a power of two: few statements to prepare."""
-    size = 1 << (len(keys) - 1).bit_length()
-    return [*keys, *[keys[-1]] * (size - len(keys))]

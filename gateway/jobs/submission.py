@@ -11,10 +11,11 @@ from common.config.applications import Catalogue, Entrypoint
 from common.jobs.lifecycle import Status
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage
-from gateway.auth.tokens import User
 from gateway.http.errors import Fault, Invalid
+from gateway.http.responses import iso
+from gateway.identity import User
 from gateway.jobs.inputs import Selection, count_ids, parse_selections
-from gateway.jobs.rows import HARDWARE_KEYS, iso
+from gateway.jobs.rows import HARDWARE_KEYS
 
 RESULTS: Final = ("output", "log", "artifact")
 """Top-level directories in which a job's results lie, each under the job's name."""

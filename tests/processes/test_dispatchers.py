@@ -16,13 +16,13 @@ from sqlalchemy import text
 from common.database.engine import Database
 from common.database.tables import handover_numbers, handovers
 from devtools.services import Process
+from devtools.shifted_clock import shifted_clock
 from devtools.waiting import eventually
 from tests.conftest import settings_of
 from tests.support.cloud import Cloud
 from tests.support.dispatcher import FakePeer
 from tests.support.gateway import INTERNAL_KEY
 from tests.support.records import PAYLOAD, add_handover, outbox_row, rows
-from tests.support.shifted_clock import shifted_clock
 
 BACKLOG = int(os.environ.get("TEST_BACKLOG", "10000"))
 DISPATCHERS = 8

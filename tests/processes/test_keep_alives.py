@@ -13,7 +13,7 @@ from common.database.notify import Notifier
 from common.database.tables import job_events
 from common.jobs.lifecycle import Report, Source, Status
 from devtools.waiting import eventually
-from gateway.job_status.service import StatusIntake
+from gateway.job_status.service import JobStatusService
 from tests.conftest import settings_of
 from tests.support.clients import statuses
 from tests.support.cloud import Cloud
@@ -90,7 +90,7 @@ async def test_a_refreshed_last_sign_of_life_leaves_nothing_for_vacuum(postgresq
         for number in range(1, 301)
     ]
     notifier = Notifier(database)
-    intake = StatusIntake(database, notifier, touch_every=30.0)
+    intake = JobStatusService(database, notifier, touch_every=30.0)
     report = Report(Status.RUNNING, None, Source.WORKER)
     for job_id in ids:  # at once they would share a transaction, and a page has room for some
         await intake.report(job_id, report)

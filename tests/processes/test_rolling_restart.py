@@ -12,12 +12,12 @@ from aiohttp import web
 from common.database.engine import Database
 from common.database.tables import emails, handover_numbers, jobs
 from deploy.sandbox.ports import free_port
+from devtools.front import Front
 from devtools.services import Process
 from devtools.waiting import eventually
 from tests.conftest import settings_of
 from tests.support.cloud import USER, Cloud
 from tests.support.dispatcher import FakePeer
-from tests.support.front import Front
 from tests.support.notifier import FakeMailjet
 from tests.support.records import rows
 from tests.support.traffic import Traffic

@@ -21,7 +21,7 @@ from common.outbox.maintenance import Upkeep
 from common.outbox.outbox import Outbox
 from devtools.postgres import Server, run_apart
 from dispatcher.stalled import Cursor, Quiet, quiet_jobs
-from gateway.job_status.service import StatusIntake
+from gateway.job_status.service import JobStatusService
 from gateway.jobs.store import JobStore
 from tests.conftest import settings_of
 
@@ -139,7 +139,7 @@ def hand_overs(database: Database) -> Outbox:
 
 async def keep_alive(database: Database, number: int) -> None:
     notifier = Notifier(database)
-    intake = StatusIntake(database, notifier, touch_every=30.0)
+    intake = JobStatusService(database, notifier, touch_every=30.0)
     await intake.report(number, Report(Status.RUNNING, None, Source.WORKER))
     await notifier.close()
 

@@ -266,7 +266,7 @@ async def test_a_standby_that_lags_behind_tells_no_worker_to_stop(
         name = database.settings.url.database
         await tx.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     await database.engine.dispose()
-    updates = intake.StatusIntake(database, Notifier(database), touch_every=30.0)
+    updates = intake.JobStatusService(database, Notifier(database), touch_every=30.0)
     report = Report(Status.RUNNING, None, Source.WORKER)
     with pytest.raises(DatabaseUnavailable):
         await updates.report(4711, report)

@@ -1,0 +1,36 @@
+"""Who is calling: the type that authentication makes and every feature reads."""
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from common.storage.paths import is_user_name
+
+USERS_GROUP: Final = "users"
+
+
+class NotAllowed(Exception):
+    """The caller is known but may not use this service; the message is for the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who is calling. `id` is the claim `cognito:username`, verbatim: also the directory's name."""
+
+    id: str
+    email: str | None
+    groups: tuple[str, ...]
+
+    def check_may_enter(self) -> None:
+        """Raise `NotAllowed` unless the user is in the users' group and can have a directory."""
+        if USERS_GROUP not in self.groups:
+            raise NotAllowed(f"Not a member of the '{USERS_GROUP}' group")
+        if not is_user_name(self.id):
+            raise NotAllowed("This user name cannot be the name of a directory")
+
+
+class Verifier(Protocol):
+    """Turns credentials into a `User`."""
+
+    async def verify(self, token: str) -> User:
+        """The user of a valid token; raises for any other."""
+        ...
