@@ -15,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.utils import parse_timestamp
 
+from common.storage.budget import PartBudget
 from common.storage.errors import (
     InvalidPath,
     NotFound,
@@ -25,14 +26,10 @@ from common.storage.errors import (
 )
 from common.storage.paths import PREDEFINED, UserPath
 from common.storage.s3 import changes as s3_changes
-from common.storage.s3 import copy as s3_copy
 from common.storage.s3 import upload as s3_upload
-from common.storage.s3.bucket import Bucket
-from common.storage.s3.errors import translated
-from common.storage.s3.moments import parse_moment
-from common.storage.s3.multipart import abort_stale
+from common.storage.s3.bucket import Bucket, storage_errors
+from common.storage.s3.client import parse_time
 from common.storage.s3.part import Part
-from common.storage.s3.room import Room
 from common.storage.s3.storage import S3Storage
 
 MEBIBYTE = 1 << 20
@@ -229,7 +226,7 @@ async def test_uploads_of_many_slow_clients_share_their_memory(s3, keys, monkeyp
         await go_on.wait()
         yield b"x" * MEBIBYTE
 
-    monkeypatch.setattr(s3.storage, "_room", Room(2, patience=0.05))
+    monkeypatch.setattr(s3.storage, "_parts", PartBudget(2, timeout=0.05))
     paths = [s3.path(f"data/slow-{number}") for number in range(4)]
     uploads = {asyncio.create_task(s3.storage.write(path, slow())) for path in paths}
     refused: set[asyncio.Task[Any]] = set()
@@ -273,7 +270,7 @@ async def test_uploads_give_all_the_room_back_that_they_took(s3, keys, monkeypat
             yield chunk
         raise Broken
 
-    monkeypatch.setattr(s3.storage, "_room", Room(2, patience=5.0))
+    monkeypatch.setattr(s3.storage, "_parts", PartBudget(2, timeout=5.0))
     for _ in range(2):
         with pytest.raises(Broken):
             await s3.storage.write(s3.path("data/large"), broken())
@@ -287,7 +284,7 @@ async def test_object_too_large_for_one_copy_is_copied_in_parts(s3, keys):
     body = b"".join(bytes([n]) * MEBIBYTE for n in range(12))
     facts = await s3.put("data/a.bin", body)
     base = s3.storage.uri(s3.path("data")).removeprefix(f"s3://{BUCKET}/")
-    etag = await s3_copy.copy(
+    etag = await s3_changes.copy(
         bucket, f"{base}/a.bin", facts, f"{base}/b.bin", replace=True, limit=5 * MEBIBYTE
     )
     assert etag == (await s3.stat("data/b.bin")).etag
@@ -324,7 +321,7 @@ async def test_failed_precondition_of_a_copy_is_told_apart(condition, refusal, s
     facts = await s3.put("data/a.txt", b"1")
     bucket = Bucket(SimpleNamespace(copy_object=refuse), BUCKET)
     with pytest.raises(refusal):
-        await s3_copy.copy(bucket, "a", facts, "b", replace=False)
+        await s3_changes.copy(bucket, "a", facts, "b", replace=False)
 
 
 # -- reading ----------------------------------------------------------------------------
@@ -447,7 +444,7 @@ async def test_of_any_number_of_inputs_a_few_are_looked_for_at_a_time(s3, monkey
 )
 def test_errors_of_s3_say_what_they_mean(code, status, refusal):
     answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    with pytest.raises(refusal), translated():
+    with pytest.raises(refusal), storage_errors():
         raise ClientError(answer, "GetObject")
 
 
@@ -456,12 +453,12 @@ def test_errors_of_s3_say_what_they_mean(code, status, refusal):
     ["2026-11-24T22:10:31.000Z", "Tue, 24 Nov 2026 22:10:31 GMT", "2026-11-24T22:10:31Z", 1.8e9],
 )
 def test_moments_are_what_botocore_takes_them_for(value: Any) -> None:
-    assert parse_moment(value) == parse_timestamp(value)
+    assert parse_time(value) == parse_timestamp(value)
 
 
 def test_a_moment_that_is_none_is_an_error() -> None:
     with pytest.raises(ValueError, match="nonsense"):
-        parse_moment("nonsense")
+        parse_time("nonsense")
 
 
 async def test_s3_that_does_not_answer_is_unavailable(aws, monkeypatch, unused_tcp_port):
@@ -508,7 +505,7 @@ async def test_parts_of_killed_processes_are_swept_once_they_are_stale():
         async def abort_multipart_upload(self, **request: str) -> None:
             aborted.append(request["UploadId"])
 
-    assert await abort_stale(Bucket(Client(), BUCKET), "root/", age=86_400.0) == 1
+    assert await s3_upload.abort_stale(Bucket(Client(), BUCKET), "root/", age=86_400.0) == 1
     assert aborted == ["old"]
 
 

@@ -74,7 +74,7 @@ def test_a_large_file_comes_whole(api: Api) -> None:
 def test_a_failure_in_the_middle_breaks_the_connection(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = LocalFile._read_piece
+    read = LocalFile._read_chunk
 
     def fail_later(file: LocalFile, length: int, offset: int) -> bytes:
         if offset:
@@ -82,7 +82,7 @@ def test_a_failure_in_the_middle_breaks_the_connection(
         return read(file, length, offset)
 
     api.plant("data/large", b"x" * 3_000_000)
-    monkeypatch.setattr(LocalFile, "_read_piece", fail_later)
+    monkeypatch.setattr(LocalFile, "_read_chunk", fail_later)
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
         api.get("/files/data/large/download")
 

@@ -10,7 +10,7 @@ import pytest
 from common.storage.errors import NotFound
 from common.storage.paths import UserPath
 from common.storage.protocol import Entry, Storage
-from gateway.files.listings import Asked, Listing, Listings
+from gateway.files.listings import Listing, ListingQuery, Listings
 
 
 class SlowStorage:
@@ -31,7 +31,7 @@ class SlowStorage:
         yield found
 
 
-def asked(user: str = "user", path: str = "data/", **changes: Any) -> Asked:
+def asked(user: str = "user", path: str = "data/", **changes: Any) -> ListingQuery:
     plain = {
         "recursive": False,
         "show_dirs": True,
@@ -39,7 +39,7 @@ def asked(user: str = "user", path: str = "data/", **changes: Any) -> Asked:
         "after": "",
         "limit": None,
     }
-    return Asked(path=UserPath.parse(user, path), **{**plain, **changes})
+    return ListingQuery(path=UserPath.parse(user, path), **{**plain, **changes})
 
 
 @pytest.fixture
@@ -111,4 +111,4 @@ async def test_nothing_is_kept_afterwards(
     storage.go_on.set()
     await asyncio.gather(*tasks, return_exceptions=True)
     await asyncio.sleep(0.01)
-    assert listings._under_way == {}
+    assert listings._running == {}

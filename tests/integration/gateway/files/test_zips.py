@@ -115,7 +115,7 @@ def test_a_failure_in_the_middle_breaks_the_connection(
 
     api.plant("data/x/a.txt", b"fine")
     api.plant("data/x/b.bin", b"b" * 3_000_000)
-    monkeypatch.setattr(LocalFile, "_read_piece", fail)
+    monkeypatch.setattr(LocalFile, "_read_chunk", fail)
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
         api.get("/files/data/x/download")
     monkeypatch.undo()
