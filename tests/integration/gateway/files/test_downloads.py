@@ -46,14 +46,6 @@ def test_get_and_head_describe_the_file_alike(owner: Api) -> None:
 
 
 @on_both_storages
-def test_the_etag_changes_with_the_file(owner: Api) -> None:
-    before = owner.get(TARGET).headers["etag"]
-    assert owner.get(TARGET).headers["etag"] == before
-    owner.upload("data/d", "f.csv", b"another world")
-    assert owner.get(TARGET).headers["etag"] != before
-
-
-@on_both_storages
 @pytest.mark.parametrize("path", ["data/none", "none/x", "data/d/f.csv/x", "data/d/f", "url"])
 def test_what_does_not_exist_is_not_found(owner: Api, path: str) -> None:
     for ending in ("download", "url"):
