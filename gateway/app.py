@@ -15,7 +15,6 @@ from common.database.pool import export_pool
 from common.jobs.heartbeat import BEAT_EVERY, GATEWAY, beat
 from common.runtime.process import LATECOMERS, CannotStart
 from common.runtime.startup import make_ready
-from common.storage.budget import Pieces
 from common.storage.factory import open_storage
 from common.telemetry.health import Health, serve_admin
 from common.telemetry.logs import get_logger
@@ -23,9 +22,9 @@ from gateway import metrics
 from gateway.auth.handlers import ACCOUNTS
 from gateway.auth.keys import KeySet
 from gateway.auth.tokens import TokenVerifier
-from gateway.files.handlers import LISTINGS, STORAGE
+from gateway.files.handlers import LISTINGS, STORAGE, UPLOADS
 from gateway.files.listings import Listings
-from gateway.files.uploads import CHUNK, UPLOADS
+from gateway.files.uploads import Uploads
 from gateway.http.body import LARGE_AT_ONCE
 from gateway.http.cors import Cors
 from gateway.http.draining import InFlight
@@ -86,7 +85,7 @@ async def _open_storage(app: web.Application) -> AsyncIterator[None]:
     async with open_storage(settings.storage) as storage:
         app[STORAGE] = storage
         app[LISTINGS] = Listings(storage)
-        app[UPLOADS] = Pieces(largest=CHUNK)
+        app[UPLOADS] = Uploads(storage, settings.limits, client_timeout=settings.client_timeout)
         app[HEALTH].add_check("storage", storage.health)
         if not settings.account_endpoints:
             yield
