@@ -21,6 +21,7 @@ from gateway.files.ranges import (
 )
 from gateway.files.zips import Pieces, check_limits, stream_zip
 from gateway.http.errors import detail_response
+from gateway.http.middlewares import start_stream
 from gateway.metrics import TRANSFERRED, TRANSFERS
 from gateway.settings import Limits
 
@@ -141,7 +142,7 @@ async def _send(
 ) -> web.StreamResponse:
     """Stream the answer; a failure in the middle breaks the connection, so that nobody takes
     what has arrived for the whole."""
-    await response.prepare(request)
+    await start_stream(request, response)
     if request.method == hdrs.METH_HEAD:
         return response
     with TRANSFERS.labels("out").track_inprogress():

@@ -26,9 +26,10 @@ from sqlalchemy import text
 
 from common.config.environment import Reader
 from common.database.engine import Database
+from common.runtime.process import Address, serve
 from common.telemetry.health import Health
 from devtools.postgres import run_apart
-from gateway.app import create_app
+from gateway.app import create_app, runner_for
 from gateway.settings import load
 
 FRONTEND = "http://localhost:8080"
@@ -202,15 +203,10 @@ class Gateway:
 
     async def _serve(self) -> None:
         self.app = create_app(self.settings, Health("gateway"))
-        runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=2.0)
-        try:
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            self.port = runner.addresses[0][1]
+        address = Address("PORT", "127.0.0.1", 0)
+        async with serve(self.app, address, make_runner=runner_for(self.settings)) as self.port:
             self._started.set()
             await self._stop.wait()
-        finally:
-            await runner.cleanup()
 
     @property
     def base(self) -> str:

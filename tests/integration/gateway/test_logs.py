@@ -13,7 +13,7 @@ import pytest
 
 from common.config.settings import REPOSITORY
 from deploy.sandbox.ports import free_port
-from gateway.http.middlewares import SAMPLED
+from gateway.http.request_log import SAMPLED
 from tests.support.gateway import Api, Issuer, KeyServer, multipart, wait_for_port
 
 SECRETS = {

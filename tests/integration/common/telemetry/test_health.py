@@ -4,9 +4,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from common.config.settings import AdminSettings
-from common.telemetry.health import Health, admin_routes, serve_admin
-from deploy.sandbox.ports import free_port
+from common.telemetry.health import Health, admin_routes
 
 
 async def read(health: Health, path: str = "/readyz") -> tuple[int, Any]:
@@ -73,14 +71,3 @@ async def test_metrics_are_served_as_prometheus_reads_them() -> None:
     status, text = await read(Health("gateway"), "/metrics")
     assert status == 200
     assert "# TYPE python_info gauge" in text
-
-
-async def test_the_probes_of_a_gateway_have_a_port_of_their_own() -> None:
-    settings = AdminSettings(host="127.0.0.1", port=free_port())
-    app = web.Application()
-    app.cleanup_ctx.append(serve_admin(settings, Health("gateway")))
-    async with TestClient(TestServer(app)) as client:
-        assert (await client.get("/livez")).status == 404
-        url = f"http://127.0.0.1:{settings.port}/livez"
-        async with client.session.get(url) as response:
-            assert await response.json() == {"alive": True}
