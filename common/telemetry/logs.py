@@ -5,6 +5,7 @@ import atexit
 import json
 import logging
 import sys
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
@@ -34,8 +35,7 @@ def configure(service: str, settings: LogSettings) -> None:
     pretty = settings.form == "pretty" or (settings.form == "auto" and sys.stdout.isatty())
     level = logging.getLevelNamesMapping()[settings.level]
     complete = _complete(service)
-    redaction = Redaction(settings.secrets)
-    render = _render_text(redaction) if pretty else _render_json(redaction)
+    render = _render(structlog.dev.ConsoleRenderer() if pretty else _to_json, settings.secrets)
     lines = Lines(sys.stdout)
     atexit.register(lines.flush)
     structlog.configure(
@@ -114,25 +114,15 @@ def _complete(service: str) -> Processor:
     return complete
 
 
-def _render_json(redaction: Redaction) -> Processor:
-    def render(_: WrappedLogger, level: str, event: EventDict) -> str:
-        if "exc_info" in event:
-            event = structlog.processors.format_exc_info(_, level, event)
-        return redaction(_to_json(event))
-
-    return render
+def _render(to_text: Callable[..., str], secrets: tuple[str, ...]) -> Processor:
+    """Makes an event's line, without any known secret."""
+    redaction = Redaction(secrets)
+    return lambda logger, level, event: redaction(to_text(logger, level, event))
 
 
-def _render_text(redaction: Redaction) -> Processor:
-    console = structlog.dev.ConsoleRenderer()
-
-    def render(_: WrappedLogger, level: str, event: EventDict) -> str:
-        return redaction(console(_, level, event))
-
-    return render
-
-
-def _to_json(event: EventDict) -> str:
+def _to_json(logger: WrappedLogger, level: str, event: EventDict) -> str:
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(logger, level, event)
     try:
         return orjson.dumps(event, default=str, option=orjson.OPT_UTC_Z).decode()
     except TypeError:  # an integer beyond 64 bits or a lone surrogate, which orjson refuses

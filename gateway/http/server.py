@@ -30,29 +30,19 @@ log = get_logger()
 class Connection(web.RequestHandler):
     """One client's connection, and how far its current request is.
 
-    `in_head` is true from the first byte of a head to the start of its request; a new connection
-    is in a head at once. Of a head whose first bytes arrive together with the end of the request
-    before it only the bytes that follow count: until then the connection is idle.
+    `in_head` is true from the first byte of a head to the start of its request, and on a new
+    connection. A head counts from the first byte that follows in a segment of its own: where a
+    segment ends one request and begins the next, the connection is idle until more arrives.
     """
 
-    __slots__ = (
-        "_body",
-        "_client_timeout",
-        "_seconds",
-        "_writer",
-        "in_head",
-        "request",
-        "requests",
-    )
-
-    def __init__(self, server: web.Server, *, client_timeout: float, **options: Any) -> None:
+    def __init__(self, server: "Server", **options: Any) -> None:
         super().__init__(server, **options)
         self.request: web.BaseRequest | None = None
         self.requests = 0
         self.in_head = True
         self._body: StreamReader = EMPTY_PAYLOAD
         self._writer: AbstractStreamWriter | None = None
-        self._seconds = client_timeout
+        self._seconds = server.client_timeout
         self._client_timeout: ClientTimeout | None = None
 
     @property
@@ -86,7 +76,7 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._client_timeout is not None:
             self._client_timeout.stop()
-        # they refer to the connection: without these, it is freed without a garbage collection
+        # these refer to the connection, which is freed at once without them, else by the collector
         self._client_timeout, self._body, self._writer = None, EMPTY_PAYLOAD, None
         super().connection_lost(exc)
 
@@ -123,12 +113,11 @@ class Server(web.Server):
     def __init__(self, inner: web.Server, *, client_timeout: float) -> None:
         super().__init__(self._handle, request_factory=inner.request_factory)
         self._answer = inner.request_handler
-        self._client_timeout = client_timeout
+        self.client_timeout = client_timeout
 
     def __call__(self) -> Connection:
         return Connection(
             self,
-            client_timeout=self._client_timeout,
             loop=asyncio.get_running_loop(),
             access_log=None,
             max_line_size=_MAX_LINE,
