@@ -1,4 +1,4 @@
-"""A byte-exact HTTP client, tokens of one's own, and a gateway that runs in a thread."""
+"""A byte-exact HTTP client, an issuer of tokens, and a gateway that runs in a thread."""
 
 import asyncio
 import http.client
@@ -124,7 +124,7 @@ class Issuer:
 
 
 class KeyServer:
-    """Serves a pool's public keys, counts who asks, can be down, and can hang to its end."""
+    """Serves a pool's public keys, counts the requests, can be down, and can hang until it ends."""
 
     def __init__(self, *issuers: Issuer, port: int = 0) -> None:
         self.keys = [issuer.jwk for issuer in issuers]
@@ -227,7 +227,7 @@ class Gateway:
 
 
 async def _end_leftovers(loop: asyncio.AbstractEventLoop) -> None:
-    """Connections that wait for what their clients still have to send."""
+    """Cancel what waits for clients that have not sent everything."""
     leftovers = asyncio.all_tasks() - {asyncio.current_task()}
     for task in leftovers:
         task.cancel()
@@ -299,7 +299,7 @@ class Reply:
 
 @dataclass
 class Api:
-    """One caller. Sends targets as they are written: no client library tidies them up."""
+    """One caller, which sends targets as they are written, without any normalisation."""
 
     gateway: Gateway
     user: str = ""
@@ -376,7 +376,7 @@ class Api:
         return self.post("/jobs", json=job_body(**changes))
 
     def new_job(self, **changes: Any) -> dict[str, Any]:
-        """A job that runs on no input at all, unless told otherwise."""
+        """A job, without input files by default."""
         reply = self.submit(**{"attributes": {"files_down": {}}, **changes})
         assert reply.status == 201, reply
         return reply.json()
@@ -444,7 +444,7 @@ def job_body(**changes: Any) -> dict[str, Any]:
 
 
 def rows(gateway: Gateway, statement: str, **values: Any) -> list[Any]:
-    """What the gateway's database answers."""
+    """Rows of the gateway's database."""
 
     async def ask() -> list[Any]:
         database = Database(gateway.settings.database)
