@@ -11,7 +11,7 @@ import time
 import urllib.parse
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -358,10 +358,6 @@ class Api:
 
     def delete(self, target: str, **kw: Any) -> Reply:
         return self.send("DELETE", target, **kw)
-
-    def with_headers(self, **headers: str) -> "Api":
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return replace(self, headers={**self.headers, **named})
 
     # -- jobs -------------------------------------------------------------------------------
 
