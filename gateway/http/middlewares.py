@@ -75,7 +75,7 @@ def pipeline(*, public: frozenset[Handler], internal: frozenset[Handler]) -> Mid
 
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if (preflight := _answer_preflight(request)) is not None:
+            if request.method == hdrs.METH_OPTIONS and (preflight := _preflight(request)):
                 return preflight
             target = _find_handler(request)
             if target in internal:
@@ -128,10 +128,9 @@ def _error_response(request: web.Request, error: Exception) -> web.Response:
     return response
 
 
-def _answer_preflight(request: web.Request) -> web.Response | None:
-    if request.method != hdrs.METH_OPTIONS or (cors := request.app.get(CORS)) is None:
-        return None
-    return cors.preflight(request)
+def _preflight(request: web.Request) -> web.Response | None:
+    cors = request.app.get(CORS)
+    return cors.preflight(request) if cors is not None else None
 
 
 def _find_handler(request: web.Request) -> Handler:
