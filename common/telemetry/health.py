@@ -25,7 +25,7 @@ Check = Callable[[], Awaitable[Mapping[str, Any] | None]]
 
 _CHECK_TIMEOUT: Final = 2.0
 
-READY: Final = Gauge("opencloud_ready", "1 while the process wants work, as its /readyz tells")
+READY: Final = Gauge("opencloud_ready", "1 while the process wants work, as in its /readyz")
 
 # a second series for each counter, of no use here
 disable_created_metrics()  # type: ignore[no-untyped-call]

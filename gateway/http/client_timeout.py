@@ -37,7 +37,7 @@ class Progress(Protocol):
 class ClientTimeout:
     """Gives up the client of one connection after `seconds` without progress, until `stop`.
 
-    An overdue body raises `TooSlow` in whatever reads it, so that the client gets a 408; a client
+    An overdue body raises `TooSlow` in its reader, so that the client gets a 408; a client
     that owes a head or does not take its answer loses the connection.
     """
 
