@@ -1,4 +1,4 @@
-"""Who is calling: the type that authentication makes and every feature reads."""
+"""The caller: the type that authentication makes and every feature reads."""
 
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -14,7 +14,8 @@ class NotAllowed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who is calling. `id` is the claim `cognito:username`, verbatim: also the directory's name."""
+    """The caller. `id` is the claim `cognito:username`, verbatim; the user's directory has it as
+    its name."""
 
     id: str
     email: str | None
@@ -29,7 +30,7 @@ class User:
 
 
 class Verifier(Protocol):
-    """Turns credentials into a `User`."""
+    """Verifies credentials."""
 
     async def verify(self, token: str) -> User:
         """The user of a valid token; raises for any other."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aiohttp import hdrs, web
 
 from common.telemetry.logs import get_logger
+from gateway.http.middlewares import start_stream
 from gateway.metrics import TRANSFERRED, TRANSFERS
 
 Chunks = AsyncGenerator[bytes | memoryview, None]
@@ -34,7 +35,7 @@ async def send(request: web.Request, content: Content) -> web.StreamResponse:
         return web.Response(status=content.status, headers=content.headers)
     response = web.StreamResponse(status=content.status, headers=content.headers)
     response.content_length = content.length
-    await response.prepare(request)
+    await start_stream(request, response)
     if request.method == hdrs.METH_HEAD:
         return response
     with TRANSFERS.labels("out").track_inprogress():
