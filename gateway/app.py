@@ -29,14 +29,14 @@ from gateway.files.uploads import CHUNK, UPLOADS
 from gateway.http.body import LARGE_AT_ONCE
 from gateway.http.cors import Cors
 from gateway.http.draining import InFlight
-from gateway.http.keys import CORS, HEALTH, IN_FLIGHT, LARGE_BODIES, SETTINGS, VERIFIER
+from gateway.http.keys import CORS, ERROR_TABLE, HEALTH, IN_FLIGHT, LARGE_BODIES, SETTINGS, VERIFIER
 from gateway.http.middlewares import answer_errors, authenticate, observe, sign
 from gateway.http.server import serve_with_care
 from gateway.job_status.handlers import JOB_STATUS
 from gateway.job_status.service import JobStatusService
 from gateway.jobs.handlers import JOBS
 from gateway.jobs.service import Jobs
-from gateway.routes import INTERNAL, add_internal_routes, add_routes
+from gateway.routes import ERRORS, INTERNAL, add_internal_routes, add_routes
 from gateway.settings import Settings
 
 log = get_logger()
@@ -47,6 +47,7 @@ def create_app(settings: Settings, health: Health) -> web.Application:
     app = web.Application(client_max_size=settings.limits.body_bytes)
     app[SETTINGS] = settings
     app[HEALTH] = health
+    app[ERROR_TABLE] = ERRORS
     app[IN_FLIGHT] = InFlight()
     metrics.IN_FLIGHT.set_function(partial(len, app[IN_FLIGHT]))
     app[LARGE_BODIES] = asyncio.Semaphore(LARGE_AT_ONCE)
@@ -148,6 +149,7 @@ async def _serve_internal(app: web.Application) -> AsyncIterator[None]:
     )
     internal.on_response_prepare.append(sign)
     internal[SETTINGS], internal[HEALTH] = settings, app[HEALTH]
+    internal[ERROR_TABLE] = app[ERROR_TABLE]
     internal[IN_FLIGHT], internal[LARGE_BODIES] = app[IN_FLIGHT], app[LARGE_BODIES]
     internal[JOB_STATUS] = app[JOB_STATUS]
     add_internal_routes(internal)

@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 
-from common.aws import create_client, describe
+from common.aws import create_client, error_code
 
 _ARN = re.compile(r"arn:aws[\w-]*:secretsmanager:(?P<region>[\w-]+):\d*:secret:\S+")
 
@@ -47,9 +47,9 @@ async def _fetch(arn: str, region: str) -> str:
         async with create_client("secretsmanager", region=region) as secrets_manager:
             answer = await secrets_manager.get_secret_value(SecretId=arn)
     except ClientError as error:
-        raise SecretError(f"Secrets Manager answered {describe(error)}") from error
+        raise SecretError(f"Secrets Manager answered {error_code(error)}") from error
     except (BotoCoreError, OSError) as error:
-        raise SecretError(f"Secrets Manager did not answer ({describe(error)})") from error
+        raise SecretError(f"Secrets Manager did not answer ({error_code(error)})") from error
     text = answer.get("SecretString")
     if not isinstance(text, str):
         raise SecretError("the secret holds no text")

@@ -15,16 +15,11 @@ from aiohttp.typedefs import Handler, Middleware
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from common.telemetry.logs import get_logger
-from gateway.http.errors import (
-    Forbidden,
-    NotAuthenticated,
-    WrongApiKey,
-    detail_response,
-    response_for,
-)
+from gateway.http.errors import WrongApiKey, detail_response, response_for
 from gateway.http.keys import (
     BY_COOKIE,
     CORS,
+    ERROR_TABLE,
     HEALTH,
     IN_FLIGHT,
     REQUEST_ID,
@@ -33,6 +28,7 @@ from gateway.http.keys import (
     VERIFIER,
 )
 from gateway.http.validation import validate
+from gateway.identity import NotAllowed, NotAuthenticated
 from gateway.metrics import REQUESTS
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:@=+/-]{1,128}")
@@ -131,7 +127,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception as error:
         if isinstance(error, ConnectionError):
             raise  # the client went away: there is nobody to answer
-        response = response_for(error, request.method)
+        response = response_for(error, request.method, request.app[ERROR_TABLE])
         if response is None:
             log.exception("request.failed", path=request.path)
             return detail_response(500, "Internal Server Error")
@@ -206,4 +202,4 @@ async def _check_user(request: web.Request) -> None:
         and request.method not in _SAFE_METHODS
         and not request.app[CORS].allows(request)
     ):
-        raise Forbidden("A change with the log-in cookie needs the front end's Origin")
+        raise NotAllowed("A change with the log-in cookie needs the front end's Origin")

@@ -1,4 +1,4 @@
-"""What clients send about jobs, and what they are answered."""
+"""Requests and answers about jobs."""
 
 from typing import Any, Final
 
@@ -87,13 +87,16 @@ def _amount() -> Whole:
 
 
 class HardwareSchema(RequestSchema):
-    """What the worker has to have at least; null: no matter."""
+    """Minimum requirements of the worker; null: none."""
 
     cpu_cores = _amount()
     memory = _amount()
     gpu_model = Text(load_default=None, allow_none=True)
     gpu_archi = Text(load_default=None, allow_none=True)
     gpu_mem = _amount()
+
+
+HARDWARE_KEYS: Final = tuple(HardwareSchema().fields)
 
 
 class JobRequestSchema(RequestSchema):
@@ -116,13 +119,13 @@ class JobRequestSchema(RequestSchema):
 
 
 class JobIdSchema(RequestSchema):
-    """The job in question."""
+    """A job in the path."""
 
     job_id = Whole(required=True, metadata={"description": "The job's id.", "example": 1})
 
 
 class PageSchema(RequestSchema):
-    """Part of a list."""
+    """A page of a list."""
 
     offset = Whole(
         load_default=0, least=0, metadata={"description": "How many of the newest to skip."}
@@ -135,7 +138,7 @@ class PageSchema(RequestSchema):
 
 
 class PathsOutSchema(Schema):
-    """Where the job's results are."""
+    """The directories of the job's results."""
 
     output = fields.String()
     log = fields.String()

@@ -4,23 +4,20 @@ from typing import Any
 import pytest
 
 from common.database.engine import Database, utc_now
+from common.database.notify import Notifier
 from common.database.tables import emails, handover_numbers, handovers, job_events, jobs
+from common.jobs import updates
 from common.jobs.lifecycle import Report, Source, Status
-from common.jobs.updates import (
-    DETAILS_WAIT,
-    Applied,
-    apply_report,
-    apply_worker_report,
-    lock_job,
-)
+from common.jobs.mails import DETAILS_WAIT
+from common.jobs.updates import Applied
 from tests.support.records import add_handover, add_job, change, job_row, outbox_row, rows
 
 
 async def report(
     database: Database, number: int, status: str, details: str | None = None
 ) -> Applied | None:
-    async with database.transaction() as tx:
-        return await apply_worker_report(tx, number, Report(Status(status), details, Source.WORKER))
+    words = Report(Status(status), details, Source.WORKER)
+    return await updates.report_of_worker(database, Notifier(database), number, words)
 
 
 async def renumbered_job(database: Database) -> tuple[int, int]:
@@ -190,10 +187,7 @@ async def test_a_job_that_fails_twice_is_told_of_once(database: Database) -> Non
 async def silence(database: Database, job_id: int) -> None:
     """What reconciliation says of a job that no worker was heard of for too long."""
     report = Report(Status.ERROR, "no sign of life", Source.RECONCILER)
-    async with database.transaction() as tx:
-        job = await lock_job(tx, job_id)
-        assert job is not None
-        await apply_report(tx, job, report)
+    assert await updates.report(database, Notifier(database), job_id, report) is not None
 
 
 @pytest.mark.parametrize("state", ["pending", "held", "done", "in_doubt"])

@@ -260,7 +260,7 @@ class TestRefusals:
 async def test_a_standby_that_lags_behind_tells_no_worker_to_stop(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "_PATIENCE", 0.5)
+    monkeypatch.setattr(intake, "_DATABASE_WAIT", 0.5)
     database = Database(settings_of(postgresql_url))
     async with database.transaction() as tx:
         name = database.settings.url.database
@@ -365,7 +365,7 @@ class TestOutage:
         proxy: Proxy,
         monkeypatch: pytest.MonkeyPatch,
     ) -> Api:
-        monkeypatch.setattr(intake, "_PATIENCE", 1.0)
+        monkeypatch.setattr(intake, "_DATABASE_WAIT", 1.0)
         url = make_url(postgresql_url).set(port=proxy.port, host="127.0.0.1")
         gateway = start_gateway(DATABASE_URL=url.render_as_string(hide_password=False))
         return Api(gateway, "somebody", issuer.token("somebody"))
@@ -389,7 +389,7 @@ class TestOutage:
     def test_an_update_waits_for_a_database_that_comes_back(
         self, user: Api, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(intake, "_PATIENCE", 10.0)
+        monkeypatch.setattr(intake, "_DATABASE_WAIT", 10.0)
         job = user.new_job()["id"]
         proxy.cut()
         timer = threading.Timer(0.5, lambda: setattr(proxy, "is_down", False))
