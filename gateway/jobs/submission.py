@@ -41,7 +41,8 @@ class JobRequest:
 
     @property
     def result_paths(self) -> list[UserPath]:
-        return [UserPath.parse(self.user.id, path) for path in self.paths_out.values()]
+        """`paths_out` as paths; the name has been checked."""
+        return [UserPath(self.user.id, (kind, self.name)) for kind in RESULTS]
 
 
 def is_long(body: Mapping[str, Any]) -> bool:
