@@ -1,7 +1,7 @@
-"""Secrets in the three forms in which a deployment hands them over.
+"""Secrets in the three forms that a deployment may use.
 
 A secret is the value itself, the JSON object that AWS injects (`{"password": "…", …}`), or the
-ARN of a Secrets Manager secret, which is fetched and then read the same way.
+ARN of a Secrets Manager secret, which is fetched and holds one of the other two forms.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ _ARN = re.compile(r"arn:aws[\w-]*:secretsmanager:(?P<region>[\w-]+):\d*:secret:\
 
 
 class SecretError(Exception):
-    """The secret is not readable; the message never holds its value."""
+    """The secret cannot be read; the message never contains its value."""
 
 
 def read_secret(text: str) -> str:
     """The value behind `text`. Raises `SecretError`.
 
-    Blocks while Secrets Manager is asked, so call it before the event loop runs.
+    Blocks for a request to Secrets Manager, so call it before the event loop runs.
     """
     if match := _ARN.fullmatch(text):
         text = asyncio.run(_fetch(text, match["region"]))
