@@ -215,23 +215,3 @@ def test_every_status_is_documented(
     operations: Operations, operation: tuple[str, str], statuses: set[str]
 ) -> None:
     assert statuses <= set(operations[operation]["responses"])
-
-
-def test_the_answers_are_as_documented(api: Api, operations: Operations, document: Any) -> None:
-    """Keys that are answered are keys of the schema, for the main kinds of answers."""
-    api.plant("data/f")
-    for reply, operation, code in (
-        (api.get("/jobs"), ("get", "/jobs"), "200"),
-        (api.get("/files/data/"), ("get", "/files/{file_path}"), "200"),
-        (api.get("/files/data/f/url"), ("get", "/files/{file_path}/url"), "200"),
-        (api.get("/user"), ("get", "/user"), "200"),
-        (api.get("/jobs/999"), ("get", "/jobs/{job_id}"), "404"),
-        (api.post("/jobs", json={}), ("post", "/jobs"), "422"),
-    ):
-        schema = operations[operation]["responses"][code]["content"]["application/json"]["schema"]
-        if schema.get("type") == "array":
-            schema, answered = schema["items"], (reply.json() or [{}])[0]
-        else:
-            answered = reply.json()
-        name = schema["$ref"].rpartition("/")[2]
-        assert set(answered) <= set(document["components"]["schemas"][name]["properties"])
