@@ -108,10 +108,13 @@ def known(accounts: Gateway) -> str:
 @pytest.mark.parametrize("as_form", [True, False])
 def test_a_new_user_can_log_in_and_has_a_tree(client: Api, name: str, as_form: bool) -> None:
     email = address()
+    before = set(client.gateway.root.glob("*"))
     fields = {name: email, "password": PASSWORD}
     sent: dict[str, Any] = {"form": fields} if as_form else {"json": fields}
     reply = client.post("/user", **sent)
     assert (reply.status, reply.json()) == (201, {"email": email, "groups": ["users"]})
+    (tree,) = set(client.gateway.root.glob("*")) - before
+    assert (tree / "data").is_dir()
     issued = client.post("/token", **sent)
     assert issued.status == 201
     assert set(issued.json()) == {"id_token", "expires_in"}
@@ -119,13 +122,6 @@ def test_a_new_user_can_log_in_and_has_a_tree(client: Api, name: str, as_form: b
     newcomer = Api(client.gateway, token=issued.json()["id_token"])
     assert newcomer.get("/user").json() == {"email": email, "groups": ["users"]}
     assert newcomer.get("/files/").status == 200
-
-
-def test_the_storage_is_made_with_the_user(client: Api) -> None:
-    before = set(client.gateway.root.glob("*"))
-    client.post("/user", json={"email": address(), "password": PASSWORD})
-    (tree,) = set(client.gateway.root.glob("*")) - before
-    assert (tree / "data").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -336,22 +332,15 @@ def accounts_with(
     return Accounts(client, settings, storage or FakeStorage())  # type: ignore[arg-type]
 
 
-async def test_the_secret_hash_is_sent_with_a_client_secret() -> None:
-    client = FakeCognito()
-    await accounts_with(client, secret="hush").issue_token("me@example.com", "pw")
-    ((_, sent),) = client.calls
+async def test_a_secret_hash_is_sent_with_a_client_secret_only() -> None:
     digest = hmac.digest(b"hush", f"me@example.com{CLIENT}".encode(), hashlib.sha256)
-    assert sent["AuthParameters"] == {
-        "USERNAME": "me@example.com",
-        "PASSWORD": "pw",
-        "SECRET_HASH": base64.b64encode(digest).decode(),
-    }
-
-
-async def test_no_secret_hash_is_sent_without_a_client_secret() -> None:
-    client = FakeCognito()
-    await accounts_with(client).issue_token("me@example.com", "pw")
-    assert "SECRET_HASH" not in client.calls[0][1]["AuthParameters"]
+    hashed = {"SECRET_HASH": base64.b64encode(digest).decode()}
+    for secret, expected in (("hush", hashed), ("", {})):
+        client = FakeCognito()
+        await accounts_with(client, secret=secret).issue_token("me@example.com", "pw")
+        ((_, sent),) = client.calls
+        credentials = {"USERNAME": "me@example.com", "PASSWORD": "pw"}
+        assert sent["AuthParameters"] == {**credentials, **expected}
 
 
 @pytest.mark.parametrize(
