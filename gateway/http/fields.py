@@ -5,6 +5,7 @@ Numbers may be text or whole floats. Where null is allowed, an empty text and th
 null, since the front end sends them for emptied fields and for "any".
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -17,8 +18,9 @@ from common.storage.paths import UserPath, check_name
 from gateway.http.errors import MAX_FAULTS, misnamed
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]+(\.0+)?\s*", re.ASCII)
-_TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
-_FALSE: Final = frozenset({"0", "false", "f", "no", "n", "off"})
+_SPELLINGS: Final = dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True) | dict.fromkeys(
+    ("0", "false", "f", "no", "n", "off"), False
+)
 
 _MAX_DIGITS: Final = 4_000
 MAX_INTEGER: Final = 2**53
@@ -115,33 +117,25 @@ class TreePath(Text):
 
 
 class Whole(_ContractField, fields.Integer):
-    """A whole number between `least` and `most`, both included."""
+    """A whole number from `least` to `most`; `most` is only used with `least`."""
 
     null_kind = "int_type"
     null_message = "Input should be a valid integer"
 
     def __init__(self, *, least: int | None = None, most: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.least = least
-        self.most = most
+        self.least = -math.inf if least is None else least
+        self.most = math.inf if most is None else most
+        self.allowed = f"{least} or more" if most is None else f"{least} to {most}"
         limits = {"minimum": least, "maximum": most}
         self.metadata = {**{k: v for k, v in limits.items() if v is not None}, **self.metadata}
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> int:
         number = parse_integer(value)
-        if (self.least is not None and number < self.least) or (
-            self.most is not None and number > self.most
-        ):
+        if not self.least <= number <= self.most:
             given = number if abs(number) <= MAX_INTEGER else "a huge number"
-            raise invalid("value_error", f"Value error, {given} given, {self._range()} allowed")
+            raise invalid("value_error", f"Value error, {given} given, {self.allowed} allowed")
         return number
-
-    def _range(self) -> str:
-        if self.most is None:
-            return f"{self.least} or more"
-        if self.least is None:
-            return f"{self.most} or less"
-        return f"{self.least} to {self.most}"
 
 
 def parse_integer(value: Any) -> int:
@@ -170,11 +164,8 @@ class Flag(_ContractField, fields.Boolean):
     """A boolean of the query string, in any of the usual spellings."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> bool:
-        text = str(value).lower()
-        if text in _TRUE:
-            return True
-        if text in _FALSE:
-            return False
+        if (text := str(value).lower()) in _SPELLINGS:
+            return _SPELLINGS[text]
         raise invalid("bool_parsing", "Input should be a valid boolean, unable to interpret input")
 
 

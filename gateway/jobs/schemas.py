@@ -33,13 +33,7 @@ REQUEST_EXAMPLE: Final[dict[str, Any]] = {
         "files_down": {"config_id": "exp1", "data_ids": ["exp1"], "artifact_ids": []},
         "env_vars": {},
     },
-    "hardware": {
-        "cpu_cores": None,
-        "memory": None,
-        "gpu_model": None,
-        "gpu_archi": None,
-        "gpu_mem": None,
-    },
+    "hardware": dict.fromkeys(("cpu_cores", "memory", "gpu_model", "gpu_archi", "gpu_mem")),
 }
 JOB_EXAMPLE: Final[dict[str, Any]] = {
     **REQUEST_EXAMPLE,
