@@ -28,14 +28,14 @@ from gateway.files.uploads import Uploads
 from gateway.http.body import LARGE_AT_ONCE
 from gateway.http.cors import Cors
 from gateway.http.draining import InFlight
-from gateway.http.keys import CORS, HEALTH, IN_FLIGHT, LARGE_BODIES, SETTINGS, VERIFIER
+from gateway.http.keys import CORS, ERROR_TABLE, HEALTH, IN_FLIGHT, LARGE_BODIES, SETTINGS, VERIFIER
 from gateway.http.middlewares import pipeline
 from gateway.http.server import Runner
 from gateway.job_status.handlers import JOB_STATUS
 from gateway.job_status.service import JobStatusService
 from gateway.jobs.handlers import JOBS
 from gateway.jobs.service import Jobs
-from gateway.routes import INTERNAL, add_internal_routes, add_routes
+from gateway.routes import ERRORS, INTERNAL, add_internal_routes, add_routes
 from gateway.settings import Settings
 
 _APPLICATIONS: Final = web.AppKey("applications", Applications)
@@ -48,7 +48,7 @@ log = get_logger()
 def create_app(settings: Settings, health: Health) -> web.Application:
     """The public application."""
     app = web.Application(client_max_size=settings.limits.body_bytes)
-    app[SETTINGS], app[HEALTH] = settings, health
+    app[SETTINGS], app[HEALTH], app[ERROR_TABLE] = settings, health, ERRORS
     app[CORS] = Cors(settings.frontend_origin)
     app[IN_FLIGHT] = InFlight()
     metrics.IN_FLIGHT.set_function(partial(len, app[IN_FLIGHT]))
@@ -166,6 +166,7 @@ async def _serve_internal(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     internal = web.Application(client_max_size=settings.limits.body_bytes)
     internal[SETTINGS], internal[HEALTH] = settings, app[HEALTH]
+    internal[ERROR_TABLE] = app[ERROR_TABLE]
     internal[IN_FLIGHT], internal[LARGE_BODIES] = app[IN_FLIGHT], app[LARGE_BODIES]
     internal[JOB_STATUS] = app[JOB_STATUS]
     add_internal_routes(internal)

@@ -8,8 +8,12 @@ from common.storage.paths import is_user_name
 USERS_GROUP: Final = "users"
 
 
+class NotAuthenticated(Exception):
+    """There is no usable token, or it is not valid; the message is for the caller."""
+
+
 class NotAllowed(Exception):
-    """The caller is known but may not use this service; the message is for the caller."""
+    """The caller is known but may not do this; the message is for the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,5 +37,5 @@ class Verifier(Protocol):
     """Verifies credentials."""
 
     async def verify(self, token: str) -> User:
-        """The user of a valid token; raises for any other."""
+        """The user of a valid token. Raises `NotAuthenticated` for any other."""
         ...

@@ -8,6 +8,7 @@ from aiohttp.typedefs import Handler
 from gateway import meta
 from gateway.auth import handlers as auth
 from gateway.files import handlers as files
+from gateway.http import errors
 from gateway.http.openapi import OpenApi, openapi_handler
 from gateway.http.routing import add_route
 from gateway.job_status import handlers as job_status
@@ -28,6 +29,15 @@ PUBLIC: Final[frozenset[Handler]] = frozenset(
 
 INTERNAL: Final[frozenset[Handler]] = frozenset({job_status.update_status})
 """Handlers that need the internal key."""
+
+ERRORS: Final[errors.ErrorTable] = {
+    **errors.ERRORS,
+    **auth.ERRORS,
+    **files.ERRORS,
+    **jobs.ERRORS,
+    **job_status.ERRORS,
+}
+"""The answer to each error that a request may fail with."""
 
 
 def add_routes(

@@ -21,31 +21,26 @@ from gateway.files.ranges import (
     parse_ranges,
 )
 from gateway.files.zips import check_limits, stream_zip
-from gateway.http.errors import Refused
 from gateway.http.streaming import Chunks, Content
 from gateway.settings import Limits
 
 Response = TypeVar("Response")
 
 
-class PreconditionFailed(Refused):
-    """The file is not the version that the request names."""
-
-    status = HTTPStatus.PRECONDITION_FAILED
+class OtherVersion(Exception):
+    """The file is not the version that the request names; `headers` describe the one it is."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         super().__init__("The file is not the one that was expected")
         self.headers = headers
 
 
-class RangeNotSatisfiable(Refused):
-    """All requested ranges begin after the end of the file."""
-
-    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+class NoSuchRange(Exception):
+    """All requested ranges begin after the end of the file, which has `size` bytes."""
 
     def __init__(self, size: int) -> None:
         super().__init__("No part of the file lies in this range")
-        self.headers = {hdrs.CONTENT_RANGE: f"bytes */{size}", hdrs.ACCEPT_RANGES: "bytes"}
+        self.size = size
 
 
 async def download(
@@ -57,7 +52,7 @@ async def download(
 ) -> Response:
     """Send a file, or a directory as a zip archive; `conditions` are the request's headers.
 
-    Raises `NotFound`, `TooLarge`, `PreconditionFailed`, `RangeNotSatisfiable`.
+    Raises `NotFound`, `TooLarge`, `OtherVersion`, `NoSuchRange`.
     """
     async with AsyncExitStack() as stack:
         try:
@@ -85,7 +80,7 @@ def _file_content(file: OpenFile, name: str, conditions: Mapping[str, str]) -> C
     if entry.modified is not None:
         headers[hdrs.LAST_MODIFIED] = formatdate(int(entry.modified), usegmt=True)
     if is_precondition_failed(conditions, etag, entry.modified):
-        raise PreconditionFailed(headers)
+        raise OtherVersion(headers)
     if is_not_modified(conditions, etag, entry.modified):
         return Content(HTTPStatus.NOT_MODIFIED, headers)
     spans = None
@@ -95,7 +90,7 @@ def _file_content(file: OpenFile, name: str, conditions: Mapping[str, str]) -> C
     if spans is None:
         return Content(HTTPStatus.OK, headers, file.read(0, size), size)
     if not spans:
-        raise RangeNotSatisfiable(size)
+        raise NoSuchRange(size)
     if len(spans) == 1:
         span = spans[0]
         headers[hdrs.CONTENT_RANGE] = span.content_range(size)

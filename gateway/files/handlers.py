@@ -17,7 +17,7 @@ from aiohttp_apispec import (
 
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage
-from gateway.files.downloads import download
+from gateway.files.downloads import NoSuchRange, OtherVersion, download
 from gateway.files.links import SentRequest, client_origin, presigned, to_this_api
 from gateway.files.listings import ListingQuery, Listings, entry_json
 from gateway.files.renaming import rename
@@ -39,7 +39,7 @@ from gateway.files.schemas import (
     header_parameter,
 )
 from gateway.files.uploads import Body, Uploads
-from gateway.http.errors import Fault
+from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import BY_COOKIE, SETTINGS, USER
 from gateway.http.responses import json_bytes, json_response
 from gateway.http.streaming import send
@@ -48,6 +48,14 @@ from gateway.http.validation import inspected_by
 STORAGE: Final[web.AppKey[Storage]] = web.AppKey("storage")
 LISTINGS: Final = web.AppKey("listings", Listings)
 UPLOADS: Final = web.AppKey("uploads", Uploads)
+
+ERRORS: Final[ErrorTable] = {
+    OtherVersion: lambda error, _: Answer(HTTPStatus.PRECONDITION_FAILED, headers=error.headers),
+    NoSuchRange: lambda error, _: Answer(
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+        headers={hdrs.CONTENT_RANGE: f"bytes */{error.size}", hdrs.ACCEPT_RANGES: "bytes"},
+    ),
+}
 
 
 async def _open_tree(request: web.Request) -> Storage:

@@ -20,16 +20,11 @@ from aiohttp.typedefs import Handler, Middleware
 from multidict import istr
 
 from common.telemetry.logs import bind, get_logger
-from gateway.http.errors import (
-    Forbidden,
-    NotAuthenticated,
-    WrongApiKey,
-    detail_response,
-    response_for,
-)
+from gateway.http.errors import WrongApiKey, detail_response, response_for
 from gateway.http.keys import (
     BY_COOKIE,
     CORS,
+    ERROR_TABLE,
     HEALTH,
     IN_FLIGHT,
     REQUEST_ID,
@@ -39,6 +34,7 @@ from gateway.http.keys import (
 )
 from gateway.http.request_log import RequestLog
 from gateway.http.validation import validate
+from gateway.identity import NotAllowed, NotAuthenticated
 
 _REQUEST_ID_HEADER: Final = istr("X-Request-ID")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:@=+/-]{1,128}")
@@ -119,7 +115,7 @@ def _request_id(request: web.Request) -> str:
 
 
 def _error_response(request: web.Request, error: Exception) -> web.Response:
-    response = response_for(error, request.method)
+    response = response_for(error, request.method, request.app[ERROR_TABLE])
     if response is None:
         log.error("request.failed", path=request.path, exc_info=error)
         return detail_response(500, "Internal Server Error")
@@ -182,4 +178,4 @@ async def _check_user(request: web.Request) -> None:
         and request.method not in _SAFE_METHODS
         and not request.app[CORS].allows(request)
     ):
-        raise Forbidden("A change with the log-in cookie needs the front end's Origin")
+        raise NotAllowed("A change with the log-in cookie needs the front end's Origin")

@@ -31,6 +31,7 @@ from common.telemetry.health import Health
 from devtools.postgres import run_apart
 from gateway.app import create_app, runner_for
 from gateway.settings import load
+from tests.support.answers import check_answer
 
 FRONTEND = "http://localhost:8080"
 POOL = "eu-central-1_Testing00"
@@ -343,9 +344,13 @@ class Api:
             for name, value in answer.getheaders():
                 name = name.lower()
                 found[name] = f"{found[name]}, {value}" if name in found else value
-            return Reply(answer.status, found, answer.read())
+            reply = Reply(answer.status, found, answer.read())
         finally:
             connection.close()
+        if isinstance(self.gateway, Gateway):
+            kind = reply.headers.get("content-type", "")
+            check_answer(method, target, reply.status, kind, reply.body)
+        return reply
 
     def get(self, target: str, **kw: Any) -> Reply:
         return self.send("GET", target, **kw)
