@@ -68,6 +68,18 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
     return True
 
 
+def wait_until_listening(port: int, *, seconds: float = 30.0) -> None:
+    """Return once a server accepts connections at `port`. Raises `NotReadyError`; blocks."""
+    end = time.monotonic() + seconds
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex((LOOPBACK, port)) == 0:
+                return
+        if time.monotonic() > end:
+            raise NotReadyError(f"nothing listened at port {port} within {seconds:.0f} s")
+        time.sleep(0.05)
+
+
 async def wait_until_answering(
     session: aiohttp.ClientSession,
     url: str,
