@@ -15,19 +15,19 @@ KEY = "internal key"
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let everything else run until the condition holds."""
+    """Let other tasks run until the condition holds."""
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0)
 
 
 def below(folder: Path, pattern: str = "*") -> list[Path]:
-    """What lies below the folder."""
+    """The files and folders below a folder."""
     return list(folder.rglob(pattern))
 
 
 class FakeGateway:
-    """Remembers status updates; `answer` decides what they get."""
+    """Records status updates; `answer` decides the status of each response."""
 
     def __init__(self) -> None:
         self.updates: list[tuple[int, str, str | None]] = []
@@ -46,7 +46,7 @@ class FakeGateway:
         return web.json_response(update["status"], status=answer)
 
     def statuses(self, number: int) -> list[str]:
-        """The job's statuses, without the repetitions that keep-alives are."""
+        """The job's statuses without keep-alives."""
         seen: list[str] = []
         for job_id, status, _ in self.updates:
             if job_id == number and seen[-1:] != [status]:
@@ -59,7 +59,7 @@ class FakeGateway:
 
 
 class RunningPeer:
-    """The peer behind a real socket, and what tests say to it."""
+    """A client of the peer, which serves a real socket."""
 
     def __init__(self, server: TestServer, state: Peer, session: aiohttp.ClientSession) -> None:
         self.url = str(server.make_url("")).rstrip("/")
@@ -73,6 +73,22 @@ class RunningPeer:
     async def submit(self, number: int, key: str = KEY, **parts: Any) -> tuple[int, Any]:
         body = submission(number, **parts)
         return await self.call("POST", "/_jobs", json=body, headers={"x-api-key": key})
+
+    def post(self, number: int = 1, **options: Any) -> Any:
+        """A submission's request, for its raw response."""
+        url, headers = self.url + "/_jobs", {"x-api-key": KEY}
+        return self._session.post(url, json=submission(number), headers=headers, **options)
+
+    async def submit_and_pull(self, number: int = 1, worker: str = "w1", **parts: Any) -> int:
+        """The entry of a submission that the worker has pulled."""
+        await self.submit(number, **parts)
+        _, job = await self.pull(worker)
+        assert job["job"]["meta"]["job_id"] == number
+        return int(job["id"])
+
+    async def queue(self) -> list[dict[str, Any]]:
+        _, found = await self.call("GET", "/_queue")
+        return list(found)
 
     async def faults(self, *rules: dict[str, Any], **switches: Any) -> None:
         status, answer = await self.call("PUT", "/_faults", json={"rules": rules, **switches})

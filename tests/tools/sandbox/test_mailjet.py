@@ -1,4 +1,4 @@
-"""The Mailjet stand-in answers as Mailjet does, and shows what it was sent."""
+"""The Mailjet stand-in responds as Mailjet does, and shows the mails."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,6 +41,13 @@ class RunningMailjet:
     async def send(self, *mails: dict[str, Any]) -> tuple[int, Any]:
         return await self.call("POST", "/v3.1/send", json={"Messages": mails})
 
+    async def count(self, custom_id: str = "job-1") -> int:
+        _, found = await self.call("GET", f"/v3/REST/message?CustomID={custom_id}")
+        return int(found["Count"])
+
+    async def misbehave(self, **rule: Any) -> None:
+        await self.call("PUT", "/_faults", json={"rules": [rule]})
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
@@ -80,12 +87,8 @@ async def test_a_bad_recipient_fails_alone(mailjet: RunningMailjet, address: str
     (error,) = answer["Messages"][1]["Errors"]
     assert error["ErrorRelatedTo"] == ["To[0].Email"]
     assert set(error) == {
-        "ErrorIdentifier",
-        "ErrorCode",
-        "StatusCode",
-        "ErrorMessage",
-        "ErrorRelatedTo",
-    }
+        "ErrorIdentifier", "ErrorCode", "StatusCode", "ErrorMessage", "ErrorRelatedTo",
+    }  # fmt: skip
     assert len(mailjet.state.mails) == 2
 
 
@@ -127,29 +130,25 @@ async def test_a_restart_keeps_the_mails(
 async def test_the_look_up_can_lag(mailjet: RunningMailjet) -> None:
     await mailjet.call("PUT", "/_faults", json={"lookup_lag": 3600})
     await mailjet.send(mail())
-    _, found = await mailjet.call("GET", "/v3/REST/message?CustomID=job-1")
-    assert found["Count"] == 0
+    assert await mailjet.count() == 0
     await mailjet.call("DELETE", "/_faults")
-    _, found = await mailjet.call("GET", "/v3/REST/message?CustomID=job-1")
-    assert found["Count"] == 1
+    assert await mailjet.count() == 1
 
 
 @pytest.mark.parametrize("status", [401, 429, 500])
-async def test_a_chosen_status_is_answered_and_nothing_sent(
+async def test_a_configured_status_is_returned_and_nothing_sent(
     mailjet: RunningMailjet, status: int
 ) -> None:
-    rules = [{"fault": "status", "status": status, "times": 1}]
-    await mailjet.call("PUT", "/_faults", json={"rules": rules})
+    await mailjet.misbehave(fault="status", status=status, times=1)
     assert (await mailjet.send(mail()))[0] == status
     assert len(mailjet.state.mails) == 0
     assert (await mailjet.send(mail()))[0] == 200
 
 
-async def test_the_connection_can_be_lost_after_the_mail_was_taken(
+async def test_the_connection_can_break_after_the_mail_was_accepted(
     mailjet: RunningMailjet,
 ) -> None:
-    rules = [{"fault": "drop_after", "names": "job-1"}]
-    await mailjet.call("PUT", "/_faults", json={"rules": rules})
+    await mailjet.misbehave(fault="drop_after", names="job-1")
     with pytest.raises(aiohttp.ClientConnectionError):
         await mailjet.send(mail())
     assert len(mailjet.state.mails) == 1
