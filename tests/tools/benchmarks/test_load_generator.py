@@ -21,11 +21,7 @@ CHUNKED = (
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 20, 1_000])
 @pytest.mark.parametrize(
     ("response", "expected"),
-    [
-        (PLAIN, (200, b"hello")),
-        (EMPTY, (204, b"")),
-        (CHUNKED, (201, b"abcd 0\r\n\r\ne!")),
-    ],
+    [(PLAIN, (200, b"hello")), (EMPTY, (204, b"")), (CHUNKED, (201, b"abcd 0\r\n\r\ne!"))],
 )
 def test_a_response_ends_with_its_last_byte(
     response: bytes, expected: tuple[int, bytes], size: int

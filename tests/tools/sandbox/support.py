@@ -1,9 +1,10 @@
 """A fake gateway, a peer on a real socket, and bodies to submit to it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from json import loads
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import aiohttp
 from aiohttp import web
@@ -12,6 +13,8 @@ from aiohttp.test_utils import TestServer
 from deploy.sandbox.peer import Peer
 
 KEY = "internal key"
+
+T = TypeVar("T")
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -58,17 +61,31 @@ class FakeGateway:
             await asyncio.wait_for(self._news.wait_for(happened), seconds)
 
 
-class RunningPeer:
-    """A client of the peer, which serves a real socket."""
+class Standin(Generic[T]):
+    """A client of a stand-in, which serves a real socket; `state` is the stand-in's own."""
 
-    def __init__(self, server: TestServer, state: Peer, session: aiohttp.ClientSession) -> None:
+    headers: Mapping[str, str] = {}
+
+    def __init__(self, server: TestServer, key: web.AppKey[T], session: aiohttp.ClientSession):
         self.url = str(server.make_url("")).rstrip("/")
-        self.state = state
+        self.state = server.app[key]
         self._session = session
 
     async def call(self, method: str, path: str, **kw: Any) -> tuple[int, Any]:
+        """Status, and the body's JSON or text."""
+        kw = {"headers": self.headers, **kw}
         async with self._session.request(method, self.url + path, **kw) as response:
-            return response.status, await response.json(content_type=None)
+            text = await response.text()
+            json = response.content_type == "application/json"
+            return response.status, loads(text or "null") if json else text
+
+    async def faults(self, *rules: dict[str, Any], **switches: Any) -> None:
+        status, answer = await self.call("PUT", "/_faults", json={"rules": rules, **switches})
+        assert status == 200, answer
+
+
+class RunningPeer(Standin[Peer]):
+    """A client of the peer."""
 
     async def submit(self, number: int, key: str = KEY, **parts: Any) -> tuple[int, Any]:
         body = submission(number, **parts)
@@ -89,10 +106,6 @@ class RunningPeer:
     async def queue(self) -> list[dict[str, Any]]:
         _, found = await self.call("GET", "/_queue")
         return list(found)
-
-    async def faults(self, *rules: dict[str, Any], **switches: Any) -> None:
-        status, answer = await self.call("PUT", "/_faults", json={"rules": rules, **switches})
-        assert status == 200, answer
 
     async def pull(self, worker: str = "w1") -> tuple[int, Any]:
         return await self.call("POST", f"/workers/{worker}/pull")

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from pathlib import Path
 
 import aiohttp
@@ -33,21 +34,18 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
 
 
 class SmallCatalogue(Catalogue):
-    """Stand-ins, and services that only answer their probes."""
+    """Stand-ins, and services that only respond to their probes."""
 
     crash = False
 
     def services(self, pool: UserPool, key_arn: str) -> list[Program]:
         assert pool.pool_id
         assert key_arn.startswith("arn:aws:secretsmanager:")
-        ports = self._ports
-        served = {"gateway": ports.gateway, "dispatcher": ports.dispatcher_admin}
-        programs = [
-            self._program(
-                name, [sys.executable, "-c", SERVER, str(port)], {}, ready=url(port) + "/"
-            )
-            for name, port in served.items()
-        ]
+        programs = []
+        for name in ("gateway", "dispatcher"):
+            port = free_port()
+            command = [sys.executable, "-c", SERVER, str(port)]
+            programs.append(self._program(name, command, {}, ready=url(port) + "/"))
         if self.crash:
             dying = [sys.executable, "-c", "raise SystemExit('the settings are wrong')"]
             programs.append(self._program("notifier", dying, {}, ready="http://127.0.0.1:1/"))
@@ -63,9 +61,7 @@ def folder(tmp_path: Path) -> Folder:
 
 @pytest.fixture
 def ports() -> Ports:
-    names = ("gateway", "peer", "mail", "aws")
-    admin = ("gateway_admin", "dispatcher_admin", "notifier_admin")
-    return Ports(**{name: free_port() for name in (*names, *admin)})
+    return Ports(**{field.name: free_port() for field in fields(Ports)})
 
 
 class Running:

@@ -83,8 +83,9 @@ async def test_a_table_becomes_an_image(
         "pulled", "preprocessing", "running", "postprocessing", "finished",
     ]  # fmt: skip
     with Image.open(root / "u/output/train/render.png") as picture:
-        assert picture.format == "PNG"
+        assert (picture.format, picture.mode) == ("PNG", "RGB")
         assert min(picture.size) > 1_000
+        assert max(high for _, high in picture.getextrema()) == 255
     table = (root / "u/output/train/statistics.csv").read_text().splitlines()
     figures = {row["quantity"]: row["value"] for row in csv.DictReader(table)}
     assert figures["localizations_read"] == "2000"
