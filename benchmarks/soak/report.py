@@ -80,8 +80,8 @@ def render(found: Findings) -> str:
     """The tables as text, then the problems."""
     parts = [[found.title]]
     if found.sampler:
-        parts += [_series_table("process", found.sampler.processes)]
-        parts += [_series_table("table", found.sampler.tables)]
+        parts += [_series_table("process at 5 min, half time, end", found.sampler.processes)]
+        parts += [_series_table("table at 5 min, half time, end", found.sampler.tables)]
     parts += [_requests(found.ledger.requests), _jobs(found.audit, found.ledger)]
     if found.chaos:
         parts.append(_recoveries(found.chaos))

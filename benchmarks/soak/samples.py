@@ -25,7 +25,7 @@ def sample_process(pid: int) -> dict[str, float]:
         "memory": resident_mib(pid),
         "file handles": len(os.listdir(f"/proc/{pid}/fd")),
         "threads": len(os.listdir(f"/proc/{pid}/task")),
-        "cpu": cpu_seconds([pid]),
+        "cpu (s)": cpu_seconds([pid]),
     }
 
 
