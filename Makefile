@@ -56,10 +56,10 @@ SECONDS ?= 60
 soak: install
 	$(BIN)/python -m benchmarks.soak --seconds $(SECONDS)
 
-## make steady    half an hour at a steady load: what is not flat? (SECONDS=1800)
+## make steady    half an hour of the same without faults: what is not flat? (SECONDS=1800)
 steady: SECONDS = 1800
 steady: install
-	$(BIN)/python -m benchmarks.steady --seconds $(SECONDS)
+	$(BIN)/python -m benchmarks.soak --no-faults --seconds $(SECONDS)
 
 ## make lock      resolve the dependencies of pyproject.toml into requirements/ (needs uv)
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \

@@ -1,69 +1,58 @@
-"""`python -m benchmarks`: run what was asked for, then print the report."""
+"""`python -m benchmarks`: run the selected benchmarks and print the report."""
 
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import NoReturn
 
-import orjson
-
-from benchmarks import machine, report
-from benchmarks.catalogue import BENCHMARKS, chosen, runs_on
-from benchmarks.database import postgresql_server, version_of
-from benchmarks.figures import Result
+from benchmarks import machine, report, seed
+from benchmarks.environment import Environment, database_server
+from benchmarks.isolation import ToolFailed
 from benchmarks.options import Options, parse
-from benchmarks.processes import DidNotStart, ToolFailed
-from benchmarks.stage import set_up
+from benchmarks.registry import Benchmark, Scope, benchmarks, selected
+from benchmarks.results import Result
 from devtools.postgres import NoPostgres, Server
+from devtools.services import DidNotStart
 
 
 def run(options: Options, server: Server | None) -> Iterator[Result]:
-    """The results, as they come."""
-    asked = chosen(options)
+    """Yield each result when it is there."""
     for kind in options.databases:
-        here = {name: item for name, item in asked.items() if runs_on(item, kind, options)}
+        here = {
+            name: item for name, item in selected(options).items() if item.runs_on(kind, options)
+        }
         if not here:
             continue
-        with set_up(options, kind, server) as stage:
-            for name, benchmark in here.items():
-                print(f"{stage.database.title}: {name} …", file=sys.stderr, flush=True)
-                yield from benchmark.measure(stage)
+        with Environment(options, kind, server) as environment:
+            yield from _measure(environment, here)
+            if options.history:
+                seed.add_history(environment.database, options.history, environment.pool.user)
+                environment.history = options.history
+                with_database = {n: item for n, item in here.items() if item.scope != Scope.ONCE}
+                yield from _measure(environment, with_database)
 
 
-def _show_names() -> None:
-    width = max(map(len, BENCHMARKS))
-    for name, benchmark in BENCHMARKS.items():
-        more = "" if benchmark.usual else " (with --all)"
-        print(f"{name:<{width}}  {benchmark.description}{more}")
-
-
-def _end(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
+def _measure(environment: Environment, chosen: dict[str, Benchmark]) -> Iterator[Result]:
+    for name, item in chosen.items():
+        print(f"{environment.database.title}: {name} …", file=sys.stderr, flush=True)
+        yield from item.measure(environment)
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, _end)
-    options = parse(sys.argv[1:], BENCHMARKS)
-    if options.listing:
-        _show_names()
-        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = parse(sys.argv[1:], benchmarks())
     try:
         with ExitStack() as stack:
-            server = version = None
+            server = None
             if "postgresql" in options.databases:
-                server = stack.enter_context(postgresql_server())
-                version = version_of(server)
-            facts = machine.describe(version)
+                server = stack.enter_context(database_server())
+            facts = machine.describe(server)
             results = list(run(options, server))
-    except (DidNotStart, ToolFailed, NoPostgres) as error:
+    except (DidNotStart, TimeoutError, ToolFailed, NoPostgres) as error:
         raise SystemExit(f"benchmarks: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    if options.json is not None:
-        document = {"machine": dict(facts), "results": [item.as_json() for item in results]}
-        options.json.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-    print(report.render(facts, results, markdown=options.markdown))
+    print(report.render(facts, results))
 
 
 if __name__ == "__main__":

@@ -1,49 +1,46 @@
-"""What the figures were measured on."""
+"""The machine that the figures belong to."""
 
+import contextlib
 import os
 import platform
 import re
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from devtools.database import RawDatabase
+from devtools.postgres import Server
+
 _LIBRARIES: Final = ("aiohttp", "uvloop", "asyncpg", "SQLAlchemy")
 
 
-def describe(postgresql: str | None) -> list[tuple[str, str]]:
-    """Name and value of what matters; `postgresql` is the server's version, if one was used."""
+def describe(server: Server | None) -> list[tuple[str, str]]:
+    """Names and values; with the version and durability of a PostgreSQL server."""
     facts = [
         ("processor", _processor()),
         ("cores", str(os.cpu_count() or "?")),
-        ("memory", _memory()),
+        ("memory", f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1024**3:.1f} GiB"),
         ("load before the run", " ".join(f"{load:.2f}" for load in os.getloadavg())),
         ("system", f"{platform.system()} {platform.release()}"),
         ("Python", platform.python_version()),
         ("libraries", ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)),
     ]
-    if postgresql is not None:
-        facts.append(("PostgreSQL", postgresql))
+    if server is not None:
+        facts.append(("PostgreSQL", _version(server)))
     return facts
 
 
+def _version(server: Server) -> str:
+    database = RawDatabase(server.url)
+    names = ("server_version", "fsync", "synchronous_commit", "shared_buffers")
+    version, *settings = (str(database.fetch(f"SHOW {name}")[0][0]) for name in names)
+    shown = (f"{name} {value}" for name, value in zip(names[1:], settings, strict=True))
+    return f"{version} ({', '.join(shown)})"
+
+
 def _processor() -> str:
-    try:
+    with contextlib.suppress(OSError):  # only Linux has it
         text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return _sysctl("machdep.cpu.brand_string") or platform.processor() or platform.machine()
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1] if found else platform.machine()
-
-
-def _sysctl(name: str) -> str:
-    try:
-        done = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return done.stdout.strip()
-
-
-def _memory() -> str:
-    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    return f"{pages * size / 1024**3:.1f} GiB"
+        if found := re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE):
+            return found[1]
+    return platform.processor() or platform.machine()

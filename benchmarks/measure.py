@@ -1,117 +1,93 @@
-"""Measured and floor in turns, so that what disturbs the machine disturbs both."""
+"""Loads against the service and its baseline in turns, so that noise affects both."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import orjson
-
-from benchmarks import wrk
-from benchmarks.figures import Figure, Floor, Result, Sample
-from benchmarks.load import Outcome, Plan
-from benchmarks.messages import Caller
-from benchmarks.options import Options
-from benchmarks.processes import call
-from benchmarks.stage import Stage
+from benchmarks import load_generator, transfer
+from benchmarks.environment import Environment
+from benchmarks.isolation import in_own_process
+from benchmarks.load_generator import Load
+from benchmarks.messages import Endpoint
+from benchmarks.results import Baseline, Result, Sample, Transfer, median_transfer
 from benchmarks.targets import Target
 from devtools import proc
+from devtools.services import Process
 
 _WARM_UP: Final = 0.3
+_NO_TARGET: Final = Target()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """Requests that one benchmark measures; `answer` is the size of the answers in bytes."""
+@dataclass(frozen=True)
+class Workload:
+    """Requests to repeat, and the size in bytes of the response to the first one."""
 
+    endpoint: Endpoint
     requests: list[bytes]
-    answer: int
+    response: int
     status: int = 200
 
 
-def plan(caller: Caller, requests: list[bytes], options: Options, **changes: Any) -> Plan:
-    """The usual load: 32 connections, each as fast as it is answered."""
-    usual = Plan(
-        host=caller.host,
-        port=caller.port,
-        requests=requests,
-        connections=options.connections,
-        seconds=options.seconds,
-    )
-    return replace(usual, **changes)
+def load_of(env: Environment, endpoint: Endpoint, requests: list[bytes], **changes: Any) -> Load:
+    """A load with the connections and seconds of the options."""
+    options = {"connections": env.options.connections, "seconds": env.options.seconds}
+    return Load(endpoint, requests, **(options | changes))
 
 
-def run_load(plan: Plan, pids: Sequence[int] = (), *, use_wrk: bool = False) -> Sample:
-    """Send a load from a process of its own; `pids` are those whose processor time counts.
+def run_load(load: Load, process: Process | None = None) -> Sample:
+    """Generate a load in a process of its own; the sample has the processor time of `process`.
 
-    Raises `benchmarks.processes.ToolFailed` when an answer is not the expected one.
+    Raises `ToolFailed` after an unexpected response.
     """
+    pids = [process.pid] if process else []
     before = proc.cpu_seconds(pids)
-    if use_wrk and wrk.can_drive(plan):
-        outcome = wrk.drive(plan)
-    else:
-        outcome = Outcome(**orjson.loads(call("benchmarks.load", given=plan.to_json())))
-    return Sample(
-        count=outcome.count,
-        seconds=outcome.seconds,
-        cpu_seconds=proc.cpu_seconds(pids) - before,
-        latencies=outcome.latencies,
-        kept=[(moment, text) for moment, text in outcome.kept],
-    )
+    sample = in_own_process(load_generator.drive_apart, load)
+    sample.cpu_seconds = proc.cpu_seconds(pids) - before
+    return sample
 
 
-def compare(stage: Stage, work: Work, caller: Caller) -> tuple[Sample, Sample, float | None]:
-    """The gateway and a bare handler that answers as many bytes; and the gateway's peak memory."""
-    options = stage.options
-    seconds = options.seconds / options.slices
-    gateway = [stage.gateway.pid]
-    ours = plan(caller, work.requests, options, seconds=seconds, status=work.status)
-    bare = plan(
-        stage.bare(caller),
-        [_to_bare(request, work.answer) for request in work.requests[:1]],
-        options,
-        seconds=seconds,
-    )
+def measure_requests(
+    env: Environment, workload: Workload, group: str, name: str,
+    target: Target = _NO_TARGET, baselines: Sequence[Baseline] = (),
+) -> Result:  # fmt: skip
+    """Compare the gateway with a bare handler that sends as many bytes."""
+    seconds = env.options.seconds / env.options.slices
+    endpoint, requests, status = workload.endpoint, workload.requests, workload.status
+    ours = load_of(env, endpoint, requests, seconds=seconds, status=status)
+    to_bare = [_to_bare(requests[0], workload.response)]
+    bare = load_of(env, env.bare(endpoint), to_bare, seconds=seconds)
     for warm_up in (ours, bare):
         run_load(replace(warm_up, seconds=min(_WARM_UP, seconds)))
-    proc.reset_peak(gateway)
+    proc.reset_peak([env.gateway.pid])
     measured, floor = Sample(), Sample()
-    for _ in range(options.slices):
-        measured += run_load(ours, gateway, use_wrk=options.use_wrk)
-        floor += run_load(bare, [stage.bare_pid], use_wrk=options.use_wrk)
-    return measured, floor, proc.peak_mib(gateway)
+    for _ in range(env.options.slices):
+        measured += run_load(ours, env.gateway)
+        floor += run_load(bare, env.handlers)
+    handler = Baseline("bare handler", floor.per_second(), must=target.must, aim=target.aim)
+    peak = proc.peak_mib([env.gateway.pid])
+    return Result(group, name, measured.per_second(), (handler, *baselines), peak)
 
 
 def _to_bare(request: bytes, size: int) -> bytes:
-    """The same request, headers and body, to the bare handler."""
+    """The same request, headers and body, for the bare handler."""
     method, _, rest = request.split(b" ", 2)
     return b" ".join((method, f"/bytes/{size}".encode(), rest))
 
 
-def request_result(
-    stage: Stage,
-    work: Work,
-    caller: Caller,
-    *,
-    group: str,
-    name: str,
-    target: Target,
-    floors: Sequence[Floor] = (),
-    note: str = "",
-) -> Result:
-    """Measure, and put the bare handler before the other floors."""
-    measured, floor, peak = compare(stage, work, caller)
-    bare = Floor(name="bare handler", figure=floor.per_second(), target=target.must, aim=target.aim)
-    return Result(
-        group=group,
-        name=name,
-        figure=measured.per_second(),
-        floors=(bare, *floors),
-        peak=peak,
-        note=note,
-    )
+def run_transfer(request: transfer.Request, process: Process | None = None) -> Transfer:
+    """Move a large body from a process of its own; with the processor time of `process`."""
+    if process is None:
+        return in_own_process(transfer.perform, request)
+    before = proc.cpu_seconds([process.pid])
+    moved = in_own_process(transfer.perform, request)
+    return replace(moved, cpu_seconds=proc.cpu_seconds([process.pid]) - before)
 
 
-def tool_figure(*command: str, given: bytes = b"") -> Figure:
-    """The figure of a floor that measures itself: count, seconds and processor seconds."""
-    found = orjson.loads(call(*command, given=given))
-    return Sample(**found).per_second()
+def in_turns(
+    env: Environment, *steps: Callable[[], Transfer]
+) -> tuple[list[Transfer], float | None]:
+    """Repeat the steps in turns; returns the medians and the gateway's peak memory in MiB."""
+    pids = [env.gateway.pid]
+    proc.reset_peak(pids)
+    rounds = [[step() for step in steps] for _ in range(env.options.repeats)]
+    return [median_transfer(column) for column in zip(*rounds, strict=True)], proc.peak_mib(pids)

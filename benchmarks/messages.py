@@ -1,4 +1,4 @@
-"""Requests as the bytes that go over the wire."""
+"""Requests as bytes, made before the measurement."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,53 +8,42 @@ from uuid import uuid4
 import orjson
 
 COUNTER: Final = b"@@@@@@@@@@"
-"""In a request, the load generator writes a number that is never the same twice over this."""
-
-_NONE: Final[Mapping[str, str]] = {}
+"""The load generator replaces this in a request with a number that it never repeats."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Caller:
-    """Who sends, and where to."""
+@dataclass(frozen=True)
+class Endpoint:
+    """A server, and the headers of every request to it."""
 
     host: str
     port: int
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def message(
-        self,
-        method: str,
-        target: str,
-        body: bytes | None = None,
-        *,
-        length: int | None = None,
-        headers: Mapping[str, str] = _NONE,
-    ) -> bytes:
-        """A request; `length` announces a body that is sent apart from it."""
+    def message(self, method: str, target: str, body: bytes | None = None, **headers: str) -> bytes:
+        """A request; underscores in the names of `headers` stand for hyphens."""
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self.host}:{self.port}"]
-        lines += [f"{name}: {value}" for name, value in {**self.headers, **headers}.items()]
-        if body is not None or length is not None:
-            lines.append(f"Content-Length: {len(body or b'') if length is None else length}")
+        more = {name.replace("_", "-"): value for name, value in headers.items()}
+        lines += [f"{name}: {value}" for name, value in {**self.headers, **more}.items()]
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}")
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + (body or b"")
 
     def json(self, method: str, target: str, data: Any) -> bytes:
         """A request with a JSON body."""
-        kind = {"Content-Type": "application/json"}
-        return self.message(method, target, orjson.dumps(data), headers=kind)
+        return self.message(method, target, orjson.dumps(data), Content_Type="application/json")
 
     def form(self, target: str, name: str, content: bytes) -> bytes:
         """An upload of one small file."""
-        before, after, kind = form_parts(name)
-        body = before + content + after
-        return self.message("POST", target, body, headers={"Content-Type": kind})
+        before, after, content_type = form_parts(name)
+        return self.message("POST", target, before + content + after, Content_Type=content_type)
 
 
 def form_parts(name: str) -> tuple[bytes, bytes, str]:
-    """What stands before and after a file's bytes in a form (RFC 7578), and its content type."""
-    mark = uuid4().hex
+    """What precedes and follows a file in a form (RFC 7578), and the form's content type."""
+    boundary = uuid4().hex
     before = (
-        f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
         "Content-Type: application/octet-stream\r\n\r\n"
     )
-    after = f"\r\n--{mark}--\r\n"
-    return before.encode(), after.encode(), f"multipart/form-data; boundary={mark}"
+    after = f"\r\n--{boundary}--\r\n"
+    return before.encode(), after.encode(), f"multipart/form-data; boundary={boundary}"

@@ -1,4 +1,4 @@
-"""What is there before something is measured: rows and files."""
+"""Rows and files that exist before a measurement."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import orjson
 
-from benchmarks.database import TestDatabase
 from common.storage.paths import PREDEFINED
+from devtools.database import RawDatabase
 
 APPLICATION: Final = {"application": "decode", "version": "v0_10_1", "entrypoint": "train"}
 ATTRIBUTES: Final[dict[str, Any]] = {
@@ -17,16 +17,14 @@ ATTRIBUTES: Final[dict[str, Any]] = {
 HARDWARE: Final = dict.fromkeys(("cpu_cores", "memory", "gpu_model", "gpu_archi", "gpu_mem"))
 
 OTHER_USERS: Final = 1_000
-"""Of the history, one job in ten is the caller's; the others' are spread over so many."""
+"""One job of the history in ten is the caller's; these users own the others."""
 
 _PAYLOAD: Final = {
     "job": {
         "app": {"cmd": ["/docker/entrypoint.sh", "--train", "--model_path=/data/model"], "env": {}},
         "handler": {
             "image_url": "public.ecr.aws/w2b7b8c0/decode-cloud/decode:v0_10_1",
-            "image_name": "decode",
-            "image_version": "v0_10_1",
-            "entrypoint": "train",
+            "image_name": "decode", "image_version": "v0_10_1", "entrypoint": "train",
             "files_down": {
                 "config/param.yaml": "user_data/somebody/config/exp1/param.yaml",
                 "data/frames.mat": "user_data/somebody/data/exp1/frames.mat",
@@ -42,59 +40,60 @@ _PAYLOAD: Final = {
     "paths_upload": {
         kind: f"user_data/somebody/{kind}/train_1" for kind in ("output", "log", "artifact")
     },
-}
+}  # fmt: skip
 PAYLOAD: Final = orjson.dumps(_PAYLOAD).decode()
-"""A hand-over as the gateway writes it: without `meta.job_id`, which the dispatcher fills in."""
+"""A hand-over as the gateway writes it: the dispatcher adds `meta.job_id`."""
 
 
 def add_jobs(
-    database: TestDatabase, count: int, *, user: str, prefix: str, status: str = "finished"
+    database: RawDatabase, count: int, *, user: str, prefix: str, status: str = "finished"
 ) -> list[int]:
     """Add jobs; returns their ids. `user` is an SQL expression that may use `n`.
 
-    With any status but `queued` a worker has been heard of them just now.
+    Jobs of any status but `queued` have a worker, last seen now.
     """
-    before = _newest(database)
-    paths = ", ".join(
-        f'"{kind}":"{kind}/{prefix}_' + '{n}"' for kind in ("output", "log", "artifact")
-    )
-    heard = status != "queued"
+    ((before,),) = database.fetch("SELECT coalesce(max(id), 0) FROM jobs")
+    assigned = status != "queued"
+    paths = {kind: f"{kind}/{prefix}_{{n}}" for kind in ("output", "log", "artifact")}
     values = {
+        "id": f"{before} + n",
         "user_id": user,
         "user_email": "'user@example.com'",
         "job_name": f"'{prefix}_' || n",
         "date_created": database.ago(f"{count} - n"),
-        "date_started": database.ago(f"{count} - n") if heard else "NULL",
+        "date_started": database.ago(f"{count} - n") if assigned else "NULL",
         "date_finished": database.ago("0") if status == "finished" else "NULL",
         "status": f"'{status}'",
-        "paths_out": database.json(_quoted("{" + paths + "}").replace("{n}", "' || n || '")),
         "environment": "'cloud'",
         "priority": "0",
-        "application": database.json(_quoted(orjson.dumps(APPLICATION).decode())),
-        "attributes": database.json(_quoted(orjson.dumps(ATTRIBUTES).decode())),
-        "hardware": database.json(_quoted(orjson.dumps(HARDWARE).decode())),
-        "last_seen_at": database.ago("0") if heard else "NULL",
-        "worker_number": f"{before} + n" if heard else "NULL",
-        "id": f"{before} + n",
+        "paths_out": _json(database, paths).replace("{n}", "' || n || '"),
+        "application": _json(database, APPLICATION),
+        "attributes": _json(database, ATTRIBUTES),
+        "hardware": _json(database, HARDWARE),
+        "last_seen_at": database.ago("0") if assigned else "NULL",
+        "worker_number": f"{before} + n" if assigned else "NULL",
     }
-    sequence = "SELECT setval(pg_get_serial_sequence('jobs', 'id'), (SELECT max(id) FROM jobs))"
     database.execute(
         f"INSERT INTO jobs ({', '.join(values)})"
-        f" SELECT {', '.join(values.values())} FROM {database.series(count)}",
-        *([] if database.is_sqlite else [sequence]),
+        f" SELECT {', '.join(values.values())} FROM {database.series(count)}"
     )
+    if not database.is_sqlite:
+        sequence = "pg_get_serial_sequence('jobs', 'id')"
+        database.execute(f"SELECT setval({sequence}, (SELECT max(id) FROM jobs))")
     return list(range(before + 1, before + count + 1))
 
 
-def add_handovers(database: TestDatabase, ids: Sequence[int], *, state: str = "pending") -> None:
-    """Add a hand-over for each of the jobs with these consecutive ids."""
-    settled = state in {"done", "failed"}
+def _json(database: RawDatabase, value: object) -> str:
+    return database.json(_quoted(orjson.dumps(value).decode()))
+
+
+def add_handovers(database: RawDatabase, ids: Sequence[int]) -> None:
+    """Add a pending hand-over for each of the jobs with these consecutive ids."""
     values = {
-        "state": f"'{state}'",
-        "attempts": "1" if settled else "0",
+        "state": "'pending'",
+        "attempts": "0",
         "due_at": database.ago("1"),
         "created_at": database.ago("1"),
-        "settled_at": database.ago("0") if settled else "NULL",
         "job_id": "id",
         "number": "id",
         "priority": "priority",
@@ -107,15 +106,11 @@ def add_handovers(database: TestDatabase, ids: Sequence[int], *, state: str = "p
     )
 
 
-def add_history(database: TestDatabase, count: int, user: str) -> None:
-    """Fill the table with finished jobs, as years of use would."""
+def add_history(database: RawDatabase, count: int, user: str) -> None:
+    """Fill the table with finished jobs, as years of use do."""
     owner = f"CASE WHEN n % 10 = 0 THEN '{user}' ELSE 'user-' || (n % {OTHER_USERS}) END"
     add_jobs(database, count, user=owner, prefix="history")
     database.execute("ANALYZE")
-
-
-def _newest(database: TestDatabase) -> int:
-    return int(database.fetch("SELECT coalesce(max(id), 0) FROM jobs")[0][0])
 
 
 def _quoted(text: str) -> str:
@@ -124,13 +119,20 @@ def _quoted(text: str) -> str:
 
 
 def make_tree(root: Path, user: str) -> Path:
-    """The user's directory with the two inputs of the jobs that are submitted; returns it."""
+    """Make the user's directory with the inputs of the jobs to submit; returns it."""
     tree = root / user
     for name in PREDEFINED:
         (tree / name).mkdir(parents=True, exist_ok=True)
     add_files(tree / "config" / "exp1", ["param.yaml"], 200)
     add_files(tree / "data" / "exp1", ["frames.mat"], 200)
     return tree
+
+
+def add_many_files(root: Path, count: int, size: int) -> None:
+    """Add files of `size` bytes each, in folders of a thousand."""
+    for start in range(0, count, 1_000):
+        numbers = range(start, min(start + 1_000, count))
+        add_files(root / f"{start:06d}", [f"frame_{n:06d}.tif" for n in numbers], size)
 
 
 def add_files(folder: Path, names: Sequence[str], size: int) -> None:

@@ -1,12 +1,10 @@
-"""The stand-ins, a process of their own: a worker-facing API that answers at once and notes when
-each submission came, and the user pool's key server.
-
-`python -m benchmarks.standins --port 1234 --keys jwks.json`
+"""Stand-ins that cost little: a worker-facing API that accepts every job and records its arrival,
+and the user pool's key server. `python -m benchmarks.standins PORT jwks.json`
 """
 
-import argparse
 import asyncio
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Final, cast
@@ -16,38 +14,29 @@ import uvloop
 
 from deploy.sandbox.ports import LOOPBACK
 
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
-_NUMBER = re.compile(rb'"job_id":\s*(\d+)')
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
+_NUMBER: Final = re.compile(rb'"job_id":\s*(\d+)')
+_BACKLOG: Final = 512
 
 
 class Arrivals:
-    """When each number came, by the monotonic clock, which all processes share."""
+    """When each delivery number arrived first, by the monotonic clock of all processes."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        self.moments: dict[int, float] = {}
+        self.times: dict[int, float] = {}
         self.repeated = 0
-        self.first = self.last = 0.0
 
-    def note(self, number: int) -> None:
-        now = time.monotonic()
-        if not self.moments:
-            self.first = now
-        self.last = now
-        if number in self.moments:
+    def record(self, number: int) -> None:
+        if self.times.setdefault(number, now := time.monotonic()) != now:
             self.repeated += 1
-        else:
-            self.moments[number] = now
 
     def summary(self) -> dict[str, float]:
-        return {
-            "count": len(self.moments),
-            "repeated": self.repeated,
-            "first": self.first,
-            "last": self.last,
-        }
+        times = self.times.values()  # in the order of arrival
+        first, last = next(iter(times), 0.0), next(reversed(times), 0.0)
+        return {"count": len(times), "repeated": self.repeated, "first": first, "last": last}
 
 
 class _Connection(asyncio.Protocol):
@@ -57,43 +46,37 @@ class _Connection(asyncio.Protocol):
         self._arrivals = arrivals
         self._keys = keys
         self._pending = b""
-        self._transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.WriteTransport", transport)
 
     def data_received(self, data: bytes) -> None:
-        assert self._transport is not None
         data = self._pending + data
         while (end := data.find(b"\r\n\r\n")) >= 0:
             found = _LENGTH.search(data, 0, end + 2)
             total = end + 4 + (int(found[1]) if found else 0)
             if len(data) < total:
                 break
-            self._transport.write(self._answer(data[:end], data[end + 4 : total]))
+            self._transport.write(self._respond(data[:end], data[end + 4 : total]))
             data = data[total:]
         self._pending = data
 
-    def _answer(self, head: bytes, body: bytes) -> bytes:
-        method, target = head.split(b" ", 2)[:2]
-        if method == b"POST":
-            if number := _NUMBER.search(body):
-                self._arrivals.note(int(number[1]))
-            return _response(b"201 Created", body)
-        if method == b"DELETE":
-            self._arrivals.clear()
-            return _response(b"200 OK", b"{}")
-        return _response(b"200 OK", self._read(target))
-
-    def _read(self, target: bytes) -> bytes:
-        match target:
-            case b"/jwks.json":
-                return self._keys
-            case b"/arrivals":
-                return orjson.dumps(self._arrivals.moments, option=orjson.OPT_NON_STR_KEYS)
-            case b"/summary":
-                return orjson.dumps(self._arrivals.summary())
-        return b"{}"
+    def _respond(self, head: bytes, body: bytes) -> bytes:
+        arrivals, found = self._arrivals, b"{}"
+        match head.split(b" ", 2)[:2]:
+            case b"POST", _:
+                if number := _NUMBER.search(body):
+                    arrivals.record(int(number[1]))
+                return _response(b"201 Created", body)
+            case b"DELETE", _:
+                arrivals.clear()
+            case _, b"/jwks.json":
+                found = self._keys
+            case _, b"/arrivals":
+                found = orjson.dumps(arrivals.times, option=orjson.OPT_NON_STR_KEYS)
+            case _, b"/summary":
+                found = orjson.dumps(arrivals.summary())
+        return _response(b"200 OK", found)
 
 
 def _response(status: bytes, body: bytes) -> bytes:
@@ -101,25 +84,14 @@ def _response(status: bytes, body: bytes) -> bytes:
     return head % (status, len(body)) + body
 
 
-_BACKLOG: Final = 512
-
-
 async def serve(port: int, keys: bytes) -> None:
-    """Serve until the process is told to end."""
-    arrivals = Arrivals()
-    server = await asyncio.get_running_loop().create_server(
+    """Serve until the process ends."""
+    arrivals, loop = Arrivals(), asyncio.get_running_loop()
+    server = await loop.create_server(
         lambda: _Connection(arrivals, keys), LOOPBACK, port, backlog=_BACKLOG
     )
     await server.serve_forever()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--keys", type=Path, required=True)
-    arguments = parser.parse_args()
-    uvloop.run(serve(arguments.port, arguments.keys.read_bytes()))
-
-
 if __name__ == "__main__":
-    main()
+    uvloop.run(serve(int(sys.argv[1]), Path(sys.argv[2]).read_bytes()))

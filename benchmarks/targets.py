@@ -1,6 +1,6 @@
-"""The figures to reach, as ratios to floors: only ratios within one run mean anything.
+"""The targets, as ratios to baselines: only ratios within one run mean anything.
 
-The absolute figures were set on one machine where, in the same minutes, a bare handler answered
+The absolute figures belong to a machine on which, in the same minutes, a bare handler answered
 `_HANDLER` requests per second and a copy with fsync wrote `_DISK` MiB/s.
 """
 
@@ -12,7 +12,7 @@ _SQLITE_SHARE: Final = 1 / 3
 
 
 class Target(NamedTuple):
-    """What must be reached and what is aimed at, as ratios to the floor."""
+    """The ratio that must be reached, and the one to aim at."""
 
     must: float | None = None
     aim: float | None = None
@@ -28,31 +28,21 @@ _REQUESTS: Final[dict[str, tuple[float, float]]] = {
     "submit": (1_000, 2_000),
 }
 
-_TRANSFERS: Final[dict[str, Target]] = {
+TRANSFERS: Final[dict[str, Target]] = {
     "upload": Target(500 / _DISK, 1.0),
     "download": Target(1_000 / _DISK, None),
     "zip": Target(300 / _DISK, 600 / _DISK),
 }
-
-UPLOAD_OF_HANDLER_AND_DISK: Final = 0.8
-"""Aim for uploads: of a bare handler that discards the body and the disk, one after the other."""
+"""Ratios to a file copy with fsync."""
 
 DOWNLOAD_OF_SENDFILE: Final = 0.7
-"""Aim for downloads: of what `sendfile` delivers."""
 
 PEAK_MIB: Final = 100
-"""Memory that a transfer of any size may take at its peak."""
+"""Peak memory of the gateway for a transfer of any size."""
 
 
 def of_requests(name: str, *, sqlite: bool = False) -> Target:
-    """The ratio to a bare handler's requests per second; on SQLite a third is enough."""
-    if name not in _REQUESTS:
-        return Target()
+    """The ratios to a bare handler's requests per second; a third of them on SQLite."""
     must, aim = _REQUESTS[name]
     share = _SQLITE_SHARE if sqlite else 1.0
     return Target(must * share / _HANDLER, aim * share / _HANDLER)
-
-
-def of_transfer(name: str) -> Target:
-    """The ratio to a file copy with fsync."""
-    return _TRANSFERS[name]

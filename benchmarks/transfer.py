@@ -1,101 +1,81 @@
-"""The client of large transfers, a process of its own: plain sockets, so that it costs little.
+"""Requests with a large body in one direction, over blocking sockets, which cost little."""
 
-`python -m benchmarks.transfer`: an errand as JSON in, the transfer's figures as JSON out.
-"""
-
+import http.client
 import os
-import socket
-import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, dataclass
+from itertools import chain, repeat
 from typing import Any, Final
 
 import orjson
 
-_PIECE: Final = 1 << 20
-_HEAD_END: Final = b"\r\n\r\n"
-_LARGEST_HEAD: Final = 65_536
-_TIMEOUT: Final = 300.0
+from benchmarks.messages import Endpoint, form_parts
+from benchmarks.results import Transfer
+
+_CHUNK: Final = 1 << 20
+_TIMEOUT: Final = 600.0
 
 
 class BrokenTransfer(Exception):
-    """Not the answer that was expected, or not all of it."""
+    """Another status than the expected one, or an incomplete response."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Errand:
-    """A request, and the `size` bytes of its body that stand between `before` and `after`."""
+@dataclass(frozen=True)
+class Request:
+    """`upload` is the size in bytes of a file to send in a form; without it the body is `json`."""
 
-    host: str
-    port: int
-    head: str
-    status: int
-    size: int = 0
-    before: str = ""
-    after: str = ""
-
-
-def run(errand: Errand) -> dict[str, Any]:
-    """Carry it out. Times in seconds, from the connection to the end of the answer."""
-    filler = memoryview(os.urandom(_PIECE))
-    began = time.monotonic()
-    with socket.create_connection((errand.host, errand.port), timeout=_TIMEOUT) as connection:
-        connection.sendall(errand.head.encode() + errand.before.encode())
-        left = errand.size
-        while left > 0:
-            piece = filler[: min(left, _PIECE)]
-            connection.sendall(piece)
-            left -= len(piece)
-        connection.sendall(errand.after.encode())
-        first, size = _receive(connection, errand.status)
-    ended = time.monotonic()
-    return {"seconds": ended - began, "first": first - began, "size": errand.size or size}
+    endpoint: Endpoint
+    method: str
+    target: str
+    _: KW_ONLY
+    status: int = 200
+    upload: int = 0
+    json: Any = None
 
 
-def _receive(connection: socket.socket, status: int) -> tuple[float, int]:
-    """Read an answer that ends with the connection: when its body began, and its size."""
-    head = b""
-    while _HEAD_END not in head:
-        piece = connection.recv(_LARGEST_HEAD)
-        if not piece or len(head) > _LARGEST_HEAD:
-            raise BrokenTransfer(f"no answer: {head[:200]!r}")
-        head += piece
-    head, _, body = head.partition(_HEAD_END)
-    if not head.startswith(b"HTTP/1.1 %d " % status):
-        raise BrokenTransfer(f"not {status}: {head[:200]!r} {body[:500]!r}")
-    buffer = bytearray(_PIECE)
-    first = 0.0
-    size, end = len(body), body[-5:]
-    while True:
-        if size and not first:
-            first = time.monotonic()
-        count = connection.recv_into(buffer)
-        if not count:
-            break
+def perform(request: Request) -> Transfer:
+    """Perform a request and read the response. Raises `BrokenTransfer`, `OSError`.
+
+    The size is that of the upload, else that of the response's body.
+    """
+    began, address = time.monotonic(), (request.endpoint.host, request.endpoint.port)
+    connection = http.client.HTTPConnection(*address, timeout=_TIMEOUT)
+    try:
+        _send(connection, request)
+        first_byte, size = _read(connection.getresponse(), request)
+    except http.client.HTTPException as error:
+        raise BrokenTransfer(f"{request.method} {request.target}: {error!r}") from error
+    finally:
+        connection.close()
+    seconds, size = time.monotonic() - began, request.upload or size
+    return Transfer(size=size, seconds=seconds, first_byte=first_byte - began)
+
+
+def _send(connection: http.client.HTTPConnection, request: Request) -> None:
+    headers = dict(request.endpoint.headers)
+    if not request.upload:
+        body = b"" if request.json is None else orjson.dumps(request.json)
+        headers["Content-Type"] = "application/json"
+        connection.request(request.method, request.target, body, headers)
+        return
+    before, after, headers["Content-Type"] = form_parts("large.bin")
+    headers["Content-Length"] = str(len(before) + request.upload + len(after))
+    filler = os.urandom(_CHUNK)
+    whole, rest = divmod(request.upload, _CHUNK)
+    parts = chain([before], repeat(filler, whole), [filler[:rest], after])
+    connection.request(request.method, request.target, parts, headers)
+
+
+def _read(response: http.client.HTTPResponse, request: Request) -> tuple[float, int]:
+    """When the body began, and its size."""
+    if response.status != request.status:
+        reason = f"{response.status} instead of {request.status}: {response.read(_CHUNK)[:500]!r}"
+        raise BrokenTransfer(f"{request.method} {request.target}: {reason}")
+    size = len(response.read(1))
+    first_byte = time.monotonic()
+    buffer = bytearray(_CHUNK)
+    while count := response.readinto(buffer):
         size += count
-        end = (end + buffer[max(0, count - 5) : count])[-5:]
-    _check_whole(head, size, end)
-    return first, size
-
-
-def _check_whole(head: bytes, size: int, end: bytes) -> None:
-    names = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
-    announced = names.get(b"content-length")
-    if announced is not None and int(announced) != size:
-        raise BrokenTransfer(f"{size} bytes instead of {int(announced)}")
-    if names.get(b"transfer-encoding") == b"chunked" and end != b"0\r\n\r\n":
-        raise BrokenTransfer(f"the answer breaks off after {size} bytes")
-
-
-def main() -> None:
-    errand = Errand(**orjson.loads(sys.stdin.buffer.read()))
-    sys.stdout.buffer.write(orjson.dumps(run(errand)))
-
-
-def to_json(errand: Errand) -> bytes:
-    """The errand as this module's process reads it."""
-    return orjson.dumps(asdict(errand))
-
-
-if __name__ == "__main__":
-    main()
+    if response.length:  # `readinto` does not raise for a body that ends early
+        raise BrokenTransfer(f"{request.target}: {response.length} bytes are missing")
+    return first_byte, size

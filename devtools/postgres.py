@@ -61,7 +61,8 @@ class Server:
 class OwnServer(Server):
     """A server that the tests started, and may stop and start again."""
 
-    def __init__(self, binaries: Path, home: Path) -> None:
+    def __init__(self, binaries: Path, home: Path, *, durable: bool = False) -> None:
+        self._options = "" if durable else " -c fsync=off -c autovacuum=off"
         self._binaries = binaries
         self._home = home
         self._data = home / "data"
@@ -81,7 +82,7 @@ class OwnServer(Server):
     def start(self) -> None:
         options = (
             f"-p {self._port} -c listen_addresses=127.0.0.1 -k {self._home}"
-            " -c fsync=off -c max_connections=200 -c autovacuum=off"
+            f" -c max_connections=200{self._options}"
         )
         log = str(self._home / "log")
         self._run("pg_ctl", "-D", str(self._data), "-w", "-l", log, "-o", options, "start")
@@ -116,11 +117,14 @@ def run_apart(work: Coroutine[Any, Any, T]) -> T:
 
 
 @contextlib.contextmanager
-def own_server() -> Iterator[OwnServer]:
-    """A server of our own in a temporary directory. Raises `NoPostgres`."""
+def own_server(*, durable: bool = False) -> Iterator[OwnServer]:
+    """A server of our own in a temporary directory. Raises `NoPostgres`.
+
+    A durable one has PostgreSQL's defaults; the other one is fast.
+    """
     home = Path(tempfile.mkdtemp(prefix="opencloud-postgres-"))
     try:
-        server = OwnServer(_find_binaries(), home)
+        server = OwnServer(_find_binaries(), home, durable=durable)
         server.initialise()
         server.start()
         try:

@@ -13,10 +13,15 @@ from uuid import uuid4
 
 import aiohttp
 
+from deploy.sandbox.lifeline import tied_to_parent
 from deploy.sandbox.ports import free_port
 from devtools.proc import resident_mib
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class DidNotStart(Exception):
+    """A process ended before it was ready; the message holds the end of its log."""
 
 
 class Process:
@@ -32,10 +37,13 @@ class Process:
         arguments: Sequence[str] = (),
         prefix: Sequence[str] = (),
         group: int | None = None,
+        ready: str = "/readyz",
     ) -> None:
         """`prefix` is a command that runs the rest of its line in its own place; `group` the id of
-        the process group to join, 0 for one of its own."""
+        the process group to join, 0 for one of its own; `ready` the path on the admin port that
+        answers 200 once the process is ready."""
         self.admin_port = admin_port or free_port()
+        self._ready = ready
         self._log = folder / f"{service}-{uuid4().hex}.log"
         environment = {
             name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")
@@ -44,9 +52,10 @@ class Process:
         path = [environment.get("PYTHONPATH", ""), str(REPOSITORY)]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
         environment["ADMIN_PORT"] = str(self.admin_port)
+        command = [sys.executable, "-m", service, *arguments]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", service, *arguments],
+                [*prefix, *tied_to_parent(command, signal.SIGKILL)],
                 env=environment,
                 cwd=folder,
                 stdout=log,
@@ -57,6 +66,10 @@ class Process:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
     @property
     def memory(self) -> float:
@@ -73,9 +86,11 @@ class Process:
         return self._log.read_text(errors="replace")
 
     async def wait_until_ready(self) -> None:
+        """Raises `DidNotStart` if the process ends first, `TimeoutError` after half a minute."""
         async with asyncio.timeout(30):
-            while await self.probe("/readyz") != 200:
-                assert self._process.poll() is None, self.output
+            while await self.probe(self._ready) != 200:
+                if not self.is_running:
+                    raise DidNotStart(self.output[-2_000:])
                 await asyncio.sleep(0.05)
 
     async def probe(self, path: str) -> int | None:
@@ -112,6 +127,14 @@ class Process:
 
     def resume(self) -> None:
         self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Ask it to end, and kill it if it has not ended after half a minute."""
+        self._process.terminate()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
 
     async def terminate(self) -> int:
         """Ask it to end; returns its exit status."""

@@ -1,1 +1,1 @@
-"""What is measured: one module per part of the service, registered in `benchmarks.catalogue`."""
+"""The benchmarks, a module per part of the service, each registered with `@benchmark`."""

@@ -1,1 +1,1 @@
-"""A soak: everything runs, everything is killed now and then, and nothing may be lost."""
+"""The whole cloud under load: users and workers, faults at random or none, and an audit."""

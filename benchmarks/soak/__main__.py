@@ -1,6 +1,8 @@
-"""`python -m benchmarks.soak --seconds 60`: break everything for that long, then count.
+"""`python -m benchmarks.soak`: users and workers with faults at random, then an audit.
 
-Exits with 1 if a job was lost or run twice, or a mail is missing.
+With `--no-faults`, a steady load at which memory, file handles and tables have to stay flat.
+Exits with 1 if anything is wrong: a job lost or run twice, a mail missing or sent twice, a wrong
+answer, a recovery that took too long, or growth.
 """
 
 import argparse
@@ -10,95 +12,105 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
-from benchmarks.database import KINDS, TITLES, Kind, fresh_database
-from benchmarks.processes import DidNotStart
-from benchmarks.soak.audit import audit, settle
+from benchmarks.environment import database_server
+from benchmarks.soak.audit import examine, settle
 from benchmarks.soak.chaos import Chaos
-from benchmarks.soak.stage import Stage, set_up
-from benchmarks.soak.table import render
-from devtools.postgres import NoPostgres, OwnServer, own_server
+from benchmarks.soak.report import Findings, problems, render
+from benchmarks.soak.samples import Sampler
+from benchmarks.soak.stage import Profile, Stage, steady, with_faults
+from benchmarks.soak.users import USERS
+from devtools.database import KINDS, TITLES, Kind, fresh_database
+from devtools.postgres import NoPostgres, own_server
+from devtools.services import DidNotStart
 
-_QUIET: Final = 60.0
-"""Seconds without any progress after which the cloud counts as stuck."""
+_SAMPLE_EVERY: Final = 5.0
+_QUIET: Final = 90.0
+"""Seconds without progress after which the cloud counts as stuck."""
 
-_LAST_ANSWERS: Final = 90.0
-_RATE: Final = 15.0
+_LAST_RESPONSES: Final = 90.0
 
 
-async def _soak(stage: Stage, seconds: float, seed: int, title: str) -> tuple[str, bool]:
-    """The table, and whether a promise was broken."""
-    chaos = Chaos(stage, random.Random(seed))
-    load = asyncio.ensure_future(stage.user.submit(_RATE))
+async def _soak(stage: Stage, seconds: float, title: str) -> Findings:
+    profile = stage.profile
+    chaos = Chaos(stage, random.Random(profile.seed)) if profile.faults else None
+    sampler = None if chaos else Sampler(stage.services, stage.database)
+    over = asyncio.Event()
     try:
-        await chaos.run_for(seconds)
-    finally:
-        load.cancel()
-    print("  quiet", file=sys.stderr, flush=True)
-    started = time.monotonic()
-    try:
-        async with asyncio.timeout(_LAST_ANSWERS):
-            await stage.user.finish()
+        async with asyncio.timeout(None) as last_responses, asyncio.TaskGroup() as group:
+            for number in range(USERS):
+                group.create_task(stage.user(f"user-{number}").act_until(over))
+            if sampler:
+                group.create_task(sampler.run(_SAMPLE_EVERY, over))
+            await (chaos.run(seconds) if chaos else asyncio.sleep(seconds))
+            over.set()
+            last_responses.reschedule(asyncio.get_running_loop().time() + _LAST_RESPONSES)
     except TimeoutError:
         settled = False
     else:
+        print("  quiet", file=sys.stderr, flush=True)
         settled = await settle(stage, _QUIET)
-    quiet = time.monotonic() - started
-    verdict = await asyncio.to_thread(audit, stage, settled=settled)
-    title = f"{title}; quiet after {quiet:.0f} s"
-    return render(title, stage.ledger, verdict, chaos), verdict.broken
+    audit = await asyncio.to_thread(examine, stage, settled=settled)
+    return Findings(title=title, audit=audit, ledger=stage.ledger, chaos=chaos, sampler=sampler)
 
 
-def _run(kind: Kind, seconds: float, seed: int, keep: Path | None) -> bool:
+def _run(kind: Kind, seconds: float, profile: Profile, keep: Path | None) -> bool:
+    """Print the report; returns whether anything is wrong."""
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="opencloud-soak-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        server: OwnServer | None = None
+        server = None
         if kind == "postgresql":
-            server = stack.enter_context(own_server())
+            # faults include a restart of the server
+            server = stack.enter_context(own_server() if profile.faults else database_server())
         database = stack.enter_context(fresh_database(kind, server, folder))
-        title = f"{TITLES[kind]}: {seconds:.0f} s of faults, seed {seed}"
+        what = "faults" if profile.faults else f"{profile.rate:g} actions per second"
+        title = f"{TITLES[kind]}: {seconds:.0f} s of {what}, seed {profile.seed}"
         print(title, file=sys.stderr, flush=True)
 
-        async def work() -> tuple[str, bool]:
-            async with set_up(database, server, folder, seed) as stage:
-                return await _soak(stage, seconds, seed, title)
+        async def work() -> Findings:
+            async with Stage(profile, database, server, folder) as stage:
+                return await _soak(stage, seconds, title)
 
         try:
-            table, broken = asyncio.run(work())
+            found = asyncio.run(work())
         finally:
             if keep is not None:
-                shutil.copytree(folder, keep / kind, dirs_exist_ok=True)
-    print(table, flush=True)
-    print()
-    return broken
+                ignore = shutil.ignore_patterns("user_data")
+                shutil.copytree(folder, keep / kind, ignore=ignore, dirs_exist_ok=True)
+    print(render(found), end="\n\n", flush=True)
+    return bool(problems(found))
 
 
-def _end(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of load, per database")
+    parser.add_argument("--no-faults", dest="faults", action="store_false")
+    databases = "both; without faults, PostgreSQL"
+    parser.add_argument("--database", choices=[*KINDS, "both"], help=databases)
+    parser.add_argument("--seed", type=int, help="repeat the faults and actions of a run")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy logs and samples there")
+    parser.add_argument("--rate", type=float, default=30.0, help="users' actions per second")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of faults, per database")
-    parser.add_argument("--database", choices=[*KINDS, "both"], default="both")
-    parser.add_argument("--seed", type=int, default=None, help="the same faults again")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy logs and journals there")
-    given = parser.parse_args()
+    given = _parse()
     seed = random.randrange(1_000_000) if given.seed is None else given.seed
-    kinds: tuple[Kind, ...] = KINDS if given.database == "both" else (given.database,)
-    signal.signal(signal.SIGTERM, _end)
+    profile = (with_faults if given.faults else steady)(seed, given.rate)
+    database = given.database or ("both" if given.faults else "postgresql")
+    kinds = [kind for kind in KINDS if database in (kind, "both")]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        broken = [kind for kind in kinds if _run(kind, given.seconds, seed, given.keep)]
-    except (DidNotStart, NoPostgres) as error:
+        wrong = [kind for kind in kinds if _run(kind, given.seconds, profile, given.keep)]
+    except (DidNotStart, TimeoutError, NoPostgres) as error:
         raise SystemExit(f"soak: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    if broken:
+    if wrong:
         raise SystemExit(1)
 
 

@@ -1,4 +1,4 @@
-"""What has become of every job: read when everything is quiet."""
+"""What became of every job, mail and file, once nothing is under way."""
 
 import asyncio
 import fnmatch
@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from math import inf, isfinite
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -14,194 +15,166 @@ from benchmarks.soak.faults import REFUSED
 from benchmarks.soak.ledger import Ledger
 from benchmarks.soak.stage import Stage
 from benchmarks.soak.workers import AFTER_THE_END
+from common.storage.paths import RESERVED_USER_NAME
+from devtools.database import RawDatabase
 
 _FINAL: Final = ("finished", "error")
 _SETTLED: Final = ("done", "failed")
-_ORPHANS: Final = ("handovers", "handover_numbers", "job_events", "emails")
-_ASK_EVERY: Final = 0.5
-
-COPIES: Final = "two copies of it ran"
-SENT_TWICE: Final = "sent twice under one number"
-RETRIED: Final = "its worker fell silent, so the peer gave it to another"
+_DEPENDENT: Final = ("handovers", "handover_numbers", "job_events", "emails")
+_POLL: Final = 0.5
+_SWEPT_AFTER: Final = "61"
+"""Seconds after which a daemon completes a deletion that a killed gateway began."""
 
 
 @dataclass(kw_only=True)
-class Verdict:
-    """Jobs by name. What may not be, and figures for the table."""
+class Audit:
+    """Broken promises, by the names of the jobs; then figures for the report."""
 
     settled: bool
     lost: dict[str, str] = field(default_factory=dict)
-    half_written: list[str] = field(default_factory=list)
-    ran_twice: dict[str, str] = field(default_factory=dict)
-    missing_mails: list[str] = field(default_factory=list)
-    mails_expected: int = 0
-    mails_sent: int = 0
-    duplicate_mails: int = 0
-    orphans: int = 0
-    deleted: int = 0
-    refused: set[str] = field(default_factory=set)
+    twice: dict[str, str] = field(default_factory=dict)
+    without_handover: list[str] = field(default_factory=list)
     wrongly_refused: list[str] = field(default_factory=list)
-    ends_not_final: list[str] = field(default_factory=list)
-    resends: int = 0
-    put_off: int = 0
+    changed_after_end: list[str] = field(default_factory=list)
+    missing_mails: list[str] = field(default_factory=list)
+    duplicate_mails: list[str] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    staged: list[str] = field(default_factory=list)
     log_errors: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def broken(self) -> bool:
-        """Whether a promise was broken: a job lost, run or ended twice, a mail missing."""
-        wrongly_twice = [cause for cause in self.ran_twice.values() if cause != RETRIED]
-        return bool(
-            not self.settled
-            or self.lost
-            or self.half_written
-            or wrongly_twice
-            or self.wrongly_refused
-            or self.ends_not_final
-            or self.missing_mails
-            or self.orphans
-        )
+    refused: list[str] = field(default_factory=list)
+    mails_expected: int = 0
+    deleted: int = 0
+    retried: int = 0
+    resends: int = 0
+    postponed: int = 0
 
 
-async def settle(stage: Stage, seconds: float) -> bool:
-    """Wait until nothing is under way any more; False if nothing moves on for so long."""
-    # what a killed gateway left is swept after a minute, which need not be waited for
-    aged = f"UPDATE jobs SET deleted_at = {stage.database.ago('61')} WHERE deleted_at IS NOT NULL"
+async def settle(stage: Stage, timeout: float) -> bool:
+    """Wait until nothing is under way; False after `timeout` seconds without progress."""
+    swept = stage.database.ago(_SWEPT_AFTER)
+    aged = f"UPDATE jobs SET deleted_at = {swept} WHERE deleted_at IS NOT NULL"
     await asyncio.to_thread(stage.database.execute, aged)
-    least, ends = float("inf"), 0.0
+    least, give_up = inf, 0.0
     while left := await _under_way(stage):
         if left < least:
-            least, ends = left, time.monotonic() + seconds
-        if time.monotonic() > ends:
+            least, give_up = left, time.monotonic() + timeout
+        if time.monotonic() > give_up:
             return False
-        await asyncio.sleep(_ASK_EVERY)
+        await asyncio.sleep(_POLL)
     return True
 
 
 async def _under_way(stage: Stage) -> int:
-    """How much is still to be done, here and at the peer."""
-    counted = await asyncio.to_thread(
+    """The number of unfinished jobs, hand-overs and mails, here and at the peer."""
+    ((count,),) = await asyncio.to_thread(
         stage.database.fetch,
-        f"SELECT (SELECT count(*) FROM jobs WHERE status NOT IN {_FINAL}"
-        " OR deleted_at IS NOT NULL)"
+        "SELECT (SELECT count(*) FROM jobs"
+        f" WHERE status NOT IN {_FINAL} OR deleted_at IS NOT NULL)"
         f" + (SELECT count(*) FROM handovers WHERE state NOT IN {_SETTLED})"
         f" + (SELECT count(*) FROM emails WHERE state NOT IN {_SETTLED})",
     )
-    async with stage.session.get(f"{stage.peer_url}/_queue") as response:
+    async with stage.session.get(f"{stage.peer.url}/_queue") as response:
         queue = await response.json()
-    return int(counted[0][0]) + sum(entry["status"] not in _FINAL for entry in queue)
+    return int(count) + sum(entry["status"] not in _FINAL for entry in queue)
 
 
-def audit(stage: Stage, *, settled: bool, retention: float = inf) -> Verdict:
-    """Compare what was promised with what there is; not on an event loop's thread.
-
-    `retention` is for how many seconds hand-overs are kept once they are settled.
-    """
+def examine(stage: Stage, *, settled: bool) -> Audit:
+    """Compare the ledger with the database, the mails, the files and the logs; blocks."""
     for follower in stage.followers:
         follower.catch_up()
-    verdict = Verdict(settled=settled)
-    statuses = {
-        str(name): str(status)
-        for name, status in stage.database.fetch("SELECT job_name, status FROM jobs")
-    }
-    _look_for_refused(verdict, stage)
-    _look_for_lost(verdict, stage, statuses)
-    _look_for_second_runs(verdict, stage.ledger)
-    _look_for_second_ends(verdict, stage)
-    _look_for_mails(verdict, stage)
-    _look_for_rests(verdict, stage, retention)
-    _read_logs(verdict, stage)
-    return verdict
+    audit, database, ledger = Audit(settled=settled), stage.database, stage.ledger
+    _audit_jobs(audit, database, ledger)
+    _audit_runs(audit, ledger)
+    _audit_mails(audit, database, ledger)
+    _audit_rows(audit, database, stage.profile.retention)
+    staging = stage.folder / "user_data" / RESERVED_USER_NAME
+    audit.staged = [path.name for path in staging.glob("*")]
+    _read_logs(audit, stage.folder)
+    return audit
 
 
-def _look_for_lost(verdict: Verdict, stage: Stage, statuses: dict[str, str]) -> None:
-    ledger = stage.ledger
+def _names(database: RawDatabase, statement: str) -> list[str]:
+    return [str(name) for (name,) in database.fetch(statement)]
+
+
+def _audit_jobs(audit: Audit, database: RawDatabase, ledger: Ledger) -> None:
+    failed = "SELECT job_id FROM handovers WHERE state = 'failed'"
+    audit.refused = _names(database, f"SELECT job_name FROM jobs WHERE id IN ({failed})")
+    audit.wrongly_refused = [
+        name for name in audit.refused if not fnmatch.fnmatchcase(name, REFUSED)
+    ]
+    statuses = dict(database.fetch("SELECT job_name, status FROM jobs"))
     for name in ledger.accepted:
         status = statuses.get(name)
-        if status is None:
-            if name in ledger.perhaps_deleted:
-                verdict.deleted += 1
-            else:
-                verdict.lost[name] = "not in the database"
+        if status is None and name in ledger.perhaps_deleted:
+            audit.deleted += 1
+        elif status is None:
+            audit.lost[name] = "not in the database"
         elif name in ledger.deleted:
-            verdict.lost[name] = "deleted, but still there"
+            audit.lost[name] = "deleted, but still there"
         elif status not in _FINAL:
-            verdict.lost[name] = f"still {status}"
-        elif name not in ledger.arrivals and name not in verdict.refused:
-            verdict.lost[name] = "never arrived at the peer"
+            audit.lost[name] = f"still {status}"
+        elif name not in ledger.arrivals and name not in audit.refused:
+            audit.lost[name] = "never arrived at the peer"
         elif status == "finished" and name not in ledger.runs:
-            verdict.lost[name] = "finished without a run"
+            audit.lost[name] = "finished without a run"
 
 
-def _look_for_refused(verdict: Verdict, stage: Stage) -> None:
-    """Jobs that ended by the peer's final word, which it had for some only."""
-    refused = stage.database.fetch(
-        "SELECT job_name FROM jobs JOIN handovers ON handovers.job_id = jobs.id"
-        " WHERE handovers.state = 'failed'"
-    )
-    verdict.refused = {str(name) for (name,) in refused}
-    verdict.wrongly_refused = [
-        name for name in verdict.refused if not fnmatch.fnmatchcase(name, REFUSED)
-    ]
-
-
-def _look_for_second_ends(verdict: Verdict, stage: Stage) -> None:
-    """What `finished` has closed stays closed, however often it is told."""
-    found = stage.database.fetch(
-        "SELECT job_name FROM jobs WHERE status = 'finished' AND ("
-        f" runtime_details LIKE '%{AFTER_THE_END}%' OR date_finished IS NULL OR 1 <>"
-        " (SELECT count(*) FROM job_events WHERE job_id = jobs.id"
-        " AND job_events.status = 'finished'))"
-    )
-    verdict.ends_not_final = [str(name) for (name,) in found]
-
-
-def _look_for_second_runs(verdict: Verdict, ledger: Ledger) -> None:
+def _audit_runs(audit: Audit, ledger: Ledger) -> None:
+    """The peer may give a job to another worker when the first one stalls."""
     for name, runs in ledger.runs.items():
         if len({run.number for run in runs}) > 1:
-            verdict.ran_twice[name] = COPIES
+            audit.twice[name] = "two copies of it ran"
         elif len({run.entry for run in runs}) > 1:
-            verdict.ran_twice[name] = SENT_TWICE
+            audit.twice[name] = "sent twice under one number"
         elif len(runs) > 1:
-            verdict.ran_twice[name] = RETRIED
+            audit.retried += 1
 
 
-def _look_for_mails(verdict: Verdict, stage: Stage) -> None:
-    """Every job that ended has one mail of how it ended."""
-    sent = stage.ledger.mails
-    ended: list[tuple[Any, ...]] = stage.database.fetch(
+def _audit_mails(audit: Audit, database: RawDatabase, ledger: Ledger) -> None:
+    """Every job that has ended has one mail about it, as has every ending a user observed."""
+    sent = ledger.mails
+    ended = database.fetch(
         "SELECT jobs.job_name, emails.custom_id FROM jobs LEFT JOIN emails"
         " ON emails.job_id = jobs.id AND emails.kind = jobs.status AND emails.state = 'done'"
         f" WHERE jobs.status IN {_FINAL}"
     )
-    verdict.mails_expected = len(ended)
-    verdict.mails_sent = sent.total()
-    verdict.duplicate_mails = sum(count - 1 for count in sent.values())
-    verdict.missing_mails = [str(name) for name, custom_id in ended if not sent[str(custom_id)]]
+    audit.mails_expected = len(ended)
+    audit.duplicate_mails = [custom_id for custom_id, count in sent.items() if count > 1]
+    audit.missing_mails = [str(name) for name, custom_id in ended if not sent[str(custom_id)]]
+    audit.missing_mails += [subject for subject in ledger.endings if not ledger.subjects[subject]]
 
 
-def _look_for_rests(verdict: Verdict, stage: Stage, retention: float) -> None:
-    fetch = stage.database.fetch
-    for table in _ORPHANS:
-        (found,) = fetch(f"SELECT count(*) FROM {table} WHERE job_id NOT IN (SELECT id FROM jobs)")
-        verdict.orphans += found[0]
+def _audit_rows(audit: Audit, database: RawDatabase, retention: float) -> None:
+    for table in _DEPENDENT:
+        orphans = f"SELECT job_id FROM {table} WHERE job_id NOT IN (SELECT id FROM jobs)"
+        audit.orphans += [f"{table}: job {job_id}" for job_id in _names(database, orphans)]
     without = "SELECT job_name FROM jobs WHERE id NOT IN (SELECT job_id FROM handovers)"
-    if isfinite(retention):  # those of older jobs may have been removed
-        without += f" AND date_created > {stage.database.ago(str(retention))}"
-    verdict.half_written = [str(name) for (name,) in fetch(without)]
+    if isfinite(retention):  # settled hand-overs of older jobs are deleted
+        without += f" AND date_created > {database.ago(str(retention))}"
+    audit.without_handover = _names(database, without)
+    audit.changed_after_end = _names(
+        database,
+        "SELECT job_name FROM jobs WHERE status = 'finished' AND ("
+        f" runtime_details LIKE '%{AFTER_THE_END}%' OR date_finished IS NULL OR 1 <>"
+        " (SELECT count(*) FROM job_events WHERE job_id = jobs.id"
+        " AND job_events.status = 'finished'))",
+    )
 
 
-def _read_logs(verdict: Verdict, stage: Stage) -> None:
-    """Resends, what waited for the database, and what the services themselves did not expect."""
-    for service in stage.services:
-        for line in service.log.read_bytes().splitlines():
-            try:
-                entry = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                verdict.log_errors[f"{service.name.partition('-')[0]}: no JSON"] += 1
-                continue
-            verdict.resends += entry.get("event") == "handover.renumbered"
-            verdict.put_off += str(entry.get("event")).endswith(".postponed")
-            if "exception" in entry:
-                last = str(entry["exception"]).strip().splitlines()[-1]
-                kind = service.name.partition("-")[0]
-                verdict.log_errors[f"{kind}: {entry.get('event')}: {last}"] += 1
+def _read_logs(audit: Audit, folder: Path) -> None:
+    """Resends, what waited for the database, and exceptions that the services did not expect."""
+    for service in ("gateway", "dispatcher", "notifier"):
+        for log in folder.glob(f"{service}-*.log"):
+            for line in log.read_bytes().splitlines():
+                try:
+                    entry: dict[str, Any] = orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    audit.log_errors[f"{service}: no JSON"] += 1
+                    continue
+                event = str(entry.get("event"))
+                audit.resends += event == "handover.renumbered"
+                audit.postponed += event.endswith(".postponed")
+                if "exception" in entry:
+                    last = str(entry["exception"]).strip().splitlines()[-1]
+                    audit.log_errors[f"{service}: {event}: {last}"] += 1

@@ -1,4 +1,4 @@
-"""What is done to the cloud. Each fault is a context, at whose end what it broke is mended."""
+"""Faults, each a context at whose end the damage is repaired."""
 
 import asyncio
 import random
@@ -10,30 +10,31 @@ from typing import Any, Final
 from sqlalchemy.engine import make_url
 
 from benchmarks.soak.ledger import HANDED_OVER, MAILED, REPORTED, SUBMITTED
-from benchmarks.soak.services import Service
 from benchmarks.soak.stage import LEASE, Stage
+from devtools.postgres import OwnServer
+from devtools.restartable import Restartable
 
 REFUSED: Final = "*7"
 """Names of the jobs that the peer refuses while it refuses some."""
 
 _BURST: Final = 100
+_ABANDONING: Final = 3
 
 Context = Callable[[Stage, random.Random], AbstractAsyncContextManager[None]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Fault:
-    """`seconds` is how long it lasts at least and at most; it is over for `heals` once each of
-    these has succeeded again."""
+    """It lasts between two numbers of `seconds`, and is over once all of `affects` work again."""
 
     name: str
     context: Context
     seconds: tuple[float, float]
-    heals: Sequence[str] = (SUBMITTED, HANDED_OVER, REPORTED)
+    affects: Sequence[str] = (SUBMITTED, HANDED_OVER, REPORTED)
     postgresql_only: bool = False
 
 
-def _killing(choose: Callable[[Stage, random.Random], list[Service]]) -> Context:
+def _kill(choose: Callable[[Stage, random.Random], list[Restartable]]) -> Context:
     @asynccontextmanager
     async def killed(stage: Stage, chance: random.Random) -> AsyncIterator[None]:
         victims = choose(stage, chance)
@@ -43,29 +44,37 @@ def _killing(choose: Callable[[Stage, random.Random], list[Service]]) -> Context
             yield
         finally:
             for victim in victims:
-                victim.start()
+                victim.ensure_running()
         for victim in victims:
-            await victim.wait_until_ready()
+            await victim.process.wait_until_ready()
 
     return killed
 
 
-def _rule(place: str, make: Callable[[random.Random], dict[str, Any]]) -> Context:
+def _misbehave(choose: Callable[[Stage], Restartable], **rule: Any) -> Context:
     @asynccontextmanager
-    async def ruled(stage: Stage, chance: random.Random) -> AsyncIterator[None]:
-        url = stage.peer_url if place == "peer" else stage.mailjet_url
-        await stage.switch(url, make(chance))
+    async def misbehaving(stage: Stage, _: random.Random) -> AsyncIterator[None]:
+        standin = choose(stage)
+        await stage.set_rules(standin, rule)
         try:
             yield
         finally:
-            await stage.switch(url)
+            await stage.set_rules(standin)
 
-    return ruled
+    return misbehaving
+
+
+def _peer(fault: str, **more: Any) -> Context:
+    return _misbehave(lambda stage: stage.peer, fault=fault, on="submit", **more)
+
+
+def _mailjet(fault: str, times: int | None = None) -> Context:
+    return _misbehave(lambda stage: stage.mailjet, fault=fault, on="send", times=times)
 
 
 @asynccontextmanager
-async def _restarted(stage: Stage, _: random.Random) -> AsyncIterator[None]:
-    assert stage.server is not None
+async def _restart_server(stage: Stage, _: random.Random) -> AsyncIterator[None]:
+    assert isinstance(stage.server, OwnServer)
     await asyncio.to_thread(stage.server.stop)
     try:
         yield
@@ -74,20 +83,20 @@ async def _restarted(stage: Stage, _: random.Random) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _cut_off(stage: Stage, _: random.Random) -> AsyncIterator[None]:
+async def _terminate_connections(stage: Stage, _: random.Random) -> AsyncIterator[None]:
     server, name = stage.server, make_url(stage.database.url).database
     assert server is not None
-    cut = (
+    terminate = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         f" WHERE datname = '{name}' AND pid <> pg_backend_pid()"
     )
 
-    async def cut_again_and_again() -> None:
+    async def repeat() -> None:
         while True:
-            await asyncio.to_thread(server.execute, cut)
+            await asyncio.to_thread(server.execute, terminate)
             await asyncio.sleep(0.5)
 
-    task = asyncio.ensure_future(cut_again_and_again())
+    task = asyncio.ensure_future(repeat())
     try:
         yield
     finally:
@@ -96,9 +105,9 @@ async def _cut_off(stage: Stage, _: random.Random) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _suspended(stage: Stage, chance: random.Random) -> AsyncIterator[None]:
-    """It wakes up after its leases have run out, and its calls were answered or not."""
-    victim = chance.choice(stage.dispatchers)
+async def _suspend_dispatcher(stage: Stage, chance: random.Random) -> AsyncIterator[None]:
+    """It resumes after its claims have expired, its calls answered or not."""
+    victim = chance.choice(stage.dispatchers).process
     victim.suspend()
     try:
         yield
@@ -107,126 +116,44 @@ async def _suspended(stage: Stage, chance: random.Random) -> AsyncIterator[None]
 
 
 @asynccontextmanager
-async def _burst(stage: Stage, _: random.Random) -> AsyncIterator[None]:
-    stage.user.submit_at_once(_BURST)
+async def _burst(stage: Stage, chance: random.Random) -> AsyncIterator[None]:
+    user = stage.user(f"burst-{chance.getrandbits(32)}")
+    burst = asyncio.ensure_future(user.submit_burst(_BURST))
     yield
+    await burst
 
 
 @asynccontextmanager
-async def _silent(stage: Stage, chance: random.Random) -> AsyncIterator[None]:
-    for worker in chance.sample(stage.workers, 3):
-        worker.silent_next = 1
+async def _stall_workers(stage: Stage, chance: random.Random) -> AsyncIterator[None]:
+    for worker in chance.sample(stage.workers, _ABANDONING):
+        worker.to_abandon = 1
     yield
 
 
-def _submission(fault: str, **more: Any) -> Context:
-    return _rule("peer", lambda _: {"fault": fault, "on": "submit", **more})
-
-
 FAULTS: Final = (
+    Fault("a gateway killed", _kill(lambda s, chance: [chance.choice(s.gateways)]), (0.0, 1.0)),
     Fault(
-        name="a gateway killed",
-        context=_killing(lambda stage, chance: [chance.choice(stage.gateways)]),
-        seconds=(0.0, 1.0),
+        "a dispatcher killed", _kill(lambda s, chance: [chance.choice(s.dispatchers)]), (0.0, 1.0)
     ),
-    Fault(
-        name="a dispatcher killed",
-        context=_killing(lambda stage, chance: [chance.choice(stage.dispatchers)]),
-        seconds=(0.0, 1.0),
-    ),
-    Fault(
-        name="all dispatchers killed",
-        context=_killing(lambda stage, _: stage.dispatchers),
-        seconds=(0.0, 0.5),
-    ),
-    Fault(
-        name="the notifier killed",
-        context=_killing(lambda stage, _: [stage.notifier]),
-        seconds=(0.0, 1.0),
-        heals=(MAILED,),
-    ),
-    Fault(
-        name="a dispatcher suspended past its leases",
-        context=_suspended,
-        seconds=(LEASE + 0.5, LEASE + 2.0),
-    ),
-    Fault(
-        name="the peer killed",
-        context=_killing(lambda stage, _: [stage.peer]),
-        seconds=(0.0, 2.0),
-    ),
-    Fault(
-        name="the peer took it, its answer was lost",
-        context=_rule(
-            "peer",
-            lambda chance: {"fault": "drop_after", "on": "submit", "times": chance.randrange(1, 9)},
-        ),
-        seconds=(1.0, 2.0),
-    ),
-    Fault(
-        name="the peer hangs",
-        context=_rule(
-            "peer",
-            lambda chance: {"fault": "hang", "on": "submit", "commit": chance.random() < 0.5},
-        ),
-        seconds=(1.0, 3.0),
-    ),
-    Fault(
-        name="the peer answers a byte a second",
-        context=_submission("drip", seconds=1.0),
-        seconds=(1.0, 2.0),
-    ),
-    Fault(
-        name="the peer took it, and answers garbage",
-        context=_submission("garbage", commit=True),
-        seconds=(0.5, 1.5),
-    ),
-    Fault(
-        name="the peer answers with a page",
-        context=_submission("html"),
-        seconds=(0.5, 2.0),
-    ),
-    Fault(
-        name="the peer refuses some jobs for good",
-        context=_submission("status", status=422, names=REFUSED),
-        seconds=(2.0, 4.0),
-    ),
-    Fault(name="the peer is slow", context=_submission("delay", seconds=0.4), seconds=(1.0, 3.0)),
-    Fault(name="the peer answers 503", context=_submission("status"), seconds=(1.0, 3.0)),
-    Fault(
-        name="the peer answers 502",
-        context=_submission("status", status=502),
-        seconds=(0.5, 2.0),
-    ),
-    Fault(
-        name="the peer refuses the key",
-        context=_submission("status", status=401),
-        seconds=(1.0, 3.0),
-    ),
-    Fault(
-        name="PostgreSQL restarted",
-        context=_restarted,
-        seconds=(0.0, 2.0),
-        postgresql_only=True,
-    ),
-    Fault(
-        name="connections terminated",
-        context=_cut_off,
-        seconds=(1.0, 2.5),
-        postgresql_only=True,
-    ),
-    Fault(name="a burst of submissions", context=_burst, seconds=(0.0, 0.5)),
-    Fault(name="workers fell silent", context=_silent, seconds=(0.0, 0.5)),
-    Fault(
-        name="Mailjet sent it, its answer was lost",
-        context=_rule("mailjet", lambda _: {"fault": "drop_after", "on": "send", "times": 3}),
-        seconds=(1.0, 2.0),
-        heals=(MAILED,),
-    ),
-    Fault(
-        name="Mailjet answers 503",
-        context=_rule("mailjet", lambda _: {"fault": "status", "on": "send"}),
-        seconds=(1.0, 2.0),
-        heals=(MAILED,),
-    ),
+    Fault("all dispatchers killed", _kill(lambda s, _: s.dispatchers), (0.0, 0.5)),
+    Fault("the notifier killed", _kill(lambda s, _: [s.notifier]), (0.0, 1.0), (MAILED,)),
+    Fault("a dispatcher suspended", _suspend_dispatcher, (LEASE + 0.5, LEASE + 2.0)),
+    Fault("the peer killed", _kill(lambda s, _: [s.peer]), (0.0, 2.0)),
+    Fault("the peer accepted, the response was lost", _peer("drop_after", times=5), (1.0, 2.0)),
+    Fault("the peer hangs", _peer("hang"), (1.0, 3.0)),
+    Fault("the peer accepted, and hangs", _peer("hang", commit=True), (1.0, 3.0)),
+    Fault("the peer sends a byte a second", _peer("drip", seconds=1.0), (1.0, 2.0)),
+    Fault("the peer accepted, and sends garbage", _peer("garbage", commit=True), (0.5, 1.5)),
+    Fault("the peer sends a page", _peer("html"), (0.5, 2.0)),
+    Fault("the peer refuses some", _peer("status", status=422, names=REFUSED), (2.0, 4.0)),
+    Fault("the peer is slow", _peer("delay", seconds=0.4), (1.0, 3.0)),
+    Fault("the peer responds 503", _peer("status"), (1.0, 3.0)),
+    Fault("the peer responds 502", _peer("status", status=502), (0.5, 2.0)),
+    Fault("the peer refuses the key", _peer("status", status=401), (1.0, 3.0)),
+    Fault("PostgreSQL restarted", _restart_server, (0.0, 2.0), postgresql_only=True),
+    Fault("connections terminated", _terminate_connections, (1.0, 2.5), postgresql_only=True),
+    Fault("a burst of submissions", _burst, (0.0, 0.5)),
+    Fault("stalled workers", _stall_workers, (0.0, 0.5)),
+    Fault("Mailjet sent, lost the response", _mailjet("drop_after", 3), (1.0, 2.0), (MAILED,)),
+    Fault("Mailjet responds 503", _mailjet("status"), (1.0, 2.0), (MAILED,)),
 )

@@ -1,4 +1,4 @@
-"""What was asked for and what was seen, kept outside of everything that is killed."""
+"""What was requested and what was observed, recorded outside of everything that is killed."""
 
 import asyncio
 import time
@@ -17,12 +17,12 @@ HANDED_OVER: Final = "handed over"
 REPORTED: Final = "reported"
 MAILED: Final = "mailed"
 
-_LOOK_EVERY: Final = 0.05
+_READ_EVERY: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A worker was allowed to run a job: its number, and the peer's own id of the copy."""
+    """A worker ran a job: its delivery number, and the peer's id of the copy."""
 
     number: int
     entry: int
@@ -30,30 +30,39 @@ class Run:
 
 
 @dataclass
-class Ledger:
-    """Jobs go by name. `latest` tells when each kind of thing last succeeded."""
+class RequestKind:
+    """Requests of one kind: `latencies` in seconds, wrong answers in words."""
 
-    asked: set[str] = field(default_factory=set)
+    latencies: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    repeated: int = 0
+
+
+@dataclass
+class Ledger:
+    """Jobs by name. `latest` has the time of the last success of each kind of step."""
+
+    requested: set[str] = field(default_factory=set)
     accepted: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
     perhaps_deleted: set[str] = field(default_factory=set)
+    endings: list[str] = field(default_factory=list)
+    """Subjects of the mails about the endings that users have observed."""
     arrivals: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     dropped_copies: int = 0
     runs: dict[str, list[Run]] = field(default_factory=lambda: defaultdict(list))
-    silences: int = 0
+    stalled: int = 0
+    reports: int = 0
     mails: Counter[str] = field(default_factory=Counter)
     subjects: Counter[str] = field(default_factory=Counter)
-    answers: Counter[str] = field(default_factory=Counter)
+    requests: dict[str, RequestKind] = field(default_factory=lambda: defaultdict(RequestKind))
     latest: dict[str, float] = field(default_factory=dict)
 
-    def succeeded(self, what: str) -> None:
-        self.latest[what] = time.monotonic()
-
-    def ran(self, name: str, run: Run) -> None:
-        self.runs[name].append(run)
+    def succeeded(self, step: str) -> None:
+        self.latest[step] = time.monotonic()
 
     def read_journal(self, record: dict[str, Any]) -> None:
-        """One line of the peer's journal, which holds whatever the peer ever took."""
+        """Take a line of the peer's journal, which has all that the peer ever accepted."""
         if "add" in record:
             submission = record["submission"]
             self.arrivals[job_name(submission)].append(submission["job"]["meta"]["job_id"])
@@ -62,14 +71,14 @@ class Ledger:
             self.dropped_copies += 1
 
     def read_mail(self, mail: dict[str, Any]) -> None:
-        """One line of the file with the mails that were sent."""
+        """Take a line of the file of sent mails."""
         self.mails[mail["custom_id"]] += 1
         self.subjects[mail["subject"]] += 1
         self.succeeded(MAILED)
 
 
 class Follower:
-    """Reads a file of JSON lines while another process writes it."""
+    """Reads a file of JSON lines while another process appends to it."""
 
     def __init__(self, path: Path, read: Callable[[dict[str, Any]], None]) -> None:
         self._path = path
@@ -77,19 +86,19 @@ class Follower:
         self._position = 0
 
     async def follow(self) -> None:
-        """Read what comes, for ever."""
+        """Read new lines until cancelled."""
         while True:
             self.catch_up()
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_READ_EVERY)
 
     def catch_up(self) -> None:
-        """Read what has come since the last time."""
+        """Read the lines that are new."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:
             file.seek(self._position)
             new = file.read()
-        whole = new[: new.rfind(b"\n") + 1]
-        self._position += len(whole)
-        for line in whole.splitlines():
+        complete = new[: new.rfind(b"\n") + 1]
+        self._position += len(complete)
+        for line in complete.splitlines():
             self._read(orjson.loads(line))

@@ -1,252 +1,207 @@
-"""Everything that runs during a soak."""
+"""The whole cloud on this machine: services, stand-ins, users and workers."""
 
 import asyncio
-import contextlib
-import os
+import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import aiohttp
 import orjson
 
-from benchmarks.database import TestDatabase, driver_settings
-from benchmarks.identity import CLIENT, INTERNAL_KEY, POOL, REGION, Identity, make_identity
-from benchmarks.processes import REPOSITORY
+from benchmarks.environment import service_settings
+from benchmarks.soak.client import Client
 from benchmarks.soak.ledger import Follower, Ledger
-from benchmarks.soak.services import Service
-from benchmarks.soak.users import User
+from benchmarks.soak.users import USERS, User
 from benchmarks.soak.workers import Worker
-from common.database.engine import Database
-from common.database.schema import migrate
 from deploy.sandbox.ports import LOOPBACK, free_port
+from devtools.database import RawDatabase
 from devtools.front import Front
-from devtools.postgres import OwnServer
+from devtools.postgres import Server
+from devtools.restartable import Restartable
 from devtools.shifted_clock import shifted_clock
+from devtools.user_pool import INTERNAL_KEY, UserPool
 
 DISPATCHERS: Final = 3
 WORKERS: Final = 16
 
 _TIMEOUT: Final = 1.5
 LEASE: Final = _TIMEOUT + 5.0
-"""Seconds for which a dispatcher may be busy with what it has claimed."""
+"""Seconds after which the claims of a dispatcher expire, with faults."""
 
 _CLOCK_OFF: Final = 3_600
 _SILENCE: Final = 10.0
 _CALL_TIMEOUT: Final = 15.0
 
+_MAIL: Final = {
+    "EMAIL_SENDER_SERVICE": "mailjet",
+    "EMAIL_SENDER_ADDRESS": "cloud@example.com",
+    "EMAIL_SENDER_API_KEY": "mailjet-key",
+    "EMAIL_SENDER_SECRET_KEY": "mailjet-secret",
+}
+_SHORT_TIMEOUTS: Final = {
+    "HANDOVER_TIMEOUT": str(_TIMEOUT),
+    "HANDOVER_GRACE": "2",
+    "EMAIL_TIMEOUT": "1.5",
+    "EMAIL_LOOKUP_WAIT": "1",
+}
 
-@dataclass(kw_only=True)
+
+@dataclass(frozen=True)
+class Profile:
+    """The load of a run: many jobs with short time-outs, or a steady one as in production.
+
+    `rate` is the actions of all users per second, `submissions` their share of submissions in
+    relation to 100 others; jobs are deleted after `lifetime` seconds, settled hand-overs after
+    `retention`. Workers keep jobs alive every `keep_alive` seconds.
+    """
+
+    faults: bool
+    seed: int
+    rate: float
+    submissions: float
+    lifetime: float
+    retention: float
+    keep_alive: float
+    settings: Mapping[str, str]
+
+
+def with_faults(seed: int, rate: float) -> Profile:
+    """Many jobs, which nobody deletes, and short time-outs, since such a run is short."""
+    return Profile(True, seed, rate, 40.0, inf, inf, 0.05, _SHORT_TIMEOUTS)
+
+
+def steady(seed: int, rate: float) -> Profile:
+    """What comes also goes, within minutes, so that everything has to stay flat."""
+    return Profile(False, seed, rate, 4.0, 240.0, 120.0, 1.5, {"HANDOVER_RETENTION": "120"})
+
+
 class Stage:
-    """The processes, what is said to them, and what was seen. `server` only on PostgreSQL."""
+    """What runs, and the ledger; `server` is None on SQLite. An asynchronous context."""
 
-    ledger: Ledger
-    database: TestDatabase
-    server: OwnServer | None
-    session: aiohttp.ClientSession
-    gateways: list[Service]
-    dispatchers: list[Service]
-    notifier: Service
-    standins: list[Service]
-    peer: Service
-    peer_url: str
-    mailjet_url: str
-    url: str
-    identity: Identity
-    user: User
-    workers: list[Worker]
-    followers: list[Follower]
-    folder: Path
+    def __init__(
+        self, profile: Profile, database: RawDatabase, server: Server | None, folder: Path
+    ) -> None:
+        self.profile = profile
+        self.database = database
+        self.server = server
+        self.folder = folder
+        self.ledger = Ledger()
+        self._pool = UserPool()
+        self._stack = AsyncExitStack()
+        self._front_port = free_port()
+        self._url = f"http://{LOOPBACK}:{self._front_port}"
+
+    async def __aenter__(self) -> Self:
+        async with self._stack as stack:
+            self._start_standins()
+            ports = self._start_services()
+            started = (*self.services, self.peer, self.mailjet, self._keys)
+            await asyncio.gather(*(item.process.wait_until_ready() for item in started))
+            await stack.enter_async_context(Front(ports).served(self._front_port))
+            timeout = aiohttp.ClientTimeout(total=_CALL_TIMEOUT)
+            connector = aiohttp.TCPConnector(limit=0)
+            self.session = await stack.enter_async_context(
+                aiohttp.ClientSession(timeout=timeout, connector=connector)
+            )
+            await stack.enter_async_context(self._background())
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
 
     @property
-    def services(self) -> list[Service]:
+    def services(self) -> list[Restartable]:
         return [*self.gateways, *self.dispatchers, self.notifier]
 
-    async def switch(self, url: str, *rules: Mapping[str, Any]) -> None:
-        """Put the stand-in's fault rules in force instead of those before."""
-        async with self.session.put(f"{url}/_faults", json={"rules": rules}) as response:
+    def user(self, name: str) -> User:
+        """A user of the pool with a user's share of the rate."""
+        profile, headers = self.profile, self._pool.headers(name)
+        client = Client(self.session, self._url, headers, self.ledger, persistent=profile.faults)
+        chance = random.Random(f"{profile.seed}-{name}")
+        rate, lifetime = profile.rate / USERS, profile.lifetime
+        return User(name, client, self.ledger, chance, rate, profile.submissions, lifetime)
+
+    async def set_rules(self, standin: Restartable, *rules: Mapping[str, Any]) -> None:
+        """Replace the fault rules of a stand-in."""
+        async with self.session.put(f"{standin.url}/_faults", json={"rules": rules}) as response:
             response.raise_for_status()
 
+    def _start(
+        self, name: str, module: str, settings: Mapping[str, Any], **more: Any
+    ) -> Restartable:
+        started = Restartable(name, module, settings, self.folder, **more)
+        self._stack.callback(started.kill)
+        return started
 
-@asynccontextmanager
-async def set_up(
-    database: TestDatabase,
-    server: OwnServer | None,
-    folder: Path,
-    seed: int,
-    *,
-    patience: Mapping[str, str] | None = None,
-    worker_type: type[Worker] = Worker,
-    clock_off: int = _CLOCK_OFF,
-) -> AsyncIterator[Stage]:
-    """Start everything; all of it is gone afterwards, whatever happens.
+    def _start_standin(self, module: str, **options: Any) -> Restartable:
+        port = free_port()
+        options = {"port": port, **options}
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        return self._start(module, module, {}, admin_port=port, arguments=words, ready="/_faults")
 
-    `patience` goes before the settings of a short soak; one dispatcher thinks that it is
-    `clock_off` seconds later.
-    """
-    await _migrate(database.url)
-    gateway_count = 1 if database.is_sqlite else 2
-    gateway_ports = [free_port() for _ in range(gateway_count)]
-    front, keys, peer, mailjet = (free_port() for _ in range(4))
-    identity = make_identity()
-    (folder / "jwks.json").write_bytes(orjson.dumps(identity.key_set))
-    settings = _settings(folder, database.url, keys=keys, peer=peer, mailjet=mailjet)
-    settings |= patience or {}
-    standins = _standins(folder, front=front, keys=keys, peer=peer, mailjet=mailjet)
-    gateways = [
-        _service("gateway", index, settings, folder, {"HOST": LOOPBACK, "PORT": str(port)})
-        for index, port in enumerate(gateway_ports)
-    ]
-    clock = _clock(folder, clock_off) if clock_off else None
-    dispatchers = [
-        _service("dispatcher", index, settings, folder, clock if index == 0 else None)
-        for index in range(DISPATCHERS)
-    ]
-    notifier = _service("notifier", 0, settings, folder)
-    async with AsyncExitStack() as stack:
-        everything = [*standins.values(), *gateways, *dispatchers, notifier]
-        for service in everything:
-            service.start()
-            stack.callback(service.kill)
-        await asyncio.gather(*(service.wait_until_ready() for service in everything))
-        await stack.enter_async_context(Front(gateway_ports).served(front))
-        timeout = aiohttp.ClientTimeout(total=_CALL_TIMEOUT)
-        session = await stack.enter_async_context(
-            aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
+    def _start_standins(self) -> None:
+        folder, port = self.folder, free_port()
+        keys = folder / "jwks.json"
+        keys.write_bytes(orjson.dumps(self._pool.key_set))
+        words = [str(port), str(keys)]
+        self._keys = self._start(
+            "keys", "benchmarks.standins", {}, admin_port=port, arguments=words
         )
-        ledger = Ledger()
-        peer_url = f"http://{LOOPBACK}:{peer}"
-        stage = Stage(
-            ledger=ledger,
-            database=database,
-            server=server,
-            session=session,
-            gateways=gateways,
-            dispatchers=dispatchers,
-            notifier=notifier,
-            standins=list(standins.values()),
-            peer=standins["peer"],
-            peer_url=peer_url,
-            mailjet_url=f"http://{LOOPBACK}:{mailjet}",
-            url=f"http://{LOOPBACK}:{front}",
-            identity=identity,
-            user=_user(session, front, identity, ledger, seed),
-            workers=[
-                worker_type(f"worker-{i}", session, peer_url, ledger, seed + i)
-                for i in range(WORKERS)
-            ],
-            followers=[
-                Follower(folder / "journal", ledger.read_journal),
-                Follower(folder / "mails", ledger.read_mail),
-            ],
-            folder=folder,
+        self.mailjet = self._start_standin("deploy.sandbox.mailjet", file=folder / "mails")
+        self.peer = self._start_standin(
+            "deploy.sandbox.peer", key=INTERNAL_KEY, gateway=self._url, silence=_SILENCE,
+            root=folder / "user_data", journal=folder / "journal",
+        )  # fmt: skip
+
+    def _start_services(self) -> list[int]:
+        """Returns the gateways' ports."""
+        settings = service_settings(
+            self.folder, self.database, peer=self.peer.url, keys=self._keys.url
         )
-        async with _in_background(stage):
-            yield stage
+        settings |= {**_MAIL, **self.profile.settings, "EMAIL_SENDER_API_URL": self.mailjet.url}
+        ports = [free_port() for _ in range(1 if self.database.is_sqlite else 2)]
+        self.gateways = [
+            self._start(f"gateway-{index}", "gateway", {**settings, "HOST": LOOPBACK, "PORT": port})
+            for index, port in enumerate(ports)
+        ]
+        clocks: list[dict[str, str]] = [{} for _ in range(DISPATCHERS)]
+        if self.profile.faults:
+            clocks[0] = {
+                "PYTHONPATH": str(shifted_clock(self.folder, _CLOCK_OFF)),
+                "PYTHONWARNINGS": "ignore",  # extensions notice that the clock is not Python's own
+            }
+        self.dispatchers = [
+            self._start(f"dispatcher-{index}", "dispatcher", settings | clock)
+            for index, clock in enumerate(clocks)
+        ]
+        self.notifier = self._start("notifier", "notifier", settings)
+        return ports
 
-
-def _clock(folder: Path, off: int) -> dict[str, str]:
-    return {
-        "PYTHONPATH": f"{shifted_clock(folder, off)}{os.pathsep}{REPOSITORY}",
-        "PYTHONWARNINGS": "ignore",  # extensions notice that the clock is not Python's own
-    }
-
-
-def _user(
-    session: aiohttp.ClientSession, port: int, identity: Identity, ledger: Ledger, seed: int
-) -> User:
-    return User(session, f"http://{LOOPBACK}:{port}", identity.token, ledger, seed)
-
-
-@asynccontextmanager
-async def _in_background(stage: Stage) -> AsyncIterator[None]:
-    """Workers work and files are read meanwhile."""
-    work = [worker.work() for worker in stage.workers]
-    tasks = [
-        asyncio.ensure_future(item) for item in (*work, *(f.follow() for f in stage.followers))
-    ]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-
-def _service(
-    kind: str,
-    index: int,
-    settings: Mapping[str, str],
-    folder: Path,
-    more: Mapping[str, str] | None = None,
-) -> Service:
-    port = free_port()
-    own = {**settings, "ADMIN_PORT": str(port), **(more or {})}
-    ready = f"http://{LOOPBACK}:{port}/readyz"
-    return Service(f"{kind}-{index}", kind, settings=own, ready=ready, folder=folder)
-
-
-def _standins(
-    folder: Path, *, front: int, keys: int, peer: int, mailjet: int
-) -> dict[str, Service]:
-    commands = {
-        "keys": (
-            ("benchmarks.standins", "--port", str(keys), "--keys", str(folder / "jwks.json")),
-            f"http://{LOOPBACK}:{keys}/jwks.json",
-        ),
-        "peer": (
-            (
-                *("deploy.sandbox.peer", "--port", str(peer), "--key", INTERNAL_KEY),
-                *("--gateway", f"http://{LOOPBACK}:{front}", "--root", str(folder / "user_data")),
-                *("--journal", str(folder / "journal"), "--silence", str(_SILENCE)),
-            ),
-            f"http://{LOOPBACK}:{peer}/_faults",
-        ),
-        "mailjet": (
-            ("deploy.sandbox.mailjet", "--port", str(mailjet), "--file", str(folder / "mails")),
-            f"http://{LOOPBACK}:{mailjet}/_faults",
-        ),
-    }
-    return {
-        name: Service(name, *command, settings={}, ready=ready, folder=folder)
-        for name, (command, ready) in commands.items()
-    }
-
-
-def _settings(
-    folder: Path, database_url: str, *, keys: int, peer: int, mailjet: int
-) -> dict[str, str]:
-    """The services' whole environment, as impatient as a short soak needs them."""
-    return {
-        "PROD": "true",
-        "USER_DATA_ROOT_PATH": str(folder / "user_data"),
-        "DATABASE_URL": database_url,
-        "WORKERFACING_API_URL": f"http://{LOOPBACK}:{peer}",
-        "INTERNAL_API_KEY_SECRET": INTERNAL_KEY,
-        "COGNITO_CLIENT_ID": CLIENT,
-        "COGNITO_USER_POOL_ID": POOL,
-        "COGNITO_REGION": REGION,
-        "COGNITO_JWKS_URL": f"http://{LOOPBACK}:{keys}/jwks.json",
-        "HANDOVER_TIMEOUT": str(_TIMEOUT),
-        "HANDOVER_GRACE": "2",
-        "EMAIL_SENDER_SERVICE": "mailjet",
-        "EMAIL_SENDER_API_URL": f"http://{LOOPBACK}:{mailjet}",
-        "EMAIL_SENDER_ADDRESS": "cloud@example.com",
-        "EMAIL_SENDER_API_KEY": "mailjet-key",
-        "EMAIL_SENDER_SECRET_KEY": "mailjet-secret",
-        "EMAIL_TIMEOUT": "1.5",
-        "EMAIL_LOOKUP_WAIT": "1",
-        "LOG_FORMAT": "json",
-    }
-
-
-async def _migrate(url: str) -> None:
-    database = Database(driver_settings(url))
-    try:
-        await migrate(database)
-    finally:
-        await database.close()
+    @asynccontextmanager
+    async def _background(self) -> AsyncIterator[None]:
+        """Workers work, and files are read."""
+        self.workers = [
+            Worker(
+                f"worker-{index}", self.session, self.peer.url, self.ledger,
+                random.Random(f"{self.profile.seed}-{index}"), self.profile.keep_alive,
+            )
+            for index in range(WORKERS)
+        ]  # fmt: skip
+        self.followers = [
+            Follower(self.folder / "journal", self.ledger.read_journal),
+            Follower(self.folder / "mails", self.ledger.read_mail),
+        ]
+        work = [item.work() for item in self.workers]
+        work += [item.follow() for item in self.followers]
+        tasks = [asyncio.ensure_future(item) for item in work]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,9 +1,9 @@
 """`python -m deploy.sandbox`: the whole cloud on this machine, until Ctrl-C.
 
-Variables: PORT, PEER_PORT, MAIL_PORT, AWS_PORT and ADMIN_PORT (the first of three) move ports;
+Variables: PORT, PEER_PORT, MAIL_PORT, AWS_PORT and ADMIN_PORT (the first of three) change ports;
 FILESYSTEM=s3 keeps users' files in the S3 stand-in; DATABASE_URL (and DATABASE_SECRET) uses
 PostgreSQL; APPLICATION_CONFIG_FILE, FRONTEND_URL, HANDOVER_TIMEOUT, HANDOVER_GRACE, LOG_LEVEL and
-WORKERFACING_STATUS_PATH are handed on to the services.
+WORKERFACING_STATUS_PATH are passed to the services.
 """
 
 import argparse
@@ -40,7 +40,7 @@ class Interrupts:
 
 
 async def serve(folder: Folder, ports: Ports, catalogue: Catalogue) -> None:
-    """Start, show, watch, stop. Raises `SandboxError`."""
+    """Run the sandbox until an interrupt. Raises `SandboxError`."""
     interrupts = Interrupts()
 
     def note(pids: dict[str, int]) -> None:
@@ -65,7 +65,7 @@ async def serve(folder: Folder, ports: Ports, catalogue: Catalogue) -> None:
 
 
 async def _start(supervisor: Supervisor, interrupts: Interrupts) -> bool:
-    """Whether everything came up before somebody wanted to stop."""
+    """Returns whether everything started before an interrupt."""
     starting = asyncio.create_task(supervisor.start())
     stopping = asyncio.create_task(interrupts.stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -86,10 +86,10 @@ def _show(folder: Folder, ports: Ports, pids: dict[str, int], users_files: str, 
     say(paint(f"A ready token of {USER.email}:", "bold"))
     say(token)
     say()
-    say(paint("Lines to paste into another terminal, one by one:", "bold"))
+    say(paint("Commands to paste into another terminal, one by one:", "bold"))
     say(walkthrough(folder, ports))
     say()
-    say("All of that in one command: make demo. To stop: Ctrl-C.")
+    say("The same in one command: make demo. To stop: Ctrl-C.")
 
 
 def main() -> int:
@@ -108,7 +108,7 @@ def main() -> int:
         folder.create()
         with only_one(folder):
             if leftovers := Children(folder).end_leftovers():
-                say(f"Ended {leftovers} processes that a crashed sandbox had left behind.")
+                say(f"Ended {leftovers} processes of a crashed sandbox.")
             ports.check_free()
             sample.write(folder.samples)
             say(paint("Starting the sandbox ...", "bold"))

@@ -1,14 +1,9 @@
-"""Stand-in AWS: moto's server, a bucket, a secret, and the variables that point there.
-
-Usable by tests as well: `with moto_server() as endpoint: ...`.
-"""
+"""Stand-in for AWS: moto's server, a bucket, a secret, and the variables that point there."""
 
 import contextlib
 import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -16,19 +11,19 @@ from typing import Any, Final
 import boto3
 
 from deploy.sandbox.lifeline import tied_to_parent
-from deploy.sandbox.ports import LOOPBACK, NotReadyError, free_port
+from deploy.sandbox.ports import LOOPBACK, free_port, wait_until_listening
 
 REGION: Final = "eu-central-1"
 _KEYS: Final = {"aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
 
 
 def moto_command(port: int) -> list[str]:
-    """What starts moto's server; it keeps everything in memory."""
+    """The command of moto's server, which keeps everything in memory."""
     return [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)]
 
 
 def environment(endpoint: str, region: str = REGION) -> dict[str, str]:
-    """Variables under which every AWS client speaks to the stand-in, and to nothing else."""
+    """Variables that direct every AWS client to the stand-in only."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": _KEYS["aws_access_key_id"],
@@ -42,7 +37,7 @@ def environment(endpoint: str, region: str = REGION) -> dict[str, str]:
 
 @contextlib.contextmanager
 def moto_server(port: int | None = None, log: Path | None = None) -> Iterator[str]:
-    """Run moto's server as a process; gives its URL. Raises `NotReadyError`."""
+    """Run moto's server as a process; yields its URL. Raises `NotReadyError`."""
     port = port or free_port()
     endpoint = f"http://{LOOPBACK}:{port}"
     with open(log or "/dev/null", "ab") as output:
@@ -53,20 +48,11 @@ def moto_server(port: int | None = None, log: Path | None = None) -> Iterator[st
             start_new_session=True,
         )
     try:
-        _wait(endpoint, process)
+        wait_until_listening(port, alive=lambda: process.poll() is None)
         yield endpoint
     finally:
         process.terminate()
         process.wait(10)
-
-
-def _wait(endpoint: str, process: "subprocess.Popen[bytes]", seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(endpoint, timeout=2):
-            return
-        time.sleep(0.1)
-    raise NotReadyError(f"moto's server did not answer at {endpoint}")
 
 
 def client(service: str, endpoint: str, region: str = REGION) -> Any:
@@ -80,6 +66,6 @@ def create_bucket(endpoint: str, name: str, region: str = REGION) -> None:
 
 
 def create_secret(endpoint: str, name: str, text: str, region: str = REGION) -> str:
-    """Keep `text` in Secrets Manager; returns the ARN."""
+    """Store `text` in Secrets Manager; returns the ARN."""
     manager = client("secretsmanager", endpoint, region)
     return str(manager.create_secret(Name=name, SecretString=text)["ARN"])

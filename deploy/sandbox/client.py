@@ -1,4 +1,4 @@
-"""What a user's client does at the gateway, over HTTP, with errors that are sentences."""
+"""A client of the gateway, whose errors are sentences for the user."""
 
 import json
 from collections.abc import AsyncIterator
@@ -9,15 +9,15 @@ import aiohttp
 
 
 class ClientError(Exception):
-    """A call did not succeed; the message is a sentence."""
+    """A call failed; the message is a sentence."""
 
 
 class GatewayAwayError(ClientError):
-    """Nobody answered, or only a 5xx."""
+    """There was no response, or a 5xx."""
 
 
 class GatewayClient:
-    """Calls to the gateway at `url`, as whoever logged in."""
+    """Calls to the gateway at `url`, as the user of `log_in`."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
@@ -30,7 +30,7 @@ class GatewayClient:
         self._headers = {"Authorization": f"Bearer {answer['id_token']}"}
 
     async def upload(self, kind: str, folder: str, source: Path) -> None:
-        """Ask for an upload request, then make it: the same on local storage and on S3."""
+        """Request an upload link and follow it, which works on local storage and on S3 alike."""
         request = await self._call("POST", f"/files/{kind}/{folder}/url")
         form = aiohttp.FormData()
         for name, value in (request["data"] or {}).items():
@@ -53,7 +53,7 @@ class GatewayClient:
         return dict(await self._call("GET", f"/jobs/{number}"))
 
     async def download(self, path: str) -> AsyncIterator[bytes]:
-        """The bytes of a file; those of a directory are a zip."""
+        """The bytes of a file, or of the archive of a directory."""
         url = f"{self._url}/files/{path}/download"
         try:
             async with self._session.get(url, headers=self._headers) as response:

@@ -20,7 +20,7 @@ _POLICY: Final = {
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody who can log in. The user name is the address, so it is the same in every run."""
+    """An account whose user name is its address, the same in every run."""
 
     email: str
     password: str = field(repr=False)
@@ -33,7 +33,7 @@ WORKER: Final = Account("worker@example.com", "Microscopy-2", ("workers",))
 
 @dataclass(frozen=True)
 class UserPool:
-    """A pool and its client; moto forgets both when it stops."""
+    """A pool and its client, which moto loses when it stops."""
 
     endpoint: str
     pool_id: str
@@ -42,7 +42,7 @@ class UserPool:
     client_secret: str = field(default="", repr=False)
 
     def environment(self) -> dict[str, str]:
-        """The services' variables for this pool."""
+        """The services' settings for this pool."""
         return {
             "COGNITO_USER_POOL_ID": self.pool_id,
             "COGNITO_CLIENT_ID": self.client_id,
@@ -65,7 +65,7 @@ class UserPool:
             cognito.admin_add_user_to_group(**user, GroupName=group)
 
     def id_token(self, account: Account) -> str:
-        """A fresh ID token (without a client secret only)."""
+        """A new ID token, for pools without a client secret."""
         cognito = client("cognito-idp", self.endpoint, self.region)
         answer = cognito.initiate_auth(
             ClientId=self.client_id,
@@ -82,7 +82,7 @@ def create_user_pool(
     region: str = REGION,
     with_secret: bool = False,
 ) -> UserPool:
-    """Create pool, client, the three groups and the accounts."""
+    """Create the pool, its client, the three groups and the accounts."""
     cognito = client("cognito-idp", endpoint, region)
     pool_id = cognito.create_user_pool(
         PoolName="sandbox", Policies=_POLICY, AutoVerifiedAttributes=["email"]
@@ -96,7 +96,7 @@ def create_user_pool(
             "ALLOW_ADMIN_USER_PASSWORD_AUTH",
             "ALLOW_REFRESH_TOKEN_AUTH",
         ],
-        # only what the client may read gets into its ID tokens
+        # ID tokens have only the attributes that the client may read
         ReadAttributes=["email", "email_verified"],
     )["UserPoolClient"]
     for group in GROUPS:

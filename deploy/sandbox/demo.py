@@ -1,6 +1,6 @@
-"""What a user does, from login to the mail, against the running sandbox (`make run`).
+"""A user's path from the login to the mail, in the running sandbox (`make run`).
 
-Without files of your own, the sandbox's sample is used.
+The input is the sandbox's sample unless other files are given.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from deploy.sandbox.progress import Progress
 from deploy.sandbox.terminal import complain, paint, say
 
 _POLL = 0.1
-_GATEWAY_PATIENCE = 30.0  # as it may be restarted in the middle of a job
-_ERROR_PATIENCE = 15.0  # an error's details come after its status
-_MAIL_PATIENCE = 90.0  # the mail of an error may wait a minute for its details
+_GATEWAY_PATIENCE = 30.0  # it may restart in the middle of a job
+_ERROR_PATIENCE = 15.0  # the details of an error follow its status
+_MAIL_PATIENCE = 90.0  # the mail about an error may wait a minute for the details
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -32,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, help="how to render: YAML")
     parser.add_argument("--fail", action="store_true", help="start a job that fails")
     parser.add_argument("--slow", type=float, metavar="SECONDS", help="pause in each of 4 steps")
-    parser.add_argument("--into", type=Path, help="folder for the results")
+    parser.add_argument("--into", type=Path, help="directory for the results")
     parser.add_argument("--folder", type=Path, help="the sandbox's, if not .sandbox")
     parser.add_argument("--url", help="the gateway, if not the sandbox's")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds to wait for the job")
@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 async def demonstrate(given: argparse.Namespace, run: dict[str, Any], folder: Path) -> bool:
-    """All steps; whether the job ended as it should. Raises `ClientError`."""
+    """Do all steps; returns whether the job ended as expected. Raises `ClientError`."""
     data, config = (_input(given, run, kind) for kind in ("data", "config"))
     name = f"demo_{time.strftime('%Y%m%d_%H%M%S')}"
     user = run["accounts"]["user"]
@@ -103,7 +103,7 @@ async def _follow(gateway: GatewayClient, job: dict[str, Any], seconds: float) -
 
 
 async def _look(gateway: GatewayClient, job: dict[str, Any]) -> dict[str, Any]:
-    """The job as it is now; waits for a gateway that is being restarted."""
+    """The job's present state; waits for a gateway that restarts."""
     end = time.monotonic() + _GATEWAY_PATIENCE
     while True:
         try:
@@ -154,7 +154,7 @@ async def _show_mail(session: aiohttp.ClientSession, mail_url: str, job: dict[st
                 say(f"All mails: {mail_url}/mails/{mail['id']}")
                 return
         await asyncio.sleep(_POLL)
-    raise ClientError(f"no mail about job {job['id']} came within {_MAIL_PATIENCE:.0f} s.")
+    raise ClientError(f"no mail about job {job['id']} arrived within {_MAIL_PATIENCE:.0f} s.")
 
 
 def _indented(text: str) -> str:
@@ -162,19 +162,19 @@ def _indented(text: str) -> str:
 
 
 def read_run_file(folder: Folder) -> dict[str, Any]:
-    """What the supervisor wrote. Raises `ClientError` when the sandbox is not up."""
+    """The supervisor's run file. Raises `ClientError` unless the sandbox is up."""
     try:
         run = dict(json.loads(folder.run_file.read_text()))
         os.kill(run["pid"], 0)  # a killed sandbox leaves its file behind
     except (OSError, ValueError, KeyError) as error:
         raise ClientError(
-            "the sandbox is not up: start it with `make run`, and wait until it says so."
+            "the sandbox is not up: start it with `make run` and wait until it is ready."
         ) from error
     return run
 
 
 def main() -> int:
-    """Exit status 0 when the job ended as it should, else 1."""
+    """Exit status 0 if the job ended as expected, else 1."""
     given = parse_arguments()
     folder = Folder(given.folder.resolve()) if given.folder else Folder()
     try:
@@ -186,7 +186,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     if not good:
-        complain("demo: the job did not end as it should.")
+        complain("demo: the job did not end as expected.")
     return 0 if good else 1
 
 

@@ -1,4 +1,4 @@
-"""Only one sandbox per folder, and nothing left running of one that crashed."""
+"""One sandbox per folder, and no leftover processes of one that crashed."""
 
 import contextlib
 import fcntl
@@ -15,7 +15,7 @@ _PATIENCE = 20.0
 
 @contextlib.contextmanager
 def only_one(folder: Folder) -> Iterator[None]:
-    """Hold the folder's lock. Raises `SandboxError` when another sandbox holds it."""
+    """Hold the folder's lock. Raises `SandboxError` if another sandbox holds it."""
     with (folder.root / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,7 +36,7 @@ def only_one(folder: Folder) -> Iterator[None]:
 
 
 class Children:
-    """The process ids of this sandbox's children, in a file that outlives a crash."""
+    """The process ids of the sandbox's children, in a file that survives a crash."""
 
     def __init__(self, folder: Folder) -> None:
         self._file = folder.root / "pids"
@@ -50,7 +50,7 @@ class Children:
         self._file.unlink(missing_ok=True)
 
     def end_leftovers(self) -> int:
-        """End what a crashed sandbox left behind; returns how many there were."""
+        """End the leftover processes of a crashed sandbox; returns their number."""
         if not self._file.exists():
             return 0
         pids = [int(line) for line in self._file.read_text().split() if line.isdecimal()]
@@ -66,7 +66,7 @@ class Children:
         return len(left)
 
     def _is_ours(self, pid: int) -> bool:
-        """Whether the process carries this folder's mark: a reused number never does."""
+        """Whether the process has this folder's marker, which no process with a reused id has."""
         try:
             variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         except OSError:

@@ -1,6 +1,6 @@
-"""Faults that a stand-in produces on request, over its real sockets.
+"""Faults that a stand-in produces on request, over real sockets.
 
-A plan is a list of rules; the first one that matches a request is applied to it.
+A plan is a list of rules, of which the first one that matches a request applies.
 """
 
 import asyncio
@@ -14,30 +14,30 @@ from aiohttp import web
 Act = Callable[[], Awaitable[web.Response]]
 
 KINDS: Final = (
-    "delay",  # the right answer, `seconds` late
-    "drip",  # the right answer, one byte every `seconds`
-    "hang",  # never an answer
-    "drop_before",  # the connection is closed, nothing was taken
-    "drop_after",  # it was taken, then the connection is closed
-    "status",  # `status` with `body` and `headers`, nothing was taken
-    "redirect",  # 307 to `location`, nothing was taken
-    "html",  # 200 with a page of HTML, nothing was taken
-    "garbage",  # 200, said to be JSON, which it is not
+    "delay",  # the right response, `seconds` late
+    "drip",  # the right response, one byte every `seconds`
+    "hang",  # no response
+    "drop_before",  # the connection breaks, nothing was accepted
+    "drop_after",  # accepted, then the connection breaks
+    "status",  # `status` with `body` and `headers`, nothing was accepted
+    "redirect",  # 307 to `location`, nothing was accepted
+    "html",  # 200 with a page of HTML, nothing was accepted
+    "garbage",  # 200 with invalid JSON
 )
 _TAKEN: Final = frozenset({"delay", "drip", "hang", "drop_after"})
 _PAGE: Final = "<!doctype html><title>Welcome</title><h1>It works!</h1>"
 
 
 class FaultError(Exception):
-    """The description of a fault is wrong; the message is a sentence."""
+    """The description of a fault is invalid; the message is a sentence."""
 
 
 @dataclass(kw_only=True)
 class Rule:
-    """One fault, and the requests that it is for.
+    """A fault, and the requests that it applies to.
 
-    `times=None` is for ever. `names` is a shell pattern. `commit` overrides whether the request
-    is acted upon before the fault shows; `blocks` whether others wait meanwhile.
+    `times=None` means without end; `names` is a shell pattern. `commit` overrides whether the
+    request takes effect before the fault, `blocks` whether other requests wait for it.
     """
 
     fault: str
@@ -74,16 +74,16 @@ class Rule:
 
 
 class FaultPlan:
-    """The rules in force at one stand-in; `places` are the calls they can be for."""
+    """The rules of a stand-in; `places` are the calls that they can apply to."""
 
     def __init__(self, places: Sequence[str]) -> None:
         self._places = tuple(places)
         self.rules: list[Rule] = []
 
     def switch(self, body: object, *others: str) -> dict[str, Any]:
-        """Follow the body of PUT /_faults, whose keys are `rules` and `others`; returns it.
+        """Apply the body of PUT /_faults, with the keys `rules` and `others`; returns it.
 
-        A key left out leaves what it is for as it is. Raises `FaultError`.
+        A missing key changes nothing. Raises `FaultError`.
         """
         allowed = {"rules", *others}
         if not isinstance(body, dict) or set(body) - allowed:
@@ -93,7 +93,7 @@ class FaultPlan:
         return body
 
     def replace(self, described: object) -> None:
-        """Put the described rules in force instead of all others. Raises `FaultError`."""
+        """Replace the rules by those described. Raises `FaultError`."""
         if not isinstance(described, list):
             raise FaultError("'rules' must be a list")
         self.rules = [self._parse(item) for item in described]
@@ -112,7 +112,7 @@ class FaultPlan:
         return rule
 
     def take(self, on: str, *, number: int | None = None, names: Sequence[str] = ()) -> Rule | None:
-        """The rule for this request, which counts as one of the rule's times."""
+        """The rule that applies to this request; counts as one of its `times`."""
         for rule in self.rules:
             if rule.matches(on, number, names):
                 rule.hits += 1
@@ -124,7 +124,7 @@ class FaultPlan:
 
 
 async def misbehave(request: web.Request, rule: Rule, act: Act) -> web.StreamResponse:
-    """Answer `request` as `rule` says; `act` does the real work and gives the right answer."""
+    """Respond to `request` as `rule` demands; `act` takes effect and returns the right response."""
     answer = await act() if rule.commits else web.json_response({"detail": "fault"}, status=503)
     match rule.fault:
         case "delay":
@@ -150,11 +150,11 @@ async def misbehave(request: web.Request, rule: Rule, act: Act) -> web.StreamRes
 def _drop(request: web.Request) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.abort()
-    return web.Response()  # goes nowhere: its connection is gone
+    return web.Response()  # is not sent: the connection is gone
 
 
 async def _hang(request: web.Request) -> web.StreamResponse:
-    # a handler is not told that its client left, and must not outlive it for long
+    # aiohttp does not notify a handler when its client disconnects
     while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
         await asyncio.sleep(0.2)
     return web.Response()

@@ -1,4 +1,4 @@
-"""Where the sandbox's files and ports are."""
+"""The sandbox's files and ports."""
 
 import os
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ MARKER: Final = "OPENCLOUD_SANDBOX"
 
 
 class SandboxError(Exception):
-    """The sandbox cannot start or go on; the message is a sentence for the user."""
+    """The sandbox cannot start or continue; the message is a sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Folder:
-    """The sandbox's working folder; everything that it writes is in it."""
+    """The sandbox's working folder, the only place that it writes to."""
 
     root: Path = REPOSITORY / ".sandbox"
 
@@ -40,7 +40,7 @@ class Folder:
 
     @property
     def run_file(self) -> Path:
-        """What runs where, for the demo; there only while the sandbox is up."""
+        """Addresses and accounts for the demo; exists while the sandbox is up."""
         return self.root / "run.json"
 
     def log(self, name: str) -> Path:
@@ -54,7 +54,7 @@ class Folder:
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Every port is of 127.0.0.1; each has the variable that moves it."""
+    """Ports of 127.0.0.1, each with a variable that changes it."""
 
     gateway: int
     peer: int
@@ -66,7 +66,7 @@ class Ports:
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> "Ports":
-        """Raises `SandboxError` naming the variable that is no port."""
+        """Raises `SandboxError` naming a variable that is no port."""
 
         def port(variable: str, default: int) -> int:
             text = variables.get(variable, "").strip() or str(default)
@@ -86,7 +86,7 @@ class Ports:
         )
 
     def check_free(self) -> None:
-        """Raises `SandboxError` naming the port that is taken and the way out."""
+        """Raises `SandboxError` naming a port that is taken and how to change it."""
         uses = {
             "gateway": (self.gateway, "PORT"),
             "worker-facing API": (self.peer, "PEER_PORT"),
@@ -99,12 +99,12 @@ class Ports:
         seen: dict[int, str] = {}
         for use, (port, variable) in uses.items():
             if port in seen:
-                raise SandboxError(f"Port {port} is given to the {seen[port]} and the {use}.")
+                raise SandboxError(f"Port {port} is set for the {seen[port]} and for the {use}.")
             seen[port] = use
             if not is_free(port):
                 raise SandboxError(
-                    f"Port {port}, meant for the {use}, is taken by another program: stop that "
-                    f"one, or choose another port, for example {variable}={port + 100} make run."
+                    f"Port {port}, for the {use}, is taken by another program: stop that program "
+                    f"or choose another port, for example {variable}={port + 100} make run."
                 )
 
 

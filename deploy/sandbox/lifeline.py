@@ -1,4 +1,4 @@
-"""Child processes that do not outlive their parent, even one that was killed."""
+"""Child processes that do not outlive their parent, even if it is killed."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-# a process of its own instead of `preexec_fn`, which is not safe where threads run
+# an intermediate program instead of `preexec_fn`, which is unsafe with threads
 _TIE: Final = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, int(sys.argv[1]))  # PR_SET_PDEATHSIG
@@ -17,9 +17,9 @@ os.execvp(sys.argv[3], sys.argv[3:])
 
 
 def tied_to_parent(command: Sequence[str], number: signal.Signals) -> list[str]:
-    """The command so that the kernel sends it the signal when this process dies.
+    """The command, changed so that the kernel signals it when the calling thread ends.
 
-    Unchanged where the kernel cannot (only Linux can): children then end by being told to.
+    Only Linux can; elsewhere the command is unchanged, and the parent has to end its children.
     """
     if sys.platform != "linux":
         return list(command)

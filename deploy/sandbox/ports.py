@@ -1,4 +1,4 @@
-"""Ports of this machine, and waiting for what listens on them."""
+"""Free ports, and waiting for servers."""
 
 import asyncio
 import contextlib
@@ -21,15 +21,13 @@ _given: set[int] = set()
 
 
 class NotReadyError(Exception):
-    """Something did not answer in time; the message is a sentence."""
+    """Something was not ready in time; the message is a sentence."""
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and that this function has given to nobody else: not in this
-    process, nor in another one that still runs.
+    """A port without a listener that no running process has obtained from this function.
 
-    None that the system gives to outgoing connections: one of those could take it before whoever
-    asked does.
+    It is outside the range of outgoing connections, one of which could take it first.
     """
     while True:
         port = random.choice(_SETTLED)
@@ -42,7 +40,7 @@ def free_port() -> int:
 
 
 def _reserve(port: int) -> bool:
-    """Reserve a port among processes, until this one ends; returns whether that was possible."""
+    """Reserve a port until this process ends; returns False if another process has it."""
     try:
         fcntl.lockf(_reservations(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
     except OSError:
@@ -52,13 +50,13 @@ def _reserve(port: int) -> bool:
 
 @cache
 def _reservations() -> int:
-    """A file of which each byte stands for a port."""
+    """A file with a lockable byte per port."""
     file = Path(tempfile.gettempdir()) / f"opencloud-ports-{os.getuid()}"
     return os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
-    """Whether a server could listen there now (connections in TIME_WAIT do not count)."""
+    """Whether a server could listen there now, connections in TIME_WAIT aside."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -68,6 +66,22 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
     return True
 
 
+def wait_until_listening(
+    port: int, *, seconds: float = 30.0, alive: Callable[[], bool] = lambda: True
+) -> None:
+    """Return once a server accepts connections; blocks. Raises `NotReadyError` after `seconds`.
+
+    Also raises it as soon as `alive` returns False: the server's process has ended.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and alive():
+        with socket.socket() as probe:
+            if probe.connect_ex((LOOPBACK, port)) == 0:
+                return
+        time.sleep(0.05)
+    raise NotReadyError(f"nothing listens at port {port}")
+
+
 async def wait_until_answering(
     session: aiohttp.ClientSession,
     url: str,
@@ -75,15 +89,15 @@ async def wait_until_answering(
     seconds: float = 30.0,
     alive: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Return once `url` answers below 400. Raises `NotReadyError` after `seconds`.
+    """Return once `url` responds below 400. Raises `NotReadyError` after `seconds`.
 
-    `alive` tells whether it is still worth waiting, e.g. that the process has not ended.
+    Also raises it as soon as `alive` returns False: the server's process has ended.
     """
     end = time.monotonic() + seconds
-    answer = "no answer"
+    answer = "no response"
     while time.monotonic() < end:
         if not alive():
-            raise NotReadyError(f"its process ended before {url} answered")
+            raise NotReadyError(f"its process ended before {url} responded")
         try:
             async with session.get(url, timeout=aiohttp.ClientTimeout(total=3)) as response:
                 if response.status < 400:

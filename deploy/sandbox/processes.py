@@ -1,4 +1,4 @@
-"""The sandbox's child processes: start, wait until ready, stop, and what their logs say."""
+"""The sandbox's child processes: start, readiness, stop, and the end of their logs."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ _TAIL_BYTES = 16_384
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What is to run. `ready` is the URL that answers once it works; `restarts` after a crash."""
+    """A program to run; `ready` is a URL that responds once it works, `restarts` if it crashes."""
 
     name: str
     command: Sequence[str]
@@ -40,7 +40,7 @@ class Child:
 
     @classmethod
     async def start(cls, program: Program) -> "Child":
-        """Run the program, in a session of its own so that a Ctrl-C reaches only us."""
+        """Run the program in a session of its own, so that Ctrl-C does not reach it."""
         program.log.parent.mkdir(parents=True, exist_ok=True)
         with program.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -68,7 +68,7 @@ class Child:
         return time.monotonic() - self.started
 
     async def wait(self) -> int:
-        """How it ended: its exit status, or minus the signal's number."""
+        """The exit status, negative for a signal."""
         return await self._process.wait()
 
     async def until_ready(self, session: aiohttp.ClientSession, seconds: float = 60.0) -> None:
@@ -78,10 +78,10 @@ class Child:
                 session, self.program.ready, seconds=seconds, alive=lambda: self.is_alive
             )
         elif not self.is_alive:
-            raise NotReadyError("its process ended at once")
+            raise NotReadyError("its process ended immediately")
 
     async def stop(self, patience: float = 20.0) -> bool:
-        """SIGTERM, and SIGKILL after `patience` seconds; whether it went by itself."""
+        """Send SIGTERM, and SIGKILL after `patience` seconds; returns whether SIGTERM sufficed."""
         if not self.is_alive:
             return True
         self._signal(signal.SIGTERM)
@@ -94,7 +94,7 @@ class Child:
         return True
 
     def kill(self) -> None:
-        """End it, and what it started, at once."""
+        """Kill the process group."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""Which programs make up the sandbox, with which settings. Every variable is given here."""
+"""The programs of the sandbox with their complete settings."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ BUCKET: Final = "opencloud-sandbox"
 _PREFIX: Final = "user_data"
 
 _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
-# settings of the services that a user may set for the sandbox too
+# settings of the services that the sandbox passes on
 _OVERRIDES: Final = (
     "APPLICATION_CONFIG_FILE",
     "DATABASE_SECRET",
@@ -32,9 +32,9 @@ _OVERRIDES: Final = (
 
 
 class Catalogue:
-    """The sandbox's programs, from its folder, its ports and the user's variables.
+    """The sandbox's programs for a folder, ports and the user's variables.
 
-    Raises `SandboxError` for a variable that it cannot follow.
+    Raises `SandboxError` for an invalid variable.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Catalogue:
         self._given = {name: variables[name] for name in _OVERRIDES if variables.get(name)}
         if self.filesystem not in ("local", "s3"):
             raise SandboxError(f"FILESYSTEM must be local or s3, not {self.filesystem!r}.")
-        # children run elsewhere than the repository, so that nobody's .env is read
+        # children run outside of the repository, so that no .env file is read
         self._base = {
             **{name: variables[name] for name in _KEPT if name in variables},
             MARKER: str(folder.root),
@@ -59,10 +59,10 @@ class Catalogue:
 
     @property
     def users_files(self) -> str:
-        """Where they are, in words."""
+        """The place of the users' files, for display."""
         if self.filesystem == "local":
             return str(self._folder.user_data)
-        return f"s3://{BUCKET}/{_PREFIX}    (in the AWS stand-in, gone when it stops)"
+        return f"s3://{BUCKET}/{_PREFIX}    (in the AWS stand-in, lost when it stops)"
 
     @property
     def uses_sqlite(self) -> bool:
@@ -70,7 +70,7 @@ class Catalogue:
 
     def aws(self) -> Program:
         command = aws.moto_command(self._ports.aws)
-        # it holds the accounts: a new one would know nobody
+        # a new process would have no accounts
         return self._program(
             "aws", command, {}, ready=f"{url(self._ports.aws)}/moto-api/", restarts=False
         )
@@ -106,7 +106,7 @@ class Catalogue:
         return self._program("worker", command, {})
 
     def services(self, pool: UserPool, key_arn: str) -> list[Program]:
-        """Gateway, dispatcher and notifier, as they run in production."""
+        """Gateway, dispatcher and notifier, with the commands of production."""
         shared = self.service_environment(pool, key_arn)
         ports = self._ports
         programs = []

@@ -1,4 +1,4 @@
-"""Shows a job's statuses as they come: a live line on a terminal, plain lines elsewhere."""
+"""Shows the statuses of a job: a live line on a terminal, plain lines elsewhere."""
 
 import time
 from typing import Final
@@ -18,7 +18,7 @@ _BAR: Final = 24
 
 
 class Progress:
-    """Call `show` as often as you like with the latest status."""
+    """Shows the latest status; `show` is called again and again."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -26,7 +26,7 @@ class Progress:
         self._turn = 0
 
     def show(self, status: str) -> None:
-        """A new status stays on the terminal; the bar below it moves."""
+        """Print a new status, and redraw the bar below it."""
         if status != self._last:
             self._last = status
             self._erase()

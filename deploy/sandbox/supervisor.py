@@ -1,4 +1,4 @@
-"""Starts the sandbox's programs in order, restarts those that die, stops them in reverse."""
+"""Starts the sandbox's programs in order, restarts those that end, stops them in reverse."""
 
 import asyncio
 import json
@@ -15,12 +15,12 @@ from deploy.sandbox.processes import Child, Program, describe_end, last_lines
 from deploy.sandbox.programs import BUCKET, INTERNAL_KEY, Catalogue
 from deploy.sandbox.terminal import paint, say
 
-_QUICK = 5.0  # a child that lived shorter than this (s) crashed quickly
+_QUICK = 5.0  # a child that ran for less than this (s) crashed quickly
 _MOST_QUICK_CRASHES = 4
 
 
 class Supervisor:
-    """Owns the children. `start` and `watch` raise `SandboxError`; always `stop` afterwards."""
+    """Owns the children. `start` and `watch` raise `SandboxError`; `stop` must follow."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Supervisor:
         self._crashes: dict[str, int] = {}
 
     async def start(self) -> None:
-        """Everything, in the order in which it is needed; at once what does not need each other."""
+        """Start everything in the order of its dependencies, independent programs together."""
         await self._start(self._catalogue.aws())
         (pool, key_arn), *_ = await asyncio.gather(
             asyncio.to_thread(self._fill_aws),
@@ -49,7 +49,7 @@ class Supervisor:
         if not self._catalogue.uses_sqlite:
             await self._migrate(self._catalogue.migration(pool, key_arn))
         gateway, *daemons = self._catalogue.services(pool, key_arn)
-        await self._start(gateway)  # which makes the tables on SQLite
+        await self._start(gateway)  # it creates the tables on SQLite
         await asyncio.gather(*map(self._start, [*daemons, self._catalogue.worker()]))
 
     def _fill_aws(self) -> tuple[cognito.UserPool, str]:
@@ -75,7 +75,7 @@ class Supervisor:
 
     async def _migrate(self, program: Program) -> None:
         program.log.unlink(missing_ok=True)
-        say("  ..  database (it is waited for, up to a minute)")
+        say("  ..  database (waiting for it, up to a minute)")
         child = await self._spawn(program)
         status = await child.wait()
         del self._children[program.name]
@@ -86,7 +86,7 @@ class Supervisor:
         say(f"  {paint('ok', 'green')}  database migrated")
 
     async def watch(self, stop: asyncio.Event) -> None:
-        """Restart what dies, until `stop`. Raises `SandboxError` when that makes no sense."""
+        """Restart what ends, until `stop`. Raises `SandboxError` if a restart is of no use."""
         stopping = asyncio.create_task(stop.wait())
         guards = {asyncio.create_task(self._guard(child)) for child in self._children.values()}
         done, _ = await asyncio.wait({stopping, *guards}, return_when=asyncio.FIRST_COMPLETED)
@@ -94,7 +94,7 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(stopping, *guards, return_exceptions=True)
         for task in guards & done:
-            task.result()  # raises why it gave up
+            task.result()  # raises the reason for giving up
 
     async def _guard(self, child: Child) -> None:
         while True:
@@ -122,8 +122,8 @@ class Supervisor:
             await child.until_ready(self._session)
         except NotReadyError:
             if child.is_alive:
-                raise SandboxError(self._report(program, "did not start again")) from None
-            return child  # its end is the next thing to be handled
+                raise SandboxError(self._report(program, "did not restart")) from None
+            return child  # its end is handled next
         took = time.monotonic() - since
         say(paint(f"{program.name} runs again (process {child.pid}, {took:.1f} s).", "green"))
         return child
@@ -138,7 +138,7 @@ class Supervisor:
         return {name: child.pid for name, child in self._children.items()}
 
     async def stop(self, *, at_once: asyncio.Event) -> None:
-        """In reverse order of start; `at_once` ends the patience."""
+        """Stop the children in reverse order, and kill them once `at_once` is set."""
         for name, child in reversed(self._children.items()):
             if not child.is_alive:
                 continue

@@ -1,4 +1,4 @@
-"""Text for the terminal: colours where there is one, plain lines elsewhere."""
+"""Output with colours on a terminal, plain lines elsewhere."""
 
 import os
 import sys
@@ -22,17 +22,17 @@ def paint(text: str, *styles: str) -> str:
 
 
 def say(text: str = "") -> None:
-    """One line, at once."""
+    """Print one line and flush."""
     _write(text, sys.stdout)
 
 
 def complain(text: str) -> None:
-    """One line on standard error."""
+    """Print one line to standard error."""
     _write(text, sys.stderr)
 
 
 def _write(text: str, stream: TextIO) -> None:
-    """Whoever reads may be gone (a closed terminal, `| head`): the rest is said to nobody."""
+    """The reader may be gone (a closed terminal, `| head`): discard the rest."""
     try:
         print(text, file=stream, flush=True)
     except OSError:

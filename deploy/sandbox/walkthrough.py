@@ -1,4 +1,4 @@
-"""What the sandbox prints once it is up: what runs where, and lines to paste."""
+"""The text that the sandbox prints once it is up: an overview, and commands to paste."""
 
 import json
 import os
@@ -12,20 +12,20 @@ from deploy.sandbox.terminal import paint
 
 
 async def fetch_token(session: aiohttp.ClientSession, gateway: str) -> str:
-    """Log the user in as a client would. Raises `SandboxError`."""
+    """Log the user in, as a client does. Raises `SandboxError`."""
     form = {"username": USER.email, "password": USER.password}
     try:
         async with session.post(f"{gateway}/token", data=form) as response:
             body = await response.json(content_type=None)
             if response.status == 201:
                 return str(body["id_token"])
-            raise SandboxError(f"POST /token answered {response.status}: {body}")
+            raise SandboxError(f"POST /token returned {response.status}: {body}")
     except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
         raise SandboxError(f"POST {gateway}/token failed: {type(error).__name__}.") from error
 
 
 def run_file(folder: Folder, ports: Ports, pids: dict[str, int]) -> dict[str, Any]:
-    """What the demo needs to know."""
+    """The run file for the demo."""
     return {
         "pid": os.getpid(),
         "gateway": url(ports.gateway),
@@ -51,12 +51,12 @@ def run_file(folder: Folder, ports: Ports, pids: dict[str, int]) -> dict[str, An
 
 
 def overview(folder: Folder, ports: Ports, pids: dict[str, int], users_files: str) -> str:
-    """What runs where."""
+    """Addresses, accounts, folders and process ids."""
     gateway = url(ports.gateway)
     rows = [
         ("gateway", f"{gateway}    (try it: {gateway}/docs)"),
-        ("mails", f"{url(ports.mail)}    (a page that shows every mail sent)"),
-        ("worker-facing API", f"{url(ports.peer)}    (stand-in; /_queue shows what waits there)"),
+        ("mails", f"{url(ports.mail)}    (a page with every mail that was sent)"),
+        ("worker-facing API", f"{url(ports.peer)}    (stand-in; /_queue shows its queue)"),
         ("AWS", f"{url(ports.aws)}    (stand-in: Cognito, S3, Secrets Manager)"),
     ]
     admin = (ports.gateway_admin, ports.dispatcher_admin, ports.notifier_admin)
@@ -74,7 +74,7 @@ def overview(folder: Folder, ports: Ports, pids: dict[str, int], users_files: st
 
 
 def curl_lines(folder: Folder, ports: Ports) -> list[tuple[str, str]]:
-    """What a user would do, as (comment, line); the first line sets what the others use."""
+    """A user's steps as (comment, command); the first sets the variables of the others."""
     gateway, mail = url(ports.gateway), url(ports.mail)
     token = 'curl -sw "\\n" -H "Authorization: Bearer $TOKEN"'
     job = {
@@ -92,7 +92,7 @@ def curl_lines(folder: Folder, ports: Ports) -> list[tuple[str, str]]:
     files = f"{gateway}/files"
     return [
         (
-            "a fresh token (good for an hour), and a job name of your own",
+            "a new token (valid for an hour), and a job name",
             f"TOKEN=$(curl -s {login} | {value_of}); NAME=walkthrough_$(date +%s)",
         ),
         (
@@ -103,21 +103,21 @@ def curl_lines(folder: Folder, ports: Ports) -> list[tuple[str, str]]:
             "upload data",
             f'{token} -F "file=@{samples}/localizations.csv" {files}/data/walkthrough/upload',
         ),
-        ("see your files", f'{token} "{files}/?recursive=true"'),
+        ("list your files", f'{token} "{files}/?recursive=true"'),
         ("start a job", f"JOB=$({send} | {number}); echo job $JOB"),
         (
-            "follow it until it has ended",
+            "wait until it has ended",
             f"until {token} {gateway}/jobs/$JOB | {ended}; do sleep 1; done",
         ),
-        ("list what it made", f"{token} {files}/output/$NAME"),
-        ("download it", f"{token} -o $NAME.zip {files}/output/$NAME/download"),
-        ("unpack it", "python3 -m zipfile -e $NAME.zip $NAME && ls $NAME"),
+        ("list its results", f"{token} {files}/output/$NAME"),
+        ("download them", f"{token} -o $NAME.zip {files}/output/$NAME/download"),
+        ("unpack them", "python3 -m zipfile -e $NAME.zip $NAME && ls $NAME"),
         ("read the mail", f'curl -sw "\\n" {mail}/_mails'),
     ]
 
 
 def walkthrough(folder: Folder, ports: Ports) -> str:
-    """The lines to paste, one by one, each with its comment."""
+    """The commands to paste, each with its comment."""
     return "\n".join(
         f"{paint('# ' + comment, 'dim')}\n{line}" for comment, line in curl_lines(folder, ports)
     )

@@ -1,6 +1,6 @@
-"""Mailjet stand-in: takes mails as Mailjet's API does, keeps them, and shows them on a page.
+"""Stand-in for Mailjet: accepts mails as its API does, stores them, and shows them on a page.
 
-Start it with `python -m deploy.sandbox.mailjet --help`, or in a test with `create_app`.
+Started by `python -m deploy.sandbox.mailjet`, in tests by `create_app`.
 """
 
 from deploy.sandbox.mailjet.app import MAILJET, Mailjet, MailjetSettings, create_app

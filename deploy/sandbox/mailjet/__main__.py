@@ -12,7 +12,9 @@ from deploy.sandbox.ports import LOOPBACK
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.sandbox.mailjet", description=__doc__)
     parser.add_argument("--port", type=int, default=8025)
-    parser.add_argument("--file", type=Path, help="JSON lines in which mails outlive a restart")
+    parser.add_argument(
+        "--file", type=Path, help="file of JSON lines in which mails survive a restart"
+    )
     given = parser.parse_args()
     app = create_app(MailjetSettings(file=given.file))
     web.run_app(app, host=LOOPBACK, port=given.port, access_log=None, shutdown_timeout=1.0)

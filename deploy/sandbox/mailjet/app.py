@@ -1,4 +1,4 @@
-"""Mailjet's two calls that a notifier makes, fault switches, and the page with the mails."""
+"""The two calls of Mailjet's API that a notifier makes, fault switches, and the page of mails."""
 
 import asyncio
 import secrets
@@ -29,14 +29,14 @@ _POLICY: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class MailjetSettings:
-    """Where mails are kept (None: only in memory)."""
+    """`file` stores the mails; None: in memory only."""
 
     file: Path | None = None
 
 
 @dataclass(kw_only=True)
 class Mailjet:
-    """The running stand-in; `lookup_lag` is how old (s) a mail must be for a look-up to find it."""
+    """The running stand-in; a look-up finds mails that are at least `lookup_lag` seconds old."""
 
     mails: MailStore
     faults: FaultPlan = field(default_factory=lambda: FaultPlan(("send", "lookup")))
@@ -84,7 +84,7 @@ def _authenticated(request: web.Request) -> bool:
 
 
 async def send(request: web.Request) -> web.StreamResponse:
-    """POST /v3.1/send: 200, or 400 when any message is refused; its siblings are sent."""
+    """POST /v3.1/send: 200, or 400 if any message is refused; the others are sent."""
     mailjet = request.app[MAILJET]
     mailjet.counts["send"] += 1
     if not _authenticated(request):
@@ -139,7 +139,7 @@ def _deliver(mailjet: Mailjet, item: Judged, base: str) -> dict[str, Any]:
 
 
 async def look_up(request: web.Request) -> web.StreamResponse:
-    """GET /v3/REST/message?CustomID=…: the mails sent under that id."""
+    """GET /v3/REST/message?CustomID=…: the mails with that id."""
     mailjet = request.app[MAILJET]
     mailjet.counts["lookup"] += 1
     if not _authenticated(request):
@@ -181,7 +181,7 @@ async def get_faults(request: web.Request) -> web.Response:
 
 
 async def put_faults(request: web.Request) -> web.Response:
-    """PUT /_faults {"rules": [...], "lookup_lag": 3}: a key left out stays as it is."""
+    """PUT /_faults {"rules": [...], "lookup_lag": 3}: a missing key changes nothing."""
     mailjet = request.app[MAILJET]
     try:
         body = mailjet.faults.switch(orjson.loads(await request.read()), "lookup_lag")
@@ -205,7 +205,7 @@ async def get_counters(request: web.Request) -> web.Response:
 
 
 async def get_mails(request: web.Request) -> web.Response:
-    """GET /_mails?to=…&wait=10: oldest first; waits up to that long (s) for the first one."""
+    """GET /_mails?to=…&wait=10: oldest first; waits up to `wait` seconds for the first one."""
     mailjet, receiver = request.app[MAILJET], request.query.get("to")
     mailjet.counts["listed"] += 1
     end = time.monotonic() + min(float(request.query.get("wait", 0)), 30.0)
@@ -221,7 +221,7 @@ async def get_mails(request: web.Request) -> web.Response:
 
 
 async def show_mails(request: web.Request) -> web.Response:
-    """The page: all mails, newest first, and the chosen (or newest) one."""
+    """The page: all mails, newest first, and the selected or newest one."""
     mails = request.app[MAILJET].mails
     text = request.match_info.get("id")
     chosen = mails.get(int(text)) if text and text.isdecimal() else None

@@ -1,4 +1,4 @@
-"""The body of `POST /v3.1/send`, judged as Mailjet judges it (its Send API v3.1 guide)."""
+"""Validation of the body of `POST /v3.1/send`, as in Mailjet's Send API v3.1 guide."""
 
 import uuid
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class BodyError(Exception):
 
 @dataclass(frozen=True)
 class Judged:
-    """One message of a request, and what is wrong with it (nothing: it is sent)."""
+    """A message and its errors; without errors it is sent."""
 
     message: dict[str, Any]
     errors: list[dict[str, Any]]
@@ -29,7 +29,7 @@ class Judged:
 
 
 def fault(code: str, message: str, *related: str, status: int = 400) -> dict[str, Any]:
-    """An error as Mailjet words it."""
+    """An error in Mailjet's format."""
     return {
         "ErrorIdentifier": str(uuid.uuid4()),
         "ErrorCode": code,
@@ -40,7 +40,7 @@ def fault(code: str, message: str, *related: str, status: int = 400) -> dict[str
 
 
 def judge(body: Any) -> list[Judged]:
-    """Judge every message on its own. Raises `BodyError` when there are none to judge."""
+    """Validate each message independently. Raises `BodyError` for a body without messages."""
     if not isinstance(body, dict):
         raise BodyError("mj-0002", "Malformed JSON, please review the syntax and properties types.")
     messages = body.get("Messages")

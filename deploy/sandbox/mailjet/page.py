@@ -1,4 +1,4 @@
-"""The page that shows the mails. It renews its parts as they change; mails sit in a sandbox."""
+"""The page of mails, which refreshes itself; HTML parts are shown in a sandboxed frame."""
 
 import time
 from collections.abc import Sequence
@@ -57,9 +57,9 @@ iframe { width: 100%; height: 26rem; border: 1px solid var(--line); border-radiu
 
 
 def inbox(mails: Sequence[Mail], chosen: Mail | None, nonce: str) -> str:
-    """The whole page; `mails` newest first, of which the first is shown unless one is chosen.
+    """The whole page; `mails` newest first, of which the first is shown unless one is `chosen`.
 
-    `nonce` is what the page's policy lets its script run under.
+    `nonce` is that of the page's content security policy.
     """
     shown = chosen or (mails[0] if mails else None)
     links = "".join(_link(mail, current=mail is shown) for mail in mails[:_SHOWN])

@@ -1,4 +1,4 @@
-"""The mails that were sent, kept in a file of JSON lines so that a restart keeps them."""
+"""The mails that were sent, in a file of JSON lines that survives a restart."""
 
 import time
 import uuid
@@ -12,7 +12,7 @@ Mail = dict[str, Any]
 
 
 class MailStore:
-    """Mails by age; without a file they live as long as the process."""
+    """Mails by age; without a file, they are lost with the process."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._mails: list[Mail] = []
@@ -25,7 +25,7 @@ class MailStore:
                 try:
                     self._insert(orjson.loads(line))
                 except orjson.JSONDecodeError:
-                    continue  # the line that a crash cut off
+                    continue  # cut off by a crash
 
     def __len__(self) -> int:
         return len(self._mails)
@@ -34,7 +34,7 @@ class MailStore:
         return iter(self._mails)
 
     def add(self, message: dict[str, Any]) -> Mail:
-        """Keep a message; returns it as a mail with its number, UUID and time."""
+        """Store a message; returns it as a mail with a number, a UUID and a time."""
         mail = {
             "id": (self._mails[-1]["id"] if self._mails else 0) + 1,
             "uuid": str(uuid.uuid4()),

@@ -13,7 +13,7 @@ from deploy.sandbox.ports import LOOPBACK
 
 
 def parse_arguments() -> tuple[PeerSettings, int]:
-    """Settings by argument, else by the environment variables that the services read too."""
+    """Settings from the arguments, else from the variables that the services use."""
     read = os.environ.get
     parser = argparse.ArgumentParser(prog="python -m deploy.sandbox.peer", description=__doc__)
     parser.add_argument("--port", type=int, default=int(read("PORT", "8001")))
@@ -23,9 +23,12 @@ def parse_arguments() -> tuple[PeerSettings, int]:
     parser.add_argument("--root", default=read("USER_DATA_ROOT_PATH", "user_data"))
     parser.add_argument("--bucket", default=read("S3_BUCKET", ""))
     parser.add_argument("--region", default=read("S3_REGION", "eu-central-1"))
-    parser.add_argument("--journal", type=Path, help="file in which the queue outlives a restart")
+    parser.add_argument("--journal", type=Path, help="file in which the queue survives a restart")
     parser.add_argument(
-        "--silence", type=float, default=20.0, help="seconds until a job is retried"
+        "--silence",
+        type=float,
+        default=20.0,
+        help="seconds without a report until a job is retried",
     )
     parser.add_argument("--can-be-asked", action="store_true", help="GET /_jobs/{job_id}/status")
     given = vars(parser.parse_args())

@@ -1,4 +1,4 @@
-"""The peer's application: routes, resources, and the watch over silent workers."""
+"""The peer's application: routes, resources, and the retry of stalled jobs."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ def create_app(settings: PeerSettings) -> web.Application:
                 updates=GatewayUpdates(session, settings.gateway, settings.key),
                 can_be_asked=settings.can_be_asked,
             )
-            watch = asyncio.create_task(watch_workers(peer))
+            watch = asyncio.create_task(retry_stalled(peer))
             yield
             watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -70,17 +70,17 @@ def _files(settings: PeerSettings) -> WorkerFiles:
     return LocalFiles(settings.root)
 
 
-async def watch_workers(peer: Peer) -> None:
-    """Take jobs from workers that have gone silent, for ever."""
+async def retry_stalled(peer: Peer) -> None:
+    """Retry stalled jobs until cancelled."""
     while True:
         await asyncio.sleep(min(1.0, peer.settings.silence / 4))
-        await take_from_silent_workers(peer)
+        await retry_stalled_once(peer)
 
 
-async def take_from_silent_workers(peer: Peer) -> None:
-    """One pass: each such job is offered again, or ended after too many tries."""
-    # one by one: a worker may be heard again while the gateway is told of another one's silence
-    while entry := peer.queue.silent_for(peer.settings.silence):
+async def retry_stalled_once(peer: Peer) -> None:
+    """Queue each stalled job again, or end it with an error after too many tries."""
+    # one by one: a worker may report while the gateway is informed about another job
+    while entry := peer.queue.stalled_for(peer.settings.silence):
         peer.queue.requeue(entry)
         tried = f"(workers tried: {';'.join(entry.tried)})"
         if len(entry.tried) <= peer.settings.retries:

@@ -1,4 +1,4 @@
-"""The switches and counters for tests and benchmarks."""
+"""Fault switches and counters for tests and benchmarks."""
 
 import orjson
 from aiohttp import web
@@ -16,7 +16,7 @@ async def get_faults(request: web.Request) -> web.Response:
 
 
 async def put_faults(request: web.Request) -> web.Response:
-    """PUT /_faults {"rules": [...], "can_be_asked": true}: a key left out stays as it is."""
+    """PUT /_faults {"rules": [...], "can_be_asked": true}: a missing key changes nothing."""
     peer = request.app[PEER]
     try:
         body = peer.faults.switch(orjson.loads(await request.read()), "can_be_asked")

@@ -1,4 +1,4 @@
-"""What a test or a benchmark wants to know of the peer afterwards."""
+"""Counters of the peer for tests and benchmarks."""
 
 import time
 import weakref
@@ -9,7 +9,7 @@ from aiohttp import web
 
 
 class Counters:
-    """Numbers since the start, or since the last reset."""
+    """Counts since the start or the last reset."""
 
     def __init__(self) -> None:
         self._connections_seen: weakref.WeakSet[Any] = weakref.WeakSet()

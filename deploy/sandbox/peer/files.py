@@ -1,4 +1,4 @@
-"""Users' files as the worker-facing API reaches them: by storage URI, below one root only."""
+"""The worker-facing API's access to users' files: by storage URI, below one root."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ CHUNK = 1 << 20
 
 
 class RefusedError(Exception):
-    """The URI lies outside the storage root or is no clean path."""
+    """The URI is outside the storage root or no normalised path."""
 
 
 class MissingError(Exception):
@@ -32,15 +32,15 @@ class WorkerFiles(Protocol):
 
 
 def clean_parts(path: str) -> list[str]:
-    """The parts of a relative path. Raises `RefusedError` for all that could lead elsewhere."""
+    """The parts of a relative path. Raises `RefusedError` unless it is normalised."""
     parts = path.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise RefusedError(f"not a clean path: {path!r}")
+        raise RefusedError(f"not a normalised path: {path!r}")
     return parts
 
 
 def below(root: str, uri: str) -> list[str]:
-    """The parts of `uri` after `root`, which it has to begin with as spelled."""
+    """The parts of `uri` after the prefix `root`. Raises `RefusedError`."""
     prefix = root.rstrip("/") + "/"
     if not uri.startswith(prefix):
         raise RefusedError(f"not below the storage root: {uri!r}")
@@ -48,14 +48,14 @@ def below(root: str, uri: str) -> list[str]:
 
 
 class LocalFiles:
-    """A folder of this machine, spelled like `USER_DATA_ROOT_PATH`."""
+    """A local folder, spelled like `USER_DATA_ROOT_PATH`."""
 
     def __init__(self, root: str) -> None:
         self._root = root
 
     def _path(self, uri: str) -> Path:
         path = Path(self._root).joinpath(*below(self._root, uri))
-        # a link inside the tree must not lead out of it
+        # a symbolic link must not lead out of the tree
         real, real_root = os.path.realpath(path), os.path.realpath(self._root)
         if os.path.commonpath([real, real_root]) != real_root:
             raise RefusedError(f"not below the storage root: {uri!r}")
@@ -87,11 +87,11 @@ class LocalFiles:
             raise
 
     async def close(self) -> None:
-        """Nothing is open between calls."""
+        """No file is open between calls."""
 
 
 class BucketFiles:
-    """A key prefix of an S3 bucket; endpoint and credentials come from the environment."""
+    """A key prefix of an S3 bucket; endpoint and credentials are in the environment."""
 
     def __init__(self, bucket: str, root: str, region: str) -> None:
         self._bucket = bucket

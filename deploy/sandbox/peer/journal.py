@@ -1,4 +1,4 @@
-"""What the queue did, one JSON object per line, so that a killed peer forgets nothing."""
+"""The changes of the queue as JSON lines, so that a killed peer loses nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import orjson
 
 
 class Journal:
-    """An append-only file; unbuffered, so that what was recorded outlives the process."""
+    """An append-only file, unbuffered so that records survive the process."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -15,7 +15,7 @@ class Journal:
         self._file = path.open("ab", buffering=0)
 
     def load(self) -> list[dict[str, Any]]:
-        """All records; a last line that a crash cut off is left out."""
+        """All records except for a last line that a crash cut off."""
         records: list[dict[str, Any]] = []
         for line in self._path.read_bytes().splitlines():
             try:

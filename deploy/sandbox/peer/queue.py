@@ -1,4 +1,4 @@
-"""The peer's queue: every submission is one more entry, under an id of the peer's own."""
+"""The peer's queue: each submission is a new entry with an id of the peer."""
 
 import asyncio
 import heapq
@@ -16,7 +16,7 @@ STATUSES: Final = frozenset({"queued", *WITH_WORKER, *FINAL})
 
 @dataclass(slots=True)
 class Entry:
-    """One submission. `number` is what the dispatcher calls it, `name` its job's name."""
+    """A submission with its delivery number and the name of its job."""
 
     id: int
     submission: dict[str, Any]
@@ -52,14 +52,14 @@ class Entry:
 
 
 def job_name(submission: dict[str, Any]) -> str:
-    """The job's name, which a submission holds only as the last part of its upload paths."""
+    """The job's name, which is the last part of the upload paths."""
     for path in (submission.get("paths_upload") or {}).values():
         return str(path).rstrip("/").rpartition("/")[2]
     return ""
 
 
 class JobQueue:
-    """Entries by priority (highest first), then age. All methods run in one event loop."""
+    """Entries by priority, highest first, then by age; for one event loop."""
 
     def __init__(self, journal: Journal | None = None) -> None:
         self._journal = journal
@@ -79,7 +79,7 @@ class JobQueue:
         return len(self._entries)
 
     def find_number(self, number: int) -> Entry | None:
-        """The newest entry that was submitted under `number`."""
+        """The newest entry with this delivery number."""
         return self._entries.get(self._by_number.get(number, 0))
 
     def add(self, submission: dict[str, Any]) -> Entry:
@@ -101,7 +101,7 @@ class JobQueue:
     async def pull(
         self, worker: str, environment: str | None = None, *, wait: float = 0.0
     ) -> Entry | None:
-        """Give `worker` the first entry that it may run; waits up to `wait` seconds for one."""
+        """Assign the first entry that `worker` may run; wait up to `wait` seconds for one."""
         end = time.monotonic() + wait
         while (entry := self._take(worker, environment)) is None:
             left = end - time.monotonic()
@@ -135,7 +135,7 @@ class JobQueue:
         return found
 
     def of_worker(self, entry_id: int, worker: str) -> Entry | None:
-        """The entry, if it is there and still this worker's; that counts as a sign of life."""
+        """The entry if it is assigned to this worker; counts as a report of the worker."""
         entry = self._entries.get(entry_id)
         if entry is None or entry.worker != worker:
             return None
@@ -152,7 +152,7 @@ class JobQueue:
         self._record(set=entry.id, status=status, worker=entry.worker, tried=entry.tried)
 
     def requeue(self, entry: Entry) -> None:
-        """Take the entry from its worker and offer it again, at the age it has."""
+        """Take the entry from its worker and queue it again at its age."""
         entry.tried.append(entry.worker or "")
         entry.worker = None
         self.set_status(entry, "queued")
@@ -163,11 +163,11 @@ class JobQueue:
             self._with_worker.pop(entry.id, None)
             self._record(remove=entry.id)
 
-    def silent_for(self, seconds: float) -> Entry | None:
-        """An entry whose worker has not been heard of for that long."""
+    def stalled_for(self, seconds: float) -> Entry | None:
+        """An entry whose worker has not reported for that long."""
         before = time.monotonic() - seconds
-        silent = (entry for entry in self._with_worker.values() if entry.last_seen < before)
-        return next(silent, None)
+        stalled = (entry for entry in self._with_worker.values() if entry.last_seen < before)
+        return next(stalled, None)
 
     def _record(self, **record: Any) -> None:
         if self._journal is not None:

@@ -1,4 +1,4 @@
-"""What the peer's handlers share."""
+"""The settings and the state that the peer's handlers share."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -19,9 +19,9 @@ PLACES: Final = ("submit", "openapi", "question")
 
 @dataclass(frozen=True, kw_only=True)
 class PeerSettings:
-    """Where the gateway and the users' files are. Times in seconds.
+    """The addresses of the gateway and the users' files. Times in seconds.
 
-    A worker that is silent for `silence` loses its job, which is offered again `retries` times.
+    A worker that does not report for `silence` loses its job, which is retried `retries` times.
     """
 
     gateway: str
@@ -39,7 +39,7 @@ class PeerSettings:
 
 @dataclass(kw_only=True)
 class Peer:
-    """The running peer. `one_at_a_time` is held while a submission is committed."""
+    """The running peer; `one_at_a_time` is locked during the commit of a submission."""
 
     settings: PeerSettings
     queue: JobQueue
@@ -51,7 +51,7 @@ class Peer:
     can_be_asked: bool = False
 
     async def forward(self, entry: Entry, status: str, details: str | None) -> int | None:
-        """Tell the gateway; a 404 deletes the entry. Returns the gateway's HTTP status."""
+        """Forward a status to the gateway, whose 404 deletes the entry; returns its HTTP status."""
         answer = await self.updates.push(entry.number, status, details)
         self.counters.updates[str(answer or "none")] += 1
         if answer == 404:
@@ -64,6 +64,6 @@ PEER: Final = web.AppKey("PEER", Peer)
 
 
 def as_json(value: Any, status: int = 200) -> web.Response:
-    """Keys may be integers, as counters' are."""
+    """A JSON response; keys may be integers, as those of counters."""
     body = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
     return web.Response(body=body, status=status, content_type="application/json")

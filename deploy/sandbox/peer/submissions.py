@@ -1,4 +1,4 @@
-"""The side that faces the dispatcher: submissions, the question, the public description."""
+"""Routes for the dispatcher: submissions, a job's status, the public description."""
 
 import hmac
 from typing import Any, Final
@@ -22,7 +22,7 @@ class SubmissionError(Exception):
 
 
 async def submit(request: web.Request) -> web.StreamResponse:
-    """POST /_jobs: commits first, answers after, one at a time; never looks for duplicates."""
+    """POST /_jobs: commits, then responds, one at a time; does not detect duplicates."""
     peer = request.app[PEER]
     peer.counters.connection(request)
     if refusal := _refusal_of_key(request, peer):
@@ -55,7 +55,7 @@ async def submit(request: web.Request) -> web.StreamResponse:
 
 
 def parse_submission(raw: bytes) -> dict[str, Any]:
-    """The body of POST /_jobs with the parts that the peer relies on. Raises `SubmissionError`."""
+    """Parse the body of POST /_jobs as far as the peer uses it. Raises `SubmissionError`."""
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -104,7 +104,7 @@ def _refusal_of_key(request: web.Request, peer: Peer) -> web.Response | None:
 
 
 async def question(request: web.Request) -> web.StreamResponse:
-    """GET /_jobs/{job_id}/status, where it is switched on."""
+    """GET /_jobs/{job_id}/status, if enabled."""
     peer = request.app[PEER]
     peer.counters.connection(request)
     if not peer.can_be_asked:
@@ -123,7 +123,7 @@ async def question(request: web.Request) -> web.StreamResponse:
 
 
 async def openapi(request: web.Request) -> web.StreamResponse:
-    """GET /openapi.json: public, so that it can be probed without a key."""
+    """GET /openapi.json: public, for probes without a key."""
     peer = request.app[PEER]
     peer.counters.connection(request)
     peer.counters.probes += 1

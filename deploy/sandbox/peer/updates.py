@@ -1,4 +1,4 @@
-"""Status updates on their way to the gateway. Each is sent once: only workers repeat theirs."""
+"""Status updates for the gateway, each sent once: only workers repeat theirs."""
 
 import aiohttp
 
@@ -12,7 +12,7 @@ class GatewayUpdates:
         self._headers = {"x-api-key": key}
 
     async def push(self, number: int, status: str, details: str | None) -> int | None:
-        """The gateway's HTTP status, or None if there was no answer."""
+        """The gateway's HTTP status, or None without a response."""
         body = {"job_id": number, "status": status, "runtime_details": details}
         try:
             async with self._session.put(

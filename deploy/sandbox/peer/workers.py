@@ -1,4 +1,4 @@
-"""The side that faces workers: pull, download, upload, report."""
+"""Routes for workers: pull, download, upload, report."""
 
 from http import HTTPStatus
 from typing import Any
@@ -18,7 +18,7 @@ def _problem(status: HTTPStatus, sentence: str) -> web.Response:
 
 
 def _entry(request: web.Request) -> Entry:
-    """The entry that this worker holds; 404 tells it to stop."""
+    """The entry that is assigned to this worker. Raises `HTTPNotFound`, on which it stops."""
     queue = request.app[PEER].queue
     text, worker = request.match_info["entry"], request.query.get("worker", "")
     entry = queue.of_worker(int(text), worker) if text.isdecimal() else None
@@ -42,7 +42,7 @@ async def pull(request: web.Request) -> web.Response:
 
 
 async def download(request: web.Request) -> web.StreamResponse:
-    """GET /entries/{entry}/input?worker=…&path=…: the input that belongs at that place."""
+    """GET /entries/{entry}/input?worker=…&path=…: the input with that path in the mount."""
     peer, entry = request.app[PEER], _entry(request)
     uri = entry.submission["job"]["handler"]["files_down"].get(request.query.get("path", ""))
     if uri is None:
@@ -81,8 +81,8 @@ async def upload(request: web.Request) -> web.Response:
 async def report(request: web.Request) -> web.Response:
     """PUT /entries/{entry}/status?worker=… {"status", "runtime_details"}.
 
-    200 once the gateway has it; 404 when the job is gone: the worker has to stop; 503 when the
-    gateway did not take it: the worker repeats.
+    200 once the gateway has accepted it; 404 if the job is gone: the worker stops; 503 if the
+    gateway did not accept it: the worker repeats.
     """
     peer, entry = request.app[PEER], _entry(request)
     body: Any = orjson.loads(await request.read() or b"null")
@@ -93,10 +93,10 @@ async def report(request: web.Request) -> web.Response:
     if answer == HTTPStatus.NOT_FOUND:
         return _problem(HTTPStatus.NOT_FOUND, "Not Found")
     if answer != HTTPStatus.OK:
-        sentence = f"the gateway answered {answer or 'nothing'}"
+        sentence = f"the gateway returned {answer or 'nothing'}"
         return _problem(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
     if entry.worker != request.query.get("worker") and status not in FINAL:
-        return _problem(HTTPStatus.NOT_FOUND, "Not Found")  # given to another one meanwhile
+        return _problem(HTTPStatus.NOT_FOUND, "Not Found")  # assigned to another worker meanwhile
     if status == "running" and not entry.ran:
         entry.ran = True
         peer.counters.run(entry.number, entry.name)

@@ -1,9 +1,9 @@
 """The sandbox's example application: a super-resolution image from localisations.
 
-`python -m deploy.sandbox.superres` is what its jobs run; `python -m
-deploy.sandbox.superres.sample` makes realistic input for it.
+Its jobs run `python -m deploy.sandbox.superres`; `python -m deploy.sandbox.superres.sample` makes
+realistic input.
 """
 
 
 class InputError(Exception):
-    """The user's input cannot be used; the message is one sentence that says where and why."""
+    """The user's input is invalid; the message is a sentence that says where and why."""

@@ -1,8 +1,8 @@
 """Render a super-resolution image and its statistics from a table of localisations.
 
-`--data` and `--config` may be folders: the first *.csv, and *.yaml or *.yml, below them counts.
-The environment variables COLORMAP, LOG_LEVEL (DEBUG, INFO, WARNING) and SLOW_MOTION (seconds of
-pause after each step, for watching a job) are read as well.
+`--data` and `--config` may be folders: the first *.csv, and the first *.yaml or *.yml, below them
+is used. Environment variables: COLORMAP, LOG_LEVEL (DEBUG, INFO, WARNING) and SLOW_MOTION (seconds
+to pause after each step, for watching a job).
 """
 
 import argparse

@@ -18,7 +18,7 @@ UNITS: Final = ("px", "nm")
 class Configuration:
     """How localisations become an image.
 
-    `units` tells whether x and y are camera pixels or nanometres. `gamma` below 1 lifts faint
+    `units` of x and y are camera pixels or nanometres. A `gamma` below 1 brightens faint
     structures; `saturation` is the percentile of the non-empty pixels that is shown brightest.
     """
 
@@ -46,7 +46,7 @@ _RANGES: Final = {
 
 
 def load(path: Path) -> Configuration:
-    """The configuration in the file. Raises `InputError` naming the key that is wrong."""
+    """Read a configuration file. Raises `InputError` naming the invalid key."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
@@ -63,7 +63,7 @@ def load(path: Path) -> Configuration:
 
 
 def parse(content: Mapping[Any, Any], source: str = "configuration") -> Configuration:
-    """Check every key. Raises `InputError`."""
+    """Validate every key. Raises `InputError`."""
     known = {field.name: field for field in fields(Configuration)}
     if unknown := [key for key in content if key not in known]:
         raise InputError(

@@ -19,7 +19,7 @@ _MARGIN_SIGMAS: Final = 4.0
 
 
 def histogram(points: Localizations, configuration: Configuration) -> Picture:
-    """Localisations per rendered pixel, rows along y; raises `InputError` if it were too large."""
+    """Localisations per rendered pixel, rows along y. Raises `InputError` for too many pixels."""
     pixel = configuration.render_pixel_nm
     margin = max(_MARGIN_SIGMAS * configuration.sigma_nm, 2 * pixel)
     x, y = points.x - points.x.min() + margin, points.y - points.y.min() + margin

@@ -14,7 +14,7 @@ from deploy.sandbox.superres import InputError
 
 Floats = npt.NDArray[np.float64]
 
-# names that the field's programs give these columns
+# the names of these columns in the field's programs
 _NAMES: Final = {
     "x": ("x",),
     "y": ("y",),
@@ -43,9 +43,9 @@ class Localizations:
 
 
 def read(path: Path, *, units: str, pixel_size_nm: float) -> Localizations:
-    """The table in the file; a unit in a heading, `x [nm]`, counts more than `units`.
+    """Read a table; a unit in a heading, `x [nm]`, overrides `units`.
 
-    Columns may come in any order and beside others; lines that start with # are comments.
+    Columns may be in any order and among others; lines that start with # are comments.
     Raises `InputError` naming the line.
     """
     try:

@@ -1,4 +1,4 @@
-"""The table of statistics of a rendering."""
+"""The statistics of a rendering."""
 
 import csv
 from pathlib import Path

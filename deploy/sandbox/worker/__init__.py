@@ -1,4 +1,4 @@
-"""A worker: pulls jobs from the stand-in worker-facing API and really runs their commands.
+"""A worker that pulls jobs from the stand-in worker-facing API and runs their commands.
 
-Start it with `python -m deploy.sandbox.worker --help`.
+Started by `python -m deploy.sandbox.worker`.
 """

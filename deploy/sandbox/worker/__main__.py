@@ -1,4 +1,4 @@
-"""`python -m deploy.sandbox.worker`: pull jobs and run them, until told to stop."""
+"""`python -m deploy.sandbox.worker`: pull jobs and run them until SIGTERM or SIGINT."""
 
 import argparse
 import asyncio
@@ -32,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 async def serve(given: argparse.Namespace, workspace: Path) -> None:
-    """Run jobs in all slots, for ever."""
+    """Run jobs in all slots until cancelled."""
     timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=_PULL_WAIT + 40)
     async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as slots:
         peer = PeerConnection(session, given.peer, given.name, patience=given.patience)
@@ -45,7 +45,7 @@ async def _slot(peer: PeerConnection, given: argparse.Namespace, workspace: Path
         try:
             job = await peer.pull(wait=_PULL_WAIT, environment=given.environment)
         except (aiohttp.ClientError, TimeoutError) as error:
-            log.warning("the peer does not answer (%s)", type(error).__name__)
+            log.warning("the peer does not respond (%s)", type(error).__name__)
             await asyncio.sleep(_PAUSE)
             continue
         if job is None:
@@ -60,7 +60,7 @@ async def _slot(peer: PeerConnection, given: argparse.Namespace, workspace: Path
 
 
 async def until_stopped(given: argparse.Namespace, workspace: Path) -> None:
-    """Serve until SIGTERM or SIGINT; a running command is killed, its job not reported."""
+    """Serve until SIGTERM or SIGINT; kills a running command without a report of its job."""
     serving = asyncio.create_task(serve(given, workspace))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -74,7 +74,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     parent = given.workspace or Path(tempfile.gettempdir())
     workspace = parent / f"opencloud-worker-{given.name}"
-    # what a killed worker of this name left behind
+    # leftovers of a killed worker of this name
     shutil.rmtree(workspace, ignore_errors=True)
     workspace.mkdir(parents=True, mode=0o700)
     try:

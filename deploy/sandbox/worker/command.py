@@ -1,4 +1,4 @@
-"""Running an application's command as the container would: a process group of its own."""
+"""An application's command in a process group of its own, as in a container."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
 def environment(job: Mapping[str, str], data_dir: Path) -> dict[str, str]:
-    """The command's variables: the job's, and the worker's own, which win.
+    """The command's variables: the job's, overridden by the worker's.
 
     `DATA_DIR` is the mount, `PYTHON` an interpreter that can import the sandbox's applications.
     """
@@ -31,7 +31,7 @@ def environment(job: Mapping[str, str], data_dir: Path) -> dict[str, str]:
 
 
 class Command:
-    """A running command; whatever it starts belongs to its process group and ends with it."""
+    """A running command; what it starts is in its process group and ends with it."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -40,7 +40,7 @@ class Command:
     async def start(
         cls, arguments: Sequence[str], *, variables: Mapping[str, str], folder: Path, log: Path
     ) -> "Command":
-        """`/bin/sh -c` with the arguments joined by blanks; both outputs go to `log`."""
+        """Run `/bin/sh -c` with the arguments joined by blanks; both outputs go to `log`."""
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *tied_to_parent(["/bin/sh", "-c", " ".join(arguments)], signal.SIGKILL),
@@ -54,13 +54,13 @@ class Command:
         return cls(process)
 
     async def wait(self) -> int:
-        """The exit status once the command has ended; what it left running is killed."""
+        """Wait for the end and kill what it left running; returns the exit status."""
         status = await self._process.wait()
         self._kill_group()
         return status
 
     async def kill(self) -> None:
-        """End the whole group at once."""
+        """Kill the process group."""
         self._kill_group()
         await self._process.wait()
 

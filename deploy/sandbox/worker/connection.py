@@ -1,4 +1,4 @@
-"""What a worker says to the worker-facing API. Its session retries for minutes."""
+"""A worker's client of the worker-facing API, which retries for minutes."""
 
 import asyncio
 import random
@@ -15,19 +15,19 @@ _LONGEST_PAUSE: Final = 5.0
 
 
 class JobGoneError(Exception):
-    """The peer answered 404: the job was deleted, or is somebody else's. Stop it."""
+    """The peer returned 404: the job was deleted or assigned to another worker. Stop it."""
 
 
 class TransferError(Exception):
-    """A file could not be moved; the message is a sentence for the user."""
+    """A file could not be transferred; the message is a sentence for the user."""
 
 
 class UnreachableError(Exception):
-    """The peer could not be reached for as long as the worker is patient."""
+    """The peer was unreachable for longer than the worker's `patience`."""
 
 
 class PeerConnection:
-    """Calls to the peer at `url` in the name of `worker`. `patience` is in seconds."""
+    """Calls to the peer at `url` as `worker`, each retried for `patience` seconds."""
 
     def __init__(
         self, session: aiohttp.ClientSession, url: str, worker: str, *, patience: float = 600.0
@@ -38,7 +38,7 @@ class PeerConnection:
         self._patience = patience
 
     async def pull(self, *, wait: float, environment: str | None = None) -> dict[str, Any] | None:
-        """The next job, waiting up to `wait` seconds. Raises aiohttp's errors."""
+        """The next job; waits up to `wait` seconds for one. Raises aiohttp's errors."""
         query = {"wait": str(wait)} | ({"environment": environment} if environment else {})
         url = f"{self._url}/workers/{self._worker}/pull"
         async with self._session.post(url, params=query) as response:
@@ -46,7 +46,7 @@ class PeerConnection:
             return None if response.status == 204 else dict(await response.json())
 
     async def report(self, entry: int, status: str, details: str | None = None) -> None:
-        """Tell the job's status. Raises `JobGoneError` when the job has to be stopped."""
+        """Report the job's status. Raises `JobGoneError` if the job has to stop."""
 
         async def put() -> None:
             url = f"{self._url}/entries/{entry}/status"
@@ -57,7 +57,7 @@ class PeerConnection:
         await self._persistently(put)
 
     async def download(self, entry: int, path: str, target: Path) -> None:
-        """Fetch the input that belongs at `path`. Raises `TransferError`."""
+        """Download the input with this path in the mount. Raises `TransferError`."""
 
         async def get() -> None:
             url = f"{self._url}/entries/{entry}/input"
@@ -92,7 +92,7 @@ class PeerConnection:
         if response.status == 404 and detail == "Not Found":
             raise JobGoneError
         if of_file and response.status < 500:
-            raise TransferError(detail or f"the peer answered {response.status}")
+            raise TransferError(detail or f"the peer returned {response.status}")
         response.raise_for_status()
 
     async def _persistently(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -104,10 +104,12 @@ class PeerConnection:
             except aiohttp.ClientResponseError as error:
                 problem: Exception = error
                 if error.status < 500:
-                    raise UnreachableError(f"the peer answered {error.status}") from error
+                    raise UnreachableError(f"the peer returned {error.status}") from error
             except (aiohttp.ClientError, TimeoutError) as error:
                 problem = error
             if time.monotonic() > end:
-                raise UnreachableError(f"the peer was away too long: {problem}") from problem
+                raise UnreachableError(
+                    f"the peer was unreachable for too long: {problem}"
+                ) from problem
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, _LONGEST_PAUSE)

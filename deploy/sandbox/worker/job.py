@@ -1,4 +1,4 @@
-"""One job from pull to its last report."""
+"""A job from its pull to its last report."""
 
 import asyncio
 import contextlib
@@ -17,12 +17,12 @@ _TAIL_BYTES: Final = 8_192
 
 
 class JobFailedError(Exception):
-    """The job cannot go on; the message is a sentence for its log."""
+    """The job has failed; the message is a sentence for its log."""
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A job's folder, laid out as the container's mount would be."""
+    """A job's folder with the layout of the container's mount."""
 
     root: Path
     uploads: dict[str, str]
@@ -32,7 +32,7 @@ class Mount:
         return self.place(self.uploads["log"]) / LOG_NAME
 
     def place(self, path: str) -> Path:
-        """Where `path` lies in the mount. Raises `JobFailedError` if it leads out of it."""
+        """The place of `path` in the mount. Raises `JobFailedError` if it is outside."""
         pure = PurePosixPath(path)
         if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in path:
             raise JobFailedError(f"refused a path that leads out of the work folder: {path!r}")
@@ -42,7 +42,7 @@ class Mount:
 async def run_job(
     peer: PeerConnection, job: dict[str, Any], *, workspace: Path, keep_alive: float
 ) -> str:
-    """Run a pulled job; returns how it ended: `finished`, `error` or `gone`."""
+    """Run a pulled job; returns `finished`, `error` or `gone`."""
     folder = Path(tempfile.mkdtemp(prefix=f"job-{job['id']}-", dir=workspace))
     uploads = {"log": "log", **job["job"]["handler"]["files_up"]}
     try:
@@ -111,7 +111,7 @@ class _Run:
         try:
             await asyncio.wait({heart, ending}, return_when=asyncio.FIRST_COMPLETED)
             if not ending.done():
-                heart.result()  # raises what stopped it: the job is gone, or the peer is
+                heart.result()  # raises the reason: the job is gone, or the peer unreachable
             status = ending.result()
         finally:
             heart.cancel()

@@ -49,7 +49,7 @@ async def start_peer(
         server = TestServer(app)
         await server.start_server()
         servers.append(server)
-        return RunningPeer(server, app[PEER], session)
+        return RunningPeer(server, PEER, session)
 
     yield start
     for server in servers:

@@ -1,9 +1,10 @@
 """A fake gateway, a peer on a real socket, and bodies to submit to it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from json import loads
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import aiohttp
 from aiohttp import web
@@ -13,21 +14,23 @@ from deploy.sandbox.peer import Peer
 
 KEY = "internal key"
 
+T = TypeVar("T")
+
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let everything else run until the condition holds."""
+    """Let other tasks run until the condition holds."""
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0)
 
 
 def below(folder: Path, pattern: str = "*") -> list[Path]:
-    """What lies below the folder."""
+    """The files and folders below a folder."""
     return list(folder.rglob(pattern))
 
 
 class FakeGateway:
-    """Remembers status updates; `answer` decides what they get."""
+    """Records status updates; `answer` decides the status of each response."""
 
     def __init__(self) -> None:
         self.updates: list[tuple[int, str, str | None]] = []
@@ -46,7 +49,7 @@ class FakeGateway:
         return web.json_response(update["status"], status=answer)
 
     def statuses(self, number: int) -> list[str]:
-        """The job's statuses, without the repetitions that keep-alives are."""
+        """The job's statuses without keep-alives."""
         seen: list[str] = []
         for job_id, status, _ in self.updates:
             if job_id == number and seen[-1:] != [status]:
@@ -58,25 +61,51 @@ class FakeGateway:
             await asyncio.wait_for(self._news.wait_for(happened), seconds)
 
 
-class RunningPeer:
-    """The peer behind a real socket, and what tests say to it."""
+class Standin(Generic[T]):
+    """A client of a stand-in, which serves a real socket; `state` is the stand-in's own."""
 
-    def __init__(self, server: TestServer, state: Peer, session: aiohttp.ClientSession) -> None:
+    headers: Mapping[str, str] = {}
+
+    def __init__(self, server: TestServer, key: web.AppKey[T], session: aiohttp.ClientSession):
         self.url = str(server.make_url("")).rstrip("/")
-        self.state = state
+        self.state = server.app[key]
         self._session = session
 
     async def call(self, method: str, path: str, **kw: Any) -> tuple[int, Any]:
+        """Status, and the body's JSON or text."""
+        kw = {"headers": self.headers, **kw}
         async with self._session.request(method, self.url + path, **kw) as response:
-            return response.status, await response.json(content_type=None)
+            text = await response.text()
+            json = response.content_type == "application/json"
+            return response.status, loads(text or "null") if json else text
+
+    async def faults(self, *rules: dict[str, Any], **switches: Any) -> None:
+        status, answer = await self.call("PUT", "/_faults", json={"rules": rules, **switches})
+        assert status == 200, answer
+
+
+class RunningPeer(Standin[Peer]):
+    """A client of the peer."""
 
     async def submit(self, number: int, key: str = KEY, **parts: Any) -> tuple[int, Any]:
         body = submission(number, **parts)
         return await self.call("POST", "/_jobs", json=body, headers={"x-api-key": key})
 
-    async def faults(self, *rules: dict[str, Any], **switches: Any) -> None:
-        status, answer = await self.call("PUT", "/_faults", json={"rules": rules, **switches})
-        assert status == 200, answer
+    def post(self, number: int = 1, **options: Any) -> Any:
+        """A submission's request, for its raw response."""
+        url, headers = self.url + "/_jobs", {"x-api-key": KEY}
+        return self._session.post(url, json=submission(number), headers=headers, **options)
+
+    async def submit_and_pull(self, number: int = 1, worker: str = "w1", **parts: Any) -> int:
+        """The entry of a submission that the worker has pulled."""
+        await self.submit(number, **parts)
+        _, job = await self.pull(worker)
+        assert job["job"]["meta"]["job_id"] == number
+        return int(job["id"])
+
+    async def queue(self) -> list[dict[str, Any]]:
+        _, found = await self.call("GET", "/_queue")
+        return list(found)
 
     async def pull(self, worker: str = "w1") -> tuple[int, Any]:
         return await self.call("POST", f"/workers/{worker}/pull")

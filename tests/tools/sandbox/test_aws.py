@@ -56,7 +56,7 @@ async def test_inputs_and_results_are_objects_on_s3(endpoint: str, s3_peer: Runn
     await s3_peer.submit(1, files_down={**inputs, **hostile}, root=root)
     _, job = await s3_peer.pull()
     place = f"/entries/{job['id']}"
-    assert await s3_peer.call("GET", f"{place}/input?worker=w1&path=data/f") == (200, [1])
+    assert await s3_peer.call("GET", f"{place}/input?worker=w1&path=data/f") == (200, "[1]")
     for path, status in (("gone", 404), ("out", 403), ("bucket", 403)):
         got, _ = await s3_peer.call("GET", f"{place}/input?worker=w1&path=data/{path}")
         assert got == status

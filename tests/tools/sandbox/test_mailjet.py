@@ -1,18 +1,16 @@
-"""The Mailjet stand-in answers as Mailjet does, and shows what it was sent."""
+"""The Mailjet stand-in responds as Mailjet does, and shows the mails."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
-from deploy.sandbox.mailjet import MAILJET, MailjetSettings, create_app
-from tests.tools.sandbox.support import until
-
-KEYS = aiohttp.encode_basic_auth("key", "secret")
+from deploy.sandbox.mailjet import MAILJET, Mailjet, MailjetSettings, create_app
+from tests.tools.sandbox.support import Standin, until
 
 
 def mail(to: str = "user@example.com", custom_id: str = "job-1", **parts: Any) -> dict[str, Any]:
@@ -26,20 +24,15 @@ def mail(to: str = "user@example.com", custom_id: str = "job-1", **parts: Any) -
     }
 
 
-class RunningMailjet:
-    def __init__(self, server: TestServer, session: aiohttp.ClientSession) -> None:
-        self.url = str(server.make_url("")).rstrip("/")
-        self.state = server.app[MAILJET]
-        self._session = session
-
-    async def call(self, method: str, path: str, **kw: Any) -> tuple[int, Any]:
-        kw.setdefault("headers", {"Authorization": KEYS})
-        async with self._session.request(method, self.url + path, **kw) as response:
-            json = response.content_type == "application/json"
-            return response.status, await (response.json() if json else response.text())
+class RunningMailjet(Standin[Mailjet]):
+    headers: ClassVar = {"Authorization": aiohttp.encode_basic_auth("key", "secret")}
 
     async def send(self, *mails: dict[str, Any]) -> tuple[int, Any]:
         return await self.call("POST", "/v3.1/send", json={"Messages": mails})
+
+    async def count(self, custom_id: str = "job-1") -> int:
+        _, found = await self.call("GET", f"/v3/REST/message?CustomID={custom_id}")
+        return int(found["Count"])
 
 
 @pytest.fixture
@@ -50,7 +43,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 async def mailjet(file: Path, session: aiohttp.ClientSession) -> AsyncIterator[RunningMailjet]:
     async with TestServer(create_app(MailjetSettings(file=file))) as server:
-        yield RunningMailjet(server, session)
+        yield RunningMailjet(server, MAILJET, session)
 
 
 async def test_a_mail_is_sent_and_found_by_its_custom_id(mailjet: RunningMailjet) -> None:
@@ -80,12 +73,8 @@ async def test_a_bad_recipient_fails_alone(mailjet: RunningMailjet, address: str
     (error,) = answer["Messages"][1]["Errors"]
     assert error["ErrorRelatedTo"] == ["To[0].Email"]
     assert set(error) == {
-        "ErrorIdentifier",
-        "ErrorCode",
-        "StatusCode",
-        "ErrorMessage",
-        "ErrorRelatedTo",
-    }
+        "ErrorIdentifier", "ErrorCode", "StatusCode", "ErrorMessage", "ErrorRelatedTo",
+    }  # fmt: skip
     assert len(mailjet.state.mails) == 2
 
 
@@ -117,7 +106,7 @@ async def test_a_restart_keeps_the_mails(
 ) -> None:
     await mailjet.send(mail(), mail(custom_id="job-2"))
     async with TestServer(create_app(MailjetSettings(file=file))) as server:
-        after = RunningMailjet(server, session)
+        after = RunningMailjet(server, MAILJET, session)
         _, mails = await after.call("GET", "/_mails")
         assert [one["custom_id"] for one in mails] == ["job-1", "job-2"]
         _, answer = await after.send(mail())
@@ -125,31 +114,27 @@ async def test_a_restart_keeps_the_mails(
 
 
 async def test_the_look_up_can_lag(mailjet: RunningMailjet) -> None:
-    await mailjet.call("PUT", "/_faults", json={"lookup_lag": 3600})
+    await mailjet.faults(lookup_lag=3600)
     await mailjet.send(mail())
-    _, found = await mailjet.call("GET", "/v3/REST/message?CustomID=job-1")
-    assert found["Count"] == 0
+    assert await mailjet.count() == 0
     await mailjet.call("DELETE", "/_faults")
-    _, found = await mailjet.call("GET", "/v3/REST/message?CustomID=job-1")
-    assert found["Count"] == 1
+    assert await mailjet.count() == 1
 
 
 @pytest.mark.parametrize("status", [401, 429, 500])
-async def test_a_chosen_status_is_answered_and_nothing_sent(
+async def test_a_configured_status_is_returned_and_nothing_sent(
     mailjet: RunningMailjet, status: int
 ) -> None:
-    rules = [{"fault": "status", "status": status, "times": 1}]
-    await mailjet.call("PUT", "/_faults", json={"rules": rules})
+    await mailjet.faults({"fault": "status", "status": status, "times": 1})
     assert (await mailjet.send(mail()))[0] == status
     assert len(mailjet.state.mails) == 0
     assert (await mailjet.send(mail()))[0] == 200
 
 
-async def test_the_connection_can_be_lost_after_the_mail_was_taken(
+async def test_the_connection_can_break_after_the_mail_was_accepted(
     mailjet: RunningMailjet,
 ) -> None:
-    rules = [{"fault": "drop_after", "names": "job-1"}]
-    await mailjet.call("PUT", "/_faults", json={"rules": rules})
+    await mailjet.faults({"fault": "drop_after", "names": "job-1"})
     with pytest.raises(aiohttp.ClientConnectionError):
         await mailjet.send(mail())
     assert len(mailjet.state.mails) == 1

@@ -1,4 +1,4 @@
-"""The stand-in worker-facing API keeps the contract that it stands in for."""
+"""The stand-in worker-facing API keeps the contract of the real one."""
 
 import asyncio
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from deploy.sandbox.peer.app import take_from_silent_workers
+from deploy.sandbox.peer.app import retry_stalled_once
 from tests.tools.sandbox.support import (
     KEY,
     FakeGateway,
@@ -19,22 +19,19 @@ from tests.tools.sandbox.support import (
 )
 
 
-async def test_a_submission_is_taken_and_echoed(peer: RunningPeer) -> None:
-    status, echo = await peer.submit(7)
-    assert (status, echo) == (201, submission(7))
-
-
-async def test_the_same_submission_twice_is_two_entries(peer: RunningPeer) -> None:
-    await peer.submit(7)
-    await peer.submit(7)
-    _, queue = await peer.call("GET", "/_queue")
-    assert [(entry["id"], entry["job_id"]) for entry in queue] == [(1, 7), (2, 7)]
+async def test_each_submission_is_echoed_and_a_new_entry(peer: RunningPeer) -> None:
+    for _ in range(2):
+        assert await peer.submit(7) == (201, submission(7))
+    assert [(entry["id"], entry["job_id"]) for entry in await peer.queue()] == [(1, 7), (2, 7)]
 
 
 @pytest.mark.parametrize(("key", "expected"), [("wrong", 401), ("", 401), (KEY, 201)])
-async def test_the_key_decides(peer: RunningPeer, key: str, expected: int) -> None:
-    status, _ = await peer.submit(1, key=key)
-    assert status == expected
+async def test_a_submission_needs_the_key_and_the_description_does_not(
+    peer: RunningPeer, key: str, expected: int
+) -> None:
+    assert (await peer.submit(1, key=key))[0] == expected
+    status, description = await peer.call("GET", "/openapi.json")
+    assert (status, description["openapi"][:2]) == (200, "3.")
 
 
 async def test_a_body_that_is_no_job_is_refused_naming_the_place(peer: RunningPeer) -> None:
@@ -74,9 +71,8 @@ async def test_a_waiting_pull_gets_the_job_that_arrives(peer: RunningPeer) -> No
 async def test_a_status_is_forwarded_with_the_internal_key(
     peer: RunningPeer, gateway: FakeGateway
 ) -> None:
-    await peer.submit(9)
-    _, job = await peer.pull()
-    assert await peer.report(job["id"], "running") == (200, "running")
+    entry = await peer.submit_and_pull(9)
+    assert await peer.report(entry, "running") == (200, "running")
     assert gateway.updates == [(9, "running", None)]
     assert gateway.keys == {KEY}
 
@@ -85,34 +81,27 @@ async def test_a_404_deletes_that_copy_only_and_stops_its_worker(
     peer: RunningPeer, gateway: FakeGateway
 ) -> None:
     gateway.answer = lambda update: 404 if update["job_id"] == 1 else 200
-    await peer.submit(1)
-    await peer.submit(2)
-    _, first = await peer.pull("w1")
-    _, second = await peer.pull("w2")
-    assert (await peer.report(first["id"], "pulled", "w1"))[0] == 404
-    assert (await peer.report(second["id"], "pulled", "w2"))[0] == 200
-    _, queue = await peer.call("GET", "/_queue")
-    assert [entry["job_id"] for entry in queue] == [2]
+    first, second = [await peer.submit_and_pull(number, f"w{number}") for number in (1, 2)]
+    assert (await peer.report(first, "pulled", "w1"))[0] == 404
+    assert (await peer.report(second, "pulled", "w2"))[0] == 200
+    assert [entry["job_id"] for entry in await peer.queue()] == [2]
 
 
-async def test_an_update_that_the_gateway_does_not_take_is_the_workers_to_repeat(
+async def test_an_update_that_the_gateway_rejects_is_not_repeated_by_the_peer(
     peer: RunningPeer, gateway: FakeGateway
 ) -> None:
     gateway.answer = lambda update: 503
-    await peer.submit(1)
-    _, job = await peer.pull()
-    assert (await peer.report(job["id"], "running"))[0] == 503
+    assert (await peer.report(await peer.submit_and_pull(), "running"))[0] == 503
     assert len(gateway.updates) == 1
     _, counters = await peer.call("GET", "/_counters")
     assert counters["runs"]["total"] == 0
 
 
-async def test_a_silent_workers_job_goes_to_another_one_and_then_to_error(
+async def test_a_stalled_job_goes_to_another_worker_and_then_to_error(
     start_peer: StartPeer, gateway: FakeGateway
 ) -> None:
     peer = await start_peer(silence=0.2, retries=1)
-    await peer.submit(3)
-    await peer.pull("w1")
+    await peer.submit_and_pull(3, "w1")
     await gateway.until(lambda: (3, "queued", "timeout 1 (workers tried: w1)") in gateway.updates)
     _, again = await peer.pull("w2")
     assert (await peer.report(again["id"], "running", "w1"))[0] == 404
@@ -120,40 +109,38 @@ async def test_a_silent_workers_job_goes_to_another_one_and_then_to_error(
     await gateway.until(lambda: gone in gateway.updates)
 
 
-async def test_a_worker_that_is_heard_while_another_ones_job_is_taken_keeps_its_own(
+async def test_a_worker_that_reports_during_the_retry_of_another_job_keeps_its_own(
     start_peer: StartPeer, gateway: FakeGateway
 ) -> None:
     peer = await start_peer(silence=100.0)
     for number in (1, 2):
-        await peer.submit(number)
-        await peer.pull(f"w{number}")
+        await peer.submit_and_pull(number, f"w{number}")
     for entry in peer.state.queue:
         entry.last_seen -= 200.0
 
-    def hear_the_other(update: dict[str, Any]) -> int:
+    def report_the_other(update: dict[str, Any]) -> int:
         assert peer.state.queue.of_worker(2, "w2")
         return 200
 
-    gateway.answer = hear_the_other
-    await take_from_silent_workers(peer.state)
+    gateway.answer = report_the_other
+    await retry_stalled_once(peer.state)
     assert [entry.worker for entry in peer.state.queue] == [None, "w2"]
 
 
-async def test_a_killed_peer_knows_its_queue_again(start_peer: StartPeer, tmp_path: Path) -> None:
+async def test_a_killed_peer_recovers_its_queue(start_peer: StartPeer, tmp_path: Path) -> None:
     journal = tmp_path / "queue.jsonl"
     before = await start_peer(journal=journal)
-    for number in (1, 2, 3):
+    entry = await before.submit_and_pull(1)
+    for number in (2, 3):
         await before.submit(number)
-    _, job = await before.pull("w1")
     after = await start_peer(journal=journal)
-    assert (await after.report(job["id"], "running", "w1"))[0] == 200
+    assert (await after.report(entry, "running"))[0] == 200
     assert (await after.pull("w2"))[1]["job"]["meta"]["job_id"] == 2
     await after.submit(4)
-    _, queue = await after.call("GET", "/_queue")
-    assert [entry["id"] for entry in queue] == [1, 2, 3, 4]
+    assert [entry["id"] for entry in await after.queue()] == [1, 2, 3, 4]
 
 
-async def test_the_question_is_answered_only_where_it_is_switched_on(peer: RunningPeer) -> None:
+async def test_a_jobs_status_is_available_only_if_enabled(peer: RunningPeer) -> None:
     await peer.submit(4)
     headers = {"x-api-key": KEY}
     assert (await peer.call("GET", "/_jobs/4/status", headers=headers))[0] == 404
@@ -163,14 +150,8 @@ async def test_the_question_is_answered_only_where_it_is_switched_on(peer: Runni
     assert (await peer.call("GET", "/_jobs/4/status", headers={"x-api-key": "no"}))[0] == 401
 
 
-async def test_the_description_needs_no_key(peer: RunningPeer) -> None:
-    status, answer = await peer.call("GET", "/openapi.json")
-    assert status == 200
-    assert answer["openapi"].startswith("3.")
-
-
 @pytest.mark.parametrize("status", [400, 401, 409, 413, 422, 429, 500, 502, 503, 504])
-async def test_a_chosen_status_is_answered_without_taking_the_job(
+async def test_a_configured_status_is_returned_without_accepting_the_job(
     peer: RunningPeer, status: int
 ) -> None:
     await peer.faults({"fault": "status", "status": status, "times": 1})
@@ -180,7 +161,7 @@ async def test_a_chosen_status_is_answered_without_taking_the_job(
 
 
 @pytest.mark.parametrize(("fault", "taken"), [("drop_before", 0), ("drop_after", 1)])
-async def test_a_dropped_connection_gives_no_answer(
+async def test_a_broken_connection_has_no_response(
     peer: RunningPeer, fault: str, taken: int
 ) -> None:
     await peer.faults({"fault": fault})
@@ -189,20 +170,15 @@ async def test_a_dropped_connection_gives_no_answer(
     assert len(peer.state.queue) == taken
 
 
-async def test_a_hanging_answer_holds_up_nobody_else(
-    peer: RunningPeer, session: aiohttp.ClientSession
-) -> None:
+async def test_a_hanging_response_does_not_delay_others(peer: RunningPeer) -> None:
     await peer.faults({"fault": "hang", "numbers": [1]})
-    short = aiohttp.ClientTimeout(total=0.3)
     with pytest.raises(TimeoutError):
-        await session.post(
-            peer.url + "/_jobs", json=submission(1), headers={"x-api-key": KEY}, timeout=short
-        )
+        await peer.post(timeout=aiohttp.ClientTimeout(total=0.3))
     assert (await peer.submit(2))[0] == 201
     assert len(peer.state.queue) == 2
 
 
-async def test_a_delay_holds_up_the_next_submission(peer: RunningPeer) -> None:
+async def test_a_delay_also_delays_the_next_submission(peer: RunningPeer) -> None:
     await peer.faults({"fault": "delay", "seconds": 0.3, "numbers": [1]})
     ends: list[int] = []
 
@@ -216,48 +192,44 @@ async def test_a_delay_holds_up_the_next_submission(peer: RunningPeer) -> None:
     assert ends == [1, 2]
 
 
-async def test_a_dripping_answer_is_the_right_one_in_the_end(peer: RunningPeer) -> None:
+async def test_a_dripping_response_is_right_in_the_end(peer: RunningPeer) -> None:
     await peer.faults({"fault": "drip", "seconds": 0.0001})
     assert await peer.submit(1) == (201, submission(1))
 
 
-async def test_a_page_of_html_is_answered_with_200(
-    peer: RunningPeer, session: aiohttp.ClientSession
+async def test_a_page_a_redirect_and_garbage_come_in_the_order_of_the_rules(
+    peer: RunningPeer,
 ) -> None:
-    await peer.faults({"fault": "html"})
-    headers = {"x-api-key": KEY}
-    async with session.post(peer.url + "/_jobs", json=submission(1), headers=headers) as answer:
-        assert (answer.status, answer.content_type) == (200, "text/html")
+    await peer.faults(
+        {"fault": "html", "times": 1},
+        {"fault": "redirect", "times": 1},
+        {"fault": "garbage", "commit": True},
+    )
+    async with peer.post() as response:
+        assert (response.status, response.content_type) == (200, "text/html")
+    async with peer.post(allow_redirects=False) as response:
+        assert (response.status, response.headers["Location"]) == (307, "/elsewhere")
     assert len(peer.state.queue) == 0
-
-
-async def test_a_redirect_and_garbage_are_as_asked_for(
-    peer: RunningPeer, session: aiohttp.ClientSession
-) -> None:
-    await peer.faults({"fault": "redirect", "times": 1}, {"fault": "garbage", "commit": True})
-    where = {"url": peer.url + "/_jobs", "json": submission(1), "headers": {"x-api-key": KEY}}
-    async with session.post(**where, allow_redirects=False) as answer:
-        assert (answer.status, answer.headers["Location"]) == (307, "/elsewhere")
-    async with session.post(**where) as answer:
-        assert answer.status == 200
+    async with peer.post() as response:
+        assert response.status == 200
         with pytest.raises(ValueError, match="Expecting"):
-            await answer.json()
+            await response.json()
     assert len(peer.state.queue) == 1
 
 
-async def test_a_fault_can_be_for_jobs_by_name(peer: RunningPeer) -> None:
+async def test_a_fault_can_be_limited_to_job_names(peer: RunningPeer) -> None:
     await peer.faults({"fault": "status", "status": 422, "names": "poison*"})
     assert (await peer.submit(1, name="poisoned"))[0] == 422
     assert (await peer.submit(2, name="healthy"))[0] == 201
 
 
-async def test_a_wrong_fault_is_refused_in_a_sentence(peer: RunningPeer) -> None:
+async def test_an_invalid_fault_is_refused_with_a_sentence(peer: RunningPeer) -> None:
     status, answer = await peer.call("PUT", "/_faults", json={"rules": [{"fault": "explode"}]})
     assert status == 422
     assert "unknown fault 'explode'" in answer["detail"]
 
 
-async def test_counters_tell_submissions_by_number_and_connections(peer: RunningPeer) -> None:
+async def test_counters_have_submissions_by_number_and_connections(peer: RunningPeer) -> None:
     await peer.faults({"fault": "status", "status": 503, "times": 1})
     for _ in range(3):
         await peer.submit(6)
@@ -286,25 +258,22 @@ async def test_no_input_comes_from_outside_the_root(
 ) -> None:
     (tmp_path / "secret").write_text("secret")
     (root / "link").symlink_to(tmp_path)
-    await peer.submit(1, files_down={"data/f": uri.format(root=root)})
-    _, job = await peer.pull()
-    status, _ = await peer.call("GET", f"/entries/{job['id']}/input?worker=w1&path=data/f")
+    entry = await peer.submit_and_pull(files_down={"data/f": uri.format(root=root)})
+    status, _ = await peer.call("GET", f"/entries/{entry}/input?worker=w1&path=data/f")
     assert status == 403
 
 
 @pytest.mark.parametrize("path", ["../x", "..", "a/../../x", "/x", "", "a//b", "a/%00"])
 async def test_no_result_lands_outside_its_folder(peer: RunningPeer, root: Path, path: str) -> None:
-    await peer.submit(1, root=str(root))
-    _, job = await peer.pull()
-    url = f"/entries/{job['id']}/results/output?worker=w1&path={path}"
+    entry = await peer.submit_and_pull(root=str(root))
+    url = f"/entries/{entry}/results/output?worker=w1&path={path}"
     status, _ = await peer.call("PUT", url, data=b"evil")
     assert status == 403
     assert below(root) == []
 
 
-async def test_an_input_that_is_gone_is_said_to_be(peer: RunningPeer, root: Path) -> None:
-    await peer.submit(1, files_down={"data/f": f"{root}/u/data/f"})
-    _, job = await peer.pull()
-    status, answer = await peer.call("GET", f"/entries/{job['id']}/input?worker=w1&path=data/f")
+async def test_a_missing_input_is_not_found(peer: RunningPeer, root: Path) -> None:
+    entry = await peer.submit_and_pull(files_down={"data/f": f"{root}/u/data/f"})
+    status, answer = await peer.call("GET", f"/entries/{entry}/input?worker=w1&path=data/f")
     assert status == 404
     assert "gone" in answer["detail"]

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from deploy.sandbox.superres import InputError, image, localizations, sample
 from deploy.sandbox.superres.__main__ import main
@@ -63,15 +62,6 @@ def test_each_localisation_is_in_its_pixel() -> None:
     assert [tuple(place) for place in np.argwhere(counts)] == [(2, 2), (5, 11)]
 
 
-def test_the_sample_renders_with_its_own_configuration(tmp_path: Path) -> None:
-    sample.write(tmp_path, count=3_000, seed=4)
-    assert render(tmp_path) == 0
-    with Image.open(tmp_path / "output/render.png") as picture:
-        assert picture.mode == "RGB"
-        assert min(picture.size) > 1_200
-        assert np.asarray(picture).max() == 255
-
-
 def test_the_sample_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     first, _ = sample.write(tmp_path / "a", count=500, seed=2)
     second, _ = sample.write(tmp_path / "b", count=500, seed=2)
@@ -90,23 +80,36 @@ def test_a_unit_in_the_heading_counts(tmp_path: Path, heading: str, expected: fl
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("file", "text", "sentence"),
     [
-        ("", "points.csv is empty."),
-        ("x,y,frame\n1,1,1\n", "line 1: the column 'photons' is missing (found: x, y, frame)."),
-        ("x,y,frame,photons\n", "points.csv has a heading but no localisations."),
-        ("x,y,frame,photons\n1,1,1,1\n\n1,a,1,1\n", "line 4: 'y' must be a number, not 'a'."),
-        ("x,y,frame,photons\n1,1,1,nan\n", "line 2: 'photons' must be a number, not 'nan'."),
-        ("x,y,frame,photons\n1,1,1\n", "line 2: there is no value for 'photons'."),
-        ("x,y,frame,photons\n1,1,1,5\n", "none of the 1 localisations has at least"),
-        ("x,y,frame,photons\n1,1,1,500\n9e9,1,1,500\n", "more than 8192 on a side"),
-        ("x,y\x00,frame,photons\n1,1,1,500\n", "the column 'y' is missing"),
+        *(
+            ("points.csv", text, sentence)
+            for text, sentence in (
+                (None, "superres: no table of localisations (*.csv) was given."),
+                ("", "points.csv is empty."),
+                ("x,y,frame\n1,1,1\n", "line 1: the column 'photons' is missing (found: x, y, f"),
+                ("x,y,frame,photons\n", "points.csv has a heading but no localisations."),
+                ("x,y,frame,photons\n1,1,1,1\n\n1,a,1,1\n", "line 4: 'y' must be a number, not"),
+                ("x,y,frame,photons\n1,1,1,nan\n", "line 2: 'photons' must be a number, not"),
+                ("x,y,frame,photons\n1,1,1\n", "line 2: there is no value for 'photons'."),
+                ("x,y,frame,photons\n1,1,1,5\n", "none of the 1 localisations has at least"),
+                ("x,y,frame,photons\n1,1,1,500\n9e9,1,1,500\n", "more than 8192 on a side"),
+                ("x,y\x00,frame,photons\n1,1,1,500\n", "the column 'y' is missing"),
+            )
+        ),
+        (
+            "render.yaml",
+            "sigma_nm: 12\nunits: [nm\n",
+            "superres: render.yaml, line 3: not YAML, expected ',' or ']'",
+        ),
     ],
 )
-def test_a_bad_table_is_refused_in_a_sentence(
-    folder: Path, capsys: pytest.CaptureFixture[str], text: str, sentence: str
+def test_bad_input_is_refused_with_one_sentence(
+    folder: Path, capsys: pytest.CaptureFixture[str], file: str, text: str | None, sentence: str
 ) -> None:
-    (folder / "points.csv").write_text(text)
+    (folder / file).unlink()
+    if text is not None:
+        (folder / file).write_text(text)
     assert render(folder) == 2
     error = capsys.readouterr().err
     assert sentence in error
@@ -132,18 +135,3 @@ def test_a_bad_configuration_is_refused_naming_the_key(
     with pytest.raises(InputError) as caught:
         parse(content)
     assert sentence in str(caught.value)
-
-
-def test_missing_input_is_said_to_be(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "points.csv").unlink()
-    assert render(folder) == 2
-    assert capsys.readouterr().err == "superres: no table of localisations (*.csv) was given.\n"
-
-
-def test_a_configuration_that_is_not_yaml_is_told_with_its_line(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (folder / "render.yaml").write_text("sigma_nm: 12\nunits: [nm\n")
-    assert render(folder) == 2
-    (sentence,) = capsys.readouterr().err.splitlines()
-    assert sentence.startswith("superres: render.yaml, line 3: not YAML, expected ',' or ']'")

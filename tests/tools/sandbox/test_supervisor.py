@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from pathlib import Path
 
 import aiohttp
@@ -33,21 +34,18 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
 
 
 class SmallCatalogue(Catalogue):
-    """Stand-ins, and services that only answer their probes."""
+    """Stand-ins, and services that only respond to their probes."""
 
     crash = False
 
     def services(self, pool: UserPool, key_arn: str) -> list[Program]:
         assert pool.pool_id
         assert key_arn.startswith("arn:aws:secretsmanager:")
-        ports = self._ports
-        served = {"gateway": ports.gateway, "dispatcher": ports.dispatcher_admin}
-        programs = [
-            self._program(
-                name, [sys.executable, "-c", SERVER, str(port)], {}, ready=url(port) + "/"
-            )
-            for name, port in served.items()
-        ]
+        programs = []
+        for name in ("gateway", "dispatcher"):
+            port = free_port()
+            command = [sys.executable, "-c", SERVER, str(port)]
+            programs.append(self._program(name, command, {}, ready=url(port) + "/"))
         if self.crash:
             dying = [sys.executable, "-c", "raise SystemExit('the settings are wrong')"]
             programs.append(self._program("notifier", dying, {}, ready="http://127.0.0.1:1/"))
@@ -63,9 +61,7 @@ def folder(tmp_path: Path) -> Folder:
 
 @pytest.fixture
 def ports() -> Ports:
-    names = ("gateway", "peer", "mail", "aws")
-    admin = ("gateway_admin", "dispatcher_admin", "notifier_admin")
-    return Ports(**{name: free_port() for name in (*names, *admin)})
+    return Ports(**{field.name: free_port() for field in fields(Ports)})
 
 
 class Running:
@@ -79,7 +75,7 @@ class Running:
 
 
 @pytest.fixture
-async def running(
+async def idle(
     folder: Folder, ports: Ports, session: aiohttp.ClientSession
 ) -> AsyncIterator[Running]:
     running = Running(folder, ports, session)
@@ -87,12 +83,17 @@ async def running(
     await running.supervisor.stop(at_once=asyncio.Event())
 
 
+@pytest.fixture
+async def running(idle: Running) -> Running:
+    await idle.supervisor.start()
+    return idle
+
+
 def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
 async def test_everything_starts_in_order_and_stops(running: Running) -> None:
-    await running.supervisor.start()
     pids = running.supervisor.pids()
     assert sorted(pids) == ["aws", "dispatcher", "gateway", "mailjet", "peer", "worker"]
     assert all(map(is_alive, pids.values()))
@@ -103,7 +104,6 @@ async def test_everything_starts_in_order_and_stops(running: Running) -> None:
 async def test_a_killed_service_is_restarted_and_shown(
     running: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await running.supervisor.start()
     before = running.supervisor.pids()
     watching = asyncio.create_task(running.supervisor.watch(running.stop))
     os.kill(before["gateway"], signal.SIGKILL)
@@ -115,18 +115,17 @@ async def test_a_killed_service_is_restarted_and_shown(
 
 
 async def test_losing_the_accounts_ends_the_sandbox(running: Running) -> None:
-    await running.supervisor.start()
     os.kill(running.supervisor.pids()["aws"], signal.SIGKILL)
     with pytest.raises(SandboxError, match=r"aws ended .*accounts are gone"):
         await running.supervisor.watch(running.stop)
 
 
-async def test_a_service_that_does_not_start_is_named_with_its_last_words(
-    running: Running,
+async def test_a_service_that_does_not_start_is_named_with_the_end_of_its_log(
+    idle: Running,
 ) -> None:
-    running.catalogue.crash = True
+    idle.catalogue.crash = True
     with pytest.raises(SandboxError, match=r"(?s)notifier did not start.*the settings are wrong"):
-        await running.supervisor.start()
+        await idle.supervisor.start()
 
 
 async def test_a_service_that_keeps_crashing_ends_the_sandbox(
@@ -134,7 +133,6 @@ async def test_a_service_that_keeps_crashing_ends_the_sandbox(
 ) -> None:
     monkeypatch.setattr("deploy.sandbox.supervisor._QUICK", 3600.0)
     monkeypatch.setattr("deploy.sandbox.supervisor._MOST_QUICK_CRASHES", 2)
-    await running.supervisor.start()
     watching = asyncio.create_task(running.supervisor.watch(running.stop))
     os.kill(running.supervisor.pids()["worker"], signal.SIGKILL)
     again = await asyncio.wait_for(running.restarts.get(), 30)
@@ -159,7 +157,7 @@ def test_a_closed_terminal_does_not_cut_a_stop_short() -> None:
     assert (process.returncode, complaint) == (0, "it went on\n")
 
 
-def test_a_second_sandbox_is_told_about_the_first(folder: Folder) -> None:
+def test_a_second_sandbox_names_the_first(folder: Folder) -> None:
     first = only_one(folder)
     with first, pytest.raises(SandboxError, match=f"process {os.getpid()}"), only_one(folder):
         pytest.fail("there were two")
@@ -218,19 +216,30 @@ def test_a_taken_port_is_named_with_its_variable(ports: Ports) -> None:
         holder.listen()
         with pytest.raises(SandboxError) as caught:
             ports.check_free()
-    assert f"Port {ports.peer}, meant for the worker-facing API, is taken" in str(caught.value)
+    assert f"Port {ports.peer}, for the worker-facing API, is taken" in str(caught.value)
     assert "PEER_PORT=" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["x", "-1", "0", "70000"])
-def test_a_wrong_port_is_named(text: str) -> None:
-    with pytest.raises(SandboxError, match="MAIL_PORT must be a port number"):
-        Ports.read({"MAIL_PORT": text})
-
-
-def test_two_uses_of_one_port_are_named(ports: Ports) -> None:
-    with pytest.raises(SandboxError, match="given to the gateway and the mail page"):
+def test_a_port_with_two_uses_is_named(ports: Ports) -> None:
+    with pytest.raises(SandboxError, match="for the gateway and for the mail page"):
         Ports(**{**vars(ports), "mail": ports.gateway}).check_free()
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        *(
+            ({"MAIL_PORT": text}, "MAIL_PORT must be a port number")
+            for text in ("x", "-1", "0", "70000")
+        ),
+        ({"FILESYSTEM": "nfs"}, "FILESYSTEM must be local or s3, not 'nfs'"),
+    ],
+)
+def test_an_invalid_variable_is_named(
+    folder: Folder, ports: Ports, variables: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(SandboxError, match=sentence):
+        Catalogue(folder, Ports.read(variables), variables)
 
 
 def test_the_users_environment_does_not_leak_into_the_services(
@@ -246,17 +255,14 @@ def test_the_users_environment_does_not_leak_into_the_services(
         assert program.folder == folder.root
 
 
-def test_a_wrong_file_system_is_named(folder: Folder, ports: Ports) -> None:
-    with pytest.raises(SandboxError, match="FILESYSTEM must be local or s3, not 'nfs'"):
-        Catalogue(folder, ports, {"FILESYSTEM": "nfs"})
-
-
-@pytest.mark.parametrize(("filesystem", "said"), [("local", "/sandbox/user_data"), ("s3", "s3://")])
-def test_the_overview_tells_where_the_users_files_are(
-    folder: Folder, ports: Ports, filesystem: str, said: str
+@pytest.mark.parametrize(
+    ("filesystem", "shown"), [("local", "/sandbox/user_data"), ("s3", "s3://")]
+)
+def test_the_overview_shows_the_place_of_users_files(
+    folder: Folder, ports: Ports, filesystem: str, shown: str
 ) -> None:
     where = Catalogue(folder, ports, {"FILESYSTEM": filesystem}).users_files
-    assert said in where
+    assert shown in where
     assert where in overview(folder, ports, {}, where)
 
 
@@ -285,16 +291,15 @@ def test_the_walkthrough_finds_the_token_and_the_job_in_the_answers(
     folder: Folder, ports: Ports
 ) -> None:
     lines = dict(curl_lines(folder, ports))
-    answers = {
-        "a fresh token (good for an hour), and a job name of your own": (
+    for comment, answer, expected in (
+        (
+            "a new token (valid for an hour), and a job name",
             '{"id_token": "a.b-c_d", "expires_in": 3600}',
             "a.b-c_d",
         ),
-        "start a job": ('{"job_name": "x", "id": 12, "user_id": "7"}', "12"),
-    }
-    for comment, (answer, expected) in answers.items():
+        ("start a job", '{"job_name": "x", "id": 12, "user_id": "7"}', "12"),
+    ):
         pipe = lines[comment].split(" | ", 1)[1].split(");")[0]
-        found = subprocess.run(
-            ["/bin/sh", "-c", pipe], input=answer, capture_output=True, text=True, check=True
-        )
+        command = ["/bin/sh", "-c", pipe]
+        found = subprocess.run(command, input=answer, capture_output=True, text=True, check=True)
         assert found.stdout.strip() == expected

@@ -1,4 +1,4 @@
-"""The worker as a process of its own, against the peer and a fake gateway."""
+"""The worker as a process, with the peer and a fake gateway."""
 
 import asyncio
 import csv
@@ -6,15 +6,16 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from PIL import Image
 
 from deploy.sandbox.superres import sample
+from devtools.services import REPOSITORY
 from tests.tools.sandbox.support import FakeGateway, RunningPeer, StartPeer, below
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 APPLICATIONS = yaml.safe_load((REPOSITORY / "deploy/sandbox/applications.yaml").read_text())
 
 Worker = asyncio.subprocess.Process
@@ -41,6 +42,27 @@ async def start_worker(tmp_path: Path) -> AsyncIterator[StartWorker]:
         await asyncio.wait_for(worker.wait(), 10)
 
 
+@pytest.fixture
+async def served(peer: RunningPeer, start_worker: StartWorker) -> RunningPeer:
+    """A peer with a worker."""
+    await start_worker(peer)
+    return peer
+
+
+async def submit_sample(
+    peer: RunningPeer, number: int, root: Path, entrypoint: str, count: int, **parts: Any
+) -> None:
+    """Submit a job of the sandbox's application with a sample as its input."""
+    data, config = sample.write(root / "u/data/run", count=count)
+    described = APPLICATIONS["superres"]["v1"][entrypoint]
+    files_down = {f"data/{data.name}": str(data), f"config/{config.name}": str(config)}
+    files_up = described["handler"]["files_up"]
+    await peer.submit(
+        number, root=str(root), cmd=described["app"]["cmd"],
+        files_down=files_down, files_up=files_up, **parts,
+    )  # fmt: skip
+
+
 def is_running(marker: str) -> bool:
     """Whether any process has the marker in its command line."""
     for process in Path("/proc").glob("[0-9]*/cmdline"):
@@ -52,98 +74,77 @@ def is_running(marker: str) -> bool:
     return False
 
 
-async def test_a_real_table_becomes_an_image(
-    peer: RunningPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path
+async def test_a_table_becomes_an_image(
+    served: RunningPeer, gateway: FakeGateway, root: Path
 ) -> None:
-    data, config = sample.write(root / "u/data/run", count=2_000)
-    entrypoint = APPLICATIONS["superres"]["v1"]["render"]
-    await start_worker(peer)
-    await peer.submit(
-        12,
-        name="train",
-        root=str(root),
-        cmd=entrypoint["app"]["cmd"],
-        env={"COLORMAP": "cyan"},
-        files_down={f"data/{data.name}": str(data), f"config/{config.name}": str(config)},
-        files_up=entrypoint["handler"]["files_up"],
-    )
+    await submit_sample(served, 12, root, "render", 2_000, env={"COLORMAP": "cyan"})
     await gateway.until(lambda: gateway.statuses(12)[-1:] == ["finished"])
     assert gateway.statuses(12) == [
-        "pulled",
-        "preprocessing",
-        "running",
-        "postprocessing",
-        "finished",
-    ]
+        "pulled", "preprocessing", "running", "postprocessing", "finished",
+    ]  # fmt: skip
     with Image.open(root / "u/output/train/render.png") as picture:
-        assert picture.format == "PNG"
+        assert (picture.format, picture.mode) == ("PNG", "RGB")
         assert min(picture.size) > 1_000
+        assert max(high for _, high in picture.getextrema()) == 255
     table = (root / "u/output/train/statistics.csv").read_text().splitlines()
     figures = {row["quantity"]: row["value"] for row in csv.DictReader(table)}
     assert figures["localizations_read"] == "2000"
     assert "step 3 of 4" in (root / "u/log/train/job.log").read_text()
 
 
-async def test_a_failing_command_reports_the_tail_of_its_log_at_last(
-    peer: RunningPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path
+async def test_a_failing_command_reports_the_end_of_its_log_last(
+    served: RunningPeer, gateway: FakeGateway, root: Path
 ) -> None:
-    data, config = sample.write(root / "u/data/run", count=200)
-    entrypoint = APPLICATIONS["superres"]["v1"]["fail"]
-    await start_worker(peer)
-    await peer.submit(
-        3,
-        name="train",
-        root=str(root),
-        cmd=entrypoint["app"]["cmd"],
-        files_down={"data/a.csv": str(data), "config/a.yaml": str(config)},
-    )
+    await submit_sample(served, 3, root, "fail", 200)
     await gateway.until(lambda: any(details for *_, details in gateway.updates))
     assert gateway.statuses(3) == [
-        "pulled",
-        "preprocessing",
-        "running",
-        "error",
-        "postprocessing",
-        "error",
-    ]
+        "pulled", "preprocessing", "running", "error", "postprocessing", "error",
+    ]  # fmt: skip
     details = gateway.updates[-1][2] or ""
     assert "none of the 200 localisations has at least" in details
     assert details.endswith("worker: the command ended with status 2")
     assert "none of the 200" in (root / "u/log/train/job.log").read_text()
 
 
-async def test_an_input_that_is_gone_ends_in_an_error_that_says_so(
-    peer: RunningPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path
-) -> None:
-    await start_worker(peer)
-    await peer.submit(4, root=str(root), files_down={"data/f": f"{root}/u/data/f"})
+@pytest.mark.parametrize(
+    ("path", "source", "reason"),
+    [
+        ("data/f", "u/data/missing", "input file is gone"),
+        ("../../../escaped", "f", "leads out of the work folder"),
+    ],
+)
+async def test_a_missing_input_and_a_hostile_path_are_errors_with_a_reason(
+    served: RunningPeer, gateway: FakeGateway, root: Path, tmp_path: Path,
+    path: str, source: str, reason: str,
+) -> None:  # fmt: skip
+    (root / "f").write_text("evil")
+    await served.submit(4, root=str(root), files_down={path: f"{root}/{source}"})
     await gateway.until(lambda: any(details for *_, details in gateway.updates))
-    assert "input file is gone" in (gateway.updates[-1][2] or "")
+    assert reason in (gateway.updates[-1][2] or "")
     assert "running" not in gateway.statuses(4)
+    assert not below(tmp_path, "escaped")
 
 
 async def test_a_404_kills_the_command_with_everything_that_it_started(
-    peer: RunningPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path
+    served: RunningPeer, gateway: FakeGateway, root: Path
 ) -> None:
-    await start_worker(peer)
     marker = "97531.2468"
-    await peer.submit(5, root=str(root), cmd=[f"sleep {marker} & sleep {marker}; true"])
+    await served.submit(5, root=str(root), cmd=[f"sleep {marker} & sleep {marker}; true"])
     await gateway.until(lambda: [s for _, s, _ in gateway.updates].count("running") >= 3)
     assert is_running(marker)
     gateway.answer = lambda update: 404 if update["job_id"] == 5 else 200
-    await peer.submit(6, root=str(root))
+    await served.submit(6, root=str(root))
     await gateway.until(lambda: "finished" in gateway.statuses(6))
     assert not is_running(marker)
     assert "finished" not in gateway.statuses(5)
 
 
 async def test_the_worker_repeats_what_the_gateway_did_not_take(
-    peer: RunningPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path
+    served: RunningPeer, gateway: FakeGateway, root: Path
 ) -> None:
     answers = iter([503, 500, 503])
     gateway.answer = lambda update: next(answers, 200)
-    await start_worker(peer)
-    await peer.submit(8, root=str(root), cmd=["echo hello > output/greeting"])
+    await served.submit(8, root=str(root), cmd=["echo hello > output/greeting"])
     await gateway.until(lambda: "finished" in gateway.statuses(8))
     assert (root / "u/output/train/greeting").read_text() == "hello\n"
 
@@ -175,15 +176,3 @@ async def test_a_killed_workers_job_is_run_by_the_next_one(
     assert not is_running(marker)
     await start_worker(peer)
     await gateway.until(lambda: gateway.statuses(10)[-1:] == ["finished"])
-
-
-async def test_a_hostile_place_in_the_mount_is_refused(
-    peer: RunningPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path, tmp_path: Path
-) -> None:
-    source = root / "f"
-    source.write_text("evil")
-    await start_worker(peer)
-    await peer.submit(11, root=str(root), files_down={"../../../escaped": str(source)})
-    await gateway.until(lambda: any(details for *_, details in gateway.updates))
-    assert "leads out of the work folder" in (gateway.updates[-1][2] or "")
-    assert not below(tmp_path, "escaped")

@@ -1,0 +1,1 @@
+"""What the machine does without the services: bare handlers, drivers, disk, nginx."""

@@ -1,1 +1,0 @@
-"""The whole cloud at a steady load without faults: what grows where nothing may."""
