@@ -7,7 +7,7 @@ from aiohttp import web
 
 from common.config.applications import Applications
 from common.database.engine import Database
-from common.database.notify import HANDOVERS, Listener, Notifier
+from common.database.notify import HANDOVERS, ChannelListener, ChannelNotifier
 from common.database.tables import handovers
 from common.outbox.breaker import Gate
 from common.outbox.consumer import Intake
@@ -15,6 +15,7 @@ from common.outbox.maintenance import Upkeep
 from common.outbox.outbox import Claimed, Outbox, new_owner
 from common.outbox.peer_client import open_session
 from common.runtime.claim_loop import ClaimLoop
+from common.runtime.listening import listening
 from common.runtime.periodic import Ticks
 from common.runtime.startup import open_database
 from common.storage.factory import open_storage
@@ -40,7 +41,7 @@ SETTINGS: Final = web.AppKey("SETTINGS", Settings)
 DATABASE: Final = web.AppKey("DATABASE", Database)
 STORAGE: Final = web.AppKey("STORAGE", Storage)
 WORKER_API: Final = web.AppKey("WORKER_API", WorkerApi)
-NOTIFIER: Final = web.AppKey("NOTIFIER", Notifier)
+NOTIFIER: Final = web.AppKey("NOTIFIER", ChannelNotifier)
 OUTBOX: Final = web.AppKey("OUTBOX", Outbox)
 GATE: Final = web.AppKey("GATE", Gate)
 PACE: Final = web.AppKey("PACE", Pace)
@@ -97,7 +98,7 @@ async def _worker_api(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _notifier(app: web.Application) -> AsyncIterator[None]:
-    app[NOTIFIER] = Notifier(app[DATABASE])
+    app[NOTIFIER] = ChannelNotifier(app[DATABASE])
     yield
     await app[NOTIFIER].close()
 
@@ -127,14 +128,13 @@ async def _forwarding(app: web.Application) -> AsyncIterator[None]:
     )
     gate.on_change = claim_loop.wake
     forwarder.on_free_slot = claim_loop.slot_freed
-    listener = Listener(settings.database, HANDOVERS, claim_loop.woken)
+    listener = ChannelListener(settings.database, HANDOVERS, claim_loop.wake)
     app[HEALTH].add_check("peer", gate.describe)
     gate.start()
-    listener.start()
-    claim_loop.start()
-    yield
-    await claim_loop.stop(settings.shutdown_grace)
-    await listener.stop()
+    async with listening(listener):
+        claim_loop.start()
+        yield
+        await claim_loop.stop(settings.shutdown_grace)
     await gate.stop()
 
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from common.database.engine import Database, utc_now
-from common.database.notify import EMAILS, Notifier
+from common.database.notify import EMAILS, ChannelNotifier
 from common.jobs.lifecycle import Report, Source, Status
 from common.jobs.updates import apply_report, lock_job
 from common.outbox.consumer import Intake
 from common.outbox.outbox import FAILED, Claimed, Outbox
-from common.runtime.batching import Coalescer
+from common.runtime.batching import Batcher
 from common.runtime.claim_loop import persist
 from common.runtime.retry import full_jitter
 from common.telemetry.logs import get_logger
@@ -45,7 +45,7 @@ class Forwarder:
         intake: Intake,
         worker_api: WorkerApi,
         pace: Pace,
-        notifier: Notifier,
+        notifier: ChannelNotifier,
         grace: float,
     ) -> None:
         """`grace`: seconds for which a hand-over in doubt waits for proof."""
@@ -58,7 +58,7 @@ class Forwarder:
         self._grace = grace
         self._calling = 0
         self._settling = 0
-        self._settle_taken = Coalescer[Claimed, None](self._settle_all_taken)
+        self._settle_taken = Batcher[Claimed, None](self._settle_all_taken)
         self.on_free_slot: Callable[[], None] = lambda: None
 
     def slots(self) -> int:

@@ -5,7 +5,7 @@ from typing import Final
 
 from common.config.applications import Applications
 from common.database.engine import Database
-from common.database.notify import Notifier
+from common.database.notify import ChannelNotifier
 from common.jobs.heartbeat import PEER, beat
 from common.outbox.breaker import Gate, State
 from common.outbox.maintenance import Upkeep
@@ -48,7 +48,7 @@ class Housekeeping:
     database: Database
     storage: Storage
     worker_api: WorkerApi
-    notifier: Notifier
+    notifier: ChannelNotifier
     outbox: Outbox
     upkeep: Upkeep
     gate: Gate

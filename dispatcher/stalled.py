@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.config.applications import Applications, InvalidApplications
 from common.database.engine import Database, utc_now
-from common.database.notify import EMAILS, Notifier
+from common.database.notify import EMAILS, ChannelNotifier
 from common.database.tables import jobs
 from common.jobs.heartbeat import listening_since
 from common.jobs.lifecycle import Report, Source, Status
@@ -126,7 +126,7 @@ class SilenceSweep:
 
     database: Database
     applications: Applications
-    notifier: Notifier
+    notifier: ChannelNotifier
     default_timeout: float
     margin: float
     limit: int = 100
@@ -170,7 +170,7 @@ class QuestionSweep:
 
     database: Database
     worker_api: WorkerApi
-    notifier: Notifier
+    notifier: ChannelNotifier
     stale_after: float
     limit: int = 100
     cursor: Cursor = field(default_factory=Cursor)

@@ -10,7 +10,7 @@ from aiohttp import web
 from common.config.applications import Applications, InvalidApplications
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
-from common.database.notify import Notifier
+from common.database.notify import ChannelNotifier
 from common.database.pool import export_pool
 from common.jobs.heartbeat import BEAT_EVERY, GATEWAY, beat
 from common.runtime.process import LATECOMERS, CannotStart
@@ -110,7 +110,7 @@ async def _open_jobs(app: web.Application) -> AsyncIterator[None]:
     app[HEALTH].add_check("database", database.ping)
     try:
         await make_ready(database)
-        notifier = Notifier(database)
+        notifier = ChannelNotifier(database)
         app[JOB_STATUS] = JobStatusService(database, notifier, touch_every=settings.touch_every)
         app[JOBS] = Jobs(database, app[STORAGE], applications, notifier, settings.limits)
         beating = asyncio.create_task(_beat_for_ever(database))

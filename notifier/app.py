@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from common.database.engine import Database
-from common.database.notify import EMAILS, Listener
+from common.database.notify import EMAILS, ChannelListener
 from common.database.tables import emails
 from common.outbox.breaker import Gate
 from common.outbox.consumer import Intake
@@ -14,6 +14,7 @@ from common.outbox.maintenance import Upkeep
 from common.outbox.outbox import Outbox, new_owner
 from common.outbox.peer_client import open_session
 from common.runtime.claim_loop import ClaimLoop
+from common.runtime.listening import listening
 from common.runtime.periodic import Ticks
 from common.runtime.startup import open_database
 from common.telemetry.health import Health, admin_routes
@@ -103,12 +104,11 @@ async def _delivery(app: web.Application) -> AsyncIterator[None]:
     )
     if GATE in app:
         app[GATE].on_change = claim_loop.wake
-    listener = Listener(settings.database, EMAILS, claim_loop.woken)
-    listener.start()
-    claim_loop.start()
-    yield
-    await claim_loop.stop(settings.shutdown_grace)
-    await listener.stop()
+    listener = ChannelListener(settings.database, EMAILS, claim_loop.wake)
+    async with listening(listener):
+        claim_loop.start()
+        yield
+        await claim_loop.stop(settings.shutdown_grace)
 
 
 def _courier(app: web.Application) -> Deliverer | Discarder:

@@ -14,17 +14,13 @@ from typing import Any, Final
 
 import orjson
 from sqlalchemy import ColumnElement, DateTime, event, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from common.config.settings import DatabaseSettings
-from common.database.errors import DatabaseRefused, DatabaseUnavailable, first_cause, translated
+from common.database.errors import DatabaseUnavailable, translated
 from common.database.pool import ConnectionPool
-from common.telemetry.logs import get_logger
-
-log = get_logger()
 
 _LOCK_PATIENCE: Final = 5.0
 """Seconds that a writer waits for SQLite's one write lock."""
@@ -125,28 +121,6 @@ class Database:
         """One round trip. Raises `DatabaseUnavailable`."""
         async with self.reading() as connection:
             await connection.execute(text("SELECT 1"))
-
-    async def wait_until_up(self, seconds: float) -> None:
-        """Wait for the database to answer.
-
-        Raises `DatabaseUnavailable` after `seconds`, `DatabaseRefused` at once.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        while True:
-            try:
-                await self.ping()
-            except DatabaseRefused:
-                raise
-            except DatabaseUnavailable as error:
-                if loop.time() >= deadline:
-                    raise
-                log.warning("database.awaited", reason=str(error))
-                await asyncio.sleep(min(1.0, max(0.0, deadline - loop.time())))
-            except (DBAPIError, TypeError) as error:  # the driver's word for unknown parameters
-                raise DatabaseRefused(first_cause(error)) from error
-            else:
-                return
 
     async def close(self) -> None:
         await self.engine.dispose()

@@ -16,8 +16,8 @@ Result = TypeVar("Result")
 log = get_logger()
 
 
-class Coalescer(Generic[Item, Result]):
-    """Runs `work` on batches of items; `await coalescer(item)` answers that item's result.
+class Batcher(Generic[Item, Result]):
+    """Runs `work` on batches of items; `await batcher(item)` answers that item's result.
 
     `work` gets the items in the order in which they came, at most `limit` of them, and returns
     one result per item, in that order; an exception *returned* is raised for its item alone, one

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 from common.database.errors import DatabaseUnavailable
-from common.runtime.retry import full_jitter
+from common.runtime.retry import full_jitter, retry
 from common.telemetry.logs import get_logger
 
 Unit = TypeVar("Unit")
@@ -139,20 +139,18 @@ async def _cut_short(tasks: set[asyncio.Task[None]], deadline: float) -> int:
 
 
 async def persist(write: Callable[[], Awaitable[object]]) -> None:
-    """Write what became of a delivery, however long the database is away.
+    """Write the outcome of a delivery, however long the database is away.
 
-    What is not written when the process ends is found by the sweep when the lease has run out.
+    An outcome that is not written before the process ends is found by the sweep when the lease
+    has run out.
     """
-    failures = 0
-    while True:
-        try:
-            await write()
-        except DatabaseUnavailable as error:
-            failures += 1
-            log.warning("settlement.postponed", reason=str(error))
-            await asyncio.sleep(0.05 + full_jitter(failures, first=0.2, cap=1.0))
-        else:
-            return
+    await retry(
+        write,
+        on=DatabaseUnavailable,
+        first=0.2,
+        cap=1.0,
+        on_retry=lambda error: log.warning("settlement.postponed", reason=str(error)),
+    )
 
 
 async def _guarded(work: Awaitable[None]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from common.runtime.batching import Coalescer
+from common.runtime.batching import Batcher
 from common.storage.paths import UserPath
 from common.storage.protocol import BATCH, Storage
 from gateway.files.entries import render
@@ -39,13 +39,13 @@ class Listings:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._under_way: dict[Asked, Coalescer[Asked, Listing]] = {}
+        self._under_way: dict[Asked, Batcher[Asked, Listing]] = {}
 
     async def make(self, asked: Asked) -> Listing:
         """Raises what `Storage.walk` does."""
         shared = self._under_way.get(asked)
         if shared is None:
-            shared = self._under_way[asked] = Coalescer(
+            shared = self._under_way[asked] = Batcher(
                 self._make_once, when_idle=lambda: self._under_way.pop(asked)
             )
         return await shared(asked)

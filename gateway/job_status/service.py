@@ -8,11 +8,11 @@ from sqlalchemy import Float, bindparam, or_, select, true, union_all, update
 
 from common.database.engine import Database, padded, utc_now
 from common.database.errors import DatabaseUnavailable
-from common.database.notify import EMAILS, Notifier
+from common.database.notify import EMAILS, ChannelNotifier
 from common.database.tables import MAX_JOB_ID, handover_numbers, jobs
 from common.jobs.lifecycle import Report, Status, is_keep_alive
 from common.jobs.updates import Applied, apply_worker_report
-from common.runtime.batching import Coalescer
+from common.runtime.batching import Batcher
 from common.telemetry.logs import get_logger
 from gateway.http.errors import NotThere
 from gateway.metrics import STATUS_UPDATES
@@ -52,13 +52,15 @@ _touch_statement = (
 class JobStatusService:
     """Applies what workers report."""
 
-    def __init__(self, database: Database, notifier: Notifier, *, touch_every: float) -> None:
+    def __init__(
+        self, database: Database, notifier: ChannelNotifier, *, touch_every: float
+    ) -> None:
         """`touch_every`: seconds between two refreshments of a job's `last_seen_at`, since
         keep-alives come more often."""
         self._database = database
         self._notifier = notifier
         self._touch_after = -touch_every
-        self._glance: Coalescer[int, Status | None] = Coalescer(self._glance_batch, limit=256)
+        self._glance: Batcher[int, Status | None] = Batcher(self._glance_batch, limit=256)
 
     async def report(self, number: int, report: Report) -> None:
         """Apply a report made under `number`.

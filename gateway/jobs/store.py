@@ -12,7 +12,7 @@ from common.database.engine import Database, padded, utc_now
 from common.database.tables import handovers, job_events, jobs
 from common.jobs.lifecycle import Source, Status
 from common.outbox.outbox import PENDING
-from common.runtime.batching import Coalescer
+from common.runtime.batching import Batcher
 from gateway.http.errors import Conflict, NotThere
 from gateway.jobs.rows import COLUMNS, job_as_json
 
@@ -62,8 +62,8 @@ class JobStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.find: Coalescer[tuple[int, str], dict[str, Any]] = Coalescer(self._find_batch)
-        self.insert: Coalescer[NewJob, tuple[int, datetime]] = Coalescer(
+        self.find: Batcher[tuple[int, str], dict[str, Any]] = Batcher(self._find_batch)
+        self.insert: Batcher[NewJob, tuple[int, datetime]] = Batcher(
             self._insert_batch, limit=50, pause=_GATHERING
         )
         dialect = sqlite if database.is_sqlite else postgresql

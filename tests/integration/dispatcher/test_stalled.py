@@ -6,7 +6,7 @@ import pytest
 
 from common.config.applications import Applications
 from common.database.engine import Database, utc_now
-from common.database.notify import Notifier
+from common.database.notify import ChannelNotifier
 from common.database.tables import emails, heartbeats, job_events, jobs
 from common.jobs.heartbeat import GATEWAY, PEER, beat
 from common.outbox.peer_client import open_session
@@ -52,7 +52,7 @@ async def silent_job(database: Database, seconds: float | None, **values: Any) -
 @pytest.fixture
 async def silence(database: Database, tmp_path: Path) -> AsyncIterator[SilenceSweep]:
     (tmp_path / "applications.yaml").write_text(APPLICATIONS)
-    notifier = Notifier(database)
+    notifier = ChannelNotifier(database)
     yield SilenceSweep(
         database=database,
         applications=Applications(str(tmp_path / "applications.yaml")),
@@ -65,7 +65,7 @@ async def silence(database: Database, tmp_path: Path) -> AsyncIterator[SilenceSw
 
 @pytest.fixture
 async def questions(database: Database, peer: FakePeer) -> AsyncIterator[QuestionSweep]:
-    notifier = Notifier(database)
+    notifier = ChannelNotifier(database)
     async with open_session("tests", connections=4) as session:
         worker_api = WorkerApi(
             session, peer.url, KEY, timeout=5.0, status_path="/_jobs/{job_id}/status"

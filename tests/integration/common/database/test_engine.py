@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseUnavailable
 from common.database.tables import jobs
+from common.runtime.startup import wait_until_up
 from deploy.sandbox.ports import free_port
 from devtools.postgres import OwnServer, Server, own_server
 from devtools.services import REPOSITORY
@@ -129,7 +130,7 @@ async def test_a_server_that_is_not_there_is_an_outage() -> None:
     with pytest.raises(DatabaseUnavailable):
         await database.ping()
     with pytest.raises(DatabaseUnavailable):
-        await database.wait_until_up(0.3)
+        await wait_until_up(database, 0.3)
     await database.close()
 
 
@@ -216,6 +217,7 @@ WRITER = """
 import asyncio, sys
 from common.database.engine import Database
 from common.database.tables import jobs
+from common.runtime.startup import wait_until_up
 from sqlalchemy import select
 from tests.conftest import settings_of
 

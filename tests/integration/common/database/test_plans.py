@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event
 
 from common.database.engine import Database
-from common.database.notify import Notifier
+from common.database.notify import ChannelNotifier
 from common.database.tables import emails, handovers
 from common.jobs.deletion import take_over_interrupted
 from common.jobs.heartbeat import PEER, beat
@@ -138,7 +138,7 @@ def hand_overs(database: Database) -> Outbox:
 
 
 async def keep_alive(database: Database, number: int) -> None:
-    notifier = Notifier(database)
+    notifier = ChannelNotifier(database)
     intake = JobStatusService(database, notifier, touch_every=30.0)
     await intake.report(number, Report(Status.RUNNING, None, Source.WORKER))
     await notifier.close()

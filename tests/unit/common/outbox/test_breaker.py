@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from common.outbox.breaker import Gate, Permit, State
-from common.runtime.retry import full_jitter
 from devtools.waiting import eventually
 
 
@@ -196,10 +195,3 @@ async def test_a_pause_ends_when_an_item_is_taken(gate: Gate) -> None:
     assert gate.permit is Permit.NOTHING
     gate.succeeded()
     assert (gate.permit, woken.is_set()) == (Permit.ALL, True)
-
-
-def test_full_jitter_doubles_up_to_its_cap() -> None:
-    for attempt, most in ((1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0), (5, 4.0), (10_000, 4.0)):
-        waits = [full_jitter(attempt, first=0.5, cap=4.0) for _ in range(300)]
-        assert 0.0 <= min(waits) < most / 4
-        assert most * 3 / 4 < max(waits) <= most
