@@ -13,7 +13,8 @@ from benchmarks.database import driver_settings
 from benchmarks.tool import print_sample
 from common.database.engine import Database
 from common.database.tables import handovers
-from common.outbox.outbox import Outbox, new_owner
+from common.outbox.outbox import Outbox
+from dispatcher.forward import Handover
 
 _BATCH: Final = 16
 _LEASE: Final = 35.0
@@ -22,7 +23,7 @@ _LEASE: Final = 35.0
 async def claim(url: str, seconds: float) -> int:
     """Claim by batches and settle each as delivered; returns how many items that were."""
     database = Database(driver_settings(url, pool_size=1))
-    outbox = Outbox(database, handovers, owner=new_owner(), lease=_LEASE)
+    outbox = Outbox(database, handovers, Handover, lease=_LEASE)
     done, ends = 0, time.monotonic() + seconds
     try:
         while time.monotonic() < ends:

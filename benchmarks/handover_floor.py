@@ -13,8 +13,7 @@ from benchmarks import seed
 from benchmarks.identity import INTERNAL_KEY
 from benchmarks.tool import print_sample
 from common.outbox.peer_client import open_session
-from dispatcher.answers import Verdict
-from dispatcher.worker_api import WorkerApi, body_of
+from dispatcher.worker_api import Verdict, WorkerApi, body_of
 
 _CONCURRENCY: Final = 16
 _TIMEOUT: Final = 30.0

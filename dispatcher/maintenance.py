@@ -1,31 +1,27 @@
-"""The dispatcher's periodic work: what is done how often."""
+"""The dispatcher's periodic work: what runs how often."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from common.config.applications import Applications
-from common.database.engine import Database
-from common.database.notify import ChannelNotifier
 from common.jobs.heartbeat import PEER, beat
-from common.outbox.breaker import Gate, State
-from common.outbox.maintenance import Upkeep
-from common.outbox.outbox import Claimed, Outbox
-from common.runtime.claim_loop import ClaimLoop
-from common.runtime.periodic import Ticks
+from common.outbox.breaker import BreakerState, CircuitBreaker
+from common.outbox.maintenance import OutboxMaintenance
+from common.runtime.claim_loop import ClaimLoop, WorkSignal
+from common.runtime.daemon import Daemon
 from common.storage.errors import StorageError
 from common.storage.protocol import Storage
-from common.telemetry.health import Health
 from common.telemetry.logs import get_logger
 from dispatcher import metrics
 from dispatcher.deletions import DeletionSweep
-from dispatcher.pace import Pace
-from dispatcher.resend import resolve_doubts
+from dispatcher.forward import AdaptiveConcurrencyLimit, Handover
+from dispatcher.resend import Resender
 from dispatcher.settings import Settings
-from dispatcher.stalled import QuestionSweep, SilenceSweep
+from dispatcher.stalled import QuestionSweep, StalledJobSweep
 from dispatcher.worker_api import WorkerApi
 
 PROBE_EVERY: Final = 4.0
-"""Seconds between two looks whether the peer is there; 5 s are promised while it is away."""
+"""Seconds between two probes of the peer; 5 s are promised while it is away."""
 
 _SWEEP_EVERY: Final = 1.0
 _DELETIONS_EVERY: Final = 10.0
@@ -35,73 +31,59 @@ _PRUNE_EVERY: Final = 30.0
 _BATCH: Final = 200
 _PRUNE_BATCH: Final = 1_000
 _PRUNE_BATCHES: Final = 50
-_STUCK_AFTER: Final = 10.0
 
 log = get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Housekeeping:
-    """What the ticks work with."""
+class Maintenance:
+    """The ticks, and what they work with."""
 
     settings: Settings
-    database: Database
+    daemon: Daemon
     storage: Storage
     worker_api: WorkerApi
-    notifier: ChannelNotifier
-    outbox: Outbox
-    upkeep: Upkeep
-    gate: Gate
-    pace: Pace
-    claim_loop: ClaimLoop[Claimed]
-    health: Health
-    applications: Applications
+    outbox: OutboxMaintenance
+    resender: Resender
+    breaker: CircuitBreaker
+    limit: AdaptiveConcurrencyLimit
+    claim_loop: ClaimLoop[Handover]
+    signal: WorkSignal
 
     async def sweep_leases(self) -> None:
-        """Leases that ran out; that the database took it is the sign of a good tick."""
-        count = await self.upkeep.doubt_expired(self.settings.handover_grace, _BATCH)
+        """Put hand-overs with an expired lease in doubt."""
+        count = await self.outbox.doubt_expired(self.settings.handover_grace, _BATCH)
         metrics.RECONCILED.labels("lease_expired").inc(count)
-        if self.claim_loop.turn_age < _STUCK_AFTER:
-            self.health.tick()
+        self.daemon.tick()
 
     async def sweep_doubts(self) -> None:
-        """Doubts whose wait is over."""
-        wait = self.settings.handover_grace
-        resent = await resolve_doubts(
-            self.database, self.outbox, self.worker_api, wait=wait, limit=_BATCH
-        )
-        if resent:
-            self.claim_loop.wake()
+        """Settle doubts whose wait is over."""
+        if await self.resender.sweep(_BATCH):
+            self.signal.wake()
 
     async def heartbeat(self) -> None:
-        """Vouch for database and peer while both answer.
+        """Record that database and peer are healthy, while both answer.
 
-        A peer may be away though the gate does not know it yet, since submissions take their time.
+        The peer may be away before the breaker knows it, since submissions take their time.
         """
-        if self.gate.state is State.OPEN:  # it probes by itself
+        if self.breaker.label == BreakerState.OPEN:  # it probes by itself
             return
         is_alive = await self.worker_api.is_alive()
-        if not self.gate.is_reachable:
+        if not self.breaker.is_reachable:
             return
         if is_alive:
-            await beat(self.database, PEER)
-        elif self.claim_loop.under_way == 0:  # else it may only be busy with us
-            self.gate.unreachable()
+            await beat(self.daemon.database, PEER)
+        elif self.claim_loop.under_way == 0:  # else it may only be busy with our submissions
+            self.breaker.unreachable()
 
     async def measure(self) -> None:
-        """Gauges; those that the database is not asked for first, since it may be away."""
-        metrics.LIMIT.set(self.pace.limit)
-        for gate_state in State:
-            metrics.GATE.labels(gate_state).set(gate_state is self.gate.state)
-        backlog = await self.upkeep.backlog()
-        for state in ("due", "waiting", "sending", "in_doubt", "held"):
-            metrics.BACKLOG.labels(state).set(getattr(backlog, state))
-        metrics.OLDEST_DUE.set(backlog.oldest_due_age)
-        metrics.OLDEST.set(backlog.oldest_age)
-        metrics.HELD.set(backlog.held)
+        """Set the gauges; first those without the database, since it may be away."""
+        metrics.LIMIT.set(self.limit.limit)
+        metrics.OUTBOX.set_breaker(self.breaker.label)
+        metrics.OUTBOX.set_backlog(await self.outbox.backlog())
 
     async def sweep_staging(self) -> None:
-        """What uploads of killed gateways have left behind."""
+        """Remove staged bytes of uploads whose gateway was killed."""
         try:
             swept = await self.storage.sweep_staging()
         except StorageError as error:
@@ -111,37 +93,38 @@ class Housekeeping:
             log.info("staging.swept", count=swept)
 
     async def prune(self) -> None:
-        """Settled hand-overs that nobody needs any more."""
+        """Remove settled hand-overs past their retention."""
         for _ in range(_PRUNE_BATCHES):
-            pruned = await self.upkeep.prune(self.settings.handover_retention, _PRUNE_BATCH)
+            pruned = await self.outbox.prune(self.settings.handover_retention, _PRUNE_BATCH)
             metrics.RECONCILED.labels("pruned").inc(pruned)
             if pruned < _PRUNE_BATCH:
                 break
 
 
-def add_ticks(ticks: Ticks, house: Housekeeping) -> None:
+def add_ticks(maintenance: Maintenance, applications: Applications) -> None:
     """Schedule everything."""
-    settings = house.settings
-    silence = SilenceSweep(
-        database=house.database,
-        applications=house.applications,
-        notifier=house.notifier,
+    settings, daemon = maintenance.settings, maintenance.daemon
+    stalled = StalledJobSweep(
+        database=daemon.database,
+        applications=applications,
+        notifier=daemon.notifier,
         default_timeout=settings.silence_default_timeout,
         margin=settings.silence_margin,
     )
     questions = QuestionSweep(
-        database=house.database,
-        worker_api=house.worker_api,
-        notifier=house.notifier,
+        database=daemon.database,
+        worker_api=maintenance.worker_api,
+        notifier=daemon.notifier,
         stale_after=settings.stale_after,
     )
-    deletions = DeletionSweep(database=house.database, storage=house.storage)
-    ticks.every(_SWEEP_EVERY, "leases", house.sweep_leases)
-    ticks.every(_SWEEP_EVERY, "doubts", house.sweep_doubts)
-    ticks.every(PROBE_EVERY, "heartbeat", house.heartbeat)
-    ticks.every(settings.reconcile_interval, "silence", silence.sweep)
-    ticks.every(settings.reconcile_interval, "questions", questions.sweep)
-    ticks.every(_DELETIONS_EVERY, "deletions", deletions.sweep)
-    ticks.every(_BACKLOG_EVERY, "backlog", house.measure)
-    ticks.every(_PRUNE_EVERY, "prune", house.prune)
-    ticks.every(_STAGING_EVERY, "staging", house.sweep_staging)
+    deletions = DeletionSweep(database=daemon.database, storage=maintenance.storage)
+    every = daemon.ticks.every
+    every(_SWEEP_EVERY, "leases", maintenance.sweep_leases)
+    every(_SWEEP_EVERY, "doubts", maintenance.sweep_doubts)
+    every(PROBE_EVERY, "heartbeat", maintenance.heartbeat)
+    every(settings.reconcile_interval, "silence", stalled.sweep)
+    every(settings.reconcile_interval, "questions", questions.sweep)
+    every(_DELETIONS_EVERY, "deletions", deletions.sweep)
+    every(_BACKLOG_EVERY, "backlog", maintenance.measure)
+    every(_PRUNE_EVERY, "prune", maintenance.prune)
+    every(_STAGING_EVERY, "staging", maintenance.sweep_staging)

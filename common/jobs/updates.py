@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from common.database.engine import utc_now
 from common.database.tables import emails, handover_numbers, handovers, job_events, jobs
 from common.jobs.lifecycle import Change, JobState, Report, Source, Status, decide
-from common.outbox.outbox import DONE, HELD, PENDING, state_is
+from common.outbox.item import OutboxState, state_is
 
 DETAILS_WAIT: Final = 60.0
 """Seconds for which the mail of an `error` without details waits for some to come."""
@@ -113,8 +113,14 @@ async def _confirm_handover(tx: AsyncConnection, job_id: int, number: int) -> bo
     await tx.execute(update(jobs).where(jobs.c.id == job_id).values(worker_number=number))
     settled = await tx.execute(
         update(handovers)
-        .where(handovers.c.job_id == job_id, handovers.c.state != DONE)
-        .values(state=DONE, settled_at=utc_now(), owner=None, leased_until=None, last_error=None)
+        .where(handovers.c.job_id == job_id, handovers.c.state != OutboxState.DONE)
+        .values(
+            state=OutboxState.DONE,
+            settled_at=utc_now(),
+            owner=None,
+            leased_until=None,
+            last_error=None,
+        )
     )
     return settled.rowcount > 0
 
@@ -197,7 +203,7 @@ async def _update_mails(tx: AsyncConnection, job: Row[Any], change: Change, repo
 
 
 def _unsent_error(job: Row[Any]) -> tuple[ColumnElement[bool], ...]:
-    unsent = or_(state_is(emails, PENDING), state_is(emails, HELD))
+    unsent = or_(state_is(emails, OutboxState.PENDING), state_is(emails, OutboxState.HELD))
     return emails.c.job_id == job.id, emails.c.kind == Status.ERROR, unsent
 
 
@@ -221,7 +227,7 @@ async def _write_mail(tx: AsyncConnection, job: Row[Any], kind: Status, *, waits
     result = await tx.execute(
         dialect.insert(emails)
         .values(
-            state=PENDING,
+            state=OutboxState.PENDING,
             due_at=utc_now(DETAILS_WAIT if waits else 0.0),
             awaits_details=true() if waits else false(),
             correlation_id=job.correlation_id,

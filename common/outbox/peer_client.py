@@ -56,7 +56,7 @@ class Lost:
     timed_out: bool = False
 
 
-Outcome = Reply | Unreachable | Lost
+CallResult = Reply | Unreachable | Lost
 
 
 def open_session(service: str, *, connections: int) -> aiohttp.ClientSession:
@@ -79,7 +79,7 @@ async def exchange(
     limit: int,
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
-) -> Outcome:
+) -> CallResult:
     """Send one request; redirects are not followed.
 
     `deadline`, in seconds, is for all of it; an answer of more than `limit` bytes is `Lost`.

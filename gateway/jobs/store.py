@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from common.database.engine import Database, padded, utc_now
 from common.database.tables import handovers, job_events, jobs
 from common.jobs.lifecycle import Source, Status
-from common.outbox.outbox import PENDING
+from common.outbox.item import OutboxState
 from common.runtime.batching import Batcher
 from gateway.http.errors import Conflict, NotThere
 from gateway.jobs.rows import COLUMNS, job_as_json
@@ -54,7 +54,9 @@ _new_event = insert(job_events).values(
     status=Status.QUEUED, source=Source.USER, created_at=utc_now()
 )
 
-_new_handover = insert(handovers).values(state=PENDING, due_at=utc_now(), created_at=utc_now())
+_new_handover = insert(handovers).values(
+    state=OutboxState.PENDING, due_at=utc_now(), created_at=utc_now()
+)
 
 
 class JobStore:

@@ -5,14 +5,14 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from common.database.engine import Database
 from common.database.tables import emails, handover_numbers, handovers
-from common.outbox.breaker import State
+from common.runtime.daemon import HEALTH
 from deploy.sandbox.ports import free_port
 from devtools.waiting import eventually
-from dispatcher import maintenance as housekeeping
-from dispatcher.app import GATE
+from dispatcher import maintenance
 from tests.support.dispatcher import (
     FakePeer,
     dispatcher_settings,
@@ -237,7 +237,7 @@ async def test_a_peer_that_answers_no_submission_is_probed_all_the_same(
         return None
 
     peer.behave = hang
-    monkeypatch.setattr(housekeeping, "PROBE_EVERY", 0.1)
+    monkeypatch.setattr(maintenance, "PROBE_EVERY", 0.1)
     settings = dispatcher_settings(database_url, peer.url, tmp_path, handover_timeout=30.0)
     async with running(settings):
         await eventually(lambda: bool(peer.tried))
@@ -365,13 +365,17 @@ async def test_a_peer_that_is_back_counts_as_there_though_no_job_comes(
     port = free_port()
     settings = dispatcher_settings(database_url, f"http://127.0.0.1:{port}", tmp_path)
     async with running(settings) as admin:
-        gate = admin.app[GATE]
-        await eventually(lambda: gate.state is State.OPEN)
+        await eventually(lambda: _peer_is(admin, "open"))
         async with FakePeer().served(port) as peer:
-            await eventually(lambda: gate.state is State.CLOSED)
+            await eventually(lambda: _peer_is(admin, "closed"))
             job_id = await add_handover(database)
             await eventually(lambda: all_done(database))
             assert peer.taken == [job_id]
+
+
+async def _peer_is(admin: TestServer, state: str) -> bool:
+    report = await admin.app[HEALTH].report()
+    return bool(report["peer"]["gate"] == state)
 
 
 async def test_a_stored_job_that_is_unreadable_ends_in_error(

@@ -10,7 +10,7 @@ from common.database.notify import ChannelNotifier
 from common.database.tables import emails, heartbeats, job_events, jobs
 from common.jobs.heartbeat import GATEWAY, PEER, beat
 from common.outbox.peer_client import open_session
-from dispatcher.stalled import QuestionSweep, SilenceSweep
+from dispatcher.stalled import QuestionSweep, StalledJobSweep
 from dispatcher.worker_api import WorkerApi
 from tests.support.dispatcher import KEY, FakePeer, hear
 from tests.support.records import add_job, change, job_row, rows
@@ -50,10 +50,10 @@ async def silent_job(database: Database, seconds: float | None, **values: Any) -
 
 
 @pytest.fixture
-async def silence(database: Database, tmp_path: Path) -> AsyncIterator[SilenceSweep]:
+async def silence(database: Database, tmp_path: Path) -> AsyncIterator[StalledJobSweep]:
     (tmp_path / "applications.yaml").write_text(APPLICATIONS)
     notifier = ChannelNotifier(database)
-    yield SilenceSweep(
+    yield StalledJobSweep(
         database=database,
         applications=Applications(str(tmp_path / "applications.yaml")),
         notifier=notifier,
@@ -81,7 +81,7 @@ async def status_of(database: Database, job_id: int) -> str:
 
 
 async def test_a_job_silent_for_longer_than_its_application_may_take_ends_in_error(
-    database: Database, silence: SilenceSweep
+    database: Database, silence: StalledJobSweep
 ) -> None:
     await listening_for(database, 100 * HOUR)
     silent = await silent_job(database, 3.1 * HOUR)
@@ -96,7 +96,7 @@ async def test_a_job_silent_for_longer_than_its_application_may_take_ends_in_err
 
 
 async def test_a_job_without_a_configured_time_out_gets_the_default(
-    database: Database, silence: SilenceSweep
+    database: Database, silence: StalledJobSweep
 ) -> None:
     await listening_for(database, 100 * HOUR)
     unknown = {"application": "gone", "version": "v1", "entrypoint": "train"}
@@ -109,7 +109,7 @@ async def test_a_job_without_a_configured_time_out_gets_the_default(
 
 @pytest.mark.parametrize("status", ["queued", "finished", "error"])
 async def test_only_jobs_that_a_worker_has_can_be_silent(
-    database: Database, silence: SilenceSweep, status: str
+    database: Database, silence: StalledJobSweep, status: str
 ) -> None:
     await listening_for(database, 1000 * HOUR)
     job_id = await silent_job(database, 500 * HOUR, status=status)
@@ -119,7 +119,7 @@ async def test_only_jobs_that_a_worker_has_can_be_silent(
 
 
 async def test_silence_counts_from_the_end_of_the_last_outage(
-    database: Database, silence: SilenceSweep
+    database: Database, silence: StalledJobSweep
 ) -> None:
     await listening_for(database, 2 * HOUR)
     await silent_job(database, 50 * HOUR)
@@ -127,7 +127,7 @@ async def test_silence_counts_from_the_end_of_the_last_outage(
 
 
 async def test_an_adopted_job_is_silent_only_since_its_adoption(
-    database: Database, silence: SilenceSweep
+    database: Database, silence: StalledJobSweep
 ) -> None:
     await listening_for(database, 2.9 * HOUR)
     adopted = await silent_job(database, None, correlation_id=None)
@@ -138,7 +138,7 @@ async def test_an_adopted_job_is_silent_only_since_its_adoption(
 
 
 async def test_no_job_is_silent_during_an_outage_of_the_peer(
-    database: Database, silence: SilenceSweep
+    database: Database, silence: StalledJobSweep
 ) -> None:
     await listening_for(database, 100 * HOUR)
     async with database.transaction() as tx:
@@ -148,7 +148,7 @@ async def test_no_job_is_silent_during_an_outage_of_the_peer(
 
 
 async def test_no_job_is_silent_while_no_gateway_listens(
-    database: Database, silence: SilenceSweep
+    database: Database, silence: StalledJobSweep
 ) -> None:
     await listening_for(database, 100 * HOUR)
     await listening_for(database, 100 * HOUR, GATEWAY)
@@ -161,7 +161,7 @@ async def test_no_job_is_silent_while_no_gateway_listens(
 
 
 async def test_a_gap_between_heartbeats_is_an_outage_that_ends_with_the_next_one(
-    database: Database, silence: SilenceSweep
+    database: Database, silence: StalledJobSweep
 ) -> None:
     await listening_for(database, 100 * HOUR)
     await silent_job(database, 90 * HOUR)
@@ -174,7 +174,7 @@ async def test_a_gap_between_heartbeats_is_an_outage_that_ends_with_the_next_one
 
 
 async def test_a_late_update_revives_a_job_and_withdraws_the_unsent_mail(
-    database: Database, silence: SilenceSweep
+    database: Database, silence: StalledJobSweep
 ) -> None:
     await listening_for(database, 100 * HOUR)
     job_id = await silent_job(database, 50 * HOUR)
@@ -186,7 +186,7 @@ async def test_a_late_update_revives_a_job_and_withdraws_the_unsent_mail(
 
 
 async def test_a_sweep_is_bounded_and_takes_up_where_it_stopped(
-    database: Database, silence: SilenceSweep
+    database: Database, silence: StalledJobSweep
 ) -> None:
     await listening_for(database, 100 * HOUR)
     for _ in range(5):
@@ -238,7 +238,7 @@ async def test_a_job_that_cannot_be_asked_for_keeps_no_other_from_it(
 
 
 async def test_a_job_that_cannot_be_judged_keeps_no_other_from_it(
-    database: Database, silence: SilenceSweep, monkeypatch: pytest.MonkeyPatch
+    database: Database, silence: StalledJobSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await listening_for(database, 100 * HOUR)
     faulty = await silent_job(database, 50 * HOUR, application={"application": "faulty"})

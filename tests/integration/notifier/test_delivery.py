@@ -10,11 +10,11 @@ from prometheus_client import REGISTRY
 from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseUnavailable
 from common.database.tables import emails
-from common.outbox.outbox import Claimed, Outbox
 from deploy.sandbox.ports import free_port
 from devtools.waiting import eventually
 from notifier.discard import Discarder
-from tests.support.notifier import FakeMailjet, notifier_settings, running
+from notifier.messages import Mail
+from tests.support.notifier import FakeMailjet, doubts_of, notifier_settings, outbox_of, running
 from tests.support.records import add_job, add_mail, outbox_row, rows
 
 
@@ -239,12 +239,12 @@ async def test_a_discarded_mail_is_settled_though_the_database_goes_away(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add_mail(database)
-    outbox = Outbox(database, emails, owner="me", lease=30.0)
-    discarder = Discarder(outbox)
+    outbox = outbox_of(database)
+    discarder = Discarder(outbox, doubts_of(database))
     (batch,) = await discarder.take(1)
     settle, failures = outbox.fail, [DatabaseUnavailable("away")] * 2
 
-    async def fail(items: Sequence[Claimed], reason: str) -> None:
+    async def fail(items: Sequence[Mail], reason: str) -> None:
         if failures:
             raise failures.pop()
         await settle(items, reason)
