@@ -140,7 +140,7 @@ class Forwarder:
     # -- settling ----------------------------------------------------------------------------
 
     async def _settle(self, item: Handover, outcome: Outcome) -> None:
-        """Report to the breaker at once, whatever becomes of the writing; then write."""
+        """Report to the breaker at once, since writing may take long; then write."""
         match outcome.verdict:
             case Verdict.TAKEN:
                 corrected = self._consumer.succeeded(item)

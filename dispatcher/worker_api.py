@@ -30,7 +30,7 @@ MAX_WORDS: Final = 2_000
 
 MAX_RETRY_AFTER: Final = 45.0
 """Longest `Retry-After`, in seconds, that is respected: a waiting job has to arrive within a minute
-of the peer's return, whatever the peer said before."""
+of the peer's return, even if it asked for a longer pause before."""
 
 _FINAL_WORD: Final = frozenset({400, 409, 413, 422})
 _NOT_TAKEN: Final = frozenset({408, 425, 429, 500, 503})

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database
 from common.database.schema import SchemaOutdated, current, migrate, revisions
-from common.database.tables import handovers, jobs, metadata
+from common.database.tables import emails, handovers, jobs, metadata
 from common.runtime.startup import make_ready
 from devtools.postgres import Server, run_apart
 from devtools.services import REPOSITORY
@@ -84,7 +84,7 @@ async def empty(empty_url: str) -> AsyncIterator[Database]:
 
 
 def run_script(url: str, script: str) -> None:
-    """Run SQL as whoever made the existing deployment's database did."""
+    """Run SQL without any of our code."""
     if url.startswith("sqlite"):
         with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
             connection.executescript(script)
@@ -110,10 +110,11 @@ async def tables(database: Database) -> set[str]:
 
 
 async def test_the_stairway_goes_up_down_and_up_again(empty: Database) -> None:
-    for revision in ("0001", "0002", "0003"):
+    known = revisions()
+    for revision in known:
         await migrate(empty, revision)
         assert await current(empty) == revision
-    for revision in ("0002", "0001", "base"):
+    for revision in (*known[-2::-1], "base"):
         await migrate(empty, revision, down=True)
     assert await tables(empty) == {"jobs", "alembic_version"}
     await migrate(empty)
@@ -222,6 +223,27 @@ async def _columns(connection: AsyncConnection) -> int:
     return len(await connection.run_sync(lambda sync: inspect(sync).get_columns("jobs")))
 
 
+async def test_mails_that_were_to_be_sent_alone_still_are_and_the_version_before_runs_on(
+    empty: Database, empty_url: str
+) -> None:
+    await migrate(empty, "0005")
+    job_id = await add_job(empty)
+
+    def add_mail(kind: str, last_error: str) -> None:
+        run_script(
+            empty_url,
+            "INSERT INTO emails (state, due_at, created_at, job_id, kind, recipient, custom_id,"
+            " last_error) VALUES ('pending', '2026-01-01', '2026-01-01',"
+            f" {job_id}, '{kind}', 'ada@x.org', '{kind}', '{last_error}')",
+        )
+
+    add_mail("finished", "the batch was refused as a whole: to be sent alone")
+    add_mail("error", "HTTP 503")
+    await migrate(empty, "0006")
+    add_mail("any", "HTTP 429")  # as the version before writes it
+    assert [row["alone"] for row in await rows(empty, emails)] == [True, False, False]
+
+
 async def test_processes_that_migrate_at_once_wait_for_each_other(
     empty: Database, empty_url: str, tmp_path: Path
 ) -> None:
@@ -264,7 +286,7 @@ async def test_a_schema_of_a_newer_version_is_left_as_it_is(
 
 
 @pytest.mark.parametrize("action", ["upgrade", "downgrade"])
-async def test_a_revision_that_does_not_exist_is_told_in_one_sentence(
+async def test_a_revision_that_does_not_exist_is_reported_in_one_sentence(
     tmp_path: Path, action: str
 ) -> None:
     url = f"sqlite:///{tmp_path / 'new.db'}"

@@ -98,7 +98,7 @@ async def test_a_listener_that_was_cut_off_comes_back_and_wakes_its_daemon(
     postgres.execute(
         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
     )
-    await asyncio.wait_for(woken.wait(), 10)  # whatever came meanwhile is not missed
+    await asyncio.wait_for(woken.wait(), 10)  # notifications sent meanwhile are not missed
     woken.clear()
     fresh = Database(postgresql.settings)  # the other one's connections were cut off, too
     notifier = ChannelNotifier(fresh)

@@ -235,7 +235,7 @@ async def pages_of_a_claim(database: Database) -> int:
     return int(found["Shared Hit Blocks"] + found["Shared Read Blocks"])
 
 
-async def test_a_claim_costs_the_same_whatever_lies_behind_it(large: Database) -> None:
+async def test_a_claims_cost_does_not_depend_on_the_rows_behind_it(large: Database) -> None:
     assert await pages_of_a_claim(large) < 400
 
 
