@@ -12,17 +12,14 @@ from common.database.notify import HANDOVERS
 from common.database.tables import handovers
 from common.outbox.breaker import CircuitBreaker
 from common.outbox.consumer import Consumer
-from common.outbox.doubts import Doubts
-from common.outbox.maintenance import OutboxMaintenance
-from common.outbox.outbox import LEASE_MARGIN, Outbox
 from common.outbox.peer_client import open_session
+from common.outbox.pipeline import Pipeline
 from common.runtime import daemon
-from common.runtime.claim_loop import WorkSignal
 from common.runtime.daemon import Daemon
 from common.storage.factory import open_storage
 from common.telemetry.redaction import Redaction
+from dispatcher import maintenance, metrics
 from dispatcher.forward import AdaptiveConcurrencyLimit, Forwarder, Handover
-from dispatcher.maintenance import Maintenance, add_ticks
 from dispatcher.resend import DoubtfulHandover, Resender
 from dispatcher.settings import Settings
 from dispatcher.worker_api import WorkerApi
@@ -42,12 +39,30 @@ def create_app(settings: Settings) -> web.Application:
 
 @asynccontextmanager
 async def _open_parts(settings: Settings, daemon: Daemon) -> AsyncIterator[None]:
-    connections = settings.handover_concurrency + _SPARE_CONNECTIONS
     async with (
         open_storage(settings.storage) as storage,
-        open_session("dispatcher", connections=connections) as session,
+        _open_worker_api(settings) as worker_api,
+        _open_applications(settings) as applications,
+        _handing_over(settings, daemon, worker_api),
     ):
-        worker_api = WorkerApi(
+        maintenance.add_sweeps(settings, daemon, storage, worker_api, applications)
+        yield
+
+
+@asynccontextmanager
+async def _open_applications(settings: Settings) -> AsyncIterator[Applications]:
+    applications = Applications(settings.applications)
+    try:
+        yield applications
+    finally:
+        await applications.close()
+
+
+@asynccontextmanager
+async def _open_worker_api(settings: Settings) -> AsyncIterator[WorkerApi]:
+    connections = settings.handover_concurrency + _SPARE_CONNECTIONS
+    async with open_session("dispatcher", connections=connections) as session:
+        yield WorkerApi(
             session,
             settings.worker_api_url,
             settings.internal_key,
@@ -55,61 +70,44 @@ async def _open_parts(settings: Settings, daemon: Daemon) -> AsyncIterator[None]
             status_path=settings.status_path,
             redaction=Redaction(settings.logs.secrets, encoded=True),
         )
-        signal = WorkSignal()
-        breaker = CircuitBreaker("worker-facing API", probe=worker_api.is_alive, signal=signal)
-        limit = AdaptiveConcurrencyLimit(
-            settings.handover_concurrency, deadline=settings.handover_timeout
-        )
-        forwarder = _forwarder(settings, daemon, worker_api, breaker, limit, signal)
-        applications = Applications(settings.applications)
-        maintenance = Maintenance(
-            settings=settings,
-            daemon=daemon,
-            storage=storage,
-            worker_api=worker_api,
-            outbox=OutboxMaintenance(daemon.database, handovers),
-            resender=_resender(settings, daemon, worker_api),
-            breaker=breaker,
-            limit=limit,
-            claim_loop=daemon.add_courier(forwarder, signal, channel=HANDOVERS),
-            signal=signal,
-        )
-        add_ticks(maintenance, applications)
-        daemon.health.add_check("peer", breaker.check)
-        try:
-            async with breaker.probing():
-                yield
-        finally:
-            await applications.close()
 
 
-def _forwarder(
-    settings: Settings,
-    daemon: Daemon,
-    worker_api: WorkerApi,
-    breaker: CircuitBreaker,
-    limit: AdaptiveConcurrencyLimit,
-    signal: WorkSignal,
-) -> Forwarder:
-    lease = settings.handover_timeout + LEASE_MARGIN
-    outbox = Outbox(daemon.database, handovers, Handover, lease=lease)
-    return Forwarder(
+@asynccontextmanager
+async def _handing_over(
+    settings: Settings, daemon: Daemon, worker_api: WorkerApi
+) -> AsyncIterator[None]:
+    timeout, grace = settings.handover_timeout, settings.handover_grace
+    pipeline = Pipeline(daemon, handovers, Handover, DoubtfulHandover, deadline=timeout)
+    breaker = CircuitBreaker(
+        "worker-facing API",
+        probe=worker_api.is_alive,
+        signal=pipeline.signal,
+        gauge=metrics.BREAKER,
+    )
+    limit = AdaptiveConcurrencyLimit(settings.handover_concurrency, deadline=timeout)
+    metrics.LIMIT.set_function(lambda: limit.limit)
+    forwarder = Forwarder(
         database=daemon.database,
-        outbox=outbox,
-        consumer=Consumer(outbox, breaker, signal),
+        outbox=pipeline.outbox,
+        consumer=Consumer(pipeline.outbox, breaker, pipeline.signal),
         worker_api=worker_api,
         limit=limit,
         notifier=daemon.notifier,
-        signal=signal,
-        grace=settings.handover_grace,
+        signal=pipeline.signal,
+        grace=grace,
     )
-
-
-def _resender(settings: Settings, daemon: Daemon, worker_api: WorkerApi) -> Resender:
-    lease = settings.handover_timeout + LEASE_MARGIN
-    return Resender(
-        database=daemon.database,
-        doubts=Doubts(daemon.database, handovers, DoubtfulHandover, lease=lease),
-        worker_api=worker_api,
-        wait=settings.handover_grace,
+    resender = Resender(
+        database=daemon.database, doubts=pipeline.doubts, worker_api=worker_api, wait=grace
     )
+    claim_loop = pipeline.start(
+        forwarder,
+        channel=HANDOVERS,
+        sweep_doubts=resender.sweep,
+        wait=grace,
+        metrics=metrics.OUTBOX,
+    )
+    maintenance.add_heartbeat(daemon, worker_api, breaker, claim_loop)
+    maintenance.add_pruning(daemon, pipeline.maintenance, settings.handover_retention)
+    daemon.health.add_check("peer", breaker.check)
+    async with breaker.probing():
+        yield

@@ -4,7 +4,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from common.outbox.metrics import OutboxGauges
+from common.outbox.pipeline import OutboxMetrics
 
 HANDOVERS: Final = Counter("opencloud_handovers", "Hand-overs tried, by outcome", ["verdict"])
 HANDOVER_SECONDS: Final = Histogram(
@@ -30,9 +30,6 @@ OLDEST: Final = Gauge(
 BREAKER: Final = Gauge(
     "opencloud_handover_gate", "1 for the circuit breaker's present state", ["state"]
 )
-OUTBOX: Final = OutboxGauges(
-    backlog=BACKLOG, oldest_due=OLDEST_DUE, oldest=OLDEST, held=HELD, breaker=BREAKER
-)
 LIMIT: Final = Gauge("opencloud_handover_limit", "Submissions that may be under way at once")
 RECONCILED: Final = Counter("opencloud_reconciled", "Corrections by the sweeps, by kind", ["kind"])
 
@@ -41,3 +38,11 @@ for _verdict in ("taken", "refused", "not_taken", "in_doubt", "held"):
 
 for _kind in ("asked", "deletion_finished", "lease_expired", "pruned", "silent", "unknown_at_peer"):
     RECONCILED.labels(_kind)
+
+OUTBOX: Final = OutboxMetrics(
+    backlog=BACKLOG,
+    oldest_due=OLDEST_DUE,
+    oldest=OLDEST,
+    held=HELD,
+    leases_expired=RECONCILED.labels("lease_expired"),
+)

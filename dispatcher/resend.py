@@ -45,16 +45,17 @@ class Resender:
     doubts: Doubts[DoubtfulHandover]
     worker_api: WorkerApi
     wait: float
+    limit: int = 200
 
-    async def sweep(self, limit: int) -> int:
+    async def sweep(self) -> int:
         """Settle up to `limit` doubts whose wait is over; returns how many will be sent again.
 
         If the peer can be asked, only as many are claimed at once as it is asked about at once,
         since a claim does not outlast many questions; the first missing answer ends the sweep.
         """
         resent = 0
-        at_once = _QUESTIONS_AT_ONCE if self.worker_api.can_be_asked else limit
-        for _ in range(0, limit, at_once):
+        at_once = _QUESTIONS_AT_ONCE if self.worker_api.can_be_asked else self.limit
+        for _ in range(0, self.limit, at_once):
             items = await self.doubts.claim(at_once)
             unproven: Sequence[DoubtfulHandover] = items
             all_answered = True

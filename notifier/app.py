@@ -1,4 +1,7 @@
-"""The notifier's application: its resources, its couriers and its periodic work."""
+"""The notifier's application: its resources, its courier and its maintenance.
+
+Mails are never pruned: their rows make a mail per job and status unique. They go with their job.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,24 +12,21 @@ from aiohttp import web
 
 from common.database.notify import EMAILS
 from common.database.tables import emails
-from common.outbox.breaker import CircuitBreaker
+from common.outbox.breaker import BreakerState, CircuitBreaker, show_state
 from common.outbox.consumer import Consumer
-from common.outbox.doubts import Doubts
-from common.outbox.maintenance import OutboxMaintenance
-from common.outbox.outbox import LEASE_MARGIN, Outbox
 from common.outbox.peer_client import open_session
+from common.outbox.pipeline import Pipeline
 from common.runtime import daemon
-from common.runtime.claim_loop import WorkSignal
 from common.runtime.daemon import Daemon
 from common.telemetry.logs import get_logger
 from common.telemetry.redaction import Redaction
+from notifier import metrics
 from notifier.deliver import Deliverer
 from notifier.discard import Discarder
 from notifier.lookup import Lookup
 from notifier.mailjet import Mailjet
-from notifier.maintenance import MailMaintenance
 from notifier.messages import Mail
-from notifier.settings import MailjetSettings, Settings
+from notifier.settings import Settings
 
 _CONNECTIONS: Final = 16  # requests, mails that are sent alone, look-ups
 
@@ -45,57 +45,36 @@ def create_app(settings: Settings) -> web.Application:
 
 @asynccontextmanager
 async def _open_parts(settings: Settings, daemon: Daemon) -> AsyncIterator[None]:
-    lease = settings.send_timeout + LEASE_MARGIN
-    outbox = Outbox(daemon.database, emails, Mail, lease=lease)
-    doubts = Doubts(daemon.database, emails, Mail, lease=lease)
+    mails = Pipeline(daemon, emails, Mail, Mail, deadline=settings.send_timeout)
+    start = partial(mails.start, channel=EMAILS, wait=settings.lookup_wait, metrics=metrics.OUTBOX)
     if settings.mailjet is None:
         log.warning("mails.discarded", reason="no e-mail sender is configured")
-        discarder = Discarder(outbox, doubts)
-        _add_mails(settings, daemon, discarder, discarder, None, WorkSignal())
+        show_state(metrics.BREAKER, BreakerState.CLOSED)
+        discarder = Discarder(mails.outbox, mails.doubts)
+        start(discarder, sweep_doubts=discarder.sweep)
         yield
         return
-    async with _open_mailjet(settings, settings.mailjet) as mailjet:
-        signal = WorkSignal()
-        breaker = CircuitBreaker("Mailjet", probe=mailjet.is_alive, signal=signal)
-        deliverer = Deliverer(
-            database=daemon.database,
-            outbox=outbox,
-            consumer=Consumer(outbox, breaker, signal),
-            mailjet=mailjet,
-            lookup_wait=settings.lookup_wait,
-        )
-        lookup = Lookup(doubts=doubts, mailjet=mailjet, wait=settings.lookup_wait)
-        daemon.health.add_check("mailjet", breaker.check)
-        _add_mails(settings, daemon, deliverer, lookup, breaker, signal)
-        async with breaker.probing():
-            yield
-
-
-def _add_mails(
-    settings: Settings,
-    daemon: Daemon,
-    courier: Deliverer | Discarder,
-    doubts: Lookup | Discarder,
-    breaker: CircuitBreaker | None,
-    signal: WorkSignal,
-) -> None:
-    daemon.add_courier(courier, signal, channel=EMAILS)
-    MailMaintenance(
-        daemon=daemon,
-        outbox=OutboxMaintenance(daemon.database, emails),
-        breaker=breaker,
-        doubts=doubts,
-        lookup_wait=settings.lookup_wait,
-        signal=signal,
-    ).add_ticks()
-
-
-@asynccontextmanager
-async def _open_mailjet(settings: Settings, mailjet: MailjetSettings) -> AsyncIterator[Mailjet]:
     async with open_session("notifier", connections=_CONNECTIONS) as session:
-        yield Mailjet(
+        mailjet = Mailjet(
             session,
-            mailjet,
+            settings.mailjet,
             timeout=settings.send_timeout,
             redaction=Redaction(settings.logs.secrets, encoded=True),
         )
+        breaker = CircuitBreaker(
+            "Mailjet", probe=mailjet.is_alive, signal=mails.signal, gauge=metrics.BREAKER
+        )
+        deliverer = Deliverer(
+            database=daemon.database,
+            outbox=mails.outbox,
+            consumer=Consumer(mails.outbox, breaker, mails.signal),
+            mailjet=mailjet,
+            lookup_wait=settings.lookup_wait,
+        )
+        lookup = Lookup(
+            doubts=mails.doubts, mailjet=mailjet, breaker=breaker, wait=settings.lookup_wait
+        )
+        start(deliverer, sweep_doubts=lookup.sweep)
+        daemon.health.add_check("mailjet", breaker.check)
+        async with breaker.probing():
+            yield

@@ -7,6 +7,7 @@ with growing waits for about an hour, so that nobody gets more than one duplicat
 from dataclasses import dataclass
 from typing import Final
 
+from common.outbox.breaker import CircuitBreaker
 from common.outbox.doubts import Doubts
 from common.runtime.tasks import for_each
 from common.telemetry.logs import get_logger
@@ -28,10 +29,13 @@ class Lookup:
 
     doubts: Doubts[Mail]
     mailjet: Mailjet
+    breaker: CircuitBreaker
     wait: float
 
     async def sweep(self) -> int:
-        """One tick; returns how many mails will be sent again."""
+        """One tick, unless Mailjet is away; returns how many mails will be sent again."""
+        if not self.breaker.is_reachable:
+            return 0
         mails = await self.doubts.claim(_AT_ONCE)
         return sum(await for_each(mails, self._resolve, at_once=_AT_ONCE))
 

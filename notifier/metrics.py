@@ -4,7 +4,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from common.outbox.metrics import OutboxGauges
+from common.outbox.pipeline import OutboxMetrics
 
 MAILS: Final = Counter(
     "opencloud_mails", "Mails tried, or discarded without a sender, by verdict", ["verdict"]
@@ -32,9 +32,14 @@ LEASES_EXPIRED: Final = Counter(
 BREAKER: Final = Gauge(
     "opencloud_mail_gate", "1 for the circuit breaker's present state", ["state"]
 )
-OUTBOX: Final = OutboxGauges(
-    backlog=BACKLOG, oldest_due=OLDEST_DUE, oldest=OLDEST, held=HELD, breaker=BREAKER
-)
 
 for _verdict in ("sent", "failed", "not_taken", "in_doubt", "held", "alone", "discarded"):
     MAILS.labels(_verdict)
+
+OUTBOX: Final = OutboxMetrics(
+    backlog=BACKLOG,
+    oldest_due=OLDEST_DUE,
+    oldest=OLDEST,
+    held=HELD,
+    leases_expired=LEASES_EXPIRED,
+)

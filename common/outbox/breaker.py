@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Any, Final
 
+from prometheus_client import Gauge
+
 from common.runtime.claim_loop import WorkSignal
 from common.runtime.retry import full_jitter
 from common.runtime.tasks import end
@@ -61,6 +63,12 @@ LABELS: Final = (*BreakerState, *_LABELS.values())
 """The states as metrics, probes and logs have always named them."""
 
 
+def show_state(gauge: Gauge, present: str) -> None:
+    """Set a gauge by state to 1 for the label `present`."""
+    for label in LABELS:
+        gauge.labels(label).set(label == present)
+
+
 class CircuitBreaker:
     """Learns the outcome of each delivery, and says how much may be sent."""
 
@@ -70,16 +78,19 @@ class CircuitBreaker:
         *,
         probe: Callable[[], Awaitable[bool]],
         signal: WorkSignal,
+        gauge: Gauge | None = None,
         threshold: int = 5,
         longest_pause: float = LONGEST_PAUSE,
     ) -> None:
         """`probe` asks the peer for a sign of life, cheaply; `signal` is woken when more may be
-        sent than before. `threshold` different items that fail in a row open the breaker."""
+        sent than before; `gauge` shows the state as one of `LABELS`. `threshold` different items
+        that fail in a row open the breaker."""
         self.state = BreakerState.CLOSED
         self.reason = Reason.UNREACHABLE
         self._peer = peer
         self._probe = probe
         self._signal = signal
+        self._gauge = gauge
         self._threshold = threshold
         self._longest_pause = longest_pause
         self._failing: set[Hashable] = set()
@@ -88,6 +99,8 @@ class CircuitBreaker:
         self._pauses = 0
         self._paused_until = 0.0
         self._opened = asyncio.Event()
+        if gauge is not None:
+            show_state(gauge, self.label)
 
     # -- what may be sent --------------------------------------------------------------------
 
@@ -218,6 +231,8 @@ class CircuitBreaker:
             self._opened.clear()
         if self.label == before:
             return
+        if self._gauge is not None:
+            show_state(self._gauge, self.label)
         if state is BreakerState.CLOSED:
             log.info("peer.regained", peer=self._peer, was=before)
         elif self.label == "held" and before != "trial":

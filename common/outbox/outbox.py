@@ -4,7 +4,7 @@ Times are the database's clock.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, Generic
+from typing import Any, Generic
 
 from sqlalchemy import Table, and_, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,9 +13,6 @@ from common.database.engine import Database, utc_now
 from common.outbox.claims import Claims, Item
 from common.outbox.item import OutboxItem, OutboxState, state_is
 from common.outbox.settlements import Settlements
-
-LEASE_MARGIN: Final = 5.0
-"""Seconds by which a lease outlasts the total deadline of a delivery, for writing its outcome."""
 
 
 class Outbox(Generic[Item]):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,7 +70,7 @@ async def test_what_the_peer_has_is_done_and_what_it_denies_is_sent_again(
     here = [await doubtful(database) for _ in range(DOUBTFUL)]
     denied = [await doubtful(database) for _ in range(DOUBTFUL)]
     peer.statuses = dict.fromkeys(here, "queued")
-    assert await resender.sweep(200) == DOUBTFUL
+    assert await resender.sweep() == DOUBTFUL
     assert {await state_of(database, job_id) for job_id in here} == {"done"}
     assert {await state_of(database, job_id) for job_id in denied} == {"pending"}
     assert [row["job_id"] for row in await rows(database, handover_numbers)] == denied
@@ -81,7 +82,7 @@ async def test_a_peer_that_does_not_answer_keeps_doubts_and_is_not_asked_about_e
     job_ids = [await doubtful(database) for _ in range(DOUBTFUL)]
     async with open_session("tests", connections=8) as session:
         away = resender_of(database, session, f"http://127.0.0.1:{free_port()}")
-        assert await away.sweep(200) == 0
+        assert await away.sweep() == 0
     assert {await state_of(database, job_id) for job_id in job_ids} == {"in_doubt"}
     left = await doubts_of(database).claim(200)
     assert DOUBTFUL / 2 <= len(left) < DOUBTFUL
@@ -91,7 +92,8 @@ async def test_more_doubts_than_one_sweep_may_settle_are_left_to_the_next(
     database: Database, unasking: Resender
 ) -> None:
     job_ids = [await doubtful(database) for _ in range(DOUBTFUL)]
-    assert [await unasking.sweep(5) for _ in range(4)] == [5, 5, 2, 0]
+    bounded = replace(unasking, limit=5)
+    assert [await bounded.sweep() for _ in range(4)] == [5, 5, 2, 0]
     new = [row["number"] for row in await rows(database, handover_numbers)]
     assert len(set(new)) == DOUBTFUL
     assert min(new) > max(job_ids)
@@ -139,7 +141,7 @@ async def test_a_doubt_that_cannot_be_settled_keeps_no_other_waiting(
     async with database.transaction() as tx:
         for statement in FAILING[tx.dialect.name].format(job_id=job_ids[0]).split(";\n"):
             await tx.exec_driver_sql(statement)
-    assert await unasking.sweep(200) == 2
+    assert await unasking.sweep() == 2
     assert [await state_of(database, job_id) for job_id in job_ids] == [
         "in_doubt",
         "pending",

@@ -2,8 +2,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from prometheus_client import CollectorRegistry, Gauge
 
-from common.outbox.breaker import Allowance, BreakerState, CircuitBreaker, Reason
+from common.outbox.breaker import LABELS, Allowance, BreakerState, CircuitBreaker, Reason
 from common.runtime.claim_loop import WorkSignal
 from devtools.waiting import eventually
 
@@ -201,3 +202,19 @@ async def test_a_pause_ends_when_an_item_is_taken(breaker: CircuitBreaker, signa
     assert (breaker.allowance(), signal.woken) == (NOTHING, 0)
     breaker.succeeded()
     assert (breaker.allowance(), signal.woken) == (ALL, 1)
+
+
+async def test_the_gauge_shows_the_present_state(peer: Peer, signal: Signal) -> None:
+    registry = CollectorRegistry()
+    gauge = Gauge("state", "State", ["state"], registry=registry)
+    breaker = CircuitBreaker("peer", probe=peer.probe, signal=signal, gauge=gauge)
+
+    def shown() -> dict[str, float]:
+        return {name: registry.get_sample_value("state", {"state": name}) for name in LABELS}  # type: ignore[misc]
+
+    nothing = dict.fromkeys(("closed", "open", "half_open", "held", "trial"), 0)
+    assert shown() == nothing | {"closed": 1}
+    breaker.refused()
+    assert shown() == nothing | {"held": 1}
+    breaker.unreachable()
+    assert shown() == nothing | {"open": 1}
