@@ -38,7 +38,7 @@ class Breaking:
             raise ConnectionResetError
 
 
-async def test_whatever_statements_break_off_each_job_is_handed_over_or_refused_once(
+async def test_although_statements_break_off_each_job_is_handed_over_or_refused_once(
     database: Database, database_url: str, peer: FakePeer, tmp_path: Path
 ) -> None:
     job_ids = [await add_handover(database) for _ in range(JOBS)]

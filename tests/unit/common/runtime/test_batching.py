@@ -12,10 +12,13 @@ class Recorder:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
         self.go_on = asyncio.Event()
+        self.error: Exception | None = None
 
     async def work(self, items: Sequence[int]) -> Sequence[int | Exception]:
         self.batches.append(list(items))
         await self.go_on.wait()
+        if self.error:
+            raise self.error
         return [ValueError(str(item)) if item < 0 else 2 * item for item in items]
 
 
@@ -49,10 +52,10 @@ async def test_a_returned_exception_reaches_its_caller_alone() -> None:
 
 
 async def test_a_raised_exception_reaches_every_caller_as_its_own() -> None:
-    async def fail(_: Sequence[int]) -> Sequence[int]:
-        raise ConnectionError("away")
-
-    batcher: Batcher[int, int] = Batcher(fail)
+    recorder = Recorder()
+    recorder.error = ConnectionError("away")
+    recorder.go_on.set()
+    batcher = Batcher(recorder.work)
     errors = await asyncio.gather(*(batcher(n) for n in range(3)), return_exceptions=True)
     assert [str(error) for error in errors] == ["away"] * 3
     assert len({id(error) for error in errors}) == 3
@@ -88,45 +91,34 @@ async def test_a_call_in_the_very_step_in_which_a_batch_ends_is_not_left_behind(
         assert [await batcher(1), await batcher(2), await batcher(3)] == [2, 4, 6]
 
 
-async def test_it_tells_when_nothing_is_under_way_or_waiting_any_more() -> None:
-    recorder = Recorder()
-    idle: list[int] = []
+async def test_when_idle_is_called_once_nothing_is_under_way_even_after_a_failure() -> None:
+    recorder, idle = Recorder(), list[int]()
     batcher = Batcher(
         recorder.work, limit=2, lanes=2, when_idle=lambda: idle.append(len(recorder.batches))
     )
     calls = [asyncio.create_task(batcher(number)) for number in range(6)]
-    await asyncio.sleep(0.01)
+    while len(recorder.batches) < 2:
+        await asyncio.sleep(0)
     calls[5].cancel()
     assert idle == []
     recorder.go_on.set()
     await asyncio.gather(*calls, return_exceptions=True)
     await batcher.close()
     assert idle == [3]
-
-
-async def test_it_tells_so_although_the_work_failed() -> None:
-    async def fail(_: Sequence[int]) -> Sequence[int]:
-        raise ConnectionError
-
-    idle: list[int] = []
-    batcher: Batcher[int, int] = Batcher(fail, when_idle=lambda: idle.append(1))
+    recorder.error = ConnectionError()
     with pytest.raises(ConnectionError):
         await batcher(1)
-    assert idle == [1]
+    assert idle == [3, 4]
 
 
-async def test_after_a_batch_the_next_one_gathers_for_a_while() -> None:
-    batches: list[list[int]] = []
-
-    async def work(items: Sequence[int]) -> list[int]:
-        batches.append(list(items))
-        return list(items)
-
-    batcher = Batcher[int, int](work, pause=0.05)
-    assert await batcher(1) == 1  # a single one is not held up
+async def test_after_a_batch_the_next_one_collects_for_a_while() -> None:
+    recorder = Recorder()
+    recorder.go_on.set()
+    batcher = Batcher(recorder.work, pause=0.05)
+    assert await batcher(1) == 2  # a single one is not held up
     late = []
     for item in (2, 3, 4):
         late.append(asyncio.ensure_future(batcher(item)))
         await asyncio.sleep(0)
-    assert await asyncio.gather(*late) == [2, 3, 4]
-    assert batches == [[1], [2, 3, 4]]
+    assert await asyncio.gather(*late) == [4, 6, 8]
+    assert recorder.batches == [[1], [2, 3, 4]]

@@ -31,7 +31,7 @@ async def test_one_that_fails_stops_no_other_and_is_logged(
     assert "a fault of ours" in said
 
 
-async def test_a_database_that_is_away_is_told_once_all_have_ended() -> None:
+async def test_an_outage_of_the_database_is_raised_once_all_have_ended() -> None:
     ended = []
 
     async def work(item: Item) -> None:
@@ -106,7 +106,7 @@ async def test_the_end_of_a_task_is_waited_for() -> None:
     assert ended
 
 
-async def test_whoever_waits_for_an_end_can_be_cancelled() -> None:
+async def test_waiting_for_an_end_can_be_cancelled() -> None:
     ending, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow_to_end() -> None:
@@ -118,7 +118,7 @@ async def test_whoever_waits_for_an_end_can_be_cancelled() -> None:
 
     async def wait_for_it(task: asyncio.Task[None]) -> str:
         await end(task)
-        return "went on as if nothing had happened"
+        return "went on despite the cancellation"
 
     task = asyncio.create_task(slow_to_end())
     await asyncio.sleep(0)
