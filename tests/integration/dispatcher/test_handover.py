@@ -144,50 +144,20 @@ async def test_a_status_update_proves_that_a_hand_over_in_doubt_has_arrived(
     assert peer.tried.count(job_id) == 1
 
 
+@pytest.mark.parametrize("answer", [drop, status(502)])
 async def test_each_doubt_lasts_the_grace_period(
-    database: Database, peer: FakePeer, dispatch: Dispatch
+    database: Database, peer: FakePeer, dispatch: Dispatch, answer: Any
 ) -> None:
     job_id = await add_handover(database, doubts=7, attempts=7)
-    peer.behave = drop
+
+    async def behave(request: web.Request, body: Any) -> web.StreamResponse | None:
+        return await drop(request, body) if answer is drop else answer()
+
+    peer.behave = behave
     async with dispatch(handover_grace=60.0):
         await eventually(lambda: _count(database, "in_doubt", 1))
     row = await outbox_row(database, handovers, job_id)
     assert (row["due_at"] - row["created_at"]).total_seconds() == pytest.approx(60.0, abs=10.0)
-
-
-async def test_a_gateways_error_leaves_the_hand_over_in_doubt(
-    database: Database, peer: FakePeer, dispatch: Dispatch
-) -> None:
-    job_id = await add_handover(database)
-    peer.behave = numbered({job_id: status(502)})
-    async with dispatch():
-        await eventually(lambda: all_done(database))
-    assert peer.tried[0] == job_id
-    assert len(peer.taken) == 1
-    assert peer.taken[0] > job_id
-
-
-async def test_the_total_deadline_holds_for_a_peer_that_drips(
-    database: Database, peer: FakePeer, dispatch: Dispatch
-) -> None:
-    slow = await add_handover(database)
-    others = [await add_handover(database) for _ in range(5)]
-
-    async def drip(request: web.Request, body: Any) -> web.StreamResponse | None:
-        if body["job"]["meta"]["job_id"] != slow:
-            return None
-        response = web.StreamResponse(status=201, headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-        for _ in range(100):
-            await response.write(b" ")
-            await asyncio.sleep(0.1)
-        return response
-
-    peer.behave = drip
-    async with dispatch(handover_timeout=0.5, handover_grace=60.0):
-        await eventually(lambda: _count(database, "in_doubt", 1), within=5.0)
-        await eventually(lambda: _count(database, "done", 5))
-    assert sorted(peer.taken) == others
 
 
 async def test_a_peer_that_answers_no_submission_is_probed_as_well(
@@ -213,26 +183,33 @@ async def test_a_peer_that_answers_no_submission_is_probed_as_well(
         await eventually(lambda: all_done(database))
 
 
-@pytest.mark.parametrize("fault", ["never", "garbage"])
-async def test_a_job_that_gets_no_answer_or_garbage_lets_the_others_flow(
+@pytest.mark.parametrize("fault", ["never", "garbage", "drips"])
+async def test_a_job_that_gets_no_proper_answer_is_in_doubt_by_its_deadline_while_others_flow(
     database: Database, peer: FakePeer, dispatch: Dispatch, fault: str
 ) -> None:
     poisoned = await add_handover(database, priority=5)
     others = [await add_handover(database) for _ in range(50)]
     released = asyncio.Event()
 
-    async def behave(_: web.Request, body: Any) -> web.StreamResponse | None:
+    async def behave(request: web.Request, body: Any) -> web.StreamResponse | None:
         if body["job"]["meta"]["job_id"] != poisoned:
             return None
-        if fault == "never":
-            await released.wait()
-        return web.Response(text='{"job": {', content_type="application/json", status=201)
+        if fault == "garbage":
+            return web.Response(text='{"job": {', content_type="application/json", status=201)
+        response = web.StreamResponse(status=201, headers={"Content-Type": "application/json"})
+        if fault == "drips":
+            await response.prepare(request)
+            while not released.is_set():
+                await response.write(b" ")
+                await asyncio.sleep(0.1)
+        await released.wait()
+        return response
 
     peer.behave = behave
     async with dispatch(handover_timeout=3.0, handover_grace=60.0):
         # while the one is still being waited for
-        await eventually(lambda: len(peer.taken) == len(others), within=2.5)
-        await eventually(lambda: _count(database, "in_doubt", 1), within=5.0)
+        await eventually(lambda: len(peer.taken) == len(others))
+        await eventually(lambda: _count(database, "in_doubt", 1))
         await eventually(lambda: _count(database, "done", 50))
         released.set()
     assert sorted(peer.taken) == others

@@ -1,5 +1,4 @@
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -7,14 +6,11 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 
 from common.database.engine import Database, utc_now
-from common.database.errors import DatabaseUnavailable
 from common.database.tables import emails
 from deploy.sandbox.ports import free_port
 from devtools.waiting import eventually
-from notifier.discard import Discarder
-from notifier.messages import Mail
 from tests.integration.notifier.conftest import Notify
-from tests.support.notifier import FakeMailjet, doubts_of, outbox_of
+from tests.support.notifier import FakeMailjet
 from tests.support.records import add_job, add_mail, outbox_row, rows
 
 
@@ -203,50 +199,21 @@ async def test_with_a_look_up_that_finds_nothing_there_is_at_most_one_duplicate(
     assert await are(database, in_doubt=1)
 
 
+@pytest.mark.parametrize("state", ["pending", "sending", "in_doubt", "held"])
 async def test_without_a_sender_mails_fail_instead_of_piling_up(
-    database: Database, notify: Notify
+    database: Database, notify: Notify, state: str
 ) -> None:
-    job_id = await add_mail(database)
+    left = utc_now(-1.0) if state == "sending" else None
+    job_id = await add_mail(database, state=state, owner=None, leased_until=left)
     before = metric("opencloud_mails_total", verdict="discarded")
-    async with notify(mailjet=None):
+    async with notify(mailjet=None, lookup_wait=0.5):
         await eventually(lambda: metric("opencloud_mails_total", verdict="discarded") > before)
     row = await outbox_row(database, emails, job_id)
     assert (row["state"], row["last_error"]) == ("failed", "no e-mail sender is configured")
     assert metric("opencloud_mail_gate", state="closed") == 1  # no alert for a lost peer
 
 
-@pytest.mark.parametrize("state", ["sending", "in_doubt", "held"])
-async def test_without_a_sender_what_an_earlier_one_left_fails_as_well(
-    database: Database, notify: Notify, state: str
-) -> None:
-    left = utc_now(-1.0) if state == "sending" else None
-    job_id = await add_mail(database, state=state, owner=None, leased_until=left)
-    async with notify(mailjet=None, lookup_wait=0.5):
-        await eventually(lambda: are(database, failed=1))
-    row = await outbox_row(database, emails, job_id)
-    assert row["last_error"] == "no e-mail sender is configured"
-
-
-async def test_a_discarded_mail_is_settled_though_the_database_goes_away(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await add_mail(database)
-    outbox = outbox_of(database)
-    discarder = Discarder(outbox, doubts_of(database))
-    (batch,) = await discarder.take(1)
-    settle, failures = outbox.fail, [DatabaseUnavailable("away")] * 2
-
-    async def fail(items: Sequence[Mail], reason: str) -> None:
-        if failures:
-            raise failures.pop()
-        await settle(items, reason)
-
-    monkeypatch.setattr(outbox, "fail", fail)
-    await discarder.deliver(batch)
-    assert await are(database, failed=1)
-
-
-async def test_a_lease_that_ran_out_is_counted(
+async def test_a_lease_that_has_run_out_is_counted(
     database: Database, mailjet: FakeMailjet, notify: Notify
 ) -> None:
     await add_mail(database, state="sending", leased_until=utc_now(-1.0), owner="killed")
