@@ -14,6 +14,7 @@ from common.config.settings import DatabaseSettings, LogSettings, read_database,
 from common.database.engine import Database
 from common.database.errors import DatabaseRefused, DatabaseUnavailable
 from common.database.schema import UnknownRevision, current, migrate, revisions
+from common.runtime.startup import wait_until_up
 from common.telemetry import logs
 
 
@@ -24,7 +25,7 @@ def _load(reader: Reader) -> tuple[DatabaseSettings, LogSettings]:
 async def _run(settings: DatabaseSettings, arguments: Any) -> None:
     database = Database(replace(settings, command_timeout=None))  # building an index takes long
     try:
-        await database.wait_until_up(settings.startup_timeout)
+        await wait_until_up(database, settings.startup_timeout)
         if arguments.action == "current":
             print(await current(database) or "none")
             return

@@ -1,1 +1,1 @@
-"""Hands jobs over to the worker-facing API and keeps their statuses true."""
+"""Hands jobs over to the worker-facing API and reconciles their statuses."""

@@ -4,8 +4,9 @@ from functools import partial
 
 from common.config.environment import load_or_exit
 from common.runtime import process
+from common.runtime.daemon import HEALTH, drain
 from common.telemetry import logs
-from dispatcher.app import HEALTH, create_app, drain
+from dispatcher.app import create_app
 from dispatcher.settings import load
 
 

@@ -22,7 +22,7 @@ log = get_logger()
 
 @dataclass(kw_only=True)
 class DeletionSweep:
-    """One tick takes over a few deletions; one that fails comes again after a minute."""
+    """Each tick takes over a few deletions; one that fails is repeated after a minute."""
 
     database: Database
     storage: Storage

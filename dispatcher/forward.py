@@ -1,25 +1,25 @@
 """Hand jobs over: claim, call, settle. No transaction is open across a call."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from common.database.engine import Database, utc_now
-from common.database.notify import Notifier
+from common.database.engine import Database
+from common.database.notify import ChannelNotifier
 from common.jobs import updates
 from common.jobs.lifecycle import Report, Source, Status
-from common.outbox.consumer import Intake
-from common.outbox.outbox import FAILED, Claimed, Outbox
-from common.runtime.batching import Coalescer
-from common.runtime.claim_loop import persist
+from common.outbox.consumer import Consumer
+from common.outbox.item import OutboxItem
+from common.outbox.outbox import Outbox
+from common.runtime.batching import Batcher
+from common.runtime.claim_loop import WorkSignal, persist
 from common.runtime.retry import full_jitter
 from common.telemetry.logs import get_logger
 from dispatcher import metrics
-from dispatcher.answers import Answer, Verdict
-from dispatcher.pace import Pace
-from dispatcher.worker_api import UnreadablePayload, WorkerApi, body_of
+from dispatcher.worker_api import Outcome, UnreadablePayload, Verdict, WorkerApi, body_of
 
 _FIRST_RETRY: Final = 0.2
 _LONGEST_RETRY: Final = 4.0
@@ -36,155 +36,182 @@ _EVENTS: Final = {
 log = get_logger()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handover(OutboxItem):
+    """A claimed hand-over: `payload` is what the peer gets, under the delivery number `number`."""
+
+    job_id: int
+    number: int
+    payload: str
+
+
+class AdaptiveConcurrencyLimit:
+    """How many submissions may be under way at once: between 1 and `most`.
+
+    The peer handles one submission at a time, so the more are sent at once, the longer each takes.
+    The limit grows by one with each fast answer, and is halved before the deadline is near.
+    """
+
+    def __init__(self, most: int, *, deadline: float) -> None:
+        """`deadline`, in seconds, is that of one submission; a quarter of it counts as slow."""
+        self._most = most
+        self._slow = deadline / 4
+        self._limit = float(most)
+
+    @property
+    def limit(self) -> int:
+        return int(self._limit)
+
+    def took(self, seconds: float, *, timed_out: bool) -> None:
+        """A submission took this long."""
+        if timed_out or seconds > self._slow:
+            self._limit = max(1.0, self._limit / 2)
+        else:
+            self._limit = min(float(self._most), self._limit + 1.0)
+
+
 class Forwarder:
-    """Delivers claimed hand-overs; at most `pace.limit` calls at once."""
+    """The courier of hand-overs."""
 
     def __init__(
         self,
         *,
         database: Database,
-        outbox: Outbox,
-        intake: Intake,
+        outbox: Outbox[Handover],
+        consumer: Consumer[Handover],
         worker_api: WorkerApi,
-        pace: Pace,
-        notifier: Notifier,
+        limit: AdaptiveConcurrencyLimit,
+        notifier: ChannelNotifier,
+        signal: WorkSignal,
         grace: float,
     ) -> None:
         """`grace`: seconds for which a hand-over in doubt waits for proof."""
         self._database = database
         self._outbox = outbox
-        self._intake = intake
+        self._consumer = consumer
         self._worker_api = worker_api
-        self._pace = pace
+        self._limit = limit
         self._notifier = notifier
+        self._signal = signal
         self._grace = grace
         self._calling = 0
-        self._settling = 0
-        self._settle_taken = Coalescer[Claimed, None](self._settle_all_taken)
-        self.on_free_slot: Callable[[], None] = lambda: None
+        self._settle_taken = Batcher[Handover, None](self._settle_all_taken)
 
-    def slots(self) -> int:
-        """How many more may be taken now; what is called but not settled yet is bounded, too."""
-        limit = self._pace.limit
-        room = limit * _UNSETTLED_PER_CALL - self._settling
-        return min(limit - self._calling, room)
+    def slots(self, under_way: int) -> int:
+        """A call that has ended frees its slot; those not settled yet are bounded, too."""
+        limit = self._limit.limit
+        unsettled = under_way - self._calling
+        return min(limit - self._calling, limit * _UNSETTLED_PER_CALL - unsettled)
 
-    async def take(self, limit: int) -> Sequence[Claimed]:
-        """Claim what the gate lets through; each claimed item has its slot from now on."""
-        items = await self._intake.take(limit)
+    async def take(self, limit: int) -> Sequence[Handover]:
+        """Claim what the breaker lets through; each claimed item has its slot from now on."""
+        items = await self._consumer.take(limit)
         self._calling += len(items)
         return items
 
-    async def give_back(self, item: Claimed) -> None:
+    async def give_back(self, item: Handover) -> None:
         """Return a claimed item untried."""
         self._calling -= 1
-        self._intake.untried(item)
+        self._consumer.untried(item)
         await persist(lambda: self._outbox.release([item]))
 
-    async def deliver(self, item: Claimed) -> None:
-        """Hand one job over and settle what came of it."""
+    async def deliver(self, item: Handover) -> None:
+        """Hand one job over and settle the outcome."""
         started = time.monotonic()
-        answer = Answer(Verdict.IN_DOUBT, "the call was cut short")
+        outcome = Outcome(Verdict.IN_DOUBT, "the call was cut short")
         try:
-            answer = await self._submit(item)
+            outcome = await self._submit(item)
         finally:
-            # also when the call was cut short by a cancellation, which the settlement outlives
+            # also when a cancellation cut the call short, which the settlement outlives
             seconds = time.monotonic() - started
             self._calling -= 1
-            self._settling += 1
-            try:
-                self._pace.took(seconds, timed_out=answer.timed_out)
-                self.on_free_slot()
-                _record(item, answer, seconds)
-                await self._settle(item, answer)
-            finally:
-                self._settling -= 1
+            self._limit.took(seconds, timed_out=outcome.timed_out)
+            self._signal.slot_freed()
+            _record(item, outcome, seconds)
+            await self._settle(item, outcome)
 
-    async def _submit(self, item: Claimed) -> Answer:
+    async def _submit(self, item: Handover) -> Outcome:
         try:
-            body = body_of(item.row["payload"], item.row["number"])
+            body = body_of(item.payload, item.number)
         except UnreadablePayload:
-            return Answer(
+            return Outcome(
                 Verdict.REFUSED, "what was stored of this job is unreadable", reachable=False
             )
         return await self._worker_api.submit(body, item.correlation_id)
 
     # -- settling ----------------------------------------------------------------------------
 
-    async def _settle(self, item: Claimed, answer: Answer) -> None:
-        """Tell the gate at once, whatever becomes of the writing; then write."""
-        match answer.verdict:
+    async def _settle(self, item: Handover, outcome: Outcome) -> None:
+        """Report to the breaker at once, since writing may take long; then write."""
+        match outcome.verdict:
             case Verdict.TAKEN:
-                mended = self._intake.succeeded(item)
+                corrected = self._consumer.succeeded(item)
                 await persist(lambda: self._settle_taken(item))
-                if mended:
+                if corrected:
                     await persist(self._release_held)
             case Verdict.REFUSED:
-                # its word on one job shows that it is there and knows us
-                mended = answer.reachable and self._intake.succeeded(item)
-                if not answer.reachable:
-                    self._intake.untried(item)
-                await persist(lambda: self._settle_refused(item, answer.reason))
-                if mended:
+                # its word on one job shows that it is there and accepts us
+                corrected = outcome.reachable and self._consumer.succeeded(item)
+                if not outcome.reachable:
+                    self._consumer.untried(item)
+                await persist(lambda: self._settle_refused(item, outcome.reason))
+                if corrected:
                     await persist(self._release_held)
             case Verdict.NOT_TAKEN:
-                self._note_failure(item, answer)
-                delay = _delay(item, answer)
-                await persist(lambda: self._outbox.retry([item], delay, answer.reason))
+                self._note_failure(item, outcome)
+                delay = _delay(item, outcome)
+                await persist(lambda: self._outbox.retry([item], delay, outcome.reason))
             case Verdict.IN_DOUBT:
-                self._note_failure(item, answer)
-                await persist(lambda: self._outbox.doubt([item], self._grace, answer.reason))
+                self._note_failure(item, outcome)
+                await persist(lambda: self._outbox.doubt([item], self._grace, outcome.reason))
             case Verdict.HELD:
-                if not self._intake.was_held(item):
+                if not self._consumer.was_held(item):
                     metrics.HELD.inc()
-                self._intake.refused(item)
-                await persist(lambda: self._outbox.hold([item], answer.reason))
+                self._consumer.refused(item)
+                await persist(lambda: self._outbox.hold([item], outcome.reason))
 
     async def _release_held(self) -> None:
-        if released := await self._intake.release_held():
+        if released := await self._consumer.release_held():
             log.info("handovers.released", count=released)
         metrics.HELD.set(0)
 
-    def _note_failure(self, item: Claimed, answer: Answer) -> None:
-        if answer.reachable:
-            self._intake.failed(item, answer.retry_after)
+    def _note_failure(self, item: Handover, outcome: Outcome) -> None:
+        if outcome.reachable:
+            self._consumer.failed(item, outcome.retry_after)
         else:
-            self._intake.unreachable(item)
+            self._consumer.unreachable(item)
 
-    async def _settle_all_taken(self, items: Sequence[Claimed]) -> Sequence[None]:
+    async def _settle_all_taken(self, items: Sequence[Handover]) -> Sequence[None]:
         await self._outbox.done(items)
         return [None] * len(items)
 
-    async def _settle_refused(self, item: Claimed, words: str) -> None:
-        """The job ends in `error` with the peer's words, in one transaction with its hand-over."""
+    async def _settle_refused(self, item: Handover, words: str) -> None:
+        """End the job in `error` with the peer's words, in one transaction with its hand-over."""
 
         async def settle(tx: AsyncConnection) -> int:
-            # none: a worker was heard meanwhile, or somebody else has the item by now
-            return await self._outbox.settle_in(
-                tx, [item], state=FAILED, settled_at=utc_now(), last_error=words
-            )
+            # none: a worker was heard meanwhile, or another daemon has the item by now
+            return int(await self._outbox.fail_in(tx, item, words))
 
         details = f"The worker-facing API refused the job: {words}"
         report = Report(Status.ERROR, details, Source.DISPATCHER)
         await updates.report(self._database, self._notifier, item.job_id, report, settle=settle)
-        self._outbox.forget([item])
 
 
-def _delay(item: Claimed, answer: Answer) -> float:
-    delay = full_jitter(item.attempt, first=_FIRST_RETRY, cap=_LONGEST_RETRY)
-    return max(delay, answer.retry_after or 0.0)
+def _delay(item: Handover, outcome: Outcome) -> float:
+    delay = full_jitter(item.attempts, first=_FIRST_RETRY, cap=_LONGEST_RETRY)
+    return max(delay, outcome.retry_after or 0.0)
 
 
-def _record(item: Claimed, answer: Answer, seconds: float) -> None:
-    metrics.HANDOVERS.labels(answer.verdict).inc()
+def _record(item: Handover, outcome: Outcome, seconds: float) -> None:
+    metrics.HANDOVERS.labels(outcome.verdict).inc()
     metrics.HANDOVER_SECONDS.observe(seconds)
-    write = {Verdict.HELD: log.error, Verdict.TAKEN: log.info}.get(answer.verdict, log.warning)
+    write = {Verdict.HELD: log.error, Verdict.TAKEN: log.info}.get(outcome.verdict, log.warning)
     write(
-        _EVENTS[answer.verdict],
+        _EVENTS[outcome.verdict],
         job_id=item.job_id,
-        number=item.row["number"],
+        number=item.number,
         correlation_id=item.correlation_id,
-        attempt=item.attempt,
+        attempt=item.attempts,
         duration=round(seconds, 4),
-        reason=answer.reason or None,
+        reason=outcome.reason or None,
     )

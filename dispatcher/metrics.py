@@ -1,19 +1,20 @@
-"""What the dispatcher counts."""
+"""The dispatcher's metrics."""
 
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-HANDOVERS: Final = Counter(
-    "opencloud_handovers", "Hand-overs tried, by what came of them", ["verdict"]
-)
+from common.outbox.pipeline import OutboxMetrics
+
+HANDOVERS: Final = Counter("opencloud_handovers", "Hand-overs tried, by outcome", ["verdict"])
 HANDOVER_SECONDS: Final = Histogram(
     "opencloud_handover_seconds",
     "Duration of a submission to the worker-facing API",
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 RESENDS: Final = Counter(
-    "opencloud_handover_resends", "Hand-overs in doubt that were sent again under a fresh number"
+    "opencloud_handover_resends",
+    "Hand-overs in doubt that were sent again under another delivery number",
 )
 HELD: Final = Gauge(
     "opencloud_handover_held",
@@ -26,14 +27,22 @@ OLDEST_DUE: Final = Gauge(
 OLDEST: Final = Gauge(
     "opencloud_handover_oldest_seconds", "Age of the oldest hand-over that is not settled"
 )
-GATE: Final = Gauge("opencloud_handover_gate", "1 for the gate's present state", ["state"])
-LIMIT: Final = Gauge("opencloud_handover_limit", "Submissions that may be under way at once")
-RECONCILED: Final = Counter(
-    "opencloud_reconciled", "What the sweeps put right, by what it was", ["kind"]
+BREAKER: Final = Gauge(
+    "opencloud_handover_gate", "1 for the circuit breaker's present state", ["state"]
 )
+LIMIT: Final = Gauge("opencloud_handover_limit", "Submissions that may be under way at once")
+RECONCILED: Final = Counter("opencloud_reconciled", "Corrections by the sweeps, by kind", ["kind"])
 
 for _verdict in ("taken", "refused", "not_taken", "in_doubt", "held"):
     HANDOVERS.labels(_verdict)
 
 for _kind in ("asked", "deletion_finished", "lease_expired", "pruned", "silent", "unknown_at_peer"):
     RECONCILED.labels(_kind)
+
+OUTBOX: Final = OutboxMetrics(
+    backlog=BACKLOG,
+    oldest_due=OLDEST_DUE,
+    oldest=OLDEST,
+    held=HELD,
+    leases_expired=RECONCILED.labels("lease_expired"),
+)

@@ -20,11 +20,11 @@ from common.config.settings import (
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Where the worker-facing API is, and how patient the dispatcher is with it.
+    """The worker-facing API's address, and the limits of calls, waits and sweeps.
 
-    `status_path`, where not empty, holds `{job_id}`. A hand-over's row is kept for
-    `handover_retention` after it is settled. A worker counts as silent after its application's
-    time-out (`silence_default_timeout` where it has none) plus `silence_margin`.
+    `status_path`, unless empty, contains `{job_id}`. A hand-over's row is kept for
+    `handover_retention` after it is settled. A job counts as stalled after its application's
+    time-out (`silence_default_timeout` if it has none) plus `silence_margin`.
     """
 
     database: DatabaseSettings
@@ -47,7 +47,7 @@ class Settings:
 
 
 def load(reader: Reader) -> Settings:
-    """Read the environment; `reader.check()` tells what is wrong with it."""
+    """Read the environment; `reader.check()` reports its faults."""
     return Settings(
         database=read_database(reader),
         storage=read_storage(reader),

@@ -1,7 +1,7 @@
-"""Jobs whose worker has gone silent: ask the peer, or declare them in error after long enough.
+"""Stalled jobs, whose worker has gone silent: ask the peer, or set them to `error` after a while.
 
-Each tick is bounded and takes up where the last one stopped, so that no job keeps the others from
-being looked at. What it writes is a compare-and-set on status and last update.
+Each sweep is bounded and continues where the last one stopped, so that no job keeps the others from
+their turn. It writes by a compare-and-set on status and last update.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.config.applications import Applications, InvalidApplications
 from common.database.engine import Database, utc_now
-from common.database.notify import Notifier
+from common.database.notify import ChannelNotifier
 from common.database.tables import jobs
 from common.jobs import updates
 from common.jobs.heartbeat import listening_since
@@ -36,14 +36,14 @@ log = get_logger()
 
 @dataclass(slots=True)
 class Cursor:
-    """The last job id that a sweep has looked at; 0 at its start."""
+    """The id of the last job that a sweep has checked; 0 at its start."""
 
     after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Quiet:
-    """A job that a worker has and that was not heard of for `seconds` while we listened."""
+class StalledJob:
+    """A job that a worker has, without an update for `seconds` in which updates could arrive."""
 
     job_id: int
     number: int
@@ -53,21 +53,21 @@ class Quiet:
     application: Mapping[str, Any]
 
 
-async def quiet_jobs(
+async def stalled_jobs(
     database: Database, cursor: Cursor, *, seconds: float, limit: int
-) -> list[Quiet]:
+) -> list[StalledJob]:
     """Up to `limit` jobs with a worker, silent for more than `seconds`; none during an outage."""
     async with database.reading() as connection:
         since = await listening_since(connection)
         if since is None:
             return []
-        rows = await _read_quiet(connection, cursor.after, seconds, limit)
+        rows = await _read_silent(connection, cursor.after, seconds, limit)
     cursor.after = rows[-1].id if len(rows) == limit else 0
-    found = (_quiet(row, since) for row in rows)
+    found = (_stalled(row, since) for row in rows)
     return [job for job in found if job.seconds > seconds]
 
 
-async def _read_quiet(
+async def _read_silent(
     connection: AsyncConnection, after: int, seconds: float, limit: int
 ) -> Sequence[Any]:
     statement = (
@@ -91,10 +91,10 @@ async def _read_quiet(
     return (await connection.execute(statement)).all()
 
 
-def _quiet(row: Any, since: datetime) -> Quiet:
+def _stalled(row: Any, since: datetime) -> StalledJob:
     last_sign = max(row.last_seen_at or since, since)
     application = row.application if isinstance(row.application, dict) else {}
-    return Quiet(
+    return StalledJob(
         job_id=row.id,
         number=row.id if row.worker_number is None else row.worker_number,
         status=Status.of_row(row.status),
@@ -105,7 +105,7 @@ def _quiet(row: Any, since: datetime) -> Quiet:
 
 
 async def _apply(
-    database: Database, notifier: Notifier, job: Quiet, report: Report, *, heard: bool
+    database: Database, notifier: ChannelNotifier, job: StalledJob, report: Report, *, heard: bool
 ) -> bool:
     """Apply `report` unless the job was heard of meanwhile; returns whether it was applied."""
     seen = (job.status, job.last_seen_at)
@@ -116,34 +116,36 @@ async def _apply(
 
 
 @dataclass(kw_only=True)
-class SilenceSweep:
-    """Sets jobs to `error` that were silent for longer than their application may take."""
+class StalledJobSweep:
+    """Sets jobs to `error` that were silent for longer than their application's time-out."""
 
     database: Database
     applications: Applications
-    notifier: Notifier
+    notifier: ChannelNotifier
     default_timeout: float
     margin: float
     limit: int = 100
     cursor: Cursor = field(default_factory=Cursor)
 
     async def sweep(self) -> int:
-        """One tick; returns how many jobs were declared silent."""
-        found = await quiet_jobs(self.database, self.cursor, seconds=self.margin, limit=self.limit)
-        return sum(await for_each(found, self._look_at, at_once=1))
+        """One tick; returns how many jobs were set to `error`."""
+        found = await stalled_jobs(
+            self.database, self.cursor, seconds=self.margin, limit=self.limit
+        )
+        return sum(await for_each(found, self._check, at_once=1))
 
-    async def _look_at(self, job: Quiet) -> bool:
+    async def _check(self, job: StalledJob) -> bool:
         allowed = await self._timeout_of(job) + self.margin
-        return job.seconds > allowed and await self._declare(job, allowed)
+        return job.seconds > allowed and await self._end(job, allowed)
 
-    async def _timeout_of(self, job: Quiet) -> float:
+    async def _timeout_of(self, job: StalledJob) -> float:
         try:
             timeout = await self.applications.timeout_of(job.application)
         except InvalidApplications:
             timeout = None
         return self.default_timeout if timeout is None else timeout
 
-    async def _declare(self, job: Quiet, allowed: float) -> bool:
+    async def _end(self, job: StalledJob, allowed: float) -> bool:
         sentence = (
             f"No sign of life from the worker for {_duration(job.seconds)}, which is longer than"
             f" the {_duration(allowed)} that this job may be silent."
@@ -158,27 +160,27 @@ class SilenceSweep:
 
 @dataclass(kw_only=True)
 class QuestionSweep:
-    """Asks the peer for jobs that were not heard of for `stale_after` seconds."""
+    """Asks the peer about jobs without an update for `stale_after` seconds."""
 
     database: Database
     worker_api: WorkerApi
-    notifier: Notifier
+    notifier: ChannelNotifier
     stale_after: float
     limit: int = 100
     cursor: Cursor = field(default_factory=Cursor)
     denials: dict[int, int] = field(default_factory=dict)
 
     async def sweep(self) -> int:
-        """One tick; returns how many jobs were asked for."""
+        """One tick; returns how many jobs the peer was asked about."""
         if not self.worker_api.can_be_asked:
             return 0
-        found = await quiet_jobs(
+        found = await stalled_jobs(
             self.database, self.cursor, seconds=self.stale_after, limit=self.limit
         )
         await for_each(found, self._ask, at_once=_QUESTIONS_AT_ONCE)
         return len(found)
 
-    async def _ask(self, job: Quiet) -> None:
+    async def _ask(self, job: StalledJob) -> None:
         answer = await self.worker_api.ask_status(job.number)
         if answer is None:
             return
@@ -189,8 +191,8 @@ class QuestionSweep:
         report = Report(answer, None, Source.RECONCILER)
         await self._write(job, report, heard=True, kind="asked")
 
-    async def _deny(self, job: Quiet, answer: Unknown) -> None:
-        """A job that the peer denies, again and again, will not be heard of any more."""
+    async def _deny(self, job: StalledJob, answer: Unknown) -> None:
+        """A job that the peer denies repeatedly gets no further updates."""
         if len(self.denials) > 10_000:
             self.denials.clear()
         denials = self.denials[job.job_id] = self.denials.get(job.job_id, 0) + 1
@@ -201,7 +203,7 @@ class QuestionSweep:
         report = Report(Status.ERROR, sentence, Source.RECONCILER)
         await self._write(job, report, heard=False, kind="unknown_at_peer")
 
-    async def _write(self, job: Quiet, report: Report, *, heard: bool, kind: str) -> None:
+    async def _write(self, job: StalledJob, report: Report, *, heard: bool, kind: str) -> None:
         if not await _apply(self.database, self.notifier, job, report, heard=heard):
             return
         metrics.RECONCILED.labels(kind).inc()

@@ -11,7 +11,7 @@ from aiohttp import web
 from common.config.applications import Applications, InvalidApplications
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
-from common.database.notify import Notifier
+from common.database.notify import ChannelNotifier
 from common.jobs.heartbeat import BEAT_EVERY, GATEWAY, beat
 from common.runtime.process import Address, CannotStart, MakeRunner, serve
 from common.runtime.startup import open_database
@@ -40,7 +40,7 @@ from gateway.settings import Settings
 
 _APPLICATIONS: Final = web.AppKey("applications", Applications)
 _DATABASE: Final = web.AppKey("database", Database)
-_NOTIFIER: Final = web.AppKey("notifier", Notifier)
+_NOTIFIER: Final = web.AppKey("notifier", ChannelNotifier)
 
 log = get_logger()
 
@@ -130,7 +130,7 @@ async def _open_database(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _open_notifier(app: web.Application) -> AsyncIterator[None]:
-    app[_NOTIFIER] = Notifier(app[_DATABASE])
+    app[_NOTIFIER] = ChannelNotifier(app[_DATABASE])
     yield
     await app[_NOTIFIER].close()
 

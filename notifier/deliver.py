@@ -4,28 +4,28 @@ import asyncio
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import case, func, select
 
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
 from common.database.tables import jobs
-from common.outbox.consumer import Intake
-from common.outbox.outbox import Claimed, Outbox
+from common.outbox.consumer import Consumer
+from common.outbox.outbox import Outbox
 from common.runtime.claim_loop import persist
 from common.runtime.retry import full_jitter
 from common.telemetry.logs import get_logger
 from notifier import metrics
-from notifier.answers import Answer, Verdict
-from notifier.mailjet import BATCH, Mailjet
-from notifier.messages import MAX_DETAILS, Mail, write_mail
+from notifier.mailjet import BATCH, Mailjet, Outcome, Verdict
+from notifier.messages import MAX_DETAILS, Mail, Message, write_message
 
-SEND_ALONE: Final = "the batch was refused as a whole: to be sent alone"
+REQUESTS_AT_ONCE: Final = 2
 
 _FIRST_RETRY: Final = 0.5
 _LONGEST_RETRY: Final = 4.0
 _ALONE_AT_ONCE: Final = 8
+_REFUSED_AS_A_WHOLE: Final = "the batch was refused as a whole: to be sent alone"
 
 _EVENTS: Final = {
     Verdict.SENT: "mail.sent",
@@ -41,51 +41,55 @@ _DETAILS: Final = case(
     (_LENGTH > MAX_DETAILS, func.substr(jobs.c.runtime_details, _LENGTH - MAX_DETAILS)),
     else_=jobs.c.runtime_details,
 )
-"""What a mail shows of them, and one character more, which tells that there are more."""
+"""The details that a mail shows, and one character more if there are more."""
 
-Batch = list[Claimed]
+Batch = list[Mail]
 
 log = get_logger()
 
 
 class Deliverer:
-    """Sends claimed mails in batches, one request each."""
+    """The courier of mails, in batches of one request each."""
 
     def __init__(
         self,
         *,
         database: Database,
-        outbox: Outbox,
-        intake: Intake,
+        outbox: Outbox[Mail],
+        consumer: Consumer[Mail],
         mailjet: Mailjet,
         lookup_wait: float,
     ) -> None:
         """`lookup_wait`: seconds after which a mail in doubt is looked up."""
         self._database = database
         self._outbox = outbox
-        self._intake = intake
+        self._consumer = consumer
         self._mailjet = mailjet
         self._lookup_wait = lookup_wait
 
-    async def take(self, _: int) -> list[Batch]:
-        """Claim up to a batch; what is to be sent alone becomes a batch of its own.
+    def slots(self, under_way: int) -> int:
+        """How many more batches may be sent now."""
+        return REQUESTS_AT_ONCE - under_way
 
-        More of those than may go at once are one batch, too, which `deliver` gives back.
+    async def take(self, _: int) -> list[Batch]:
+        """Claim up to a batch; each mail to be sent alone becomes a batch of its own.
+
+        Those beyond what may go alone at once form one batch, which `deliver` gives back.
         """
         together: Batch = []
         alone: Batch = []
-        for item in await self._intake.take(BATCH):
-            (alone if self._goes_alone(item) else together).append(item)
-        batches = [[item] for item in alone[:_ALONE_AT_ONCE]]
+        for mail in await self._consumer.take(BATCH):
+            (alone if self._goes_alone(mail) else together).append(mail)
+        batches = [[mail] for mail in alone[:_ALONE_AT_ONCE]]
         return [*batches, *filter(None, (together, alone[_ALONE_AT_ONCE:]))]
 
-    def _goes_alone(self, item: Claimed) -> bool:
-        return item.row["last_error"] == SEND_ALONE or self._intake.was_held(item)
+    def _goes_alone(self, mail: Mail) -> bool:
+        return mail.alone or self._consumer.was_held(mail)
 
     async def give_back(self, batch: Batch) -> None:
         """Return claimed mails unsent."""
-        for item in batch:
-            self._intake.untried(item)
+        for mail in batch:
+            self._consumer.untried(mail)
         await persist(lambda: self._outbox.release(batch))
 
     async def deliver(self, batch: Batch) -> None:
@@ -94,7 +98,7 @@ class Deliverer:
             await self.give_back(batch)
             return
         try:
-            mails = await self._write_mails(batch)
+            messages = await self._write_messages(batch)
         except DatabaseUnavailable:
             await self.give_back(batch)
             return
@@ -105,109 +109,101 @@ class Deliverer:
             await self._postpone(batch)
             raise
         started = time.monotonic()
-        answers = [Answer(Verdict.IN_DOUBT, "the call was cut short")] * len(batch)
+        outcomes = [Outcome(Verdict.IN_DOUBT, "the call was cut short")] * len(batch)
         try:
-            answers = await self._mailjet.send(mails)
+            outcomes = await self._mailjet.send(messages)
         finally:
-            # also when the call was cut short by a cancellation, which the settlement outlives
+            # also when a cancellation cut the call short, which the settlement outlives
             seconds = time.monotonic() - started
             metrics.REQUEST_SECONDS.observe(seconds)
-            for item, answer in zip(batch, answers, strict=True):
-                if answer.verdict is Verdict.HELD and not self._intake.was_held(item):
+            for mail, outcome in zip(batch, outcomes, strict=True):
+                if outcome.verdict is Verdict.HELD and not self._consumer.was_held(mail):
                     metrics.HELD.inc()
-                _record(item, answer, seconds)
+                _record(mail, outcome, seconds)
             try:
-                await self._settle(batch, answers)
+                await self._settle(batch, outcomes)
             finally:
-                await self._report(batch[0], answers)
+                await self._report(batch[0], outcomes)
 
     async def _postpone(self, batch: Batch) -> None:
-        """Nothing went out, and nobody knows because of which mail: later, each by itself."""
-        for item in batch:
-            self._intake.untried(item)
-        await persist(lambda: self._outbox.retry(batch, _delay(batch), SEND_ALONE))
+        """Nothing was sent because of some mail of the batch: later, each by itself."""
+        for mail in batch:
+            self._consumer.untried(mail)
+        await persist(partial(self._send_alone, batch, _delay(batch)))
 
-    async def _write_mails(self, batch: Batch) -> list[Mail]:
-        """The mails with what is known of their jobs now."""
-        wanted = select(jobs.c.id, jobs.c.job_name, _DETAILS.label("runtime_details")).where(
-            jobs.c.id.in_([item.job_id for item in batch])
+    async def _send_alone(self, batch: Sequence[Mail], delay: float) -> None:
+        await self._outbox.retry(batch, delay, _REFUSED_AS_A_WHOLE, alone=True)
+
+    async def _write_messages(self, batch: Batch) -> list[Message]:
+        """The messages, with the present names and details of their jobs."""
+        wanted = select(jobs.c.id, jobs.c.job_name, _DETAILS.label("details")).where(
+            jobs.c.id.in_([mail.job_id for mail in batch])
         )
         async with self._database.reading() as connection:
-            found = {row.id: row for row in (await connection.execute(wanted)).all()}
-        return [_write_mail(item, found.get(item.job_id)) for item in batch]
+            rows = (await connection.execute(wanted)).all()
+        found = {row.id: (row.job_name, row.details) for row in rows}
+        return [write_message(mail, *found.get(mail.job_id, (None, None))) for mail in batch]
 
-    async def _settle(self, batch: Batch, answers: Sequence[Answer]) -> None:
-        """Settle what was answered alike at once, so that a batch that waits stays a batch."""
-        alike: dict[Answer, list[Claimed]] = {}
-        for item, answer in zip(batch, answers, strict=True):
-            alike.setdefault(answer, []).append(item)
-        for answer, items in alike.items():
-            await persist(partial(self._settle_alike, items, answer))
+    async def _settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        """Settle equal outcomes together, so that a batch that waits stays a batch."""
+        alike: dict[Outcome, list[Mail]] = {}
+        for mail, outcome in zip(batch, outcomes, strict=True):
+            alike.setdefault(outcome, []).append(mail)
+        for outcome, mails in alike.items():
+            await persist(partial(self._settle_alike, mails, outcome))
 
-    async def _settle_alike(self, items: list[Claimed], answer: Answer) -> None:
-        match answer.verdict:
+    async def _settle_alike(self, mails: list[Mail], outcome: Outcome) -> None:
+        match outcome.verdict:
             case Verdict.SENT:
-                await self._outbox.done(items)
+                await self._outbox.done(mails)
             case Verdict.FAILED:
-                await self._outbox.fail(items, answer.reason)
+                await self._outbox.fail(mails, outcome.reason)
             case Verdict.NOT_TAKEN:
-                delay = max(_delay(items), answer.retry_after or 0.0)
-                await self._outbox.retry(items, delay, answer.reason)
+                delay = max(_delay(mails), outcome.retry_after or 0.0)
+                await self._outbox.retry(mails, delay, outcome.reason)
             case Verdict.IN_DOUBT:
-                await self._outbox.doubt(items, self._lookup_wait, answer.reason)
+                await self._outbox.doubt(mails, self._lookup_wait, outcome.reason)
             case Verdict.HELD:
-                await self._outbox.hold(items, answer.reason)
+                await self._outbox.hold(mails, outcome.reason)
             case Verdict.ALONE:
-                await self._outbox.retry(items, 0.0, SEND_ALONE)
+                await self._send_alone(mails, 0.0)
 
-    async def _report(self, item: Claimed, answers: Sequence[Answer]) -> None:
-        """Tell the gate what the request as a whole showed."""
-        answer = answers[0]
-        verdicts = {answer.verdict for answer in answers}
+    async def _report(self, mail: Mail, outcomes: Sequence[Outcome]) -> None:
+        """Report to the breaker what the request as a whole showed."""
+        first = outcomes[0]
+        verdicts = {outcome.verdict for outcome in outcomes}
         if verdicts & {Verdict.SENT, Verdict.FAILED, Verdict.ALONE}:
-            if self._intake.succeeded(item):
-                if released := await self._intake.release_held():
+            if self._consumer.succeeded(mail):
+                if released := await self._consumer.release_held():
                     log.info("mails.released", count=released)
                 metrics.HELD.set(0)
         elif Verdict.HELD in verdicts:
-            self._intake.refused(item)
-        elif not answer.reachable:
-            self._intake.unreachable(item)
+            self._consumer.refused(mail)
+        elif not first.reachable:
+            self._consumer.unreachable(mail)
         else:
-            self._intake.failed(item, answer.retry_after)
+            self._consumer.failed(mail, first.retry_after)
 
 
-def _delay(items: Sequence[Claimed]) -> float:
-    attempt = max(item.attempt for item in items)
+def _delay(mails: Sequence[Mail]) -> float:
+    attempt = max(mail.attempts for mail in mails)
     return full_jitter(attempt, first=_FIRST_RETRY, cap=_LONGEST_RETRY)
 
 
-def _write_mail(item: Claimed, job: Any) -> Mail:
-    return write_mail(
-        recipient=item.row["recipient"],
-        custom_id=item.row["custom_id"],
-        correlation_id=item.correlation_id,
-        job_id=item.job_id,
-        job_name=job and job.job_name,
-        status=item.row["kind"],
-        details=job and job.runtime_details,
-    )
-
-
-def _record(item: Claimed, answer: Answer, seconds: float) -> None:
-    metrics.MAILS.labels(answer.verdict).inc()
+def _record(mail: Mail, outcome: Outcome, seconds: float) -> None:
+    metrics.MAILS.labels(outcome.verdict).inc()
     write = {
         Verdict.SENT: log.info,
         Verdict.ALONE: log.info,
         Verdict.HELD: log.error,
-    }.get(answer.verdict, log.warning)
+    }.get(outcome.verdict, log.warning)
     write(
-        _EVENTS[answer.verdict],
-        job_id=item.job_id,
-        kind=item.row["kind"],
-        custom_id=item.row["custom_id"],
-        correlation_id=item.correlation_id,
-        attempt=item.attempt,
+        _EVENTS[outcome.verdict],
+        job_id=mail.job_id,
+        kind=mail.kind,
+        custom_id=mail.custom_id,
+        correlation_id=mail.correlation_id,
+        attempt=mail.attempts,
         duration=round(seconds, 4),
-        reason=answer.reason or None,
+        reason=outcome.reason or None,
     )

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
+from common.outbox.item import OutboxItem
+
 MAX_DETAILS: Final = 20_000
 """Longest run-time details in a mail, in characters; of longer ones the end is kept."""
 
@@ -12,9 +14,21 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail(OutboxItem):
+    """A claimed mail: `kind` is the final status that it announces, `custom_id` its name for later
+    look-ups; `alone`: not in one request with others."""
+
+    job_id: int
+    kind: str
+    recipient: str
+    custom_id: str
+    alone: bool
+
+
 @dataclass(frozen=True, slots=True)
-class Mail:
-    """One mail, ready to be sent; `custom_id` is what it can be found by afterwards."""
+class Message:
+    """A mail, ready to be sent."""
 
     recipient: str
     custom_id: str
@@ -24,27 +38,18 @@ class Mail:
     html: str
 
 
-def write_mail(
-    *,
-    recipient: str,
-    custom_id: str,
-    correlation_id: str | None,
-    job_id: int,
-    job_name: str | None,
-    status: str,
-    details: str | None,
-) -> Mail:
-    """The mail about a job that has reached a final status."""
+def write_message(mail: Mail, job_name: str | None, details: str | None) -> Message:
+    """The message about a job that has reached a final status."""
     name = _CONTROL.sub(" ", job_name or "")
-    subject = " ".join(filter(None, ("Job", name, f"(id={job_id})", status)))
+    subject = " ".join(filter(None, ("Job", name, f"(id={mail.job_id})", mail.kind)))
     shown = _end_of(details or "")
-    facts = {"Name": name, "ID": str(job_id), "Status": status}
+    facts = {"Name": name, "ID": str(mail.job_id), "Status": mail.kind}
     lines = [f"{label}: {value}" for label, value in facts.items()]
     rows = [f"<b>{label}:</b> {escape(value)}<br>" for label, value in facts.items()]
-    return Mail(
-        recipient=recipient,
-        custom_id=custom_id,
-        correlation_id=correlation_id,
+    return Message(
+        recipient=mail.recipient,
+        custom_id=mail.custom_id,
+        correlation_id=mail.correlation_id,
         subject=subject,
         text="\n".join([*lines, "", "Run-time details:", shown or "none", ""]),
         html=(

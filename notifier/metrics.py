@@ -1,11 +1,13 @@
-"""What the notifier counts."""
+"""The notifier's metrics."""
 
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from common.outbox.pipeline import OutboxMetrics
+
 MAILS: Final = Counter(
-    "opencloud_mails", "Mails tried, or discarded for want of a sender, by verdict", ["verdict"]
+    "opencloud_mails", "Mails tried, or discarded without a sender, by verdict", ["verdict"]
 )
 REQUEST_SECONDS: Final = Histogram(
     "opencloud_mail_request_seconds", "Duration of a request that sends a batch"
@@ -25,9 +27,19 @@ OLDEST_DUE: Final = Gauge(
 )
 OLDEST: Final = Gauge("opencloud_mail_oldest_seconds", "Age of the oldest mail that is not settled")
 LEASES_EXPIRED: Final = Counter(
-    "opencloud_mail_leases_expired", "Mails whose notifier did not come back from sending them"
+    "opencloud_mail_leases_expired", "Mails whose notifier did not report back"
 )
-GATE: Final = Gauge("opencloud_mail_gate", "1 for the gate's present state", ["state"])
+BREAKER: Final = Gauge(
+    "opencloud_mail_gate", "1 for the circuit breaker's present state", ["state"]
+)
 
 for _verdict in ("sent", "failed", "not_taken", "in_doubt", "held", "alone", "discarded"):
     MAILS.labels(_verdict)
+
+OUTBOX: Final = OutboxMetrics(
+    backlog=BACKLOG,
+    oldest_due=OLDEST_DUE,
+    oldest=OLDEST,
+    held=HELD,
+    leases_expired=LEASES_EXPIRED,
+)

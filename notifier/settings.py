@@ -15,7 +15,7 @@ from common.config.settings import (
 
 @dataclass(frozen=True, kw_only=True)
 class MailjetSettings:
-    """Mailjet's address and keys, and the address that mails come from."""
+    """Mailjet's address and keys, and the sender's address."""
 
     url: str
     sender: str
@@ -25,9 +25,9 @@ class MailjetSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """`mailjet` is None where no e-mail sender is configured.
+    """`mailjet` is None if no e-mail sender is configured.
 
-    After a lost answer Mailjet is asked for a mail once `lookup_wait` has passed.
+    After a lost answer a mail is looked up at Mailjet once `lookup_wait` has passed.
     """
 
     database: DatabaseSettings
@@ -40,7 +40,7 @@ class Settings:
 
 
 def load(reader: Reader) -> Settings:
-    """Read the environment; `reader.check()` tells what is wrong with it."""
+    """Read the environment; `reader.check()` reports its faults."""
     return Settings(
         database=read_database(reader),
         admin=read_admin(reader, 9002),

@@ -1,8 +1,7 @@
-"""The door to the database: one engine, short transactions, one exception for "it is away".
+"""Access to the database: one engine, short transactions, one exception for an outage.
 
-PostgreSQL and SQLite run the same Core statements. What differs between them lives here: how a
-transaction begins, and how the database's clock is spelled (and how errors look, in
-`common.database.errors`).
+PostgreSQL and SQLite run the same Core statements. Their differences live here: how a transaction
+begins, and the expression for the database's clock (errors: `common.database.errors`).
 """
 
 import asyncio
@@ -14,19 +13,15 @@ from typing import Any, Final
 
 import orjson
 from sqlalchemy import ColumnElement, DateTime, event, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from common.config.settings import DatabaseSettings
-from common.database.errors import DatabaseRefused, DatabaseUnavailable, first_cause, translated
+from common.database.errors import DatabaseUnavailable, translated
 from common.database.pool import ConnectionPool
-from common.telemetry.logs import get_logger
 
-log = get_logger()
-
-_LOCK_PATIENCE: Final = 5.0
+_LOCK_TIMEOUT: Final = 5.0
 """Seconds that a writer waits for SQLite's one write lock."""
 
 
@@ -53,24 +48,24 @@ def _postgresql_now(element: utc_now, compiler: Any, **kw: Any) -> str:
 
 @compiles(utc_now, "sqlite")
 def _sqlite_now(element: utc_now, compiler: Any, **kw: Any) -> str:
-    # the same text as SQLAlchemy's DateTime stores, so that stored and computed times compare
+    # the text that SQLAlchemy's DateTime stores, so that stored and computed times compare
     (seconds,) = element.clauses
     shift = compiler.process(seconds, **kw)
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({shift}) || ' seconds')"
 
 
 class Database:
-    """Connections to the one shared database.
+    """Connections to the shared database.
 
     Every method raises `DatabaseUnavailable` when the database is away or the pool is exhausted,
-    and SQLAlchemy's own errors for what is wrong with a statement.
+    and SQLAlchemy's own errors for faulty statements.
     """
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self.settings = settings
         self.is_sqlite = settings.is_sqlite
         self.engine = _create_engine(settings)
-        self._turns = asyncio.Lock()
+        self._write_lock = asyncio.Lock()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -81,29 +76,29 @@ class Database:
                 async with self.engine.begin() as connection:
                     yield connection
             else:
-                async with self._turn_to_write(), self.engine.begin() as connection:
+                async with self._writing_alone(), self.engine.begin() as connection:
                     yield connection
 
     @asynccontextmanager
-    async def _turn_to_write(self) -> AsyncIterator[None]:
-        """Let this process's writers go one after the other.
+    async def _writing_alone(self) -> AsyncIterator[None]:
+        """Serialise this process's writers.
 
-        SQLite has one write lock, for which connections wait by asking for it again and again:
-        among many of them somebody never gets it, and readers find no connection meanwhile.
+        SQLite has one write lock, for which connections wait by polling: among many of them one
+        never gets it, and readers find no connection meanwhile.
         """
         try:
-            async with asyncio.timeout(_LOCK_PATIENCE):
-                await self._turns.acquire()
+            async with asyncio.timeout(_LOCK_TIMEOUT):
+                await self._write_lock.acquire()
         except TimeoutError as error:
             raise DatabaseUnavailable("other writers took too long") from error
         try:
             yield
         finally:
-            self._turns.release()
+            self._write_lock.release()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for single reads, in autocommit: no transaction to begin and to end."""
+        """A connection for single reads, in autocommit: no transaction to begin and end."""
         with translated():
             if self.is_sqlite:
                 async with self.engine.connect() as connection:
@@ -116,7 +111,7 @@ class Database:
     async def statement(self) -> AsyncIterator[AsyncConnection]:
         """A connection for one writing statement, which is a transaction by itself.
 
-        On PostgreSQL that saves two of three round trips.
+        On PostgreSQL this saves two of three round trips.
         """
         async with self.transaction() if self.is_sqlite else self.reading() as connection:
             yield connection
@@ -126,34 +121,12 @@ class Database:
         async with self.reading() as connection:
             await connection.execute(text("SELECT 1"))
 
-    async def wait_until_up(self, seconds: float) -> None:
-        """Wait for the database to answer.
-
-        Raises `DatabaseUnavailable` after `seconds`, `DatabaseRefused` at once.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        while True:
-            try:
-                await self.ping()
-            except DatabaseRefused:
-                raise
-            except DatabaseUnavailable as error:
-                if loop.time() >= deadline:
-                    raise
-                log.warning("database.awaited", reason=str(error))
-                await asyncio.sleep(min(1.0, max(0.0, deadline - loop.time())))
-            except (DBAPIError, TypeError) as error:  # the driver's word for unknown parameters
-                raise DatabaseRefused(first_cause(error)) from error
-            else:
-                return
-
     async def close(self) -> None:
         await self.engine.dispose()
 
 
 def padded(keys: Sequence[Any]) -> list[Any]:
-    """The keys, the last one repeated up to a power of two: few statements to prepare."""
+    """The keys, the last one repeated up to a power of two, so that few statements are prepared."""
     size = 1 << (len(keys) - 1).bit_length()
     return [*keys, *[keys[-1]] * (size - len(keys))]
 
@@ -166,7 +139,7 @@ def _create_engine(settings: DatabaseSettings) -> AsyncEngine:
             pool_size=settings.pool_size,
             max_overflow=0,
             pool_timeout=settings.pool_timeout,
-            connect_args={"timeout": _LOCK_PATIENCE, "factory": _SQLiteConnection},
+            connect_args={"timeout": _LOCK_TIMEOUT, "factory": _SQLiteConnection},
             json_serializer=_dumps,
             hide_parameters=True,  # errors are logged, users' data is not
         )
@@ -202,8 +175,8 @@ def _create_engine(settings: DatabaseSettings) -> AsyncEngine:
 class _SQLiteConnection(sqlite3.Connection):
     """Ends its transaction when it is closed.
 
-    SQLite itself does so only once every cursor is gone, too. Those of a call that was cancelled
-    are in its traceback, until the collector comes by, and nobody could write meanwhile.
+    SQLite itself does so only once every cursor is gone. The cursors of a cancelled call stay in
+    its traceback until the collector runs, and nothing else could write meanwhile.
     """
 
     def close(self) -> None:
@@ -217,7 +190,7 @@ def _dumps(value: Any) -> str:
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # transactions begin where `_begin_immediate` says so
+    connection.isolation_level = None  # `_begin_immediate` begins transactions
     cursor = connection.cursor()
     for pragma in (
         "journal_mode=WAL",

@@ -1,4 +1,4 @@
-"""What errors of the two databases mean: that the database is away, or that it refuses us."""
+"""What errors of the two databases mean: an outage, or a refusal of our credentials."""
 
 import sqlite3
 from typing import Final
@@ -14,8 +14,8 @@ _OUTAGES: Final = (
     asyncpg.InsufficientResourcesError,
     asyncpg.CannotConnectNowError,
     asyncpg.InterfaceError,
-    asyncpg.ReadOnlySQLTransactionError,  # a standby, until the other one has taken over
-    # the transaction got in another one's way, and nothing of it remains
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, before the failover is complete
+    # conflicts with another transaction; nothing of this one remains
     asyncpg.TransactionRollbackError,
     asyncpg.LockNotAvailableError,
     asyncpg.IdleInTransactionSessionTimeoutError,
@@ -28,18 +28,18 @@ _SQLITE_OUTAGES: Final = ("locked", "busy", "unable to open", "disk I/O", "is fu
 
 
 class DatabaseUnavailable(Exception):
-    """The database did not answer, or has no connection to spare; trying again may help."""
+    """The database did not answer, or has no free connection; another attempt may succeed."""
 
 
 class DatabaseRefused(DatabaseUnavailable):
-    """The database answers, but not to us: a wrong name, user, secret or parameter.
+    """The database refuses us: a wrong name, user, secret or parameter.
 
-    At a start it is a wrong setting; later on somebody may be about to mend it.
+    At the start this is a wrong setting; later it may be a change in progress.
     """
 
 
 class translated:  # noqa: N801 - a context manager used like a function
-    """Turn what drivers raise when the database is away into `DatabaseUnavailable`."""
+    """Turn the drivers' errors for an outage into `DatabaseUnavailable`."""
 
     def __enter__(self) -> None:
         return None
@@ -53,12 +53,12 @@ class translated:  # noqa: N801 - a context manager used like a function
 
 
 def _is_outage(error: BaseException) -> bool:
-    """Whether the error says that the database is away rather than that a statement is wrong."""
+    """Whether the error means an outage rather than a faulty statement."""
     if isinstance(error, PoolTimeout | DatabaseUnavailable):
         return True
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or _is_driver_outage(error.orig)
-    if isinstance(error, InvalidRequestError):  # a connection that died between two statements
+    if isinstance(error, InvalidRequestError):  # the connection died between two statements
         return "invalid transaction" in str(error) or "invalidated" in str(error)
     return _is_driver_outage(error)
 
@@ -76,13 +76,13 @@ def _is_driver_outage(error: BaseException | None) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """The driver's own name for it, and what the server said of it."""
+    """The driver's name for the error, and the server's message."""
     cause = first_cause(error)
     said = str(cause).splitlines()[:1] if isinstance(cause, asyncpg.PostgresError) else []
     return ": ".join([type(cause).__name__, *said])
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """What the driver, or the server behind it, said before SQLAlchemy wrapped it."""
+    """The error of the driver or the server, before SQLAlchemy wrapped it."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return error if cause is None else cause.__cause__ or cause

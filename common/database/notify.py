@@ -6,6 +6,7 @@ most once per interval and channel: inside the transactions it would serialise a
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any, Final
 
 import asyncpg
@@ -14,13 +15,12 @@ from sqlalchemy import URL
 from common.config.settings import DatabaseSettings
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
-from common.telemetry.logs import get_logger
 
 HANDOVERS: Final = "opencloud_handovers"
 EMAILS: Final = "opencloud_emails"
 
 _AT_MOST_EVERY: Final = 0.01
-"""Seconds between two notifications of one process: the first goes out at once."""
+"""Seconds between two notifications of one process; the first one goes out at once."""
 
 _NOT_FOR_THE_DRIVER: Final = (
     "async_creator_fn",
@@ -28,16 +28,13 @@ _NOT_FOR_THE_DRIVER: Final = (
     "prepared_statement_cache_size",
     "prepared_statement_name_func",
 )
-"""Options of a database URL that SQLAlchemy keeps to itself."""
+"""Options of a database URL that SQLAlchemy does not pass on to the driver."""
 
 _PING_EVERY: Final = 5.0
-_RECONNECT_AFTER: Final = 1.0
-
-log = get_logger()
 
 
-class Notifier:
-    """Tells other processes that a channel has work; calls that come close together are one."""
+class ChannelNotifier:
+    """Notifies channels that there is work; calls in quick succession share a notification."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -46,7 +43,7 @@ class Notifier:
         self._enabled = not database.is_sqlite
 
     def notify(self, channel: str) -> None:
-        """Wake whoever listens on `channel`, soon; never fails, since the poll is there as well."""
+        """Wake the listeners of `channel`, soon; never fails, since they poll as well."""
         if not self._enabled:
             return
         self._waiting.add(channel)
@@ -65,61 +62,50 @@ class Notifier:
             await asyncio.sleep(_AT_MOST_EVERY)
 
     async def close(self) -> None:
+        """Wait until what was announced is sent."""
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-class Listener:
-    """Sets `event` whenever `channel` is notified, and after every (re)connection.
+class ChannelListener:
+    """Calls `wake` for each notification of `channel`, and after each (re)connection."""
 
-    On SQLite, and behind a proxy that pools transactions, it does nothing: the poll has to do.
-    """
-
-    def __init__(self, settings: DatabaseSettings, channel: str, event: asyncio.Event) -> None:
+    def __init__(
+        self, settings: DatabaseSettings, channel: str, wake: Callable[[], object]
+    ) -> None:
+        self.channel = channel
         self._settings = settings
-        self._channel = channel
-        self._event = event
-        self._task: asyncio.Task[None] | None = None
+        self._wake = wake
 
-    def start(self) -> None:
-        if not self._settings.is_sqlite and self._settings.statement_cache:
-            self._task = asyncio.get_running_loop().create_task(self._listen_for_ever())
+    @property
+    def is_possible(self) -> bool:
+        """Not on SQLite, nor behind a proxy that pools transactions: there is only the poll."""
+        return not self._settings.is_sqlite and self._settings.statement_cache
 
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+    async def listen(self) -> None:
+        """Listen until the connection is lost.
 
-    async def _listen_for_ever(self) -> None:
-        while True:
-            try:
-                await self._listen()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.warning("wakeup.lost", channel=self._channel, reason=type(error).__name__)
-            except Exception:
-                log.exception("wakeup.failed", channel=self._channel)
-            await asyncio.sleep(_RECONNECT_AFTER)
-
-    async def _listen(self) -> None:
-        """Listen until the connection is lost."""
+        Raises `OSError` (`TimeoutError` and `ConnectionError` included) or asyncpg's own errors.
+        """
         connection: Any = await asyncpg.connect(
             **_connect_arguments(self._settings.url), timeout=self._settings.connect_timeout
         )
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
         try:
-            await connection.add_listener(self._channel, lambda *_: self._event.set())
-            self._event.set()  # whatever was notified while nobody listened
+            await connection.add_listener(self.channel, lambda *_: self._wake())
+            self._wake()  # for notifications sent while there was no connection
             while not lost.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(lost.wait(), _PING_EVERY)
-                    return
+                    break
                 await connection.execute("SELECT 1", timeout=_PING_EVERY)
+            raise ConnectionResetError
         finally:
             connection.terminate()
 
 
 def _connect_arguments(url: URL) -> dict[str, Any]:
-    """What asyncpg is given for connections of this URL."""
+    """asyncpg's arguments for connections of this URL."""
     _, arguments = url.get_dialect()().create_connect_args(url)
     return {key: value for key, value in arguments.items() if key not in _NOT_FOR_THE_DRIVER}

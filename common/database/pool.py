@@ -1,4 +1,4 @@
-"""The pool of database connections, and what it tells of itself."""
+"""The pool of database connections, and its metrics."""
 
 import time
 from typing import Any, Final
@@ -10,14 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 SIZE: Final = Gauge(
-    "opencloud_database_pool_size", "Connections that the process may have to the database"
+    "opencloud_database_pool_size", "Most connections that the process may have to the database"
 )
 CONNECTIONS: Final = Gauge(
     "opencloud_database_connections", "Connections to the database: in_use, idle", ["state"]
 )
 WAITS: Final = Histogram(
     "opencloud_database_wait_seconds",
-    "Waits for a connection, where none was free",
+    "Waits for a connection when none was free",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 TIMEOUTS: Final = Counter(
@@ -26,7 +26,7 @@ TIMEOUTS: Final = Counter(
 
 
 class ConnectionPool(AsyncAdaptedQueuePool):
-    """Counts the waits; a connection that is free costs no more than a comparison."""
+    """Counts the waits; a free connection costs no more than a comparison."""
 
     def _do_get(self) -> ConnectionPoolEntry:
         if self.checkedout() < self.size():
@@ -42,10 +42,10 @@ class ConnectionPool(AsyncAdaptedQueuePool):
 
 
 def export_pool(engine: AsyncEngine) -> None:
-    """Let this process's metrics tell of the engine's pool; it is read when they are scraped."""
+    """Export the engine's pool as metrics, read when they are scraped."""
 
     def pool() -> Any:
-        return engine.pool  # another one after `engine.dispose()`
+        return engine.pool  # `engine.dispose()` replaces it
 
     SIZE.set_function(lambda: pool().size())
     CONNECTIONS.labels("in_use").set_function(lambda: pool().checkedout())

@@ -1,7 +1,7 @@
-"""The schema and its migrations (Alembic): where the database is, and how it moves on.
+"""The schema's revision and its migrations (Alembic).
 
-Safe when several processes migrate at once: one does so in one transaction, the others wait for it.
-Alembic is large, and imported only by the process that migrates.
+Several processes may migrate at once: one does so in one transaction, the others wait for it.
+Alembic is large, so that only a process that migrates imports it.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, inspect, text
 from common.database.engine import Database
 
 _LOCK_KEY: Final = 7_236_641_590_137
-"""Key of the advisory lock that one migrating process holds; arbitrary, but never to change."""
+"""Key of the advisory lock of the migrating process; arbitrary, but it must never change."""
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -22,21 +22,20 @@ class SchemaOutdated(Exception):
 
 
 class UnknownRevision(Exception):
-    """A revision that this version of the code does not have; the message is a sentence."""
+    """This version of the code does not have the revision; the message is a sentence."""
 
 
 def revisions() -> list[str]:
-    """All revisions that this version of the code knows, the one that it needs last."""
+    """All revisions that this version of the code knows; it needs the last one."""
     names = (_MIGRATIONS / "versions").glob("v[0-9]*.py")
     return sorted(name.stem.partition("_")[0].removeprefix("v") for name in names)
 
 
 async def migrate(database: Database, revision: str = "head", *, down: bool = False) -> None:
-    """Migrate to `revision` in one transaction; does nothing where it is there already.
+    """Migrate to `revision` in one transaction; does nothing if the database is at it.
 
-    Nor is anything done where a newer version has been here already: this one can work with what
-    that left. Raises `UnknownRevision` where it would have to go to, or back from, a revision of
-    which it has no migration.
+    A database at a revision of a newer version is left alone: this version works with it. Raises
+    `UnknownRevision` if there is no such revision, or none to downgrade from.
     """
     from alembic import command
     from alembic.config import Config
@@ -67,7 +66,7 @@ async def migrate(database: Database, revision: str = "head", *, down: bool = Fa
 
 
 async def current(database: Database) -> str | None:
-    """The revision at which the database is; None for one that was never migrated."""
+    """The database's revision; None if it was never migrated."""
     async with database.reading() as connection:
         return await connection.run_sync(_revision_of)
 

@@ -1,4 +1,4 @@
-"""The tables, as SQLAlchemy Core knows them; the migrations make them.
+"""The tables in SQLAlchemy Core; the migrations create them.
 
 All times are UTC without a time zone, as the existing deployment's table has them.
 """
@@ -56,13 +56,13 @@ jobs = Table(
     Column("application", JSON, nullable=False),
     Column("attributes", JSON, nullable=False),
     Column("hardware", JSON),
-    # when a worker was last heard of; keep-alives refresh it every half minute (see the gateway's
+    # time of a worker's last update; keep-alives refresh it every half minute (the gateway's
     # `touch_every`), other reports at once
     Column("last_seen_at", DateTime),
     Column("correlation_id", String),
-    # the number under which a worker was first heard: updates under any other are refused
+    # the delivery number under which a worker was first heard: updates under others are refused
     Column("worker_number", Integer),
-    # set when the user deletes the job; from then on it is gone for everyone but the clean-up
+    # set when the user deletes the job, which from then on only the clean-up sees
     Column("deleted_at", DateTime),
     UniqueConstraint("user_id", "job_name", name="_user_job_name_unique"),
     sqlite_autoincrement=True,
@@ -83,7 +83,7 @@ job_events = Table(
 
 
 def _outbox_columns() -> tuple[Column[object], ...]:
-    """What `common.outbox.outbox` works with; the states are documented there."""
+    """The columns of every outbox; `common.outbox.item` explains the states."""
     return (
         Column("id", _big_key, primary_key=True),
         Column("state", String, nullable=False),
@@ -107,9 +107,9 @@ handovers = Table(
     *_outbox_columns(),
     _job_key(),
     Column("priority", Integer, nullable=False),
-    # the number that the next (or current) submission carries as meta.job_id
+    # the delivery number: meta.job_id of the next (or current) submission
     Column("number", Integer, nullable=False),
-    # everything the peer is sent but the number, as JSON text
+    # the body of a submission without its number, as JSON text
     Column("payload", Text, nullable=False),
     UniqueConstraint("job_id", name="uq_handovers_job"),
 )
@@ -117,7 +117,7 @@ handovers = Table(
 handover_numbers = Table(
     "handover_numbers",
     metadata,
-    # a fresh number, taken from the sequence of job ids: never a job's id, never used twice
+    # a further delivery number, from the sequence of job ids: never a job's id, never used twice
     Column("number", Integer, primary_key=True, autoincrement=False),
     _job_key(),
     Column("created_at", DateTime, nullable=False),
@@ -130,12 +130,14 @@ emails = Table(
     *_outbox_columns(),
     _job_key(),
     Column("priority", Integer, nullable=False, server_default=text("0")),
-    # the final status that the mail tells of
+    # the final status that the mail announces
     Column("kind", String, nullable=False),
     Column("recipient", String, nullable=False),
     Column("custom_id", String(64), nullable=False),
     # the mail waits for the details of an error
     Column("awaits_details", Boolean, nullable=False, server_default=text("false")),
+    # not to be sent in one request with other mails: such a request was refused as a whole
+    Column("alone", Boolean, nullable=False, server_default=text("false")),
     UniqueConstraint("job_id", "kind", name="uq_emails_job_kind"),
     UniqueConstraint("custom_id", name="uq_emails_custom_id"),
 )
@@ -143,10 +145,10 @@ emails = Table(
 heartbeats = Table(
     "heartbeats",
     metadata,
-    # the part of the service that was all right at `last_at`
+    # the part of the service that was healthy at `last_at`
     Column("name", String, primary_key=True),
     Column("last_at", DateTime, nullable=False),
-    # end of the latest gap between two heartbeats; at first, when the first one came
+    # end of the latest gap between two heartbeats; initially the time of the first one
     Column("outage_ended_at", DateTime, nullable=False),
 )
 
@@ -160,7 +162,7 @@ for _table in OUTBOXES:
         f"ix_{_table.name}_pending",
         _table.c.priority.desc(),
         _table.c.id,
-        _table.c.due_at,  # so that what is not due is passed over within the index
+        _table.c.due_at,  # so that items not due are skipped within the index
         postgresql_where=_pending,
         sqlite_where=_pending,
     )

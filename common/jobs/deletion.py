@@ -19,7 +19,7 @@ from common.database.errors import DatabaseUnavailable
 from common.database.tables import emails, handovers, jobs
 from common.jobs.lifecycle import Source
 from common.jobs.updates import record_events
-from common.outbox.outbox import DONE
+from common.outbox.item import OutboxState
 from common.runtime.tasks import end
 from common.storage.errors import InvalidPath
 from common.storage.paths import UserPath
@@ -92,7 +92,9 @@ async def _drop_what_is_unsent(tx: AsyncConnection, job: Row[Any]) -> None:
     event = {"status": job.status, "details": "deleted", "source": Source.USER}
     await record_events(tx, [{"job_id": job.id, **event}])
     await tx.execute(delete(handovers).where(handovers.c.job_id == job.id))
-    await tx.execute(delete(emails).where(emails.c.job_id == job.id, emails.c.state != DONE))
+    await tx.execute(
+        delete(emails).where(emails.c.job_id == job.id, emails.c.state != OutboxState.DONE)
+    )
 
 
 async def take_over_interrupted(database: Database, *, age: float, limit: int) -> list[Marked]:

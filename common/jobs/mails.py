@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from common.database.engine import utc_now
 from common.database.tables import emails
 from common.jobs.lifecycle import Change, Report, Status
-from common.outbox.outbox import HELD, PENDING, state_is
+from common.outbox.item import OutboxState, state_is
 
 DETAILS_WAIT: Final = 60.0
 """Seconds for which the mail of an `error` without details is delayed."""
@@ -34,7 +34,7 @@ async def update_mails(tx: AsyncConnection, job: Row[Any], change: Change, repor
 
 
 def _unsent_error(job: Row[Any]) -> tuple[ColumnElement[bool], ...]:
-    unsent = or_(state_is(emails, PENDING), state_is(emails, HELD))
+    unsent = or_(state_is(emails, OutboxState.PENDING), state_is(emails, OutboxState.HELD))
     return emails.c.job_id == job.id, emails.c.kind == Status.ERROR, unsent
 
 
@@ -58,7 +58,7 @@ async def _write_mail(tx: AsyncConnection, job: Row[Any], kind: Status, *, waits
     result = await tx.execute(
         dialect.insert(emails)
         .values(
-            state=PENDING,
+            state=OutboxState.PENDING,
             due_at=utc_now(DETAILS_WAIT if waits else 0.0),
             awaits_details=true() if waits else false(),
             correlation_id=job.correlation_id,

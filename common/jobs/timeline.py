@@ -20,7 +20,7 @@ from common.config.settings import DatabaseSettings
 from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseUnavailable
 from common.database.tables import MAX_JOB_ID, emails, handover_numbers, handovers, job_events, jobs
-from common.outbox.outbox import DONE, FAILED, HELD, IN_DOUBT, PENDING, SENDING
+from common.outbox.item import OutboxState
 
 _LINES_SHOWN: Final = 3
 _USER_INPUT: Final = frozenset({"payload", "attributes", "hardware", "paths_out"})
@@ -149,7 +149,7 @@ def _shown(details: str | None) -> str:
 
 
 def _settled(item: Mapping[str, Any]) -> str:
-    if item["state"] == DONE:
+    if item["state"] == OutboxState.DONE:
         return f"done after {item['attempts']} attempt(s)"
     return f"{item['state']}: {item['last_error']}"
 
@@ -158,12 +158,12 @@ def _state(item: Mapping[str, Any], now: datetime) -> str:
     seconds = round((item["due_at"] - now).total_seconds())
     due = f"due in {seconds} s" if seconds > 0 else f"due for {-seconds} s"
     facts = {
-        PENDING: f"waiting to be sent, {due}",
-        SENDING: f"being sent by {item['owner']}, lease until {item['leased_until']}",
-        IN_DOUBT: f"in doubt, wait for proof {due}",
-        HELD: "held, since the peer refused our key or address",
-        DONE: "done",
-        FAILED: "failed for good",
+        OutboxState.PENDING: f"waiting to be sent, {due}",
+        OutboxState.SENDING: f"being sent by {item['owner']}, lease until {item['leased_until']}",
+        OutboxState.IN_DOUBT: f"in doubt, wait for proof {due}",
+        OutboxState.HELD: "held, since the peer refused our key or address",
+        OutboxState.DONE: "done",
+        OutboxState.FAILED: "failed for good",
     }
     reason = f"; last error: {item['last_error']}" if item["last_error"] else ""
     return (

@@ -14,11 +14,11 @@ from sqlalchemy import Float, Row, bindparam, case, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, padded, utc_now
-from common.database.notify import EMAILS, Notifier
+from common.database.notify import EMAILS, ChannelNotifier
 from common.database.tables import handover_numbers, handovers, job_events, jobs
 from common.jobs.lifecycle import Change, JobState, Report, Source, Status, decide
 from common.jobs.mails import update_mails
-from common.outbox.outbox import DONE
+from common.outbox.item import OutboxState
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ _touch = (
 
 
 async def report_of_worker(
-    database: Database, notifier: Notifier, number: int, report: Report
+    database: Database, notifier: ChannelNotifier, number: int, report: Report
 ) -> Applied | None:
     """Apply a worker's report under `number`; None if that worker has to stop.
 
@@ -112,7 +112,7 @@ async def report_of_worker(
 
 async def report(
     database: Database,
-    notifier: Notifier,
+    notifier: ChannelNotifier,
     job_id: int,
     report: Report,
     *,
@@ -167,7 +167,7 @@ async def apply_worker_report(tx: AsyncConnection, number: int, report: Report) 
     return await _apply(tx, job, report, heard=True, confirmed_handover=confirmed)
 
 
-def _wake_notifier(notifier: Notifier, applied: Applied | None) -> None:
+def _wake_notifier(notifier: ChannelNotifier, applied: Applied | None) -> None:
     """To be called after the commit (see `common.database.notify`)."""
     if applied is not None and applied.mail_due:
         notifier.notify(EMAILS)
@@ -177,8 +177,14 @@ async def _confirm_handover(tx: AsyncConnection, job_id: int, number: int) -> bo
     await tx.execute(update(jobs).where(jobs.c.id == job_id).values(worker_number=number))
     settled = await tx.execute(
         update(handovers)
-        .where(handovers.c.job_id == job_id, handovers.c.state != DONE)
-        .values(state=DONE, settled_at=utc_now(), owner=None, leased_until=None, last_error=None)
+        .where(handovers.c.job_id == job_id, handovers.c.state != OutboxState.DONE)
+        .values(
+            state=OutboxState.DONE,
+            settled_at=utc_now(),
+            owner=None,
+            leased_until=None,
+            last_error=None,
+        )
     )
     return settled.rowcount > 0
 

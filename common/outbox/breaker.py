@@ -1,19 +1,17 @@
-"""A circuit breaker in front of a peer: a peer that is down costs a trickle of probes, no more.
+"""A circuit breaker in front of a peer: a peer that is down costs a few probes, nothing more.
 
-    CLOSED     everything flows; after a trial that found no item, a first one goes alone
-    OPEN       nothing is sent; the peer is probed, at least every few seconds
-    HALF_OPEN  a probe was answered: one item at a time, until one is taken or none is left
-    HELD       wrong key or address: nothing is sent but a trial every few seconds
-    TRIAL      such a trial may start now
-
-One gate per process and peer; it holds no item and knows no database.
+One per process and peer; it holds no item and knows no database. `docs/states.md` has the diagram.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
+from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Any, Final
 
+from prometheus_client import Gauge
+
+from common.runtime.claim_loop import WorkSignal
 from common.runtime.retry import full_jitter
 from common.runtime.tasks import end
 from common.telemetry.logs import get_logger
@@ -25,169 +23,196 @@ LONGEST_PAUSE: Final = 4.0
 log = get_logger()
 
 
-class Permit(StrEnum):
-    """How much may be sent: nothing, one item, one due and one held item, whatever is due."""
+class BreakerState(StrEnum):
+    """States of a circuit breaker."""
+
+    CLOSED = "closed"
+    """Everything may be sent; only one item at first, if the breaker closed without a success."""
+
+    OPEN = "open"
+    """Nothing is sent, for one of the `Reason`s."""
+
+    HALF_OPEN = "half_open"
+    """One item at a time, until one is taken or there is none to send."""
+
+
+class Reason(StrEnum):
+    """Why a breaker opened."""
+
+    UNREACHABLE = "unreachable"
+    """The peer does not answer, or fails again and again: half-open once a probe is answered."""
+
+    REFUSED = "refused"
+    """The peer refuses us (wrong key or address), which no probe shows: half-open after a pause."""
+
+
+class Allowance(StrEnum):
+    """How much may be sent."""
 
     NOTHING = "nothing"
     ONE = "one"
-    TRIAL = "trial"
     ALL = "all"
 
 
-class State(StrEnum):
-    """States of the gate, in the circuit breaker's usual terms."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
-    HELD = "held"
-    TRIAL = "trial"
-
-
-_PERMITS: Final = {
-    State.CLOSED: Permit.ALL,
-    State.OPEN: Permit.NOTHING,
-    State.HALF_OPEN: Permit.ONE,
-    State.HELD: Permit.NOTHING,
-    State.TRIAL: Permit.TRIAL,
+_LABELS: Final = {
+    (BreakerState.OPEN, Reason.REFUSED): "held",
+    (BreakerState.HALF_OPEN, Reason.REFUSED): "trial",
 }
 
+LABELS: Final = (*BreakerState, *_LABELS.values())
+"""The states as metrics, probes and logs have always named them."""
 
-class Gate:
-    """Told what came of each delivery, tells how much may be sent.
 
-    `probe` asks the peer for a sign of life, cheaply. `on_change` is called when more may be sent
-    than before.
-    """
+def show_state(gauge: Gauge, present: str) -> None:
+    """Set a gauge by state to 1 for the label `present`."""
+    for label in LABELS:
+        gauge.labels(label).set(label == present)
+
+
+class CircuitBreaker:
+    """Learns the outcome of each delivery, and says how much may be sent."""
 
     def __init__(
         self,
         peer: str,
         *,
         probe: Callable[[], Awaitable[bool]],
+        signal: WorkSignal,
+        gauge: Gauge | None = None,
         threshold: int = 5,
         longest_pause: float = LONGEST_PAUSE,
     ) -> None:
-        self.state = State.CLOSED
-        self.on_change: Callable[[], None] = lambda: None
+        """`probe` asks the peer for a sign of life, cheaply; `signal` is woken when more may be
+        sent than before; `gauge` shows the state as one of `LABELS`. `threshold` different items
+        that fail in a row open the breaker."""
+        self.state = BreakerState.CLOSED
+        self.reason = Reason.UNREACHABLE
         self._peer = peer
         self._probe = probe
+        self._signal = signal
+        self._gauge = gauge
         self._threshold = threshold
         self._longest_pause = longest_pause
         self._failing: set[Hashable] = set()
         self._is_proven = True
+        self._acquired = False
         self._pauses = 0
         self._paused_until = 0.0
-        self._trying = False
-        self._blocked = asyncio.Event()
-        self._watch: asyncio.Task[None] | None = None
+        self._opened = asyncio.Event()
+        if gauge is not None:
+            show_state(gauge, self.label)
 
     # -- what may be sent --------------------------------------------------------------------
 
     @property
     def is_reachable(self) -> bool:
-        """Whether, as far as is known, the peer can be worked with."""
-        return self.state in {State.CLOSED, State.HALF_OPEN}
+        """Whether, as far as is known, the peer answers and accepts us."""
+        return self.label in {BreakerState.CLOSED, BreakerState.HALF_OPEN}
 
     @property
-    def permit(self) -> Permit:
+    def label(self) -> str:
+        """One of `LABELS`."""
+        return _LABELS.get((self.state, self.reason), self.state)
+
+    def allowance(self) -> Allowance:
         """How much may be sent now."""
-        if self._trying or asyncio.get_running_loop().time() < self._paused_until:
-            return Permit.NOTHING
-        if self.state is State.CLOSED and not self._is_proven:
-            return Permit.ONE
-        return _PERMITS[self.state]
+        paused = asyncio.get_running_loop().time() < self._paused_until
+        if self._acquired or paused or self.state is BreakerState.OPEN:
+            return Allowance.NOTHING
+        return Allowance.ONE if self._sends_one else Allowance.ALL
 
-    async def describe(self) -> Mapping[str, Any]:
-        """What a probe of this process tells of its peer."""
-        return {"ok": self.is_reachable, "gate": self.state}
+    @property
+    def _sends_one(self) -> bool:
+        return self.state is BreakerState.HALF_OPEN or not self._is_proven
 
-    def _pause(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._paused_until = max(self._paused_until, loop.time() + seconds)
-        loop.call_later(seconds, self.on_change)
+    async def check(self) -> Mapping[str, Any]:
+        """The peer's part of a probe of this process."""
+        return {"ok": self.is_reachable, "gate": self.label}
 
-    # -- what came of it ---------------------------------------------------------------------
+    def acquire(self) -> None:
+        """Items are about to be sent; if only one may, nothing follows before its outcome."""
+        self._acquired = self._sends_one
+
+    def release(self) -> None:
+        """What was about to be sent never went out: the next one may."""
+        self._acquired = False
+        self._signal.wake()
+
+    # -- outcomes ----------------------------------------------------------------------------
 
     def succeeded(self) -> None:
-        """The peer took something, so it is there and knows us."""
+        """The peer took something, so it is there and accepts us."""
         self._failing.clear()
         self._pauses = 0
         self._is_proven = True
         was_paused, self._paused_until = self._paused_until > 0.0, 0.0
-        self._enter(State.CLOSED)
+        self._enter(BreakerState.CLOSED)
         if was_paused:
-            self.on_change()
+            self._signal.wake()
 
     def failed(self, item: Hashable, retry_after: float | None = None) -> None:
-        """`item` was not taken, or nobody knows; several in a row from different items open.
+        """`item` was not taken, or its outcome is unknown.
 
-        `retry_after`, in seconds, is for all where another item failed as well since the last one
-        that was taken; else nothing tells that it is not for this item alone.
+        `retry_after`, in seconds, pauses everything if another item has failed since the last
+        success; otherwise it may concern this item alone.
         """
         self._failing.add(item)
         if retry_after and len(self._failing) > 1:
-            self._pause(retry_after)
+            loop = asyncio.get_running_loop()
+            self._paused_until = max(self._paused_until, loop.time() + retry_after)
+            loop.call_later(retry_after, self._signal.wake)
         in_a_row = len(self._failing) >= self._threshold
-        if self.state is not State.CLOSED or not self._is_proven or in_a_row:
-            self._enter(State.OPEN)
+        if self.state is not BreakerState.CLOSED or not self._is_proven or in_a_row:
+            self._enter(BreakerState.OPEN, Reason.UNREACHABLE)
 
     def unreachable(self) -> None:
         """There was no connection to the peer."""
-        self._enter(State.OPEN)
+        self._enter(BreakerState.OPEN, Reason.UNREACHABLE)
 
     def refused(self) -> None:
         """The peer refused us, not the item."""
-        self._enter(State.HELD)
+        self._enter(BreakerState.OPEN, Reason.REFUSED)
 
-    def trial_started(self) -> None:
-        """Something is on its way; nothing else goes before its outcome is known."""
-        self._trying = self.state in {State.HALF_OPEN, State.TRIAL} or not self._is_proven
+    def nothing_to_send(self) -> None:
+        """Half-open, and no item is due now or soon: as far as is known, the peer is there.
 
-    def trial_ended(self) -> None:
-        """What was on its way never went out: the next one may."""
-        self._trying = False
-        self.on_change()
-
-    def nothing_to_try(self) -> None:
-        """A trial found nothing to send, now or soon: as far as is known, the peer is there.
-
-        The first item that comes goes alone all the same, and shuts the gate again if it fails.
+        The first item still goes alone, and opens the breaker again if it fails.
         """
-        if self.state in {State.HALF_OPEN, State.TRIAL}:
+        if self.state is BreakerState.HALF_OPEN:
             self._is_proven = False
-            self._enter(State.CLOSED)
+            self._enter(BreakerState.CLOSED)
 
-    # -- the watch ---------------------------------------------------------------------------
+    # -- probing -----------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Probe the peer, in a task, whenever the gate is not closed."""
-        self._watch = asyncio.get_running_loop().create_task(self._watch_for_ever())
+    @asynccontextmanager
+    async def probing(self) -> AsyncIterator[None]:
+        """Probe the peer in the background whenever the breaker is open."""
+        task = asyncio.get_running_loop().create_task(self._probe_for_ever())
+        try:
+            yield
+        finally:
+            await end(task)
 
-    async def stop(self) -> None:
-        if self._watch is not None:
-            await end(self._watch)
-
-    async def _watch_for_ever(self) -> None:
-        loop = asyncio.get_running_loop()
+    async def _probe_for_ever(self) -> None:
+        clock = asyncio.get_running_loop().time
         took = 0.0
         while True:
-            await self._blocked.wait()
+            await self._opened.wait()
             self._pauses += 1
             pause = full_jitter(self._pauses, first=FIRST_PAUSE, cap=self._longest_pause)
             await asyncio.sleep(max(0.0, pause - took))
             took = 0.0
-            if self.state is State.HELD:
-                self._enter(State.TRIAL)
-            elif self.state is State.OPEN:
-                began = loop.time()
+            if self.label == "held":
+                self._enter(BreakerState.HALF_OPEN)
+            elif self.label == "open":
+                began = clock()
                 alive = await self._is_alive()
-                took = loop.time() - began
-                if alive and self.state is State.OPEN:
-                    self._enter(State.HALF_OPEN)
+                took = clock() - began
+                if alive and self.label == "open":  # still, after the probe
+                    self._enter(BreakerState.HALF_OPEN)
 
     async def _is_alive(self) -> bool:
-        """One probe; a failure of its own must not end the watch, or the gate would stay shut."""
+        """One probe. An exception must not end the probing, or the breaker would stay open."""
         try:
             alive = await self._probe()
         except Exception:
@@ -196,20 +221,23 @@ class Gate:
         log.info("peer.probed", peer=self._peer, alive=alive)
         return alive
 
-    def _enter(self, state: State) -> None:
-        before, self.state = self.state, state
-        self._trying = False
-        if state in {State.OPEN, State.HELD}:
-            self._blocked.set()
+    def _enter(self, state: BreakerState, reason: Reason | None = None) -> None:
+        before, was = self.label, self.state
+        self.state, self.reason = state, reason or self.reason
+        self._acquired = False
+        if state is BreakerState.OPEN:
+            self._opened.set()
         else:
-            self._blocked.clear()
-        if before is state:
+            self._opened.clear()
+        if self.label == before:
             return
-        if state is State.CLOSED:
+        if self._gauge is not None:
+            show_state(self._gauge, self.label)
+        if state is BreakerState.CLOSED:
             log.info("peer.regained", peer=self._peer, was=before)
-        elif state is State.HELD and before is not State.TRIAL:
+        elif self.label == "held" and before != "trial":
             log.error("peer.refused_us", peer=self._peer)
-        elif state is State.OPEN and before is State.CLOSED:
+        elif self.label == "open" and was is BreakerState.CLOSED:
             log.warning("peer.lost", peer=self._peer)
-        if state not in {State.OPEN, State.HELD}:
-            self.on_change()
+        if state is not BreakerState.OPEN:
+            self._signal.wake()

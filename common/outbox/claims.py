@@ -1,81 +1,89 @@
-"""How items of an outbox are claimed, and what becomes of a claim whose answer is lost.
+"""Claims of outbox items: one statement each, under a token of its own.
 
-A claim is one statement. Where the connection breaks before its answer is here, its items are
-`sending`, and nobody knows of them: they were never sent, so they need not be in doubt.
+When a connection breaks before a claim's answer arrives, its items are `sending` although nobody
+sends them. The token finds them, and the next claim gives them back: they need not be in doubt.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from typing import Any
+import os
+import socket
+from dataclasses import fields
+from typing import Any, Generic, TypeVar
+from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Integer, Table, bindparam, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
-from common.database.engine import utc_now
+from common.database.engine import Database, utc_now
+from common.outbox.item import OutboxItem, OutboxState, state_is
 
-Key = tuple[int, int]
-"""Id and attempt: what tells one claim of an item from any other."""
-
-
-def claim_statement(
-    table: Table,
-    condition: ColumnElement[bool],
-    order: Sequence[ColumnElement[Any]],
-    *,
-    owner: str,
-    lease: float,
-    is_sqlite: bool,
-    without: Collection[str] = (),
-    **values: Any,
-) -> Any:
-    """Take the first `claim_limit` items (a parameter) that nobody else is at; returns the rows,
-    `without` the columns of these names."""
-    columns = table.c
-    head = (
-        select(columns.id)
-        .where(condition)
-        .order_by(*order)
-        .limit(bindparam("claim_limit", type_=Integer))
-        .with_for_update(skip_locked=True)
-    )
-    if is_sqlite:
-        chosen: ColumnElement[bool] = columns.id.in_(head)
-    else:
-        # a materialised CTE: the planner may not run the locking sub-select twice
-        due = head.cte("due").prefix_with("MATERIALIZED")
-        chosen = columns.id == due.c.id
-    return (
-        update(table)
-        .where(chosen)
-        .values(owner=owner, attempts=columns.attempts + 1, leased_until=utc_now(lease), **values)
-        .returning(*(column for column in columns if column.name not in without))
-    )
+Item = TypeVar("Item", bound=OutboxItem)
+Statement = ReturningUpdate[Any]
 
 
-class Claims:
-    """What one owner has claimed and may have sent, as far as it is not known to be settled.
+class Claims(Generic[Item]):
+    """Claims items of one table as instances of `item`."""
 
-    `give_back` makes due again whatever of this owner's is `sending` but for the given keys.
-    """
+    def __init__(self, database: Database, table: Table, item: type[Item], *, lease: float) -> None:
+        """`lease`, in seconds, is how long a claimed item belongs to its owner."""
+        self._database = database
+        self._table = table
+        self._item = item
+        self._lease = lease
+        self._process = f"{socket.gethostname()}:{os.getpid()}"
+        self._lost: set[str] = set()
 
-    def __init__(self, give_back: Callable[[Collection[Key]], Awaitable[object]]) -> None:
-        self._give_back = give_back
-        self._known: set[Key] = set()
-        self._one_was_lost = False
+    def statement(
+        self, condition: ColumnElement[bool], *order: ColumnElement[Any], **values: Any
+    ) -> Statement:
+        """Claim the first `claim_limit` items (a parameter) that no other claim has locked."""
+        columns = self._table.c
+        head = (
+            select(columns.id)
+            .where(condition)
+            .order_by(*order)
+            .limit(bindparam("claim_limit", type_=Integer))
+            .with_for_update(skip_locked=True)
+        )
+        if self._database.is_sqlite:
+            chosen: ColumnElement[bool] = columns.id.in_(head)
+        else:
+            # a materialised CTE: the planner may not run the locking sub-select twice
+            due = head.cte("due").prefix_with("MATERIALIZED")
+            chosen = columns.id == due.c.id
+        return (
+            update(self._table)
+            .where(chosen)
+            .values(
+                owner=bindparam("claim_owner"),
+                attempts=columns.attempts + 1,
+                leased_until=utc_now(self._lease),
+                **values,
+            )
+            .returning(*(columns[field.name] for field in fields(self._item)))
+        )
 
-    async def begin(self) -> None:
-        """A claim is about to be made; gives back what an earlier one has taken unseen.
+    async def claim(self, statement: Statement, limit: int) -> list[Item]:
+        """Claim up to `limit` items: by priority, then age."""
+        if self._lost:
+            await self._give_back_lost()
+        owner = f"{self._process}:{uuid4().hex[:16]}"
+        try:
+            async with self._database.statement() as tx:
+                claimed = await tx.execute(statement, {"claim_limit": limit, "claim_owner": owner})
+                rows = claimed.mappings().all()
+        except BaseException:
+            self._lost.add(owner)
+            raise
+        items = [self._item(**row) for row in rows]
+        return sorted(items, key=lambda item: (-item.priority, item.id))
 
-        Claims are made one after the other; what another one is just being told would count as
-        lost.
-        """
-        if self._one_was_lost:
-            await self._give_back(self._known)
-        self._one_was_lost = True  # until its answer is here
-
-    def answered(self, keys: Iterable[Key]) -> None:
-        """The claim's answer is here."""
-        self._one_was_lost = False
-        self._known.update(keys)
-
-    def forget(self, keys: Iterable[Key]) -> None:
-        """These are settled for sure."""
-        self._known.difference_update(keys)
+    async def _give_back_lost(self) -> None:
+        table, lost = self._table, set(self._lost)
+        values = {"owner": None, "leased_until": None, "attempts": table.c.attempts - 1}
+        async with self._database.statement() as tx:
+            await tx.execute(
+                update(table)
+                .where(state_is(table, OutboxState.SENDING), table.c.owner.in_(lost))
+                .values(state=OutboxState.PENDING, **values)
+            )
+        self._lost -= lost

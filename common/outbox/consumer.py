@@ -1,63 +1,67 @@
-"""Takes from an outbox what the gate in front of its peer lets through.
+"""Takes from an outbox what the circuit breaker in front of its peer lets through.
 
-What is held is tried one item at a time, every few seconds, by every daemon: when one of them goes
-through, whatever had held it has been mended, and everything that is held is released.
+Held items are tried one at a time, every few seconds, by every daemon: when one of them is taken,
+the mistake that held it has been corrected, and all held items are released.
 """
 
 import time
 from collections.abc import Awaitable
-from typing import Final
+from typing import Final, Generic
 
 from common.database.errors import DatabaseUnavailable
-from common.outbox.breaker import Gate, Permit, State
-from common.outbox.outbox import Claimed, Outbox
+from common.outbox.breaker import Allowance, BreakerState, CircuitBreaker, Reason
+from common.outbox.claims import Item
+from common.outbox.outbox import Outbox
+from common.runtime.claim_loop import WorkSignal
 
 _HELD_EVERY: Final = 4.0
 """Seconds between two tries of a held item while everything else flows."""
 
 _SOON: Final = 60.0
-"""Seconds within which what waits will show by itself whether the peer takes it."""
+"""Seconds within which an item that waits will show by itself whether the peer takes it."""
 
 
-class Intake:
-    """One outbox behind one gate. Tell it what came of each item that it gave out."""
+class Consumer(Generic[Item]):
+    """One outbox behind one breaker; needs to learn the outcome of each item that it gave out."""
 
-    def __init__(self, outbox: Outbox, gate: Gate) -> None:
+    def __init__(self, outbox: Outbox[Item], breaker: CircuitBreaker, signal: WorkSignal) -> None:
         self._outbox = outbox
-        self._gate = gate
+        self._breaker = breaker
+        self._signal = signal
         self._were_held: set[int] = set()
         self._held_tried = float("-inf")
 
-    async def take(self, limit: int) -> list[Claimed]:
-        """Claim up to `limit` items, or the one or two that a trial may send."""
-        match self._gate.permit:
-            case Permit.NOTHING:
+    async def take(self, limit: int) -> list[Item]:
+        """Claim up to `limit` items, or the one or two that a half-open breaker lets through."""
+        match self._breaker.allowance():
+            case Allowance.NOTHING:
                 return []
-            case Permit.ONE:
-                items = await self._outbox.claim_for_trial() or await self._take_held()
-                if not items:
-                    await self._close_if_idle()
-            case Permit.TRIAL:
-                items = await self._take_held(now=True)
-                items = await self._add(items, self._outbox.claim_for_trial())
-                if not items:
-                    await self._close_if_idle()
-            case Permit.ALL:
-                # first, since there may always be enough of the others
+            case Allowance.ONE:
+                items = await self._take_one()
+            case Allowance.ALL:
+                # held ones first, since there may always be enough of the others
                 items = await self._take_held()
                 if limit > len(items):
                     items = await self._add(items, self._outbox.claim(limit - len(items)))
         if items:
-            self._gate.trial_started()
+            self._breaker.acquire()
         return items
 
-    async def _close_if_idle(self) -> None:
-        """What cannot be sent just now may be what the peer does not take, so that has its turn."""
-        if self._gate.state is not State.CLOSED and not await self._outbox.has_work(_SOON):
-            self._gate.nothing_to_try()
+    async def _take_one(self) -> list[Item]:
+        """One item; after a refusal a held one, whose turn it is, and a due one."""
+        half_open = self._breaker.state is BreakerState.HALF_OPEN
+        if half_open and self._breaker.reason is Reason.REFUSED:
+            items = await self._take_held(now=True)
+            items = await self._add(items, self._outbox.claim_one())
+        else:
+            items = await self._outbox.claim_one() or await self._take_held()
+        # an item that is not due yet may be the one that the peer does not take: it has its turn
+        if not items and half_open and not await self._outbox.has_work(_SOON):
+            self._breaker.nothing_to_send()
+        return items
 
-    async def _add(self, claimed: list[Claimed], more: Awaitable[list[Claimed]]) -> list[Claimed]:
-        """What has been claimed goes out, also when no more can be."""
+    async def _add(self, claimed: list[Item], more: Awaitable[list[Item]]) -> list[Item]:
+        """Both claims; if the second one fails, the items of the first still go out."""
         try:
             return claimed + await more
         except DatabaseUnavailable:
@@ -65,7 +69,7 @@ class Intake:
                 raise
             return claimed
 
-    async def _take_held(self, *, now: bool = False) -> list[Claimed]:
+    async def _take_held(self, *, now: bool = False) -> list[Item]:
         if not now and time.monotonic() - self._held_tried < _HELD_EVERY:
             return []
         self._held_tried = time.monotonic()
@@ -73,41 +77,45 @@ class Intake:
         self._were_held.update(item.id for item in items)
         return items
 
-    def was_held(self, item: Claimed) -> bool:
-        """Whether the item is a try of what has been held."""
-        return item.id in self._were_held
-
-    def succeeded(self, item: Claimed) -> bool:
-        """The item was taken; returns whether that tells that what is held can be released."""
-        was_held = item.id in self._were_held
-        self._were_held.discard(item.id)
-        self._gate.succeeded()
-        return was_held
-
     async def release_held(self) -> int:
-        """Make everything held due again; returns how many."""
+        """Make all held items due again; returns how many."""
         released = await self._outbox.release_held()
-        self._gate.on_change()
+        self._signal.wake()
         return released
 
-    def untried(self, item: Claimed) -> None:
+    # -- outcomes ----------------------------------------------------------------------------
+
+    def was_held(self, item: Item) -> bool:
+        """Whether the item was held before it was claimed."""
+        return item.id in self._were_held
+
+    def succeeded(self, item: Item) -> bool:
+        """The item was taken; returns whether that shows that held items can be released."""
+        was_held = self._forget(item)
+        self._breaker.succeeded()
+        return was_held
+
+    def untried(self, item: Item) -> None:
         """The peer was not asked about the item."""
-        self._were_held.discard(item.id)
-        self._gate.trial_ended()
+        self._forget(item)
+        self._breaker.release()
 
-    def failed(self, item: Claimed, retry_after: float | None = None) -> None:
-        """The item was not taken, or nobody knows."""
-        self._were_held.discard(item.id)
-        self._gate.failed(item.id, retry_after)
+    def failed(self, item: Item, retry_after: float | None = None) -> None:
+        """The item was not taken, or its outcome is unknown."""
+        self._forget(item)
+        self._breaker.failed(item.id, retry_after)
 
-    def unreachable(self, item: Claimed) -> None:
+    def unreachable(self, item: Item) -> None:
         """There was no connection."""
-        self._were_held.discard(item.id)
-        self._gate.unreachable()
+        self._forget(item)
+        self._breaker.unreachable()
 
-    def refused(self, item: Claimed) -> None:
-        """The peer refused us. While others go through, one that stays held stops nobody."""
+    def refused(self, item: Item) -> None:
+        """The peer refused us. While others go through, one item that stays held stops nothing."""
+        if not self._forget(item) or self._breaker.allowance() is not Allowance.ALL:
+            self._breaker.refused()
+
+    def _forget(self, item: Item) -> bool:
         was_held = item.id in self._were_held
         self._were_held.discard(item.id)
-        if not was_held or self._gate.permit is not Permit.ALL:
-            self._gate.refused()
+        return was_held

@@ -1,4 +1,4 @@
-"""What keeps an outbox in order, whoever's items they are: leases, history, counts."""
+"""Maintenance of an outbox, across all owners: expired leases, settled history, counts."""
 
 import time
 from dataclasses import dataclass
@@ -21,21 +21,21 @@ from sqlalchemy import (
 
 from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseUnavailable
-from common.outbox.outbox import HELD, IN_DOUBT, PENDING, SENDING, state_is
+from common.outbox.item import OutboxState, state_is
 from common.telemetry.logs import get_logger
 
 COURTESY: Final = 3.0
-"""Seconds that owners get for writing after the database was away; they try every second."""
+"""Seconds that owners get to write outcomes after the database was away; they try every second."""
 
-_UNSETTLED: Final = (SENDING, IN_DOUBT, HELD)
+_UNSETTLED: Final = (OutboxState.SENDING, OutboxState.IN_DOUBT, OutboxState.HELD)
 
 log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Counts of unsettled items by state, and two ages in seconds, 0 where there is none: for how
-    long the oldest due one has been due, and how long ago the oldest one at all was written."""
+    """Counts of unsettled items by state, and two ages in seconds, 0 where there is none: how long
+    the longest due item has been due, and how long ago the oldest item was written."""
 
     due: int
     waiting: int
@@ -46,8 +46,8 @@ class Backlog:
     oldest_age: float
 
 
-class Upkeep:
-    """One outbox table; every call is one bounded statement."""
+class OutboxMaintenance:
+    """Maintains one outbox table; each call is one bounded statement."""
 
     def __init__(self, database: Database, table: Table, *, courtesy: float = COURTESY) -> None:
         self._database = database
@@ -57,10 +57,10 @@ class Upkeep:
         self._courteous_until = float("-inf")
 
     async def doubt_expired(self, wait: float, limit: int) -> int:
-        """Items whose owner's lease ran out are in doubt from now on; returns how many.
+        """Put items whose owner's lease has run out in doubt; returns how many.
 
         None in the first seconds after the database was away: the owners are alive, and about to
-        write what came of their calls.
+        write the outcomes of their calls.
         """
         if self._was_away:
             await self._database.ping()
@@ -82,7 +82,7 @@ class Upkeep:
         table = self._table.c
         expired = (
             select(table.id)
-            .where(state_is(self._table, SENDING), table.leased_until < utc_now())
+            .where(state_is(self._table, OutboxState.SENDING), table.leased_until < utc_now())
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
@@ -90,7 +90,7 @@ class Upkeep:
             update(self._table)
             .where(table.id.in_(expired))
             .values(
-                state=IN_DOUBT,
+                state=OutboxState.IN_DOUBT,
                 due_at=utc_now(wait),
                 doubts=table.doubts + 1,
                 owner=None,
@@ -116,8 +116,8 @@ class Upkeep:
             return int((await tx.execute(statement)).rowcount)
 
     async def backlog(self) -> Backlog:
-        """Counts what is pending by itself: that reads nothing but an index, however much it is."""
-        waits = state_is(self._table, PENDING)
+        """Count unsettled items; pending ones by themselves, which reads an index only."""
+        waits = state_is(self._table, OutboxState.PENDING)
         others = {state: state_is(self._table, state) for state in _UNSETTLED}
         is_due = self._table.c.due_at <= utc_now()
         pending = self._counted(
@@ -142,9 +142,9 @@ class Upkeep:
         return Backlog(
             due=row["due"],
             waiting=row["pending"] - row["due"],
-            sending=row[SENDING],
-            in_doubt=row[IN_DOUBT],
-            held=row[HELD],
+            sending=row[OutboxState.SENDING],
+            in_doubt=row[OutboxState.IN_DOUBT],
+            held=row[OutboxState.HELD],
             oldest_due_age=_age(row["now"], row["due_since"]),
             oldest_age=max(_age(row["now"], row[f"{part}_since"]) for part in ("pending", "rest")),
         )

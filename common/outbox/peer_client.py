@@ -1,7 +1,7 @@
-"""One HTTP call to a peer, told apart by what may have happened there.
+"""One HTTP call to a peer, whose result shows what may have happened there.
 
 `Unreachable`: nothing was sent. `Lost`: sent, perhaps acted upon, no (whole) answer. `Reply`: an
-answer. Nothing else ever comes of a call but cancellation.
+answer. A call raises nothing but its cancellation.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _OF_PROXIES: Final = frozenset({502, 503, 504})
 _LONGEST_SIGN_OF_LIFE: Final = 8 << 20
 _CONNECT_TIMEOUT: Final = 5.0
-# shorter than any server's, so that a request never meets a connection that is being closed: it
-# would be lost, and nobody could tell whether it had arrived
+# shorter than any server's: a request on a connection that is being closed would be lost, without
+# a sign whether it had arrived
 _KEEP_ALIVE: Final = 1.0
 _INLINE_BODY: Final = 256 * 1024
 _PIECE: Final = 64 * 1024
@@ -33,7 +33,7 @@ _PIECE: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer; `retry_after` in seconds, where the peer asked for it."""
+    """A whole answer; `retry_after` in seconds, if the peer asked for it."""
 
     status: int
     content_type: str
@@ -56,11 +56,11 @@ class Lost:
     timed_out: bool = False
 
 
-Outcome = Reply | Unreachable | Lost
+CallResult = Reply | Unreachable | Lost
 
 
 def open_session(service: str, *, connections: int) -> aiohttp.ClientSession:
-    """A session that reuses connections and never has more than `connections` of them."""
+    """A session that reuses its connections, at most `connections` of them."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=_KEEP_ALIVE),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -79,10 +79,10 @@ async def exchange(
     limit: int,
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
-) -> Outcome:
+) -> CallResult:
     """Send one request; redirects are not followed.
 
-    `deadline`, in seconds, is for all of it; an answer of more than `limit` bytes is `Lost`.
+    `deadline`, in seconds, covers the whole call; an answer of more than `limit` bytes is `Lost`.
     """
     # aiohttp writes large bytes at once, and a stream piece by piece
     data = io.BytesIO(body) if body is not None and len(body) > _INLINE_BODY else body
@@ -112,7 +112,7 @@ async def exchange(
 
 
 async def is_alive(session: aiohttp.ClientSession, url: str, *, deadline: float) -> bool:
-    """Whether anything but a proxy's error page answers there, within `deadline` seconds."""
+    """Whether anything but a proxy's error page answers at `url` within `deadline` seconds."""
     outcome = await exchange(session, "GET", url, deadline=deadline, limit=_LONGEST_SIGN_OF_LIFE)
     return isinstance(outcome, Reply) and outcome.status not in _OF_PROXIES
 
@@ -127,7 +127,7 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
 
 
 def _name(error: BaseException) -> str:
-    """Short, and without the address or anything else that the peer could have put there."""
+    """The error's type: short, and without text that the peer controls."""
     cause = getattr(error, "os_error", None) or error
     return type(cause).__name__
 
@@ -135,7 +135,7 @@ def _name(error: BaseException) -> str:
 def parse_retry_after(value: str | None) -> float | None:
     """Seconds that `Retry-After` asks for (RFC 9110, 10.2.3), at most `MAX_RETRY_AFTER`.
 
-    None where it is absent, or neither a number nor a date.
+    None if it is absent, or neither a number nor a date.
     """
     if value is None:
         return None
@@ -147,6 +147,6 @@ def parse_retry_after(value: str | None) -> float | None:
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         seconds = (moment - datetime.now(UTC)).total_seconds()
-    except (ValueError, OverflowError):  # no date, or one of an impossible offset
+    except (ValueError, OverflowError):  # no date, or one with an impossible offset
         return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)

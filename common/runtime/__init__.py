@@ -1,1 +1,1 @@
-"""What every process is made of: start and end, loops, periodic work, tasks, retries."""
+"""The frame of every process: start and end, loops, periodic work, tasks, retries."""

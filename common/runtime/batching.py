@@ -1,7 +1,7 @@
-"""Group commit for calls: while one batch is under way, the next one gathers.
+"""Group commit for calls: while one batch is under way, the next one collects.
 
-A single call goes out at once, so nothing waits when the service is idle. Under load one
-round trip to the database serves all calls that came in meanwhile.
+A single call runs at once, so nothing waits when the service is idle. Under load one round trip to
+the database serves all calls that arrived during the one before.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ Result = TypeVar("Result")
 log = get_logger()
 
 
-class Coalescer(Generic[Item, Result]):
-    """Runs `work` on batches of items; `await coalescer(item)` answers that item's result.
+class Batcher(Generic[Item, Result]):
+    """Runs `work` on batches of items; `await batcher(item)` returns that item's result.
 
-    `work` gets the items in the order in which they came, at most `limit` of them, and returns
-    one result per item, in that order; an exception *returned* is raised for its item alone, one
-    that is *raised* reaches every caller of the batch. Up to `lanes` batches run at once. A caller
-    that is cancelled does not cancel the batch, which others share. After a batch a lane waits
-    for `pause` seconds: worth it where a batch costs much and its items little. `when_idle` is
-    called whenever nothing is under way or waiting any more.
+    `work` gets at most `limit` items, in order of arrival, and returns one result per item, in
+    that order. An exception that it *returns* is raised for its item alone, one that it *raises*
+    reaches every caller of the batch. Up to `lanes` batches run at once. A cancelled caller does
+    not cancel the batch, which others share. After a batch a lane waits for `pause` seconds: worth
+    it if a batch costs much and its items little. `when_idle` is called whenever nothing is under
+    way or waiting any more.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class Coalescer(Generic[Item, Result]):
         try:
             await self._work_off()
         finally:
-            # in the same step in which nothing was waiting: an item that comes before the task is
-            # counted as done must find the lane free, or it would wait for the next one to come
+            # in the step in which nothing was waiting: an item that arrives before the task counts
+            # as done must find the lane free, or it would wait for the next item
             self._free_lanes += 1
             if self._when_idle and self._free_lanes == self._lanes and not self._waiting:
                 self._when_idle()
@@ -93,13 +93,13 @@ class Coalescer(Generic[Item, Result]):
                 future.set_result(result)
 
     async def close(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the batches under way."""
         while self._running:
             await asyncio.gather(*self._running, return_exceptions=True)
 
 
 def _copy_for_caller(error: BaseException) -> BaseException:
-    """Each caller gets an exception of its own: tracebacks grow on the object when it is raised."""
+    """An exception for each caller: tracebacks grow on the object with each raise."""
     if not isinstance(error, Exception):
         return asyncio.CancelledError()
     try:

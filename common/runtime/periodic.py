@@ -16,13 +16,13 @@ log = get_logger()
 
 
 class Ticks:
-    """Periodic work, each tick a coroutine function that may be run once by itself.
+    """Coroutine functions that run periodically.
 
-    A tick never overlaps itself; one that fails is logged and comes again.
+    A tick never overlaps itself; one that fails is logged and repeated at its next time.
     """
 
     def __init__(self) -> None:
-        # a tick that is late runs late; a tick that is long skips its next runs, silently
+        # late ticks run late; a long tick skips its next runs, silently
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
         self._scheduler: Any = AsyncIOScheduler(
             timezone=UTC,
@@ -51,7 +51,7 @@ class Ticks:
         self._scheduler.start()
 
     async def stop(self, grace: float) -> None:
-        """Start no more ticks; wait for those that run, since the scheduler would cancel them."""
+        """Start no more ticks; wait for running ones, which the scheduler would cancel."""
         if not self._scheduler.running:
             return
         self._scheduler.pause()

@@ -4,40 +4,75 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from sqlalchemy.exc import DBAPIError
+
 from common.config.settings import DatabaseSettings
 from common.database.engine import Database
+from common.database.errors import DatabaseRefused, DatabaseUnavailable, first_cause
 from common.database.pool import export_pool
 from common.database.schema import SchemaOutdated, current, migrate, revisions
+from common.runtime.retry import retry
 from common.telemetry.logs import get_logger
 
 log = get_logger()
 
 
-async def make_ready(database: Database) -> None:
-    """Wait for the database at a process's start, then for the schema that it needs.
+async def wait_until_up(database: Database, seconds: float) -> None:
+    """Wait for the database to answer.
 
-    SQLite is migrated here and now; PostgreSQL by whoever runs `python -m common.migrate`. A schema
-    of a newer version is fine: migrations keep the version before them running. Raises
-    `DatabaseUnavailable` or `SchemaOutdated` when the start-up time-out has passed.
+    Raises `DatabaseUnavailable` after `seconds`, `DatabaseRefused` at once.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + database.settings.startup_timeout
-    await database.wait_until_up(database.settings.startup_timeout)
+
+    async def ping() -> None:
+        try:
+            await database.ping()
+        except (DBAPIError, TypeError) as error:  # how drivers report unknown parameters
+            raise DatabaseRefused(first_cause(error)) from error
+
+    await retry(
+        ping,
+        on=DatabaseUnavailable,
+        unless=DatabaseRefused,
+        first=0.5,
+        cap=1.0,
+        within=seconds,
+        on_retry=lambda error: log.warning("database.awaited", reason=str(error)),
+    )
+
+
+async def make_ready(database: Database) -> None:
+    """Wait for the database, then for the schema that this version needs.
+
+    SQLite is migrated here; PostgreSQL by `python -m common.migrate`. A schema of a newer version
+    is accepted: migrations keep the version before them running. Raises `DatabaseUnavailable` or
+    `SchemaOutdated` when the start-up time-out has passed.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + database.settings.startup_timeout
     known = revisions()
     needed = known[-1]
-    while (found := await current(database)) != needed:
-        if found is not None and found not in known:
+
+    async def check_schema() -> None:
+        found = await current(database)
+        if found == needed or (found is not None and found not in known):
             return
         if database.is_sqlite:
             await migrate(database)
             return
-        if loop.time() >= deadline:
-            raise SchemaOutdated(
-                f"the database is at revision {found or 'none'}, {needed} is needed:"
-                " run python -m common.migrate"
-            )
-        log.warning("schema.awaited", found=found, needed=needed)
-        await asyncio.sleep(1.0)
+        raise SchemaOutdated(
+            f"the database is at revision {found or 'none'}, {needed} is needed:"
+            " run python -m common.migrate"
+        )
+
+    await wait_until_up(database, database.settings.startup_timeout)
+    await retry(
+        check_schema,
+        on=SchemaOutdated,
+        first=1.0,
+        cap=1.0,
+        within=deadline - clock(),
+        on_retry=lambda error: log.warning("schema.awaited", reason=str(error)),
+    )
 
 
 @asynccontextmanager

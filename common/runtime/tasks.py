@@ -1,4 +1,4 @@
-"""Tasks: many side by side of which one that fails stops no other, and the end of one."""
+"""Run a function over many items with bounded concurrency, isolating failures; end a task."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,7 +12,7 @@ log = get_logger()
 
 
 class OfJob(Protocol):
-    """Something that belongs to a job, which the log names."""
+    """An item of a job, whose id is logged."""
 
     @property
     def job_id(self) -> int: ...
@@ -25,11 +25,11 @@ Result = TypeVar("Result")
 async def for_each(
     items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], *, at_once: int
 ) -> list[Result]:
-    """Do `work` for every item, up to `at_once` side by side; returns what came of those that went
-    well, in their order, once all have ended.
+    """Run `work` for every item, up to `at_once` concurrently; returns the results of those that
+    succeeded, in order, once all have ended.
 
-    A fault with one item is logged and stops no other. Where the database is away nothing more is
-    begun, and `DatabaseUnavailable` is raised at the end.
+    An item's exception is logged and stops no other item. When the database is away no further
+    item is started, and `DatabaseUnavailable` is raised at the end.
     """
     turn = asyncio.Semaphore(at_once)
     results: dict[int, Result] = {}
@@ -46,7 +46,7 @@ async def for_each(
             except Exception:
                 log.exception("item.failed", job_id=item.job_id)
 
-    # `one` raises nothing but its cancellation, so none is left running
+    # `one` raises nothing but its cancellation, so no task is left running
     await asyncio.gather(*(one(place, item) for place, item in enumerate(items)))
     if away:
         raise away[0]
@@ -54,10 +54,9 @@ async def for_each(
 
 
 async def end(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait for its end; raises what it failed with.
+    """Cancel a task and wait for its end; raises the exception that it failed with.
 
-    Unlike `await task` with its `CancelledError` suppressed, this is over when its caller is
-    cancelled.
+    Unlike `await task` with its `CancelledError` suppressed, this can itself be cancelled.
     """
     task.cancel()
     await asyncio.wait([task])

@@ -10,7 +10,7 @@ from typing import Any
 import humanize
 import orjson
 
-from common.runtime.batching import Coalescer
+from common.runtime.batching import Batcher
 from common.storage.paths import UserPath
 from common.storage.protocol import BATCH, Entry, Storage
 from gateway.http.responses import iso
@@ -45,13 +45,13 @@ class Listings:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._running: dict[ListingQuery, Coalescer[ListingQuery, Listing]] = {}
+        self._running: dict[ListingQuery, Batcher[ListingQuery, Listing]] = {}
 
     async def make(self, query: ListingQuery) -> Listing:
         """Raises what `Storage.walk` does."""
         shared = self._running.get(query)
         if shared is None:
-            shared = self._running[query] = Coalescer(
+            shared = self._running[query] = Batcher(
                 self._make_once, when_idle=lambda: self._running.pop(query)
             )
         return await shared(query)

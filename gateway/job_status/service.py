@@ -8,11 +8,11 @@ from sqlalchemy import bindparam, select, union_all
 
 from common.database.engine import Database, padded
 from common.database.errors import DatabaseUnavailable
-from common.database.notify import Notifier
+from common.database.notify import ChannelNotifier
 from common.database.tables import MAX_JOB_ID, handover_numbers, jobs
 from common.jobs.lifecycle import Report, Status, is_keep_alive
 from common.jobs.updates import Applied, is_unseen, report_of_worker, touch
-from common.runtime.batching import Coalescer
+from common.runtime.batching import Batcher
 from common.telemetry.logs import get_logger
 from gateway.metrics import STATUS_UPDATES
 
@@ -46,13 +46,15 @@ _look_up_statement = union_all(
 class JobStatusService:
     """Applies workers' reports."""
 
-    def __init__(self, database: Database, notifier: Notifier, *, touch_every: float) -> None:
+    def __init__(
+        self, database: Database, notifier: ChannelNotifier, *, touch_every: float
+    ) -> None:
         """`touch_every`: minimum seconds between two refreshes of a job's `last_seen_at`, since
         keep-alives are more frequent."""
         self._database = database
         self._notifier = notifier
         self._touch_every = touch_every
-        self._look_up: Coalescer[int, Status | None] = Coalescer(self._look_up_batch, limit=256)
+        self._look_up: Batcher[int, Status | None] = Batcher(self._look_up_batch, limit=256)
 
     async def report(self, number: int, report: Report) -> None:
         """Apply a report made under `number`.

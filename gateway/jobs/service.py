@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from common.config.applications import Applications, Catalogue
 from common.database.engine import Database
-from common.database.notify import HANDOVERS, Notifier
+from common.database.notify import HANDOVERS, ChannelNotifier
 from common.database.tables import MAX_JOB_ID
 from common.jobs.deletion import delete_job
 from common.storage.protocol import Storage
@@ -41,7 +41,7 @@ class Jobs:
         database: Database,
         storage: Storage,
         applications: Applications,
-        notifier: Notifier,
+        notifier: ChannelNotifier,
         limits: Limits,
     ) -> None:
         self._database = database

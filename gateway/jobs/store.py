@@ -34,8 +34,8 @@ from common.database.engine import Database, padded, utc_now
 from common.database.tables import handovers, jobs
 from common.jobs.lifecycle import Source, Status
 from common.jobs.updates import record_events
-from common.outbox.outbox import PENDING
-from common.runtime.batching import Coalescer
+from common.outbox.item import OutboxState
+from common.runtime.batching import Batcher
 from gateway.http.responses import iso
 from gateway.jobs.errors import JobNotFound, NameTaken
 from gateway.jobs.schemas import HARDWARE_KEYS
@@ -177,7 +177,9 @@ _name_taken = select(jobs.c.id).where(
 
 _SUBMITTED: Final = {"status": Status.QUEUED, "details": None, "source": Source.USER}
 
-_new_handover = insert(handovers).values(state=PENDING, due_at=utc_now(), created_at=utc_now())
+_new_handover = insert(handovers).values(
+    state=OutboxState.PENDING, due_at=utc_now(), created_at=utc_now()
+)
 
 
 class JobStore:
@@ -185,8 +187,8 @@ class JobStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.find: Coalescer[tuple[int, str], Job] = Coalescer(self._find_batch)
-        self.insert: Coalescer[NewJob, Job] = Coalescer(
+        self.find: Batcher[tuple[int, str], Job] = Batcher(self._find_batch)
+        self.insert: Batcher[NewJob, Job] = Batcher(
             self._insert_batch, limit=50, pause=_INSERT_PAUSE
         )
         dialect = sqlite if database.is_sqlite else postgresql

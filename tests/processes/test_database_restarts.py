@@ -11,6 +11,7 @@ import pytest
 from common.database.engine import Database
 from common.database.schema import migrate
 from common.database.tables import handover_numbers, handovers, jobs
+from common.runtime.startup import wait_until_up
 from devtools.postgres import OwnServer
 from devtools.services import Process
 from devtools.waiting import eventually
@@ -112,7 +113,7 @@ async def test_a_disturbance_under_load_tells_no_worker_to_stop_and_loses_nothin
     assert set(load.reports) <= {200, 503}
     assert set(load.submissions) <= {201, 503}
     assert set(load.alive) == {200}
-    await database.wait_until_up(10.0)
+    await wait_until_up(database, 10.0)
     await eventually(lambda: _all_done(database), within=20)
     there = {row["id"] for row in await rows(database, jobs)} - set(running)
     assert set(load.accepted) <= there

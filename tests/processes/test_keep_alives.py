@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from common.database.engine import Database, utc_now
-from common.database.notify import Notifier
+from common.database.notify import ChannelNotifier
 from common.database.tables import job_events
 from common.jobs.lifecycle import Report, Source, Status
 from devtools.waiting import eventually
@@ -89,7 +89,7 @@ async def test_a_refreshed_last_sign_of_life_leaves_nothing_for_vacuum(postgresq
         )
         for number in range(1, 301)
     ]
-    notifier = Notifier(database)
+    notifier = ChannelNotifier(database)
     intake = JobStatusService(database, notifier, touch_every=30.0)
     report = Report(Status.RUNNING, None, Source.WORKER)
     for job_id in ids:  # at once they would share a transaction, and a page has room for some

@@ -13,9 +13,14 @@ from aiohttp.test_utils import TestServer
 
 from common.config.settings import AdminSettings, LogSettings, StorageSettings
 from common.database.engine import Database
+from common.database.tables import handovers
 from common.jobs.lifecycle import Report, Source, Status
 from common.jobs.updates import Applied, apply_worker_report
+from common.outbox.doubts import Doubts
+from common.outbox.outbox import Outbox
 from dispatcher.app import create_app
+from dispatcher.forward import Handover
+from dispatcher.resend import DoubtfulHandover
 from dispatcher.settings import Settings
 from tests.conftest import settings_of
 
@@ -108,6 +113,16 @@ def dispatcher_settings(url: str, peer_url: str, folder: Path, **changes: Any) -
         shutdown_grace=5.0,
     )
     return replace(settings, **changes)
+
+
+def outbox_of(database: Database) -> Outbox[Handover]:
+    """The hand-overs, as one dispatcher claims them."""
+    return Outbox(database, handovers, Handover, lease=60.0)
+
+
+def doubts_of(database: Database) -> Doubts[DoubtfulHandover]:
+    """The hand-overs in doubt, as one dispatcher claims them."""
+    return Doubts(database, handovers, DoubtfulHandover, lease=60.0)
 
 
 @asynccontextmanager

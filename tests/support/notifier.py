@@ -11,7 +11,12 @@ from aiohttp import encode_basic_auth, web
 from aiohttp.test_utils import TestServer
 
 from common.config.settings import AdminSettings, LogSettings
+from common.database.engine import Database
+from common.database.tables import emails
+from common.outbox.doubts import Doubts
+from common.outbox.outbox import Outbox
 from notifier.app import create_app
+from notifier.messages import Mail
 from notifier.settings import MailjetSettings, Settings
 from tests.conftest import settings_of
 
@@ -100,6 +105,16 @@ def notifier_settings(url: str, mailjet_url: str, **changes: Any) -> Settings:
         shutdown_grace=5.0,
     )
     return replace(settings, **changes)
+
+
+def outbox_of(database: Database) -> Outbox[Mail]:
+    """The mails, as one notifier claims them."""
+    return Outbox(database, emails, Mail, lease=60.0)
+
+
+def doubts_of(database: Database) -> Doubts[Mail]:
+    """The mails in doubt, as one notifier claims them."""
+    return Doubts(database, emails, Mail, lease=60.0)
 
 
 @asynccontextmanager

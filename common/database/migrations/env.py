@@ -1,4 +1,4 @@
-"""Alembic's entry point: `common.migrate` hands over a connection that is in a transaction."""
+"""Alembic's entry point: `common.database.schema` provides a connection in a transaction."""
 
 from alembic import context
 

@@ -10,8 +10,9 @@ from sqlalchemy import event
 
 from common.database.engine import Database
 from common.database.tables import emails, handover_numbers, handovers, job_events
+from common.runtime.daemon import DAEMON
 from devtools.waiting import eventually
-from dispatcher.app import DATABASE, create_app
+from dispatcher.app import create_app
 from tests.support.dispatcher import FakePeer, dispatcher_settings
 from tests.support.records import add_handover, job_row, rows
 
@@ -37,7 +38,7 @@ class Breaking:
             raise ConnectionResetError
 
 
-async def test_whatever_statements_break_off_each_job_is_handed_over_or_refused_once(
+async def test_although_statements_break_off_each_job_is_handed_over_or_refused_once(
     database: Database, database_url: str, peer: FakePeer, tmp_path: Path
 ) -> None:
     job_ids = [await add_handover(database) for _ in range(JOBS)]
@@ -58,7 +59,7 @@ async def test_whatever_statements_break_off_each_job_is_handed_over_or_refused_
     peer.behave = behave
     app = create_app(dispatcher_settings(database_url, peer.url, tmp_path))
     async with TestServer(app):
-        breaking = Breaking(app[DATABASE], seed=1)
+        breaking = Breaking(app[DAEMON].database, seed=1)
         await eventually(all_settled, within=30)
     assert breaking.broken > 5
     assert sorted(peer.taken) == [number for number in job_ids if number != refused]

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from common.jobs.deletion import delete_job, mark_deleted
 from common.storage.errors import StorageUnavailable
 from common.storage.factory import open_storage
 from common.storage.paths import UserPath
+from common.storage.protocol import Storage
 from dispatcher.deletions import DeletionSweep
 from tests.support.dispatcher import hear
 from tests.support.records import add_handover, add_job, add_mail, change, rows
@@ -18,8 +20,11 @@ from tests.support.records import add_handover, add_job, add_mail, change, rows
 OUTPUTS = {"output": "output/train", "log": "log/train", "artifact": "artifact/train"}
 
 
-def storage_settings(tmp_path: Path) -> StorageSettings:
-    return StorageSettings(kind="local", root=str(tmp_path / "trees"))
+@pytest.fixture
+async def storage(tmp_path: Path) -> AsyncIterator[Storage]:
+    settings = StorageSettings(kind="local", root=str(tmp_path / "trees"))
+    async with open_storage(settings) as storage:
+        yield storage
 
 
 def write(tmp_path: Path, path: str) -> Path:
@@ -51,22 +56,20 @@ async def test_a_deleted_job_is_gone_for_everyone_with_what_was_not_sent(
     assert await hear(database, job_id) is None
 
 
-async def test_another_users_job_is_not_deleted(database: Database, tmp_path: Path) -> None:
+async def test_another_users_job_is_not_deleted(database: Database, storage: Storage) -> None:
     job_id = await add_job(database)
-    async with open_storage(storage_settings(tmp_path)) as storage:
-        assert await delete_job(database, storage, "eve", job_id) is False
+    assert await delete_job(database, storage, "eve", job_id) is False
     assert len(await rows(database, jobs)) == 1
 
 
 async def test_deleting_a_job_takes_its_own_directories_and_no_others(
-    database: Database, tmp_path: Path
+    database: Database, storage: Storage, tmp_path: Path
 ) -> None:
     job_id = await add_job(database, paths_out=OUTPUTS)
     await add_handover(database, job_id)
     gone = [write(tmp_path, f"{path}/deep/file") for path in OUTPUTS.values()]
     kept = [write(tmp_path, "output/train_2/file"), write(tmp_path, "data/train/file")]
-    async with open_storage(storage_settings(tmp_path)) as storage:
-        assert await delete_job(database, storage, "ada", job_id)
+    assert await delete_job(database, storage, "ada", job_id)
     assert not any(file.exists() for file in gone)
     assert all(file.exists() for file in kept)
     assert await rows(database, jobs) == []
@@ -75,78 +78,72 @@ async def test_deleting_a_job_takes_its_own_directories_and_no_others(
 
 @pytest.mark.parametrize("path", ["output", "output/", "", "..", "../eve/output/x", "data2/x"])
 async def test_a_path_that_is_not_a_jobs_own_directory_is_left_alone(
-    database: Database, tmp_path: Path, path: str
+    database: Database, storage: Storage, tmp_path: Path, path: str
 ) -> None:
     kept = [write(tmp_path, "output/other/file"), write(tmp_path, "../eve/output/x/file")]
     job_id = await add_job(database, paths_out={"output": path})
-    async with open_storage(storage_settings(tmp_path)) as storage:
-        assert await delete_job(database, storage, "ada", job_id)
+    assert await delete_job(database, storage, "ada", job_id)
     assert all(file.exists() for file in kept)
     assert await rows(database, jobs) == []
 
 
 async def test_an_interrupted_deletion_is_finished_by_the_sweep(
-    database: Database, tmp_path: Path
+    database: Database, storage: Storage, tmp_path: Path
 ) -> None:
     await interrupted_job(database)
     under_way = await interrupted_job(database, 10.0)
     file = write(tmp_path, "output/train/file")
-    async with open_storage(storage_settings(tmp_path)) as storage:
-        assert await DeletionSweep(database=database, storage=storage).sweep() == 1
+    assert await DeletionSweep(database=database, storage=storage).sweep() == 1
     assert not file.exists()
     assert [row["id"] for row in await rows(database, jobs)] == [under_way]
 
 
 async def test_an_interrupted_deletion_is_finished_by_a_repeated_one(
-    database: Database, tmp_path: Path
+    database: Database, storage: Storage, tmp_path: Path
 ) -> None:
     job_id = await interrupted_job(database, 6.0)
-    async with open_storage(storage_settings(tmp_path)) as storage:
-        assert await delete_job(database, storage, "ada", job_id)
+    assert await delete_job(database, storage, "ada", job_id)
     assert await rows(database, jobs) == []
 
 
-async def test_two_deletions_at_once_are_one(database: Database, tmp_path: Path) -> None:
+async def test_two_deletions_at_once_are_one(database: Database, storage: Storage) -> None:
     job_id = await add_job(database, paths_out=OUTPUTS)
-    async with open_storage(storage_settings(tmp_path)) as storage:
-        deletions = [delete_job(database, storage, "ada", job_id) for _ in range(5)]
-        assert True in await asyncio.gather(*deletions)
+    deletions = [delete_job(database, storage, "ada", job_id) for _ in range(5)]
+    assert True in await asyncio.gather(*deletions)
     assert await rows(database, jobs) == []
 
 
 async def test_a_storage_that_is_away_postpones_the_deletion(
-    database: Database, tmp_path: Path, monkeypatch: Any
+    database: Database, storage: Storage, monkeypatch: Any
 ) -> None:
     await interrupted_job(database)
-    async with open_storage(storage_settings(tmp_path)) as storage:
-        sweep = DeletionSweep(database=database, storage=storage)
+    sweep = DeletionSweep(database=database, storage=storage)
 
-        async def fail(_: object) -> None:
-            raise StorageUnavailable("the storage did not answer")
+    async def fail(_: object) -> None:
+        raise StorageUnavailable("the storage did not answer")
 
-        with monkeypatch.context() as patch:
-            patch.setattr(storage, "delete", fail)
-            assert await sweep.sweep() == 0
-        assert await sweep.sweep() == 0  # its turn comes again after a minute
-        assert len(await rows(database, jobs)) == 1
-        sweep.age = 0.0
-        assert await sweep.sweep() == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "delete", fail)
+        assert await sweep.sweep() == 0
+    assert await sweep.sweep() == 0  # its turn comes again after a minute
+    assert len(await rows(database, jobs)) == 1
+    sweep.age = 0.0
+    assert await sweep.sweep() == 1
 
 
 async def test_a_deletion_that_fails_keeps_no_other_from_its_end(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faulty = await interrupted_job(database, user_id="faulty")
     for _ in range(3):
         await interrupted_job(database)
-    async with open_storage(storage_settings(tmp_path)) as storage:
-        delete = storage.delete
+    delete = storage.delete
 
-        async def fail_for_one(path: UserPath) -> None:
-            if path.user == "faulty":
-                raise RuntimeError
-            await delete(path)
+    async def fail_for_one(path: UserPath) -> None:
+        if path.user == "faulty":
+            raise RuntimeError
+        await delete(path)
 
-        monkeypatch.setattr(storage, "delete", fail_for_one)
-        assert await DeletionSweep(database=database, storage=storage).sweep() == 3
+    monkeypatch.setattr(storage, "delete", fail_for_one)
+    assert await DeletionSweep(database=database, storage=storage).sweep() == 3
     assert [row["id"] for row in await rows(database, jobs)] == [faulty]

@@ -1,26 +1,20 @@
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from common.database.engine import Database
+from common.database.engine import Database, utc_now
 from common.database.tables import emails, handover_numbers, handovers
-from common.outbox.breaker import State
+from common.runtime.daemon import HEALTH
 from deploy.sandbox.ports import free_port
 from devtools.waiting import eventually
-from dispatcher import maintenance as housekeeping
-from dispatcher.app import GATE
-from tests.support.dispatcher import (
-    FakePeer,
-    dispatcher_settings,
-    hear,
-    numbered,
-    running,
-)
-from tests.support.records import add_handover, add_job, job_row, outbox_row, rows
+from dispatcher import maintenance
+from tests.integration.dispatcher.conftest import Dispatch
+from tests.support.dispatcher import FakePeer, hear, numbered
+from tests.support.records import add_handover, add_job, change, job_row, outbox_row, rows
 
 
 async def states(database: Database) -> list[str]:
@@ -35,33 +29,24 @@ def status(code: int, **headers: str) -> Any:
     return lambda: web.json_response({"detail": f"status {code}"}, status=code, headers=headers)
 
 
-async def test_a_job_arrives_once_under_its_id_and_with_its_correlation_id(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
-) -> None:
-    job_id = await add_handover(database)
-    async with running(dispatcher_settings(database_url, peer.url, tmp_path)):
-        await eventually(lambda: all_done(database))
-    assert peer.taken == [job_id]
-    assert peer.request_ids == [f"correlation-{job_id}"]
-
-
-async def test_a_burst_arrives_completely_and_once(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
+async def test_every_job_of_a_burst_arrives_once_under_its_id_and_with_its_correlation_id(
+    database: Database, peer: FakePeer, dispatch: Dispatch
 ) -> None:
     expected = [await add_handover(database) for _ in range(100)]
-    async with running(dispatcher_settings(database_url, peer.url, tmp_path)):
+    async with dispatch():
         await eventually(lambda: all_done(database))
     assert sorted(peer.taken) == expected
+    assert peer.request_ids == [f"correlation-{job_id}" for job_id in peer.taken]
 
 
 @pytest.mark.parametrize("code", [400, 422])
 async def test_a_refused_job_ends_in_error_with_the_peers_words_and_a_mail(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path, code: int
+    database: Database, peer: FakePeer, dispatch: Dispatch, code: int
 ) -> None:
     job_ids = [await add_handover(database) for _ in range(5)]
     poisoned = job_ids[2]
     peer.behave = numbered({poisoned: status(code)})
-    async with running(dispatcher_settings(database_url, peer.url, tmp_path)):
+    async with dispatch():
         await eventually(lambda: _count(database, "done", 4))
         await eventually(lambda: _count(database, "failed", 1))
     job = await job_row(database, poisoned)
@@ -79,7 +64,7 @@ async def _count(database: Database, state: str, count: int) -> bool:
 
 @pytest.mark.parametrize("code", [429, 503])
 async def test_what_was_not_taken_is_sent_again_under_the_same_number(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path, code: int
+    database: Database, peer: FakePeer, dispatch: Dispatch, code: int
 ) -> None:
     job_id = await add_handover(database)
 
@@ -87,41 +72,27 @@ async def test_what_was_not_taken_is_sent_again_under_the_same_number(
         return status(code)() if len(peer.tried) <= 2 else None
 
     peer.behave = refuse_twice
-    async with running(dispatcher_settings(database_url, peer.url, tmp_path)):
+    async with dispatch():
         await eventually(lambda: all_done(database))
     assert peer.tried == [job_id] * 3
     assert await rows(database, handover_numbers) == []
 
 
-async def test_retry_after_is_respected(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
-) -> None:
-    await add_handover(database)
-    moments: list[float] = []
-
-    async def busy_once(_: web.Request, __: Any) -> web.StreamResponse | None:
-        moments.append(asyncio.get_running_loop().time())
-        return status(429, **{"Retry-After": "2"})() if len(moments) == 1 else None
-
-    peer.behave = busy_once
-    async with running(dispatcher_settings(database_url, peer.url, tmp_path)):
-        await eventually(lambda: all_done(database))
-    assert moments[1] - moments[0] >= 2.0
-
-
-async def was_told_to_wait(database: Database, job_id: int) -> bool:
-    return (await outbox_row(database, handovers, job_id))["last_error"] == "HTTP 503"
-
-
-async def test_a_retry_after_for_one_job_holds_up_no_other(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
+async def test_a_retry_after_for_one_job_is_respected_and_holds_up_no_other(
+    database: Database, peer: FakePeer, dispatch: Dispatch
 ) -> None:
     poisoned = await add_handover(database)
     peer.behave = numbered({poisoned: status(503, **{"Retry-After": "40"})})
-    async with running(dispatcher_settings(database_url, peer.url, tmp_path)):
-        await eventually(lambda: was_told_to_wait(database, poisoned))
+
+    async def waits() -> Any:
+        row = await outbox_row(database, handovers, poisoned)
+        return row["last_error"] == "HTTP 503" and row["due_at"] - row["created_at"]
+
+    async with dispatch():
+        delay = await eventually(waits)
         others = [await add_handover(database) for _ in range(3)]
         await eventually(lambda: sorted(peer.taken) == others)
+    assert delay.total_seconds() >= 40
     assert peer.tried.count(poisoned) == 1
 
 
@@ -131,8 +102,8 @@ async def drop(request: web.Request, _: Any) -> web.StreamResponse:
     return web.Response()
 
 
-async def test_a_lost_answer_is_resent_under_a_fresh_number_after_the_grace_period(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
+async def test_a_lost_answer_is_resent_under_another_number_after_the_grace_period(
+    database: Database, peer: FakePeer, dispatch: Dispatch
 ) -> None:
     job_id = await add_handover(database)
 
@@ -143,7 +114,7 @@ async def test_a_lost_answer_is_resent_under_a_fresh_number_after_the_grace_peri
         return await drop(request, body)
 
     peer.behave = take_and_drop
-    async with running(dispatcher_settings(database_url, peer.url, tmp_path)):
+    async with dispatch():
         await eventually(lambda: all_done(database))
     first, second = peer.taken
     assert first == job_id
@@ -159,74 +130,40 @@ async def test_a_lost_answer_is_resent_under_a_fresh_number_after_the_grace_peri
 
 
 async def test_a_status_update_proves_that_a_hand_over_in_doubt_has_arrived(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
+    database: Database, peer: FakePeer, dispatch: Dispatch
 ) -> None:
     job_id = await add_handover(database)
     peer.behave = drop
-    settings = dispatcher_settings(database_url, peer.url, tmp_path, handover_grace=2.0)
-    async with running(settings):
+    async with dispatch(handover_grace=60.0):
         await eventually(lambda: _count(database, "in_doubt", 1))
         assert await hear(database, job_id) is not None
-        await asyncio.sleep(3.5)  # longer than the grace period: nothing more may be sent
-    assert await states(database) == ["done"]
-    assert peer.tried == [job_id]
+        await change(database, handovers, job_id, due_at=utc_now(-1.0))  # the grace period is over
+        await add_handover(database, state="in_doubt", doubts=1)
+        await eventually(lambda: len(peer.tried) == 2)  # another one, without proof
+    assert await states(database) == ["done", "in_doubt"]
+    assert peer.tried.count(job_id) == 1
 
 
+@pytest.mark.parametrize("answer", [drop, status(502)])
 async def test_each_doubt_lasts_the_grace_period(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
+    database: Database, peer: FakePeer, dispatch: Dispatch, answer: Any
 ) -> None:
     job_id = await add_handover(database, doubts=7, attempts=7)
-    peer.behave = drop
-    settings = dispatcher_settings(database_url, peer.url, tmp_path, handover_grace=60.0)
-    async with running(settings):
+
+    async def behave(request: web.Request, body: Any) -> web.StreamResponse | None:
+        return await drop(request, body) if answer is drop else answer()
+
+    peer.behave = behave
+    async with dispatch(handover_grace=60.0):
         await eventually(lambda: _count(database, "in_doubt", 1))
     row = await outbox_row(database, handovers, job_id)
     assert (row["due_at"] - row["created_at"]).total_seconds() == pytest.approx(60.0, abs=10.0)
 
 
-async def test_a_gateways_error_leaves_the_hand_over_in_doubt(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
-) -> None:
-    job_id = await add_handover(database)
-    peer.behave = numbered({job_id: status(502)})
-    async with running(dispatcher_settings(database_url, peer.url, tmp_path)):
-        await eventually(lambda: all_done(database))
-    assert peer.tried[0] == job_id
-    assert len(peer.taken) == 1
-    assert peer.taken[0] > job_id
-
-
-async def test_the_total_deadline_holds_for_a_peer_that_drips(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
-) -> None:
-    slow = await add_handover(database)
-    others = [await add_handover(database) for _ in range(5)]
-
-    async def drip(request: web.Request, body: Any) -> web.StreamResponse | None:
-        if body["job"]["meta"]["job_id"] != slow:
-            return None
-        response = web.StreamResponse(status=201, headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-        for _ in range(100):
-            await response.write(b" ")
-            await asyncio.sleep(0.1)
-        return response
-
-    peer.behave = drip
-    settings = dispatcher_settings(
-        database_url, peer.url, tmp_path, handover_timeout=0.5, handover_grace=60.0
-    )
-    async with running(settings):
-        await eventually(lambda: _count(database, "in_doubt", 1), within=5.0)
-        await eventually(lambda: _count(database, "done", 5))
-    assert sorted(peer.taken) == others
-
-
-async def test_a_peer_that_answers_no_submission_is_probed_all_the_same(
+async def test_a_peer_that_answers_no_submission_is_probed_as_well(
     database: Database,
-    database_url: str,
     peer: FakePeer,
-    tmp_path: Path,
+    dispatch: Dispatch,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await add_handover(database)
@@ -237,9 +174,8 @@ async def test_a_peer_that_answers_no_submission_is_probed_all_the_same(
         return None
 
     peer.behave = hang
-    monkeypatch.setattr(housekeeping, "PROBE_EVERY", 0.1)
-    settings = dispatcher_settings(database_url, peer.url, tmp_path, handover_timeout=30.0)
-    async with running(settings):
+    monkeypatch.setattr(maintenance, "PROBE_EVERY", 0.1)
+    async with dispatch(handover_timeout=30.0):
         await eventually(lambda: bool(peer.tried))
         before = peer.probes
         await eventually(lambda: peer.probes >= before + 3)
@@ -247,29 +183,33 @@ async def test_a_peer_that_answers_no_submission_is_probed_all_the_same(
         await eventually(lambda: all_done(database))
 
 
-@pytest.mark.parametrize("fault", ["never", "garbage"])
-async def test_a_job_that_gets_no_answer_or_garbage_lets_the_others_flow(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path, fault: str
+@pytest.mark.parametrize("fault", ["never", "garbage", "drips"])
+async def test_a_job_that_gets_no_proper_answer_is_in_doubt_by_its_deadline_while_others_flow(
+    database: Database, peer: FakePeer, dispatch: Dispatch, fault: str
 ) -> None:
     poisoned = await add_handover(database, priority=5)
     others = [await add_handover(database) for _ in range(50)]
     released = asyncio.Event()
 
-    async def behave(_: web.Request, body: Any) -> web.StreamResponse | None:
+    async def behave(request: web.Request, body: Any) -> web.StreamResponse | None:
         if body["job"]["meta"]["job_id"] != poisoned:
             return None
-        if fault == "never":
-            await released.wait()
-        return web.Response(text='{"job": {', content_type="application/json", status=201)
+        if fault == "garbage":
+            return web.Response(text='{"job": {', content_type="application/json", status=201)
+        response = web.StreamResponse(status=201, headers={"Content-Type": "application/json"})
+        if fault == "drips":
+            await response.prepare(request)
+            while not released.is_set():
+                await response.write(b" ")
+                await asyncio.sleep(0.1)
+        await released.wait()
+        return response
 
     peer.behave = behave
-    settings = dispatcher_settings(
-        database_url, peer.url, tmp_path, handover_timeout=3.0, handover_grace=60.0
-    )
-    async with running(settings):
+    async with dispatch(handover_timeout=3.0, handover_grace=60.0):
         # while the one is still being waited for
-        await eventually(lambda: len(peer.taken) == len(others), within=2.5)
-        await eventually(lambda: _count(database, "in_doubt", 1), within=5.0)
+        await eventually(lambda: len(peer.taken) == len(others))
+        await eventually(lambda: _count(database, "in_doubt", 1))
         await eventually(lambda: _count(database, "done", 50))
         released.set()
     assert sorted(peer.taken) == others
@@ -278,7 +218,7 @@ async def test_a_job_that_gets_no_answer_or_garbage_lets_the_others_flow(
 
 @pytest.mark.parametrize("mistake", ["key", "page", "redirect", "not_found"])
 async def test_an_operators_mistake_holds_everything_and_fails_no_job(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path, mistake: str
+    database: Database, peer: FakePeer, dispatch: Dispatch, mistake: str
 ) -> None:
     job_ids = [await add_handover(database) for _ in range(40)]
     answers = {
@@ -288,10 +228,9 @@ async def test_an_operators_mistake_holds_everything_and_fails_no_job(
         "not_found": lambda: web.json_response({"detail": "Not Found"}, status=404),
     }
     peer.behave = numbered(dict.fromkeys(job_ids, answers[mistake]))
-    async with running(dispatcher_settings(database_url, peer.url, tmp_path)) as server:
-        await eventually(lambda: len(peer.tried) >= 8)
-        await asyncio.sleep(2.0)
-        assert len(peer.tried) < 30  # what was under way, then a trickle of trials
+    async with dispatch() as server:
+        await eventually(lambda: len(peer.tried) >= 12)  # what was under way, and two trials
+        assert len(peer.tried) < 30
         assert await _metric(server, "opencloud_handover_held") > 0
         peer.behave = None
         await eventually(lambda: all_done(database), within=20.0)
@@ -311,20 +250,20 @@ async def _metric(server: Any, name: str) -> float:
 
 
 async def test_a_dispatcher_with_the_right_key_releases_what_another_one_held(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
+    database: Database, peer: FakePeer, dispatch: Dispatch
 ) -> None:
     job_ids = [await add_handover(database, state="held") for _ in range(10)]
-    async with running(dispatcher_settings(database_url, peer.url, tmp_path)):
+    async with dispatch():
         await eventually(lambda: all_done(database))
     assert sorted(peer.taken) == job_ids
 
 
 async def test_one_job_that_stays_held_stops_no_other(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
+    database: Database, peer: FakePeer, dispatch: Dispatch
 ) -> None:
     poisoned = await add_handover(database, priority=5)
     peer.behave = numbered({poisoned: status(418)})
-    async with running(dispatcher_settings(database_url, peer.url, tmp_path)):
+    async with dispatch():
         await eventually(lambda: _count(database, "held", 1))
         others = [await add_handover(database) for _ in range(50)]
         await eventually(lambda: len(peer.taken) == 50)
@@ -332,11 +271,11 @@ async def test_one_job_that_stays_held_stops_no_other(
 
 
 async def test_jobs_that_the_peer_never_takes_hold_up_none_behind_them(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
+    database: Database, peer: FakePeer, dispatch: Dispatch
 ) -> None:
     poisoned = [await add_handover(database, priority=5 * (n % 2)) for n in range(12)]
     peer.behave = numbered(dict.fromkeys(poisoned, status(500)))
-    async with running(dispatcher_settings(database_url, peer.url, tmp_path)):
+    async with dispatch():
         await eventually(lambda: len(peer.tried) >= 10)
         others = [await add_handover(database) for _ in range(30)]
         await eventually(lambda: len(peer.taken) == len(others), within=30.0)
@@ -344,42 +283,43 @@ async def test_jobs_that_the_peer_never_takes_hold_up_none_behind_them(
 
 
 async def test_a_peer_that_is_away_costs_a_trickle_and_gets_everything_on_its_return(
-    database: Database, database_url: str, tmp_path: Path
+    database: Database, dispatch: Dispatch
 ) -> None:
     job_ids = [await add_handover(database) for _ in range(50)]
     port = free_port()
-    settings = dispatcher_settings(database_url, f"http://127.0.0.1:{port}", tmp_path)
-    async with running(settings):
-        await asyncio.sleep(2.0)
+    async with dispatch(f"http://127.0.0.1:{port}") as admin:
+        await eventually(lambda: _peer_is(admin, "open"))
         attempts = sum(row["attempts"] for row in await rows(database, handovers))
         assert 1 <= attempts <= 16
-        assert set(await states(database)) == {"pending"}
         async with FakePeer().served(port) as peer:
             await eventually(lambda: all_done(database))
             assert sorted(peer.taken) == job_ids
 
 
 async def test_a_peer_that_is_back_counts_as_there_though_no_job_comes(
-    database: Database, database_url: str, tmp_path: Path
+    database: Database, dispatch: Dispatch
 ) -> None:
     port = free_port()
-    settings = dispatcher_settings(database_url, f"http://127.0.0.1:{port}", tmp_path)
-    async with running(settings) as admin:
-        gate = admin.app[GATE]
-        await eventually(lambda: gate.state is State.OPEN)
+    async with dispatch(f"http://127.0.0.1:{port}") as admin:
+        await eventually(lambda: _peer_is(admin, "open"))
         async with FakePeer().served(port) as peer:
-            await eventually(lambda: gate.state is State.CLOSED)
+            await eventually(lambda: _peer_is(admin, "closed"))
             job_id = await add_handover(database)
             await eventually(lambda: all_done(database))
             assert peer.taken == [job_id]
 
 
+async def _peer_is(admin: TestServer, state: str) -> bool:
+    report = await admin.app[HEALTH].report()
+    return bool(report["peer"]["gate"] == state)
+
+
 async def test_a_stored_job_that_is_unreadable_ends_in_error(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
+    database: Database, peer: FakePeer, dispatch: Dispatch
 ) -> None:
     broken = await add_handover(database, payload='{"job": 1}')
     good = await add_handover(database)
-    async with running(dispatcher_settings(database_url, peer.url, tmp_path)):
+    async with dispatch():
         await eventually(lambda: _count(database, "failed", 1))
         await eventually(lambda: _count(database, "done", 1))
     assert (await job_row(database, broken))["status"] == "error"
@@ -387,7 +327,7 @@ async def test_a_stored_job_that_is_unreadable_ends_in_error(
 
 
 async def test_a_call_cut_short_by_the_stop_is_in_doubt_at_once(
-    database: Database, database_url: str, peer: FakePeer, tmp_path: Path
+    database: Database, peer: FakePeer, dispatch: Dispatch
 ) -> None:
     job_id = await add_handover(database)
 
@@ -396,10 +336,7 @@ async def test_a_call_cut_short_by_the_stop_is_in_doubt_at_once(
         return web.Response()
 
     peer.behave = hang
-    settings = dispatcher_settings(
-        database_url, peer.url, tmp_path, handover_timeout=20.0, shutdown_grace=0.2
-    )
-    async with running(settings):
+    async with dispatch(handover_timeout=20.0, shutdown_grace=0.2):
         await eventually(lambda: bool(peer.tried))
     row = await outbox_row(database, handovers, job_id)
     assert (row["state"], row["doubts"]) == ("in_doubt", 1)

@@ -2,19 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from common.database.engine import Database, utc_now
 from common.database.tables import handover_numbers, handovers, jobs
 from common.jobs.deletion import mark_deleted
-from common.outbox.outbox import Outbox
 from common.outbox.peer_client import open_session
 from deploy.sandbox.ports import free_port
-from dispatcher.resend import renumber, resolve_doubts
+from dispatcher.resend import Resender
 from dispatcher.worker_api import WorkerApi
-from tests.support.dispatcher import KEY, FakePeer, hear
-from tests.support.records import add_handover, job_row, outbox_row, rows
+from tests.support.dispatcher import KEY, FakePeer, doubts_of, hear
+from tests.support.records import add_handover, change, job_row, outbox_row, rows
 
 DOUBTFUL = 12
 
@@ -30,23 +31,28 @@ FAILING = {
             WHEN (NEW.job_id = {job_id}) EXECUTE FUNCTION fail()
     """,
 }
-"""No fresh number for one job; a statement ends where a line does."""
+"""No other delivery number for one job; a statement ends where a line does."""
 
 
 @pytest.fixture
-def outbox(database: Database) -> Outbox:
-    return Outbox(database, handovers, owner="me", lease=60.0)
-
-
-def worker_api(session: object, url: str, *, path: str = "/_jobs/{job_id}/status") -> WorkerApi:
-    return WorkerApi(session, url, KEY, timeout=5.0, status_path=path)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-async def asked(peer: FakePeer) -> AsyncIterator[WorkerApi]:
-    """A worker-facing API that can be asked for a job's status."""
+async def resender(database: Database, peer: FakePeer) -> AsyncIterator[Resender]:
+    """In front of a peer that can be asked for a job's status."""
     async with open_session("tests", connections=8) as session:
-        yield worker_api(session, peer.url)
+        yield resender_of(database, session, peer.url)
+
+
+@pytest.fixture
+async def unasking(database: Database) -> AsyncIterator[Resender]:
+    """In front of a peer that cannot be asked."""
+    async with open_session("tests", connections=8) as session:
+        yield resender_of(database, session, "http://127.0.0.1:1", path="")
+
+
+def resender_of(
+    database: Database, session: Any, url: str, *, path: str = "/_jobs/{job_id}/status"
+) -> Resender:
+    worker_api = WorkerApi(session, url, KEY, timeout=5.0, status_path=path)
+    return Resender(database=database, doubts=doubts_of(database), worker_api=worker_api, wait=60.0)
 
 
 async def doubtful(database: Database) -> int:
@@ -59,74 +65,67 @@ async def state_of(database: Database, job_id: int) -> str:
 
 
 async def test_what_the_peer_has_is_done_and_what_it_denies_is_sent_again(
-    database: Database, outbox: Outbox, asked: WorkerApi, peer: FakePeer
+    database: Database, resender: Resender, peer: FakePeer
 ) -> None:
     here = [await doubtful(database) for _ in range(DOUBTFUL)]
     denied = [await doubtful(database) for _ in range(DOUBTFUL)]
     peer.statuses = dict.fromkeys(here, "queued")
-    count = await resolve_doubts(database, outbox, asked, wait=60.0, limit=200)
-    assert count == DOUBTFUL
+    assert await resender.sweep() == DOUBTFUL
     assert {await state_of(database, job_id) for job_id in here} == {"done"}
     assert {await state_of(database, job_id) for job_id in denied} == {"pending"}
     assert [row["job_id"] for row in await rows(database, handover_numbers)] == denied
 
 
-async def test_a_peer_that_does_not_answer_keeps_doubts_and_is_not_asked_for_each(
-    database: Database, outbox: Outbox
+async def test_a_peer_that_does_not_answer_keeps_doubts_and_is_not_asked_about_each(
+    database: Database,
 ) -> None:
     job_ids = [await doubtful(database) for _ in range(DOUBTFUL)]
     async with open_session("tests", connections=8) as session:
-        away = worker_api(session, f"http://127.0.0.1:{free_port()}")
-        assert await resolve_doubts(database, outbox, away, wait=60.0, limit=200) == 0
+        away = resender_of(database, session, f"http://127.0.0.1:{free_port()}")
+        assert await away.sweep() == 0
     assert {await state_of(database, job_id) for job_id in job_ids} == {"in_doubt"}
-    left = await outbox.claim_doubtful(200)
+    left = await doubts_of(database).claim(200)
     assert DOUBTFUL / 2 <= len(left) < DOUBTFUL
 
 
 async def test_more_doubts_than_one_sweep_may_settle_are_left_to_the_next(
-    database: Database, outbox: Outbox
+    database: Database, unasking: Resender
 ) -> None:
     job_ids = [await doubtful(database) for _ in range(DOUBTFUL)]
-    async with open_session("tests", connections=8) as session:
-        silent = worker_api(session, "http://127.0.0.1:1", path="")
-        counts = [
-            await resolve_doubts(database, outbox, silent, wait=60.0, limit=5) for _ in range(4)
-        ]
-    assert counts == [5, 5, 2, 0]
-    fresh = [row["number"] for row in await rows(database, handover_numbers)]
-    assert len(set(fresh)) == DOUBTFUL
-    assert min(fresh) > max(job_ids)
+    bounded = replace(unasking, limit=5)
+    assert [await bounded.sweep() for _ in range(4)] == [5, 5, 2, 0]
+    new = [row["number"] for row in await rows(database, handover_numbers)]
+    assert len(set(new)) == DOUBTFUL
+    assert min(new) > max(job_ids)
 
 
-async def test_a_worker_heard_while_its_job_gets_a_fresh_number_keeps_it(
-    database: Database, outbox: Outbox
+async def test_a_worker_heard_while_its_job_gets_a_new_number_keeps_it(
+    database: Database, unasking: Resender
 ) -> None:
     job_ids = [await doubtful(database) for _ in range(DOUBTFUL)]
-    items = await outbox.claim_doubtful(200)
+    items = await unasking.doubts.claim(200)
     await asyncio.gather(
-        *(renumber(database, outbox, item) for item in items),
+        *(unasking.renumber(item) for item in items),
         *(hear(database, job_id) for job_id in job_ids),
     )
-    fresh = {row["number"] for row in await rows(database, handover_numbers)}
+    new = {row["number"] for row in await rows(database, handover_numbers)}
     for job_id in job_ids:
         assert await state_of(database, job_id) == "done"
         assert (await job_row(database, job_id))["worker_number"] == job_id
-    assert [await hear(database, number) for number in fresh] == [None] * len(fresh)
+    assert [await hear(database, number) for number in new] == [None] * len(new)
 
 
-async def test_a_job_deleted_while_it_gets_a_fresh_number_is_not_sent(
-    database: Database, outbox: Outbox
+async def test_a_job_deleted_while_it_gets_a_new_number_is_not_sent(
+    database: Database, unasking: Resender
 ) -> None:
     job_ids = [await doubtful(database) for _ in range(DOUBTFUL)]
-    items = await outbox.claim_doubtful(200)
+    items = await unasking.doubts.claim(200)
 
     async def delete(job_id: int) -> None:
         async with database.transaction() as tx:
             await mark_deleted(tx, "ada", job_id)
 
-    await asyncio.gather(
-        *(renumber(database, outbox, item) for item in items), *map(delete, job_ids)
-    )
+    await asyncio.gather(*(unasking.renumber(item) for item in items), *map(delete, job_ids))
     assert await rows(database, handovers) == []
     numbers = {row["number"] for row in await rows(database, handover_numbers)}
     assert [await hear(database, number) for number in (*job_ids, *numbers)] == [None] * (
@@ -136,15 +135,13 @@ async def test_a_job_deleted_while_it_gets_a_fresh_number_is_not_sent(
 
 
 async def test_a_doubt_that_cannot_be_settled_keeps_no_other_waiting(
-    database: Database, outbox: Outbox
+    database: Database, unasking: Resender
 ) -> None:
     job_ids = [await doubtful(database) for _ in range(3)]
     async with database.transaction() as tx:
         for statement in FAILING[tx.dialect.name].format(job_id=job_ids[0]).split(";\n"):
             await tx.exec_driver_sql(statement)
-    async with open_session("tests", connections=8) as session:
-        silent = worker_api(session, "http://127.0.0.1:1", path="")
-        assert await resolve_doubts(database, outbox, silent, wait=60.0, limit=200) == 2
+    assert await unasking.sweep() == 2
     assert [await state_of(database, job_id) for job_id in job_ids] == [
         "in_doubt",
         "pending",
@@ -152,19 +149,15 @@ async def test_a_doubt_that_cannot_be_settled_keeps_no_other_waiting(
     ]
 
 
-async def test_of_two_dispatchers_one_gives_the_fresh_number(
-    database: Database, outbox: Outbox
+async def test_of_two_dispatchers_one_gives_the_new_number(
+    database: Database, unasking: Resender
 ) -> None:
     job_id = await doubtful(database)
-    other = Outbox(database, handovers, owner="other", lease=60.0)
-    (slow,) = await outbox.claim_doubtful(1)
-    async with database.transaction() as tx:  # its claim has run out
-        await tx.execute(handovers.update().values(due_at=utc_now(-1.0)))
-    (quick,) = await other.claim_doubtful(1)
-    resent = await asyncio.gather(
-        renumber(database, outbox, slow), renumber(database, other, quick)
-    )
-    assert [bool(one) for one in resent] == [False, True]
+    (slow,) = await unasking.doubts.claim(1)
+    await change(database, handovers, job_id, due_at=utc_now(-1.0))  # its claim has run out
+    (quick,) = await unasking.doubts.claim(1)
+    resent = await asyncio.gather(unasking.renumber(slow), unasking.renumber(quick))
+    assert resent == [False, True]
     (number,) = await rows(database, handover_numbers)
     row = await outbox_row(database, handovers, job_id)
     assert (row["state"], row["number"]) == ("pending", number["number"])

@@ -1,7 +1,7 @@
 """The deliverer by itself: what becomes of mails that it cannot send."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -11,44 +11,45 @@ from prometheus_client import REGISTRY
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
 from common.database.tables import emails
-from common.outbox.breaker import Gate, Permit
-from common.outbox.consumer import Intake
-from common.outbox.outbox import Claimed, Outbox
+from common.outbox.breaker import Allowance, CircuitBreaker
+from common.outbox.consumer import Consumer
+from common.outbox.outbox import Outbox
+from common.runtime.claim_loop import WorkSignal
 from common.telemetry.redaction import NO_REDACTION
 from devtools.waiting import eventually
 from notifier import deliver
-from notifier.deliver import SEND_ALONE, Deliverer
+from notifier.deliver import Deliverer
+from notifier.discard import Discarder
 from notifier.mailjet import Mailjet
-from notifier.messages import MAX_DETAILS
-from tests.support.notifier import FakeMailjet, mailjet_settings
+from notifier.messages import MAX_DETAILS, Mail
+from tests.support.notifier import FakeMailjet, doubts_of, mailjet_settings, outbox_of
 from tests.support.records import add_job, add_mail, rows
 
 
 @pytest.fixture
-async def gate(mailjet: FakeMailjet) -> AsyncIterator[Gate]:
+async def breaker() -> AsyncIterator[CircuitBreaker]:
     async def probe() -> bool:
         return True
 
-    gate = Gate("Mailjet", probe=probe, longest_pause=0.05)
-    gate.start()
-    yield gate
-    await gate.stop()
+    breaker = CircuitBreaker("Mailjet", probe=probe, signal=WorkSignal(), longest_pause=0.05)
+    async with breaker.probing():
+        yield breaker
 
 
 @pytest.fixture
-def outbox(database: Database) -> Outbox:
-    return Outbox(database, emails, owner="me", lease=30.0)
+def outbox(database: Database) -> Outbox[Mail]:
+    return outbox_of(database)
 
 
 @pytest.fixture
 async def deliverer(
-    database: Database, outbox: Outbox, gate: Gate, mailjet: FakeMailjet
+    database: Database, outbox: Outbox[Mail], breaker: CircuitBreaker, mailjet: FakeMailjet
 ) -> AsyncIterator[Deliverer]:
     async with aiohttp.ClientSession() as session:
         yield Deliverer(
             database=database,
             outbox=outbox,
-            intake=Intake(outbox, gate),
+            consumer=Consumer(outbox, breaker, WorkSignal()),
             mailjet=Mailjet(
                 session, mailjet_settings(mailjet.url), timeout=2.0, redaction=NO_REDACTION
             ),
@@ -60,23 +61,23 @@ async def states(database: Database) -> list[tuple[str, int]]:
     return [(row["state"], row["doubts"]) for row in await rows(database, emails)]
 
 
-async def test_a_mail_that_cannot_be_written_blocks_neither_the_gate_nor_the_others(
+async def test_a_mail_that_cannot_be_written_blocks_neither_the_breaker_nor_the_others(
     database: Database,
-    gate: Gate,
+    breaker: CircuitBreaker,
     deliverer: Deliverer,
     mailjet: FakeMailjet,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for number in range(3):
         await add_mail(database, recipient=f"user{number}@example.org")
-    write = deliverer._write_mails
+    write = deliverer._write_messages
 
-    async def fail_for_one(batch: list[Claimed]) -> Any:
-        if any(item.row["recipient"] == "user1@example.org" for item in batch):
+    async def fail_for_one(batch: list[Mail]) -> Any:
+        if any(item.recipient == "user1@example.org" for item in batch):
             raise RuntimeError
         return await write(batch)
 
-    monkeypatch.setattr(deliverer, "_write_mails", fail_for_one)
+    monkeypatch.setattr(deliverer, "_write_messages", fail_for_one)
     (batch,) = await deliverer.take(2)
     with pytest.raises(RuntimeError):
         await deliverer.deliver(batch)
@@ -86,28 +87,44 @@ async def test_a_mail_that_cannot_be_written_blocks_neither_the_gate_nor_the_oth
             with contextlib.suppress(RuntimeError):
                 await deliverer.deliver(single)
     assert sorted(mailjet.recipients) == ["user0@example.org", "user2@example.org"]
-    gate.unreachable()
-    await eventually(lambda: gate.permit is Permit.ONE)
+    breaker.unreachable()
+    await eventually(lambda: breaker.allowance() is Allowance.ONE)
     (single,) = await eventually(lambda: deliverer.take(2))
     with pytest.raises(RuntimeError):
         await deliverer.deliver(single)
-    assert gate.permit is Permit.ONE
+    assert breaker.allowance() is Allowance.ONE
     assert sorted(await states(database)) == [("done", 0), ("done", 0), ("pending", 0)]
 
 
-async def test_mails_that_cannot_go_alone_all_at_once_are_given_back_however_long_it_takes(
-    database: Database, outbox: Outbox, deliverer: Deliverer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for _ in range(20):
-        await add_mail(database, last_error=SEND_ALONE)
-    release, failures = outbox.release, [DatabaseUnavailable("away")] * 2
+def fail_at_first(outbox: Outbox[Mail], method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database is away for the first two calls of the method."""
+    write, failures = getattr(outbox, method), [DatabaseUnavailable("away")] * 2
 
-    async def fail_at_first(items: Sequence[Claimed]) -> None:
+    async def fail(*arguments: Any) -> None:
         if failures:
             raise failures.pop()
-        await release(items)
+        await write(*arguments)
 
-    monkeypatch.setattr(outbox, "release", fail_at_first)
+    monkeypatch.setattr(outbox, method, fail)
+
+
+async def test_a_discarded_mail_is_settled_although_the_database_goes_away(
+    database: Database, outbox: Outbox[Mail], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_mail(database)
+    discarder = Discarder(outbox, doubts_of(database))
+    (batch,) = await discarder.take(1)
+    fail_at_first(outbox, "fail", monkeypatch)
+    await discarder.deliver(batch)
+    assert await states(database) == [("failed", 0)]
+
+
+async def test_mails_that_cannot_go_alone_all_at_once_are_given_back_however_long_it_takes(
+    database: Database, outbox: Outbox[Mail], deliverer: Deliverer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(20):
+        await add_mail(database, alone=True)
+    fail_at_first(outbox, "release", monkeypatch)
     *singles, surplus = await deliverer.take(2)
     assert [len(batch) for batch in singles] == [1] * 8
     await deliverer.deliver(surplus)
@@ -123,12 +140,12 @@ async def test_of_long_details_no_more_is_read_than_a_mail_shows(
     await add_mail(database, await add_job(database, runtime_details=details))
     read: list[str] = []
 
-    def write(**values: Any) -> None:
-        read.append(values["details"])
+    def write(_: Mail, __: str, details: str) -> None:
+        read.append(details)
 
-    monkeypatch.setattr(deliver, "write_mail", write)
+    monkeypatch.setattr(deliver, "write_message", write)
     (batch,) = await deliverer.take(2)
-    await deliverer._write_mails(batch)
+    await deliverer._write_messages(batch)
     assert read == [details[-MAX_DETAILS - 1 :]]
 
 

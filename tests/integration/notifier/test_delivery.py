@@ -1,6 +1,4 @@
-import asyncio
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,13 +6,11 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 
 from common.database.engine import Database, utc_now
-from common.database.errors import DatabaseUnavailable
 from common.database.tables import emails
-from common.outbox.outbox import Claimed, Outbox
 from deploy.sandbox.ports import free_port
 from devtools.waiting import eventually
-from notifier.discard import Discarder
-from tests.support.notifier import FakeMailjet, notifier_settings, running
+from tests.integration.notifier.conftest import Notify
+from tests.support.notifier import FakeMailjet
 from tests.support.records import add_job, add_mail, outbox_row, rows
 
 
@@ -34,14 +30,14 @@ async def add_mails(database: Database, count: int) -> list[str]:
     return addresses
 
 
-async def test_a_mail_tells_name_id_status_and_details_of_its_job(
-    database: Database, database_url: str, mailjet: FakeMailjet
+async def test_a_mail_names_job_id_status_and_details(
+    database: Database, mailjet: FakeMailjet, notify: Notify
 ) -> None:
     job_id = await add_job(
         database, job_name="<img src=x>", status="error", runtime_details="out of memory & time"
     )
     await add_mail(database, job_id, kind="error", recipient="ada@example.org", custom_id="c" * 32)
-    async with running(notifier_settings(database_url, mailjet.url)):
+    async with notify():
         await eventually(lambda: are(database, done=1))
     (mail,) = mailjet.sent
     assert mail["Subject"] == f"Job <img src=x> (id={job_id}) error"
@@ -56,10 +52,10 @@ async def test_a_mail_tells_name_id_status_and_details_of_its_job(
 
 
 async def test_a_backlog_leaves_in_batches_and_once(
-    database: Database, database_url: str, mailjet: FakeMailjet
+    database: Database, mailjet: FakeMailjet, notify: Notify
 ) -> None:
     addresses = await add_mails(database, 120)
-    async with running(notifier_settings(database_url, mailjet.url)):
+    async with notify():
         await eventually(lambda: are(database, done=120))
     assert sorted(mailjet.recipients) == sorted(addresses)
     assert max(map(len, mailjet.requests)) == 50
@@ -67,11 +63,11 @@ async def test_a_backlog_leaves_in_batches_and_once(
 
 
 async def test_of_a_batch_with_bad_recipients_only_those_fail(
-    database: Database, database_url: str, mailjet: FakeMailjet
+    database: Database, mailjet: FakeMailjet, notify: Notify
 ) -> None:
     addresses = await add_mails(database, 50)
     mailjet.bad = {addresses[0], addresses[20], addresses[49]}
-    async with running(notifier_settings(database_url, mailjet.url)):
+    async with notify():
         await eventually(lambda: are(database, done=47, failed=3))
     assert len(mailjet.requests) == 1
     assert sorted(mailjet.recipients) == sorted(set(addresses) - mailjet.bad)
@@ -81,7 +77,7 @@ async def test_of_a_batch_with_bad_recipients_only_those_fail(
 
 
 async def test_a_batch_that_is_refused_as_a_whole_is_sent_one_by_one(
-    database: Database, database_url: str, mailjet: FakeMailjet
+    database: Database, mailjet: FakeMailjet, notify: Notify
 ) -> None:
     addresses = await add_mails(database, 10)
     poisoned = addresses[3]
@@ -92,13 +88,13 @@ async def test_a_batch_that_is_refused_as_a_whole_is_sent_one_by_one(
         return None
 
     mailjet.behave = refuse
-    async with running(notifier_settings(database_url, mailjet.url)):
+    async with notify():
         await eventually(lambda: are(database, done=9, failed=1))
     assert sorted(mailjet.recipients) == sorted(set(addresses) - {poisoned})
 
 
 async def test_a_storm_of_429_is_ridden_out_without_a_busy_loop(
-    database: Database, database_url: str, mailjet: FakeMailjet
+    database: Database, mailjet: FakeMailjet, notify: Notify
 ) -> None:
     await add_mails(database, 60)
 
@@ -108,18 +104,18 @@ async def test_a_storm_of_429_is_ridden_out_without_a_busy_loop(
         return web.json_response({}, status=429, headers={"Retry-After": "1"})
 
     mailjet.behave = refuse
-    async with running(notifier_settings(database_url, mailjet.url)):
+    async with notify():
         await eventually(lambda: are(database, done=60), within=30)
     assert len(mailjet.requests) <= 10
     assert len(mailjet.sent) == 60
 
 
 async def test_a_mail_that_showed_by_itself_that_the_key_is_right_was_not_released(
-    database: Database, database_url: str, mailjet: FakeMailjet, capsys: pytest.CaptureFixture[str]
+    database: Database, mailjet: FakeMailjet, notify: Notify, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await add_mails(database, 1)
     mailjet.secret_key = "another"
-    async with running(notifier_settings(database_url, mailjet.url)):
+    async with notify():
         await eventually(lambda: _held(database))
         mailjet.secret_key = "mailjet-secret-key"
         await eventually(lambda: are(database, done=1), within=20)
@@ -129,13 +125,12 @@ async def test_a_mail_that_showed_by_itself_that_the_key_is_right_was_not_releas
 
 
 async def test_a_wrong_key_holds_every_mail_until_it_is_right(
-    database: Database, database_url: str, mailjet: FakeMailjet
+    database: Database, mailjet: FakeMailjet, notify: Notify
 ) -> None:
     await add_mails(database, 120)
     mailjet.secret_key = "another"
-    async with running(notifier_settings(database_url, mailjet.url)):
-        await eventually(lambda: _held(database))
-        await asyncio.sleep(2.0)
+    async with notify():
+        await eventually(lambda: len(mailjet.requests) >= 4)  # the batches, then trials
         assert len(mailjet.requests) <= 20
         assert (await states(database))["failed"] == 0
         mailjet.secret_key = "mailjet-secret-key"
@@ -148,16 +143,20 @@ async def _held(database: Database) -> bool:
 
 
 async def test_a_mailjet_that_is_away_gets_every_mail_on_its_return(
-    database: Database, database_url: str
+    database: Database, notify: Notify
 ) -> None:
     await add_mails(database, 20)
     port = free_port()
-    async with running(notifier_settings(database_url, f"http://127.0.0.1:{port}")):
-        await asyncio.sleep(1.5)
+    async with notify(f"http://127.0.0.1:{port}"):
+        await eventually(lambda: _was_tried(database))
         assert await are(database, pending=20)
         async with FakeMailjet().served(port) as mailjet:
             await eventually(lambda: are(database, done=20))
             assert len(mailjet.sent) == 20
+
+
+async def _was_tried(database: Database) -> bool:
+    return all(row["last_error"] for row in await rows(database, emails))
 
 
 def lose_answers(mailjet: FakeMailjet, times: int, *, sent: bool) -> None:
@@ -176,90 +175,50 @@ def lose_answers(mailjet: FakeMailjet, times: int, *, sent: bool) -> None:
     mailjet.behave = behave
 
 
-async def test_a_mail_whose_answer_was_lost_is_looked_up_and_not_sent_again(
-    database: Database, database_url: str, mailjet: FakeMailjet
+@pytest.mark.parametrize("sent", [True, False])
+async def test_a_mail_whose_answer_was_lost_is_looked_up_and_sent_again_if_mailjet_denies_it(
+    database: Database, mailjet: FakeMailjet, notify: Notify, sent: bool
 ) -> None:
     await add_mails(database, 1)
-    lose_answers(mailjet, 1, sent=True)
-    async with running(notifier_settings(database_url, mailjet.url)):
+    lose_answers(mailjet, 1, sent=sent)
+    async with notify():
         await eventually(lambda: are(database, done=1))
-    assert len(mailjet.sent) == 1
-    assert len(mailjet.lookups) == 1
-
-
-async def test_a_mail_that_mailjet_does_not_know_is_sent_again(
-    database: Database, database_url: str, mailjet: FakeMailjet
-) -> None:
-    await add_mails(database, 1)
-    lose_answers(mailjet, 1, sent=False)
-    async with running(notifier_settings(database_url, mailjet.url)):
-        await eventually(lambda: are(database, done=1))
-    assert len(mailjet.sent) == 1
-    assert len(mailjet.requests) == 2
+    assert (len(mailjet.sent), len(mailjet.lookups)) == (1, 1)
+    assert len(mailjet.requests) == (1 if sent else 2)
 
 
 async def test_with_a_look_up_that_finds_nothing_there_is_at_most_one_duplicate(
-    database: Database, database_url: str, mailjet: FakeMailjet
+    database: Database, mailjet: FakeMailjet, notify: Notify
 ) -> None:
     await add_mails(database, 1)
     mailjet.finds = False
     lose_answers(mailjet, 1_000, sent=True)
-    async with running(notifier_settings(database_url, mailjet.url, lookup_wait=0.5)):
+    async with notify(lookup_wait=0.5):
         await eventually(lambda: len(mailjet.lookups) >= 4, within=20)
     assert len(mailjet.sent) == 2
     assert await are(database, in_doubt=1)
 
 
+@pytest.mark.parametrize("state", ["pending", "sending", "in_doubt", "held"])
 async def test_without_a_sender_mails_fail_instead_of_piling_up(
-    database: Database, database_url: str
-) -> None:
-    job_id = await add_mail(database)
-    before = metric("opencloud_mails_total", verdict="discarded")
-    async with running(notifier_settings(database_url, "", mailjet=None)):
-        await eventually(lambda: metric("opencloud_mails_total", verdict="discarded") > before)
-    row = await outbox_row(database, emails, job_id)
-    assert (row["state"], row["last_error"]) == ("failed", "no e-mail sender is configured")
-    assert metric("opencloud_mail_gate", state="closed") == 1  # nobody is called for a lost peer
-
-
-@pytest.mark.parametrize("state", ["sending", "in_doubt", "held"])
-async def test_without_a_sender_what_an_earlier_one_left_fails_as_well(
-    database: Database, database_url: str, state: str
+    database: Database, notify: Notify, state: str
 ) -> None:
     left = utc_now(-1.0) if state == "sending" else None
     job_id = await add_mail(database, state=state, owner=None, leased_until=left)
-    settings = notifier_settings(database_url, "", mailjet=None, lookup_wait=0.5)
-    async with running(settings):
-        await eventually(lambda: are(database, failed=1))
+    before = metric("opencloud_mails_total", verdict="discarded")
+    async with notify(mailjet=None, lookup_wait=0.5):
+        await eventually(lambda: metric("opencloud_mails_total", verdict="discarded") > before)
     row = await outbox_row(database, emails, job_id)
-    assert row["last_error"] == "no e-mail sender is configured"
+    assert (row["state"], row["last_error"]) == ("failed", "no e-mail sender is configured")
+    assert metric("opencloud_mail_gate", state="closed") == 1  # no alert for a lost peer
 
 
-async def test_a_discarded_mail_is_settled_though_the_database_goes_away(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await add_mail(database)
-    outbox = Outbox(database, emails, owner="me", lease=30.0)
-    discarder = Discarder(outbox)
-    (batch,) = await discarder.take(1)
-    settle, failures = outbox.fail, [DatabaseUnavailable("away")] * 2
-
-    async def fail(items: Sequence[Claimed], reason: str) -> None:
-        if failures:
-            raise failures.pop()
-        await settle(items, reason)
-
-    monkeypatch.setattr(outbox, "fail", fail)
-    await discarder.deliver(batch)
-    assert await are(database, failed=1)
-
-
-async def test_a_lease_that_ran_out_is_counted(
-    database: Database, database_url: str, mailjet: FakeMailjet
+async def test_a_lease_that_has_run_out_is_counted(
+    database: Database, mailjet: FakeMailjet, notify: Notify
 ) -> None:
     await add_mail(database, state="sending", leased_until=utc_now(-1.0), owner="killed")
     before = metric("opencloud_mail_leases_expired_total")
-    async with running(notifier_settings(database_url, mailjet.url)):
+    async with notify():
         await eventually(lambda: are(database, done=1))
     assert metric("opencloud_mail_leases_expired_total") == before + 1
 

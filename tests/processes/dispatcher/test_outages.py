@@ -10,6 +10,7 @@ from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
 from common.database.schema import migrate
 from common.database.tables import handover_numbers, handovers
+from common.runtime.startup import wait_until_up
 from deploy.sandbox.ports import free_port
 from devtools.postgres import OwnServer, Server
 from devtools.waiting import eventually
@@ -52,7 +53,7 @@ async def test_a_restart_of_postgresql_flips_readiness_and_is_recovered_from(
         assert await probe(admin, "/livez") == 200
         await asyncio.to_thread(server.start)
         await eventually(lambda: is_ready(admin), within=10)
-        await database.wait_until_up(10.0)
+        await wait_until_up(database, 10.0)
         job_ids.append(await add_handover(database))
         await eventually(lambda: all_done(database), within=10)
     assert peer.taken == job_ids

@@ -118,15 +118,15 @@ def test_queries_ask_for_metrics_and_labels_that_exist(query: str) -> None:
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_queries_compare_with_states_and_verdicts_that_exist(query: str) -> None:
-    from common.outbox.breaker import State
-    from dispatcher.answers import Verdict as Handover
-    from notifier.answers import Verdict as Mail
+    from common.outbox.breaker import LABELS
+    from dispatcher.worker_api import Verdict as Handover
+    from notifier.mailjet import Verdict as Mail
 
     known = {
         "opencloud_handover_backlog": {"due", "waiting", "sending", "in_doubt", "held"},
         "opencloud_mail_backlog": {"due", "waiting", "sending", "in_doubt", "held"},
-        "opencloud_handover_gate": set(State),
-        "opencloud_mail_gate": set(State),
+        "opencloud_handover_gate": set(LABELS),
+        "opencloud_mail_gate": set(LABELS),
         "opencloud_handovers_total": set(Handover),
         "opencloud_mails_total": set(Mail) | {"discarded"},
         "opencloud_database_connections": {"in_use", "idle"},

@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 
 from common.database.engine import Database, utc_now
 from common.database.tables import emails, handovers, jobs
-from common.outbox.outbox import Outbox
+from tests.support import dispatcher, notifier
 from tests.support.records import add_handover, add_job, add_mail, job_row, outbox_row, rows
 from tests.tools.deploy.places import DOCS
 
@@ -40,14 +40,13 @@ async def put_right(url: str) -> None:
     await postgres.close()
 
 
-def outbox_of(database: Database, table: Table) -> Outbox:
-    return Outbox(database, table, owner="somebody else", lease=60.0)
+SENDERS: dict[Table, Any] = {handovers: dispatcher, emails: notifier}
 
 
 async def what_would_be_sent(database: Database, table: Table) -> set[int]:
     """Jobs whose items a daemon would send, held ones included, without a look for proof."""
-    outbox = outbox_of(database, table)
-    taken = await outbox.claim(100) + await outbox.claim_for_trial() + await outbox.claim_held(100)
+    outbox = SENDERS[table].outbox_of(database)
+    taken = await outbox.claim(100) + await outbox.claim_one() + await outbox.claim_held(100)
     return {item.job_id for item in taken}
 
 
@@ -62,7 +61,7 @@ async def test_no_handover_is_sent_before_an_hour_has_passed(
     await put_right(database_url)
 
     assert await what_would_be_sent(database, handovers) == set()
-    assert await outbox_of(database, handovers).claim_doubtful(100) == []
+    assert await dispatcher.doubts_of(database).claim(100) == []
     for job_id in unsettled:
         row = await outbox_row(database, handovers, job_id)
         assert (row["state"], row["doubts"], row["owner"]) == ("in_doubt", 1, None)
@@ -81,8 +80,8 @@ async def test_every_unsettled_mail_is_looked_up_at_once_and_none_is_sent_a_thir
     await put_right(database_url)
 
     assert await what_would_be_sent(database, emails) == set()
-    looked_up = await outbox_of(database, emails).claim_doubtful(100)
-    doubts = {item.job_id: item.row["doubts"] for item in looked_up}
+    looked_up = await notifier.doubts_of(database).claim(100)
+    doubts = {item.job_id: item.doubts for item in looked_up}
     assert doubts == dict.fromkeys(unsettled, 1) | {sent_twice: 3}
     states = [(await outbox_row(database, emails, job_id))["state"] for job_id in settled]
     assert states == list(SETTLED)

@@ -1,7 +1,7 @@
-"""The existing deployment's table: adopted where it is, made where it is not.
+"""The existing deployment's table: adopted if it exists, created if not.
 
-On SQLite the table is rebuilt with AUTOINCREMENT, since a plain rowid is given out again after
-the newest job was deleted. A downgrade keeps the table: the service before this one needs it.
+On SQLite the table is rebuilt with AUTOINCREMENT, since a plain rowid is reused after the newest
+job was deleted. A downgrade keeps the table: the service before this one needs it.
 """
 
 import sqlalchemy as sa

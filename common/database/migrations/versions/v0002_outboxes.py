@@ -1,7 +1,7 @@
-"""History and outboxes beside the jobs, and what the jobs need for them.
+"""History and outboxes beside the jobs, and the columns of `jobs` that they need.
 
-Every job that is there already was handed over by the service before this one, so none gets a
-hand-over. A downgrade takes away what this revision added and keeps `jobs`.
+The service before this one has handed over every existing job, so none gets a hand-over. A
+downgrade removes what this revision added and keeps `jobs`.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
-"""When the parts of the service were last all right, so that an outage's end is remembered.
+"""When each part of the service was last healthy; gaps are outages.
 
-Silence of a job's worker means nothing while nobody could have heard it.
+A worker's silence means nothing during an outage, when its updates could not arrive.
 """
 
 import sqlalchemy as sa

@@ -1,8 +1,8 @@
-"""Room on the pages of `jobs`, so that keep-alives and status updates stay where the row is.
+"""Free space on the pages of `jobs`, so that keep-alives and status updates stay on the row's page.
 
-A refreshed `last_seen_at` is in no index: with room on its page the update touches no index and
-leaves nothing for vacuum (a heap-only tuple). Counts for pages that are written from now on. Rows
-are updated a few times before they are left alone, so vacuum comes early, as for the outboxes.
+`last_seen_at` is in no index: with free space on its page an update touches no index and leaves
+nothing for vacuum (a heap-only tuple). This applies to pages written from now on. Rows are updated
+a few times before they rest, so vacuum runs early, as for the outboxes.
 """
 
 from alembic import op

@@ -1,7 +1,7 @@
-"""When items are due is in the index by which they are claimed.
+"""The index for claims holds the due times as well.
 
-A claim passes over what is not due yet (retries after a storm of refusals) without reading the
-rows, whose payloads are large; and counting the backlog reads the index alone.
+A claim skips items that are not due yet (retries after many refusals) without reading their rows,
+whose payloads are large; and counting the backlog reads the index alone.
 """
 
 from alembic import op

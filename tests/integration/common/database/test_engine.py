@@ -1,6 +1,8 @@
 import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,31 +10,40 @@ from sqlalchemy import Integer, literal, select, text
 from sqlalchemy.exc import IntegrityError
 
 from common.database.engine import Database, utc_now
-from common.database.errors import DatabaseUnavailable
+from common.database.errors import DatabaseRefused, DatabaseUnavailable
 from common.database.tables import jobs
+from common.runtime.startup import wait_until_up
 from deploy.sandbox.ports import free_port
-from devtools.postgres import OwnServer, Server, own_server
+from devtools.postgres import OwnServer, Server
 from devtools.services import REPOSITORY
 from devtools.waiting import eventually
 from tests.conftest import settings_of
-from tests.support.records import add_job, change, job_row, rows
+from tests.support.records import add_job, change, job_row
+
+OpenDatabase = Callable[..., Database]
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[OpenDatabase]:
+    """Opens databases with changed settings, and closes them at the end."""
+    found: list[Database] = []
+
+    def open_database(url: str, *, pool_size: int = 10, **changes: Any) -> Database:
+        found.append(Database(replace(settings_of(url, pool_size=pool_size), **changes)))
+        return found[-1]
+
+    yield open_database
+    for database in found:
+        await database.close()
 
 
 async def test_a_transaction_is_committed_whole_or_not_at_all(database: Database) -> None:
-    with pytest.raises(ZeroDivisionError):
-        await _insert_and_fail(database)
-    assert await rows(database, jobs) == []
-
-
-async def _insert_and_fail(database: Database) -> None:
-    async with database.transaction() as tx:
-        await tx.execute(
-            jobs.insert().values(
-                user_id="u", status="queued", paths_out={}, priority=0, application={},
-                attributes={},
-            )
-        )  # fmt: skip
-        raise ZeroDivisionError
+    job_id = await add_job(database, priority=1)
+    with contextlib.suppress(ZeroDivisionError):
+        async with database.transaction() as tx:
+            await tx.execute(jobs.update().values(priority=2))
+            raise ZeroDivisionError
+    assert (await job_row(database, job_id))["priority"] == 1
 
 
 async def test_a_single_statement_is_a_transaction_by_itself(database: Database) -> None:
@@ -95,20 +106,20 @@ async def test_a_transaction_that_is_cancelled_leaves_nobody_waiting(database: D
     assert (await job_row(database, job_id))["priority"] == 0
 
 
-async def test_an_exhausted_pool_is_an_outage_and_not_a_hang(database_url: str) -> None:
-    settings = replace(settings_of(database_url, pool_size=1), pool_timeout=0.2)
-    database = Database(settings)
+async def test_an_exhausted_pool_is_an_outage_and_not_a_hang(
+    database_url: str, opened: OpenDatabase
+) -> None:
+    database = opened(database_url, pool_size=1, pool_timeout=0.2)
     async with database.reading():
         with pytest.raises(DatabaseUnavailable):
             await database.ping()
     await database.ping()
-    await database.close()
 
 
 async def test_sqlites_writers_take_turns_and_leave_the_readers_a_connection(
-    sqlite_url: str,
+    sqlite_url: str, opened: OpenDatabase
 ) -> None:
-    database = Database(replace(settings_of(sqlite_url, pool_size=2), pool_timeout=0.1))
+    database = opened(sqlite_url, pool_size=2, pool_timeout=0.1)
     wrote: list[int] = []
 
     async def write(number: int) -> None:
@@ -120,30 +131,31 @@ async def test_sqlites_writers_take_turns_and_leave_the_readers_a_connection(
     while not all(writer.done() for writer in writers):
         await database.ping()
     assert wrote == list(range(20))
-    await database.close()
 
 
-async def test_a_server_that_is_not_there_is_an_outage() -> None:
-    url = f"postgresql://postgres@127.0.0.1:{free_port()}/nothing"
-    database = Database(settings_of(url))
+async def test_a_server_that_is_not_there_is_an_outage(opened: OpenDatabase) -> None:
+    database = opened(f"postgresql://postgres@127.0.0.1:{free_port()}/nothing")
     with pytest.raises(DatabaseUnavailable):
         await database.ping()
     with pytest.raises(DatabaseUnavailable):
-        await database.wait_until_up(0.3)
-    await database.close()
+        await wait_until_up(database, 0.3)
 
 
-async def test_a_server_that_refuses_us_is_an_outage_that_says_why(postgres: Server) -> None:
-    database = Database(settings_of(postgres.url_of("nothing")))
+async def test_a_server_that_refuses_us_is_an_outage_that_says_why_and_ends_the_wait(
+    postgres: Server, opened: OpenDatabase
+) -> None:
+    database = opened(postgres.url_of("nothing"))
     with pytest.raises(DatabaseUnavailable, match='database "nothing" does not exist'):
         await database.ping()
-    await database.close()
+    async with asyncio.timeout(30.0):
+        with pytest.raises(DatabaseRefused):
+            await wait_until_up(database, 60.0)
 
 
 async def test_of_two_transactions_in_each_others_way_one_may_try_again(
-    postgresql_url: str,
+    postgresql_url: str, opened: OpenDatabase
 ) -> None:
-    database = Database(settings_of(postgresql_url))
+    database = opened(postgresql_url)
     ids = [await add_job(database) for _ in range(2)]
     both_begun = asyncio.Barrier(2)
 
@@ -157,13 +169,12 @@ async def test_of_two_transactions_in_each_others_way_one_may_try_again(
         change_both(*ids), change_both(*reversed(ids)), return_exceptions=True
     )
     assert sorted(type(outcome) for outcome in outcomes if outcome) == [DatabaseUnavailable]
-    await database.close()
 
 
 async def test_terminated_connections_are_an_outage_of_one_call(
-    postgresql_url: str, postgres: Server
+    postgresql_url: str, postgres: Server, opened: OpenDatabase
 ) -> None:
-    database = Database(settings_of(postgresql_url, pool_size=1))
+    database = opened(postgresql_url, pool_size=1)
     await database.ping()
     name = database.settings.url.database
     postgres.execute(
@@ -172,26 +183,16 @@ async def test_terminated_connections_are_an_outage_of_one_call(
     with pytest.raises(DatabaseUnavailable):
         await database.ping()
     await database.ping()
-    await database.close()
 
 
-async def test_a_restarted_server_is_found_again() -> None:
-    def start() -> Any:
-        return own_server()
-
-    with await asyncio.to_thread(start) as server:
-        await _restart(server)
-
-
-async def _restart(server: OwnServer) -> None:
-    database = Database(settings_of(server.url))
+async def test_a_restarted_server_is_found_again(server: OwnServer, opened: OpenDatabase) -> None:
+    database = opened(server.url)
     await database.ping()
     await asyncio.to_thread(server.stop)
     with pytest.raises(DatabaseUnavailable):
         await database.ping()
     await asyncio.to_thread(server.start)
-    await eventually(lambda: _answers(database), within=10)
-    await database.close()
+    await eventually(lambda: _answers(database), within=30)
 
 
 async def _answers(database: Database) -> bool:
@@ -202,20 +203,22 @@ async def _answers(database: Database) -> bool:
     return True
 
 
-async def test_without_a_statement_cache_everything_works_as_well(postgresql_url: str) -> None:
-    database = Database(replace(settings_of(postgresql_url), statement_cache=False))
+async def test_without_a_statement_cache_everything_works_as_well(
+    postgresql_url: str, opened: OpenDatabase
+) -> None:
+    database = opened(postgresql_url, statement_cache=False)
     job_id = await add_job(database)
     for _ in range(10):
         async with database.transaction() as tx:
             found = await tx.execute(select(jobs.c.id, literal(1, Integer)))
             assert found.one().id == job_id
-    await database.close()
 
 
 WRITER = """
 import asyncio, sys
 from common.database.engine import Database
 from common.database.tables import jobs
+from common.runtime.startup import wait_until_up
 from sqlalchemy import select
 from tests.conftest import settings_of
 
@@ -232,11 +235,9 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 
 
 async def test_three_processes_writing_one_sqlite_file_lose_nothing(
-    sqlite_url: str, tmp_path: Path
+    sqlite_url: str, opened: OpenDatabase
 ) -> None:
-    import sys
-
-    database = Database(settings_of(sqlite_url))
+    database = opened(sqlite_url)
     job_id = await add_job(database)
     writers = [
         await asyncio.create_subprocess_exec(
@@ -249,4 +250,3 @@ async def test_three_processes_writing_one_sqlite_file_lose_nothing(
     async with database.reading() as connection:
         mode = (await connection.execute(text("PRAGMA journal_mode"))).scalar_one()
     assert mode == "wal"
-    await database.close()

@@ -18,12 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database
 from common.database.schema import SchemaOutdated, current, migrate, revisions
-from common.database.tables import handovers, jobs, metadata
+from common.database.tables import emails, handovers, jobs, metadata
 from common.runtime.startup import make_ready
 from devtools.postgres import Server, run_apart
 from devtools.services import REPOSITORY
 from tests.conftest import settings_of
-from tests.support.records import add_job, job_row, rows
+from tests.support.records import add_job, rows
 
 OLD_POSTGRESQL = """
 CREATE TYPE environmenttypes AS ENUM ('cloud', 'local', 'any');
@@ -84,7 +84,7 @@ async def empty(empty_url: str) -> AsyncIterator[Database]:
 
 
 def run_script(url: str, script: str) -> None:
-    """Run SQL as whoever made the existing deployment's database did."""
+    """Run SQL without any of our code."""
     if url.startswith("sqlite"):
         with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
             connection.executescript(script)
@@ -110,10 +110,11 @@ async def tables(database: Database) -> set[str]:
 
 
 async def test_the_stairway_goes_up_down_and_up_again(empty: Database) -> None:
-    for revision in ("0001", "0002", "0003"):
+    known = revisions()
+    for revision in known:
         await migrate(empty, revision)
         assert await current(empty) == revision
-    for revision in ("0002", "0001", "base"):
+    for revision in (*known[-2::-1], "base"):
         await migrate(empty, revision, down=True)
     assert await tables(empty) == {"jobs", "alembic_version"}
     await migrate(empty)
@@ -123,19 +124,13 @@ async def test_the_stairway_goes_up_down_and_up_again(empty: Database) -> None:
 
 async def test_the_migrated_schema_is_the_one_that_the_code_knows(empty: Database) -> None:
     await migrate(empty)
+    await migrate(empty)  # which changes nothing
 
     def differences(connection: Connection) -> list[Any]:
         return list(compare_metadata(MigrationContext.configure(connection), metadata))
 
     async with empty.reading() as connection:
         assert await connection.run_sync(differences) == []
-
-
-async def test_migrating_twice_changes_nothing(empty: Database) -> None:
-    await migrate(empty)
-    job_id = await add_job(empty)
-    await migrate(empty)
-    assert (await job_row(empty, job_id))["id"] == job_id
 
 
 async def test_an_existing_database_is_adopted_row_by_row(empty: Database, empty_url: str) -> None:
@@ -155,24 +150,16 @@ async def test_an_existing_database_is_adopted_row_by_row(empty: Database, empty
     assert (three["environment"], three["hardware"]) == (None, {"memory": 8000})
     assert (seven["id"], seven["status"]) == (7, "finished")
     assert {row["last_seen_at"] for row in (one, two, three, seven)} == {None}
+    assert await rows(empty, handovers) == []  # no adopted job is handed over again
 
 
-async def test_no_adopted_job_is_ever_handed_over_again(empty: Database, empty_url: str) -> None:
-    make_old(empty_url)
-    await migrate(empty)
-    assert await rows(empty, handovers) == []
-
-
-async def test_ids_go_on_above_the_highest_adopted_one(empty: Database, empty_url: str) -> None:
+async def test_ids_go_on_above_the_highest_adopted_one_and_are_not_used_again(
+    empty: Database, empty_url: str
+) -> None:
     make_old(empty_url)  # on PostgreSQL its sequence stands at 1: the ids came from elsewhere
     await migrate(empty)
-    assert await add_job(empty) > 7
-
-
-async def test_the_id_of_a_deleted_job_is_not_used_again(empty: Database, empty_url: str) -> None:
-    make_old(empty_url)
-    await migrate(empty)
     newest = await add_job(empty)
+    assert newest > 7
     async with empty.transaction() as tx:
         await tx.execute(jobs.delete().where(jobs.c.id == newest))
     assert await add_job(empty) > newest
@@ -222,6 +209,27 @@ async def _columns(connection: AsyncConnection) -> int:
     return len(await connection.run_sync(lambda sync: inspect(sync).get_columns("jobs")))
 
 
+async def test_mails_that_were_to_be_sent_alone_still_are_and_the_version_before_runs_on(
+    empty: Database, empty_url: str
+) -> None:
+    await migrate(empty, "0005")
+    job_id = await add_job(empty)
+
+    def add_mail(kind: str, last_error: str) -> None:
+        run_script(
+            empty_url,
+            "INSERT INTO emails (state, due_at, created_at, job_id, kind, recipient, custom_id,"
+            " last_error) VALUES ('pending', '2026-01-01', '2026-01-01',"
+            f" {job_id}, '{kind}', 'ada@x.org', '{kind}', '{last_error}')",
+        )
+
+    add_mail("finished", "the batch was refused as a whole: to be sent alone")
+    add_mail("error", "HTTP 503")
+    await migrate(empty, "0006")
+    add_mail("any", "HTTP 429")  # as the version before writes it
+    assert [row["alone"] for row in await rows(empty, emails)] == [True, False, False]
+
+
 async def test_processes_that_migrate_at_once_wait_for_each_other(
     empty: Database, empty_url: str, tmp_path: Path
 ) -> None:
@@ -264,7 +272,7 @@ async def test_a_schema_of_a_newer_version_is_left_as_it_is(
 
 
 @pytest.mark.parametrize("action", ["upgrade", "downgrade"])
-async def test_a_revision_that_does_not_exist_is_told_in_one_sentence(
+async def test_a_revision_that_does_not_exist_is_reported_in_one_sentence(
     tmp_path: Path, action: str
 ) -> None:
     url = f"sqlite:///{tmp_path / 'new.db'}"

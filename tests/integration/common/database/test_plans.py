@@ -12,18 +12,18 @@ import pytest
 from sqlalchemy import event
 
 from common.database.engine import Database
-from common.database.notify import Notifier
-from common.database.tables import emails, handovers
+from common.database.notify import ChannelNotifier
+from common.database.tables import handovers
 from common.jobs.deletion import take_over_interrupted
 from common.jobs.heartbeat import PEER, beat
 from common.jobs.lifecycle import Report, Source, Status
-from common.outbox.maintenance import Upkeep
-from common.outbox.outbox import Outbox
+from common.outbox.maintenance import OutboxMaintenance
 from devtools.postgres import Server, run_apart
-from dispatcher.stalled import Cursor, Quiet, quiet_jobs
+from dispatcher.stalled import Cursor, StalledJob, stalled_jobs
 from gateway.job_status.service import JobStatusService
 from gateway.jobs.store import JobStore
 from tests.conftest import settings_of
+from tests.support import dispatcher, notifier
 
 HISTORY = int(os.environ.get("TEST_HISTORY", "200000"))
 LARGE = ("jobs", "handovers", "emails", "handover_numbers", "job_events")
@@ -133,49 +133,63 @@ async def large(url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-def hand_overs(database: Database) -> Outbox:
-    return Outbox(database, handovers, owner="me", lease=30.0)
+async def settle(database: Database) -> None:
+    outbox = dispatcher.outbox_of(database)
+    await outbox.done(await outbox.claim(16))
+
+
+async def retry(database: Database) -> None:
+    outbox = dispatcher.outbox_of(database)
+    await outbox.retry(await outbox.claim(16), 600.0, "HTTP 503")
 
 
 async def keep_alive(database: Database, number: int) -> None:
-    notifier = Notifier(database)
+    notifier = ChannelNotifier(database)
     intake = JobStatusService(database, notifier, touch_every=30.0)
     await intake.report(number, Report(Status.RUNNING, None, Source.WORKER))
     await notifier.close()
 
 
-async def look_for_silence(database: Database) -> list[Quiet]:
+async def look_for_silence(database: Database) -> list[StalledJob]:
     await beat(database, PEER)
-    return await quiet_jobs(database, Cursor(), seconds=60.0, limit=100)
+    return await stalled_jobs(database, Cursor(), seconds=60.0, limit=100)
 
 
 CASES: dict[str, tuple[Callable[[Database], Awaitable[Any]], set[str]]] = {
-    "claim": (lambda db: hand_overs(db).claim(16), {"ix_handovers_pending"}),
-    "claim for a trial": (lambda db: hand_overs(db).claim_for_trial(), {"ix_handovers_pending"}),
-    "claim for a trial where all were tried": (
-        lambda db: (outbox := hand_overs(db))._claim(outbox._claim_longest_due, 1),
+    "claim": (lambda db: dispatcher.outbox_of(db).claim(16), {"ix_handovers_pending"}),
+    "claim of one": (lambda db: dispatcher.outbox_of(db).claim_one(), {"ix_handovers_pending"}),
+    "claim of one where all were tried": (
+        lambda db: (outbox := dispatcher.outbox_of(db))._claims.claim(outbox._claim_longest_due, 1),
         {"ix_handovers_pending"},
     ),
-    "claim of held": (lambda db: hand_overs(db).claim_held(1), {"ix_handovers_unsettled"}),
+    "claim of held": (
+        lambda db: dispatcher.outbox_of(db).claim_held(1),
+        {"ix_handovers_unsettled"},
+    ),
     "claim of doubtful": (
-        lambda db: hand_overs(db).claim_doubtful(200),
+        lambda db: dispatcher.doubts_of(db).claim(200),
         {"ix_handovers_unsettled"},
     ),
     "claim of mails": (
-        lambda db: Outbox(db, emails, owner="me", lease=30.0).claim(50),
+        lambda db: notifier.outbox_of(db).claim(50),
         {"ix_emails_pending"},
     ),
     "whether there is work": (
-        lambda db: Outbox(db, handovers, owner="me", lease=30.0).has_work(60.0),
+        lambda db: dispatcher.outbox_of(db).has_work(60.0),
         {"ix_handovers_pending", "ix_handovers_unsettled"},
     ),
+    "settlement": (settle, {"handovers_pkey"}),
+    "retry": (retry, {"handovers_pkey"}),
     "expired leases": (
-        lambda db: Upkeep(db, handovers).doubt_expired(60.0, 200),
+        lambda db: OutboxMaintenance(db, handovers).doubt_expired(60.0, 200),
         {"ix_handovers_unsettled"},
     ),
-    "pruning": (lambda db: Upkeep(db, handovers).prune(86_400.0, 1_000), {"ix_handovers_settled"}),
+    "pruning": (
+        lambda db: OutboxMaintenance(db, handovers).prune(86_400.0, 1_000),
+        {"ix_handovers_settled"},
+    ),
     "backlog": (
-        lambda db: Upkeep(db, handovers).backlog(),
+        lambda db: OutboxMaintenance(db, handovers).backlog(),
         {"ix_handovers_pending", "ix_handovers_unsettled"},
     ),
     "page of jobs": (
@@ -209,7 +223,7 @@ async def test_what_runs_often_reads_no_large_table_from_end_to_end(
 async def pages_of_a_claim(database: Database) -> int:
     """Pages that are read for a claim of the first 16 due items, which must be there."""
     with recorded(database) as seen:
-        await hand_overs(database).claim(16)
+        await dispatcher.outbox_of(database).claim(16)
     statement, parameters = seen[-1]
     async with database.engine.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
@@ -221,7 +235,7 @@ async def pages_of_a_claim(database: Database) -> int:
     return int(found["Shared Hit Blocks"] + found["Shared Read Blocks"])
 
 
-async def test_a_claim_costs_the_same_whatever_lies_behind_it(large: Database) -> None:
+async def test_a_claims_cost_does_not_depend_on_the_rows_behind_it(large: Database) -> None:
     assert await pages_of_a_claim(large) < 400
 
 

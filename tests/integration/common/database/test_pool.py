@@ -31,7 +31,7 @@ async def small(database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def test_connections_are_told_as_they_are_when_asked_for(small: Database) -> None:
+async def test_connections_are_counted_when_the_metrics_are_read(small: Database) -> None:
     assert (value("pool_size"), connections()) == (2, (0, 0))
     async with small.reading():
         assert connections() == (1, 0)

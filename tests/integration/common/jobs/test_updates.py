@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
-from common.database.notify import Notifier
+from common.database.notify import ChannelNotifier
 from common.database.tables import emails, handover_numbers, handovers, job_events, jobs
 from common.jobs import updates
 from common.jobs.lifecycle import Report, Source, Status
@@ -19,7 +19,7 @@ async def report(
     database: Database, number: int, status: str, details: str | None = None
 ) -> Applied | None:
     words = Report(Status(status), details, Source.WORKER)
-    return await updates.report_of_worker(database, Notifier(database), number, words)
+    return await updates.report_of_worker(database, ChannelNotifier(database), number, words)
 
 
 async def renumbered_job(database: Database) -> tuple[int, int]:
@@ -179,7 +179,7 @@ async def test_a_job_that_fails_twice_is_told_of_once(database: Database) -> Non
 async def silence(database: Database, job_id: int) -> None:
     """What reconciliation says of a job that no worker was heard of for too long."""
     report = Report(Status.ERROR, "no sign of life", Source.RECONCILER)
-    assert await updates.report(database, Notifier(database), job_id, report) is not None
+    assert await updates.report(database, ChannelNotifier(database), job_id, report) is not None
 
 
 @pytest.mark.parametrize("state", ["pending", "held", "done", "in_doubt"])
@@ -235,7 +235,7 @@ async def test_a_report_of_ours_does_not_apply_after_a_workers(
 ) -> None:
     job_id = await add_job(database, status="running")
     lost = Report(Status.ERROR, "no sign of life", Source.RECONCILER)
-    wakes = Notifier(database)
+    wakes = ChannelNotifier(database)
     assert await updates.report(database, wakes, job_id, lost, if_still=seen) is None
     assert (await job_row(database, job_id))["status"] == "running"
     still = (Status.RUNNING, None)
@@ -254,7 +254,7 @@ async def test_a_report_applies_only_if_its_outbox_row_is_settled(database: Data
             settled.append(tx.in_transaction())
             return answer
 
-        await updates.report(database, Notifier(database), job_id, refusal, settle=settle)
+        await updates.report(database, ChannelNotifier(database), job_id, refusal, settle=settle)
         assert (await job_row(database, job_id))["status"] == expected
-    await updates.report(database, Notifier(database), 4711, refusal, settle=settle)
+    await updates.report(database, ChannelNotifier(database), 4711, refusal, settle=settle)
     assert settled == [True] * 3

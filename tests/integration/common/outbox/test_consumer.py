@@ -5,132 +5,161 @@ import pytest
 
 from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseUnavailable
-from common.database.tables import handovers
-from common.outbox.breaker import Gate, Permit, State
-from common.outbox.consumer import Intake
-from common.outbox.outbox import Claimed, Outbox
+from common.outbox.breaker import Allowance, BreakerState, CircuitBreaker
+from common.outbox.consumer import Consumer
+from common.outbox.outbox import Outbox
+from common.runtime.claim_loop import WorkSignal
 from devtools.waiting import eventually
+from dispatcher.forward import Handover
+from tests.support.dispatcher import outbox_of
 from tests.support.records import add_handover
 
 
 @pytest.fixture
-async def gate() -> AsyncIterator[Gate]:
+async def breaker() -> AsyncIterator[CircuitBreaker]:
     """In front of a peer that answers every probe."""
 
     async def probe() -> bool:
         return True
 
-    gate = Gate("peer", probe=probe, longest_pause=0.05)
-    gate.start()
-    yield gate
-    await gate.stop()
+    breaker = CircuitBreaker("peer", probe=probe, signal=WorkSignal(), longest_pause=0.05)
+    async with breaker.probing():
+        yield breaker
 
 
 @pytest.fixture
-def outbox(database: Database) -> Outbox:
-    return Outbox(database, handovers, owner="me", lease=60.0)
+def outbox(database: Database) -> Outbox[Handover]:
+    return outbox_of(database)
 
 
 @pytest.fixture
-def intake(outbox: Outbox, gate: Gate) -> Intake:
-    return Intake(outbox, gate)
+def consumer(outbox: Outbox[Handover], breaker: CircuitBreaker) -> Consumer[Handover]:
+    return Consumer(outbox, breaker, WorkSignal())
 
 
-def jobs_of(items: list[Claimed]) -> list[int]:
+def jobs_of(items: list[Handover]) -> list[int]:
     return [item.job_id for item in items]
 
 
-async def test_what_is_held_gets_its_try_however_much_else_is_due(
-    database: Database, intake: Intake
+async def half_open(breaker: CircuitBreaker) -> None:
+    breaker.unreachable()
+    await eventually(lambda: breaker.state is BreakerState.HALF_OPEN)
+
+
+async def taken_one_by_one(
+    outbox: Outbox[Handover], consumer: Consumer[Handover], breaker: CircuitBreaker, count: int
+) -> list[int]:
+    """The jobs that a half-open breaker lets through, while the peer takes none."""
+    seen = []
+    for _ in range(count):
+        await half_open(breaker)
+        (item,) = await consumer.take(4)
+        seen.append(item.job_id)
+        await outbox.retry([item], 0.0, "HTTP 500")
+    return seen
+
+
+async def test_held_items_get_their_try_however_many_others_are_due(
+    database: Database, consumer: Consumer[Handover]
 ) -> None:
     held = await add_handover(database, state="held")
     due = [await add_handover(database) for _ in range(8)]
-    assert jobs_of(await intake.take(4)) == [held, *due[:3]]
-    assert jobs_of(await intake.take(4)) == due[3:7]
+    assert jobs_of(await consumer.take(4)) == [held, *due[:3]]
+    assert jobs_of(await consumer.take(4)) == due[3:7]
 
 
-async def test_a_trial_is_of_an_item_that_was_not_tried_before(
-    database: Database, outbox: Outbox, intake: Intake, gate: Gate
-) -> None:
-    tried = [await add_handover(database, priority=5, attempts=3) for _ in range(3)]
-    fresh = await add_handover(database)
-    seen = []
-    for _ in range(4):
-        gate.unreachable()
-        (item,) = await eventually(lambda: intake.take(4))
-        seen.append(item.job_id)
-        await outbox.retry([item], 0.0, "HTTP 500")
-    assert seen == [fresh, *tried]
-
-
-async def test_trials_of_items_that_were_all_tried_take_turns(
-    database: Database, outbox: Outbox, intake: Intake, gate: Gate
+async def test_half_open_an_untried_item_goes_first_and_tried_ones_take_turns(
+    database: Database,
+    outbox: Outbox[Handover],
+    consumer: Consumer[Handover],
+    breaker: CircuitBreaker,
 ) -> None:
     tried = [await add_handover(database, priority=n, attempts=9 - n) for n in range(3)]
-    seen = []
-    for _ in range(6):
-        gate.unreachable()
-        (item,) = await eventually(lambda: intake.take(4))
-        seen.append(item.job_id)
-        await outbox.retry([item], 0.0, "HTTP 500")
-    assert seen == [*tried, *tried]
+    untried = await add_handover(database)
+    seen = await taken_one_by_one(outbox, consumer, breaker, 5)
+    assert seen == [untried, *tried, untried]
 
 
-async def test_what_is_claimed_goes_out_though_the_next_claim_fails(
-    database: Database, outbox: Outbox, intake: Intake, monkeypatch: Any
+async def test_after_a_refusal_a_held_and_a_due_item_go(
+    database: Database, consumer: Consumer[Handover], breaker: CircuitBreaker
+) -> None:
+    held = [await add_handover(database, state="held") for _ in range(2)]
+    due = [await add_handover(database) for _ in range(2)]
+    breaker.refused()
+    await eventually(lambda: breaker.state is BreakerState.HALF_OPEN)
+    items = await consumer.take(4)
+    assert jobs_of(items) == [held[0], due[0]]
+    assert [consumer.was_held(item) for item in items] == [True, False]
+    assert [consumer.succeeded(item) for item in items] == [True, False]
+    assert await consumer.release_held() == 1
+
+
+async def test_an_item_that_stays_held_while_others_flow_opens_nothing(
+    database: Database, consumer: Consumer[Handover], breaker: CircuitBreaker
+) -> None:
+    await add_handover(database, state="held")
+    (item,) = await consumer.take(1)
+    consumer.refused(item)
+    assert breaker.state is BreakerState.CLOSED
+    await add_handover(database)
+    (other,) = await consumer.take(1)
+    consumer.refused(other)
+    assert breaker.label == "held"
+
+
+async def test_claimed_items_go_out_although_the_next_claim_fails(
+    database: Database, outbox: Outbox[Handover], consumer: Consumer[Handover], monkeypatch: Any
 ) -> None:
     held = await add_handover(database, state="held")
 
-    async def fail(_: int) -> list[Claimed]:
+    async def fail(_: int) -> list[Handover]:
         raise DatabaseUnavailable("away")
 
     monkeypatch.setattr(outbox, "claim", fail)
-    assert jobs_of(await intake.take(4)) == [held]
+    assert jobs_of(await consumer.take(4)) == [held]
     with pytest.raises(DatabaseUnavailable):
-        await intake.take(4)
+        await consumer.take(4)
 
 
-async def half_open(gate: Gate) -> None:
-    gate.unreachable()
-    await eventually(lambda: gate.state is State.HALF_OPEN)
-
-
-async def test_a_gate_whose_peer_is_back_closes_though_there_is_nothing_to_send(
-    database: Database, outbox: Outbox, intake: Intake, gate: Gate
+async def test_a_breaker_whose_peer_is_back_closes_although_there_is_nothing_to_send(
+    database: Database,
+    outbox: Outbox[Handover],
+    consumer: Consumer[Handover],
+    breaker: CircuitBreaker,
 ) -> None:
     await add_handover(database, state="done", settled_at=utc_now())
     await add_handover(database, due_at=utc_now(600.0))
-    await half_open(gate)
-    assert await intake.take(4) == []
-    assert gate.state is State.CLOSED
+    await half_open(breaker)
+    assert await consumer.take(4) == []
+    assert breaker.state is BreakerState.CLOSED
     jobs = [await add_handover(database) for _ in range(3)]
-    (first,) = await intake.take(4)
-    assert (first.job_id, await intake.take(4)) == (jobs[0], [])
+    (first,) = await consumer.take(4)
+    assert (first.job_id, await consumer.take(4)) == (jobs[0], [])
     await outbox.done([first])
-    intake.succeeded(first)
-    assert jobs_of(await intake.take(4)) == jobs[1:]
+    consumer.succeeded(first)
+    assert jobs_of(await consumer.take(4)) == jobs[1:]
 
 
-async def test_a_peer_that_answers_probes_alone_gets_one_item_and_the_gate_opens(
-    database: Database, outbox: Outbox, intake: Intake, gate: Gate
+async def test_a_peer_that_answers_only_probes_gets_one_item_and_the_breaker_opens(
+    database: Database, consumer: Consumer[Handover], breaker: CircuitBreaker
 ) -> None:
-    await half_open(gate)
-    assert await intake.take(4) == []
+    await half_open(breaker)
+    assert await consumer.take(4) == []
     for _ in range(3):
         await add_handover(database)
-    (first,) = await intake.take(4)
-    await outbox.retry([first], 5.0, "HTTP 500")
-    intake.failed(first)
-    assert (gate.state, gate.permit) == (State.OPEN, Permit.NOTHING)
+    (first,) = await consumer.take(4)
+    consumer.failed(first)
+    assert breaker.label == "open"
+    assert breaker.allowance() is Allowance.NOTHING
 
 
 @pytest.mark.parametrize("state", ["pending", "sending", "in_doubt"])
-async def test_a_gate_stays_half_open_while_what_failed_waits_for_its_next_try(
-    database: Database, intake: Intake, gate: Gate, state: str
+async def test_a_breaker_stays_half_open_while_a_failed_item_waits_for_its_next_try(
+    database: Database, consumer: Consumer[Handover], breaker: CircuitBreaker, state: str
 ) -> None:
     await add_handover(
         database, state=state, due_at=utc_now(30.0), owner="other", leased_until=utc_now(30.0)
     )
-    await half_open(gate)
-    assert await intake.take(4) == []
-    assert gate.state is State.HALF_OPEN
+    await half_open(breaker)
+    assert await consumer.take(4) == []
+    assert breaker.state is BreakerState.HALF_OPEN

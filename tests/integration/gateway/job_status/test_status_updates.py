@@ -11,7 +11,7 @@ import pytest
 
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
-from common.database.notify import Notifier
+from common.database.notify import ChannelNotifier
 from common.database.tables import jobs
 from common.jobs.lifecycle import Report, Source, Status
 from deploy.sandbox.ports import free_port
@@ -210,7 +210,7 @@ async def test_a_standby_that_lags_behind_denies_no_job(
         name = database.settings.url.database
         await tx.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     await database.engine.dispose()
-    reports = service.JobStatusService(database, Notifier(database), touch_every=30.0)
+    reports = service.JobStatusService(database, ChannelNotifier(database), touch_every=30.0)
     report = Report(Status.RUNNING, None, Source.WORKER)
     with pytest.raises(DatabaseUnavailable):
         await reports.report(4711, report)

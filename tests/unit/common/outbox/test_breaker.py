@@ -2,22 +2,40 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from prometheus_client import CollectorRegistry, Gauge
 
-from common.outbox.breaker import Gate, Permit, State
-from common.runtime.retry import full_jitter
+from common.outbox.breaker import LABELS, Allowance, BreakerState, CircuitBreaker, Reason
+from common.runtime.claim_loop import WorkSignal
 from devtools.waiting import eventually
+
+CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
+NOTHING, ONE, ALL = Allowance.NOTHING, Allowance.ONE, Allowance.ALL
 
 
 class Peer:
-    """Answers probes as told."""
+    """Answers probes with `alive`, or fails by `error`; counts them."""
 
     def __init__(self) -> None:
         self.alive = False
+        self.error: Exception | None = None
         self.probes = 0
 
     async def probe(self) -> bool:
         self.probes += 1
+        if self.error:
+            raise self.error
         return self.alive
+
+
+class Signal(WorkSignal):
+    """Counts its wake-ups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
 
 
 @pytest.fixture
@@ -26,180 +44,177 @@ def peer() -> Peer:
 
 
 @pytest.fixture
-async def gate(peer: Peer) -> AsyncIterator[Gate]:
-    gate = Gate("peer", probe=peer.probe, longest_pause=0.05)
-    gate.start()
-    yield gate
-    await gate.stop()
+def signal() -> Signal:
+    return Signal()
 
 
-async def test_a_closed_gate_lets_everything_through(gate: Gate) -> None:
-    assert gate.permit is Permit.ALL
+@pytest.fixture
+async def breaker(peer: Peer, signal: Signal) -> AsyncIterator[CircuitBreaker]:
+    breaker = CircuitBreaker("peer", probe=peer.probe, signal=signal, longest_pause=0.05)
+    async with breaker.probing():
+        yield breaker
 
 
-async def test_a_failed_connection_opens_it_at_once(gate: Gate) -> None:
-    gate.unreachable()
-    assert (gate.state, gate.permit, gate.is_reachable) == (State.OPEN, Permit.NOTHING, False)
-
-
-async def test_failures_of_different_items_in_a_row_open_it(gate: Gate) -> None:
-    for item in range(4):
-        gate.failed(item)
-    assert gate.state is State.CLOSED
-    gate.failed(4)
-    assert gate.state is State.OPEN
-
-
-async def test_one_item_that_fails_again_and_again_does_not_open_it(gate: Gate) -> None:
-    for _ in range(50):
-        gate.failed("poisoned")
-    assert gate.state is State.CLOSED
-
-
-async def test_a_success_between_failures_keeps_it_closed(gate: Gate) -> None:
-    for item in range(20):
-        gate.failed(item)
-        if item % 3 == 0:
-            gate.succeeded()
-    assert gate.state is State.CLOSED
-
-
-async def test_while_open_the_peer_is_probed_until_it_answers(gate: Gate, peer: Peer) -> None:
-    woken = asyncio.Event()
-    gate.on_change = woken.set
-    gate.unreachable()
-    await eventually(lambda: peer.probes >= 5)
-    assert gate.permit is Permit.NOTHING
+async def half_open(breaker: CircuitBreaker, peer: Peer, reason: Reason) -> None:
     peer.alive = True
-    await asyncio.wait_for(woken.wait(), 5)
-    assert (gate.state, gate.permit) == (State.HALF_OPEN, Permit.ONE)
-
-
-async def test_a_probe_that_fails_by_itself_is_repeated(
-    gate: Gate, peer: Peer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fail() -> bool:
-        peer.probes += 1
-        raise RuntimeError
-
-    monkeypatch.setattr(gate, "_probe", fail)
-    gate.unreachable()
-    await eventually(lambda: peer.probes >= 3)
-    peer.alive = True
-    monkeypatch.setattr(gate, "_probe", peer.probe)
-    await eventually(lambda: gate.permit is Permit.ONE)
-
-
-async def half_open(gate: Gate, peer: Peer) -> None:
-    peer.alive = True
-    gate.unreachable()
-    await eventually(lambda: gate.permit is Permit.ONE)
-    gate.trial_started()
-
-
-async def test_half_open_lets_one_item_through_and_waits_for_its_outcome(
-    gate: Gate, peer: Peer
-) -> None:
-    await half_open(gate, peer)
-    assert gate.permit is Permit.NOTHING
-    gate.succeeded()
-    assert gate.permit is Permit.ALL
-
-
-async def test_a_trial_that_fails_opens_it_again(gate: Gate, peer: Peer) -> None:
-    await half_open(gate, peer)
-    peer.alive = False
-    gate.failed("item")
-    assert gate.state is State.OPEN
-
-
-async def test_a_trial_that_never_went_out_makes_room_for_the_next(gate: Gate, peer: Peer) -> None:
-    await half_open(gate, peer)
-    gate.trial_ended()
-    assert gate.permit is Permit.ONE
-
-
-async def test_a_refusal_of_us_holds_everything_but_a_trial_now_and_then(
-    gate: Gate, peer: Peer
-) -> None:
-    for _ in range(3):
-        gate.refused()
-        assert (gate.permit, gate.is_reachable) == (Permit.NOTHING, False)
-        await eventually(lambda: gate.permit is Permit.TRIAL)
-        gate.trial_started()
-        assert gate.permit is Permit.NOTHING
-    gate.succeeded()
-    assert gate.permit is Permit.ALL
-    assert peer.probes == 0
-
-
-async def untried(gate: Gate, peer: Peer, state: State) -> None:
-    """The gate closes because there is nothing to try."""
-    peer.alive = True
-    if state is State.TRIAL:
-        gate.refused()
+    if reason is Reason.REFUSED:
+        breaker.refused()
     else:
-        gate.unreachable()
-    await eventually(lambda: gate.state is state)
-    gate.nothing_to_try()
+        breaker.unreachable()
+    await eventually(lambda: breaker.state is HALF_OPEN)
 
 
-@pytest.mark.parametrize("state", [State.HALF_OPEN, State.TRIAL])
-async def test_a_trial_that_finds_nothing_closes_it_and_lets_one_item_through_first(
-    gate: Gate, peer: Peer, state: State
+async def test_a_failed_connection_opens_it_at_once(breaker: CircuitBreaker) -> None:
+    assert (breaker.allowance(), breaker.label, breaker.is_reachable) == (ALL, "closed", True)
+    breaker.unreachable()
+    assert (breaker.allowance(), breaker.label, breaker.is_reachable) == (NOTHING, "open", False)
+    assert await breaker.check() == {"ok": False, "gate": "open"}
+
+
+async def test_failures_of_different_items_in_a_row_open_it(breaker: CircuitBreaker) -> None:
+    for item in range(4):
+        breaker.failed(item)
+    assert breaker.state is CLOSED
+    breaker.failed(4)
+    assert breaker.state is OPEN
+
+
+async def test_neither_one_failing_item_nor_failures_between_successes_open_it(
+    breaker: CircuitBreaker,
 ) -> None:
-    await untried(gate, peer, state)
-    assert (gate.state, gate.permit) == (State.CLOSED, Permit.ONE)
-    gate.trial_started()
-    assert gate.permit is Permit.NOTHING
-    gate.succeeded()
-    assert gate.permit is Permit.ALL
+    for _ in range(50):
+        breaker.failed("poisoned")
+    for item in range(20):
+        breaker.failed(item)
+        if item % 3 == 0:
+            breaker.succeeded()
+    assert breaker.state is CLOSED
 
 
-@pytest.mark.parametrize("state", [State.HALF_OPEN, State.TRIAL])
-async def test_closed_for_want_of_items_it_opens_when_the_first_one_fails(
-    gate: Gate, peer: Peer, state: State
+async def test_while_open_the_peer_is_probed_until_it_answers(
+    breaker: CircuitBreaker, peer: Peer, signal: Signal
 ) -> None:
-    await untried(gate, peer, state)
-    gate.trial_started()
-    gate.failed("the first")
-    assert (gate.state, gate.permit) == (State.OPEN, Permit.NOTHING)
+    breaker.unreachable()
+    await eventually(lambda: peer.probes >= 5)
+    peer.error = RuntimeError()
+    await eventually(lambda: peer.probes >= 8)
+    assert (breaker.allowance(), signal.woken) == (NOTHING, 0)
+    peer.error, peer.alive = None, True
+    await eventually(lambda: signal.woken)
+    assert (breaker.label, breaker.allowance()) == ("half_open", ONE)
 
 
-async def test_a_gate_that_is_open_is_not_closed_for_want_of_items(gate: Gate) -> None:
-    gate.unreachable()
-    gate.nothing_to_try()
-    assert gate.state is State.OPEN
+async def test_half_open_one_item_goes_and_its_outcome_is_awaited(
+    breaker: CircuitBreaker, peer: Peer
+) -> None:
+    await half_open(breaker, peer, Reason.UNREACHABLE)
+    breaker.acquire()
+    assert breaker.allowance() is NOTHING
+    breaker.release()  # it never went out
+    assert breaker.allowance() is ONE
+    breaker.acquire()
+    breaker.succeeded()
+    assert breaker.allowance() is ALL
 
 
-async def test_a_pause_that_the_peer_asks_for_is_kept(gate: Gate) -> None:
-    woken = asyncio.Event()
-    gate.on_change = woken.set
-    gate.failed("one", 0.1)
-    gate.failed("another", 0.1)
-    assert gate.permit is Permit.NOTHING
-    await asyncio.wait_for(woken.wait(), 5)
-    await eventually(lambda: gate.permit is Permit.ALL)
+async def test_an_item_that_fails_while_half_open_opens_it_again(
+    breaker: CircuitBreaker, peer: Peer
+) -> None:
+    await half_open(breaker, peer, Reason.UNREACHABLE)
+    breaker.acquire()
+    peer.alive = False
+    breaker.failed("item")
+    assert (breaker.state, breaker.allowance()) == (OPEN, NOTHING)
 
 
-async def test_a_pause_asked_for_one_item_holds_up_no_other(gate: Gate) -> None:
+async def test_after_a_refusal_an_item_goes_now_and_then_and_no_probe(
+    breaker: CircuitBreaker, peer: Peer
+) -> None:
     for _ in range(3):
-        gate.failed("poisoned", 60.0)
-        assert gate.permit is Permit.ALL
+        breaker.refused()
+        assert (breaker.allowance(), breaker.label) == (NOTHING, "held")
+        await eventually(lambda: breaker.label == "trial")
+        assert (breaker.allowance(), breaker.is_reachable) == (ONE, False)
+        breaker.acquire()
+        assert breaker.allowance() is NOTHING
+    breaker.succeeded()
+    assert (breaker.allowance(), breaker.label, peer.probes) == (ALL, "closed", 0)
 
 
-async def test_a_pause_ends_when_an_item_is_taken(gate: Gate) -> None:
-    woken = asyncio.Event()
-    gate.failed("one", 60.0)
-    gate.failed("another", 60.0)
-    gate.on_change = woken.set
-    assert gate.permit is Permit.NOTHING
-    gate.succeeded()
-    assert (gate.permit, woken.is_set()) == (Permit.ALL, True)
+async def test_a_refusal_during_a_probe_is_not_undone_by_its_answer(signal: Signal) -> None:
+    probed, answer = asyncio.Event(), asyncio.Event()
+
+    async def probe() -> bool:
+        probed.set()
+        await answer.wait()
+        return True
+
+    breaker = CircuitBreaker("peer", probe=probe, signal=signal, longest_pause=0.05)
+    async with breaker.probing():
+        breaker.unreachable()
+        await probed.wait()
+        breaker.refused()
+        answer.set()
+        await eventually(lambda: breaker.state is HALF_OPEN)
+    assert breaker.label == "trial"
 
 
-def test_full_jitter_doubles_up_to_its_cap() -> None:
-    for attempt, most in ((1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0), (5, 4.0), (10_000, 4.0)):
-        waits = [full_jitter(attempt, first=0.5, cap=4.0) for _ in range(300)]
-        assert 0.0 <= min(waits) < most / 4
-        assert most * 3 / 4 < max(waits) <= most
+@pytest.mark.parametrize("reason", Reason)
+async def test_closed_because_there_is_nothing_to_send_it_lets_one_item_go_first(
+    breaker: CircuitBreaker, peer: Peer, reason: Reason
+) -> None:
+    await half_open(breaker, peer, reason)
+    breaker.nothing_to_send()
+    assert (breaker.state, breaker.allowance()) == (CLOSED, ONE)
+    breaker.acquire()
+    assert breaker.allowance() is NOTHING
+    breaker.failed("the first")
+    assert (breaker.label, breaker.allowance()) == ("open", NOTHING)
+    await eventually(lambda: breaker.state is HALF_OPEN)
+    breaker.nothing_to_send()
+    breaker.acquire()
+    breaker.succeeded()
+    assert breaker.allowance() is ALL
+
+
+async def test_while_open_it_does_not_close_because_there_is_nothing_to_send(
+    breaker: CircuitBreaker,
+) -> None:
+    breaker.unreachable()
+    breaker.nothing_to_send()
+    assert breaker.state is OPEN
+
+
+async def test_a_pause_that_the_peer_asks_for_is_kept(
+    breaker: CircuitBreaker, signal: Signal
+) -> None:
+    breaker.failed("one", 0.1)
+    assert breaker.allowance() is ALL  # it may concern that item alone
+    breaker.failed("another", 0.1)
+    assert breaker.allowance() is NOTHING
+    await eventually(lambda: signal.woken)
+    await eventually(lambda: breaker.allowance() is ALL)
+
+
+async def test_a_pause_ends_when_an_item_is_taken(breaker: CircuitBreaker, signal: Signal) -> None:
+    breaker.failed("one", 60.0)
+    breaker.failed("another", 60.0)
+    assert (breaker.allowance(), signal.woken) == (NOTHING, 0)
+    breaker.succeeded()
+    assert (breaker.allowance(), signal.woken) == (ALL, 1)
+
+
+async def test_the_gauge_shows_the_present_state(peer: Peer, signal: Signal) -> None:
+    registry = CollectorRegistry()
+    gauge = Gauge("state", "State", ["state"], registry=registry)
+    breaker = CircuitBreaker("peer", probe=peer.probe, signal=signal, gauge=gauge)
+
+    def shown() -> dict[str, float]:
+        return {name: registry.get_sample_value("state", {"state": name}) for name in LABELS}  # type: ignore[misc]
+
+    nothing = dict.fromkeys(("closed", "open", "half_open", "held", "trial"), 0)
+    assert shown() == nothing | {"closed": 1}
+    breaker.refused()
+    assert shown() == nothing | {"held": 1}
+    breaker.unreachable()
+    assert shown() == nothing | {"open": 1}

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from common.runtime.batching import Coalescer
+from common.runtime.batching import Batcher
 
 
 class Recorder:
@@ -12,23 +12,26 @@ class Recorder:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
         self.go_on = asyncio.Event()
+        self.error: Exception | None = None
 
     async def work(self, items: Sequence[int]) -> Sequence[int | Exception]:
         self.batches.append(list(items))
         await self.go_on.wait()
+        if self.error:
+            raise self.error
         return [ValueError(str(item)) if item < 0 else 2 * item for item in items]
 
 
 async def test_a_single_call_goes_out_at_once() -> None:
     recorder = Recorder()
     recorder.go_on.set()
-    assert await Coalescer(recorder.work)(21) == 42
+    assert await Batcher(recorder.work)(21) == 42
 
 
 async def test_calls_that_come_during_a_batch_make_up_the_next_one() -> None:
     recorder = Recorder()
-    coalescer = Coalescer(recorder.work, limit=3)
-    calls = [asyncio.create_task(coalescer(number)) for number in range(6)]
+    batcher = Batcher(recorder.work, limit=3)
+    calls = [asyncio.create_task(batcher(number)) for number in range(6)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     recorder.go_on.set()
@@ -40,28 +43,28 @@ async def test_calls_that_come_during_a_batch_make_up_the_next_one() -> None:
 async def test_a_returned_exception_reaches_its_caller_alone() -> None:
     recorder = Recorder()
     recorder.go_on.set()
-    coalescer = Coalescer(recorder.work)
+    batcher = Batcher(recorder.work)
     good, bad, fine = await asyncio.gather(
-        coalescer(1), coalescer(-1), coalescer(2), return_exceptions=True
+        batcher(1), batcher(-1), batcher(2), return_exceptions=True
     )
     assert (good, fine) == (2, 4)
     assert isinstance(bad, ValueError)
 
 
 async def test_a_raised_exception_reaches_every_caller_as_its_own() -> None:
-    async def fail(_: Sequence[int]) -> Sequence[int]:
-        raise ConnectionError("away")
-
-    coalescer: Coalescer[int, int] = Coalescer(fail)
-    errors = await asyncio.gather(*(coalescer(n) for n in range(3)), return_exceptions=True)
+    recorder = Recorder()
+    recorder.error = ConnectionError("away")
+    recorder.go_on.set()
+    batcher = Batcher(recorder.work)
+    errors = await asyncio.gather(*(batcher(n) for n in range(3)), return_exceptions=True)
     assert [str(error) for error in errors] == ["away"] * 3
     assert len({id(error) for error in errors}) == 3
 
 
 async def test_a_cancelled_caller_does_not_cancel_the_batch() -> None:
     recorder = Recorder()
-    coalescer = Coalescer(recorder.work)
-    leaving, staying = (asyncio.create_task(coalescer(number)) for number in (1, 2))
+    batcher = Batcher(recorder.work)
+    leaving, staying = (asyncio.create_task(batcher(number)) for number in (1, 2))
     await asyncio.sleep(0)
     leaving.cancel()
     recorder.go_on.set()
@@ -72,61 +75,50 @@ async def test_a_cancelled_caller_does_not_cancel_the_batch() -> None:
 
 async def test_closing_waits_for_what_is_under_way() -> None:
     recorder = Recorder()
-    coalescer = Coalescer(recorder.work)
-    call = asyncio.create_task(coalescer(1))
+    batcher = Batcher(recorder.work)
+    call = asyncio.create_task(batcher(1))
     await asyncio.sleep(0)
     asyncio.get_running_loop().call_later(0.05, recorder.go_on.set)
-    await coalescer.close()
+    await batcher.close()
     assert await call == 2
 
 
 async def test_a_call_in_the_very_step_in_which_a_batch_ends_is_not_left_behind() -> None:
     recorder = Recorder()
     recorder.go_on.set()
-    coalescer = Coalescer(recorder.work)
+    batcher = Batcher(recorder.work)
     async with asyncio.timeout(5):
-        assert [await coalescer(1), await coalescer(2), await coalescer(3)] == [2, 4, 6]
+        assert [await batcher(1), await batcher(2), await batcher(3)] == [2, 4, 6]
 
 
-async def test_it_tells_when_nothing_is_under_way_or_waiting_any_more() -> None:
-    recorder = Recorder()
-    idle: list[int] = []
-    coalescer = Coalescer(
+async def test_when_idle_is_called_once_nothing_is_under_way_even_after_a_failure() -> None:
+    recorder, idle = Recorder(), list[int]()
+    batcher = Batcher(
         recorder.work, limit=2, lanes=2, when_idle=lambda: idle.append(len(recorder.batches))
     )
-    calls = [asyncio.create_task(coalescer(number)) for number in range(6)]
-    await asyncio.sleep(0.01)
+    calls = [asyncio.create_task(batcher(number)) for number in range(6)]
+    while len(recorder.batches) < 2:
+        await asyncio.sleep(0)
     calls[5].cancel()
     assert idle == []
     recorder.go_on.set()
     await asyncio.gather(*calls, return_exceptions=True)
-    await coalescer.close()
+    await batcher.close()
     assert idle == [3]
-
-
-async def test_it_tells_so_although_the_work_failed() -> None:
-    async def fail(_: Sequence[int]) -> Sequence[int]:
-        raise ConnectionError
-
-    idle: list[int] = []
-    coalescer: Coalescer[int, int] = Coalescer(fail, when_idle=lambda: idle.append(1))
+    recorder.error = ConnectionError()
     with pytest.raises(ConnectionError):
-        await coalescer(1)
-    assert idle == [1]
+        await batcher(1)
+    assert idle == [3, 4]
 
 
-async def test_after_a_batch_the_next_one_gathers_for_a_while() -> None:
-    batches: list[list[int]] = []
-
-    async def work(items: Sequence[int]) -> list[int]:
-        batches.append(list(items))
-        return list(items)
-
-    coalescer = Coalescer[int, int](work, pause=0.05)
-    assert await coalescer(1) == 1  # a single one is not held up
+async def test_after_a_batch_the_next_one_collects_for_a_while() -> None:
+    recorder = Recorder()
+    recorder.go_on.set()
+    batcher = Batcher(recorder.work, pause=0.05)
+    assert await batcher(1) == 2  # a single one is not held up
     late = []
     for item in (2, 3, 4):
-        late.append(asyncio.ensure_future(coalescer(item)))
+        late.append(asyncio.ensure_future(batcher(item)))
         await asyncio.sleep(0)
-    assert await asyncio.gather(*late) == [2, 3, 4]
-    assert batches == [[1], [2, 3, 4]]
+    assert await asyncio.gather(*late) == [4, 6, 8]
+    assert recorder.batches == [[1], [2, 3, 4]]

@@ -16,7 +16,7 @@ class Item:
 ITEMS = [Item(number) for number in range(6)]
 
 
-async def test_one_that_fails_stops_no_other_and_is_logged(
+async def test_an_item_that_fails_stops_no_other_and_is_logged(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async def work(item: Item) -> int:
@@ -26,87 +26,51 @@ async def test_one_that_fails_stops_no_other_and_is_logged(
         return item.job_id
 
     assert await for_each(ITEMS, work, at_once=2) == [0, 2, 3, 4, 5]
-    said = capsys.readouterr().out
-    assert "item.failed" in said
-    assert "a fault of ours" in said
+    output = capsys.readouterr().out
+    assert "item.failed" in output
+    assert "a fault of ours" in output
 
 
-async def test_a_database_that_is_away_is_told_once_all_have_ended() -> None:
-    ended = []
+@pytest.mark.parametrize("at_once", [1, 6])
+async def test_an_outage_of_the_database_starts_nothing_more_and_is_raised_at_the_end(
+    at_once: int,
+) -> None:
+    outcomes = []
 
     async def work(item: Item) -> None:
-        if item.job_id > 3:
+        if item.job_id >= 2:
+            outcomes.append("failed")
             raise DatabaseUnavailable("away")
         await asyncio.sleep(0.01)
-        ended.append(item.job_id)
+        outcomes.append("ended")
 
     with pytest.raises(DatabaseUnavailable):
-        await for_each(ITEMS, work, at_once=6)
-    assert ended == [0, 1, 2, 3]
+        await for_each(ITEMS, work, at_once=at_once)
+    assert sorted(outcomes) == ["ended", "ended", "failed"]
 
 
-async def test_nothing_more_is_begun_once_the_database_is_away() -> None:
-    begun = []
-
-    async def work(item: Item) -> None:
-        begun.append(item.job_id)
-        raise DatabaseUnavailable("away")
-
-    with pytest.raises(DatabaseUnavailable):
-        await for_each(ITEMS, work, at_once=1)
-    assert begun == [0]
-
-
-async def test_no_more_are_under_way_than_may_be_at_once() -> None:
-    running, most = 0, 0
+async def test_no_more_are_under_way_than_may_be_and_a_cancellation_ends_them() -> None:
+    running, most, ended = 0, 0, 0
 
     async def work(_: Item) -> None:
-        nonlocal running, most
+        nonlocal running, most, ended
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0)
-        running -= 1
-
-    await for_each(ITEMS, work, at_once=3)
-    assert most == 3
-
-
-async def test_cancelled_it_leaves_nothing_running() -> None:
-    ended = []
-
-    async def work(item: Item) -> None:
         try:
             await asyncio.Event().wait()
         finally:
             await asyncio.sleep(0)
-            ended.append(item.job_id)
+            ended += 1
 
-    task = asyncio.create_task(for_each(ITEMS, work, at_once=6))
-    await asyncio.sleep(0.01)
+    task = asyncio.create_task(for_each(ITEMS, work, at_once=3))
+    await eventually(lambda: running == 3)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert sorted(ended) == [0, 1, 2, 3, 4, 5]
+    assert (most, ended) == (3, 3)
 
 
-async def test_the_end_of_a_task_is_waited_for() -> None:
-    ended = False
-
-    async def work() -> None:
-        nonlocal ended
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.sleep(0.01)
-            ended = True
-
-    task = asyncio.create_task(work())
-    await asyncio.sleep(0)
-    await end(task)
-    assert ended
-
-
-async def test_whoever_waits_for_an_end_can_be_cancelled() -> None:
+async def test_the_end_of_a_task_is_awaited_which_can_itself_be_cancelled() -> None:
     ending, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow_to_end() -> None:
@@ -116,22 +80,19 @@ async def test_whoever_waits_for_an_end_can_be_cancelled() -> None:
             ending.set()
             await go_on.wait()
 
-    async def wait_for_it(task: asyncio.Task[None]) -> str:
-        await end(task)
-        return "went on as if nothing had happened"
-
     task = asyncio.create_task(slow_to_end())
     await asyncio.sleep(0)
-    waiting = asyncio.create_task(wait_for_it(task))
+    waiting = asyncio.create_task(end(task))
     await ending.wait()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     go_on.set()
-    await eventually(task.done)
+    await end(task)
+    assert task.done()
 
 
-async def test_what_a_task_failed_with_is_raised_at_its_end() -> None:
+async def test_the_exception_of_a_task_is_raised_at_its_end() -> None:
     async def fail() -> None:
         raise RuntimeError
 

@@ -1,8 +1,8 @@
 import orjson
 import pytest
 
-from common.outbox.peer_client import Lost, Outcome, Reply, Unreachable
-from notifier.answers import Verdict, judge, was_found
+from common.outbox.peer_client import CallResult, Lost, Reply, Unreachable
+from notifier.mailjet import Verdict, outcomes_of, was_found
 
 IDS = ["a", "b"]
 
@@ -19,7 +19,7 @@ SUCCESS = {"Status": "success"}
 
 
 @pytest.mark.parametrize(
-    ("outcome", "verdicts"),
+    ("result", "verdicts"),
     [
         (reply(200, {"Messages": [SUCCESS, SUCCESS]}), [Verdict.SENT, Verdict.SENT]),
         (reply(400, {"Messages": [SUCCESS, error(400)]}), [Verdict.SENT, Verdict.FAILED]),
@@ -55,25 +55,27 @@ SUCCESS = {"Status": "success"}
         (Lost("reset"), [Verdict.IN_DOUBT] * 2),
     ],
 )
-def test_every_mail_of_a_batch_gets_its_verdict(outcome: Outcome, verdicts: list[Verdict]) -> None:
-    assert [answer.verdict for answer in judge(outcome, IDS)] == verdicts
+def test_every_mail_of_a_batch_gets_its_verdict(
+    result: CallResult, verdicts: list[Verdict]
+) -> None:
+    assert [outcome.verdict for outcome in outcomes_of(result, IDS)] == verdicts
 
 
 def test_a_single_mail_that_is_refused_fails_with_mailjets_words() -> None:
-    (answer,) = judge(reply(400, {"ErrorMessage": "malformed"}), ["a"])
-    assert (answer.verdict, answer.reason) == (Verdict.FAILED, "malformed")
+    (outcome,) = outcomes_of(reply(400, {"ErrorMessage": "malformed"}), ["a"])
+    assert (outcome.verdict, outcome.reason) == (Verdict.FAILED, "malformed")
 
 
 def test_mailjets_words_hold_no_control_characters() -> None:
     fault = {"StatusCode": 400, "ErrorMessage": "no\x00such\x1b address\n\tat all"}
     mails = {"Messages": [{"Status": "error", "Errors": [fault]}]}
-    (single,) = judge(reply(400, mails), ["a"])
-    (whole,) = judge(reply(400, fault), ["a"])
+    (single,) = outcomes_of(reply(400, mails), ["a"])
+    (whole,) = outcomes_of(reply(400, fault), ["a"])
     assert single.reason == whole.reason == "nosuch address\n\tat all"
 
 
 @pytest.mark.parametrize(
-    ("outcome", "found"),
+    ("result", "found"),
     [
         (reply(200, {"Count": 1, "Data": [{}]}), True),
         (reply(200, {"Count": 0, "Data": []}), False),
@@ -85,5 +87,7 @@ def test_mailjets_words_hold_no_control_characters() -> None:
         (Unreachable("refused"), None),
     ],
 )
-def test_a_look_up_tells_found_not_found_or_nothing(outcome: Outcome, found: bool | None) -> None:
-    assert was_found(outcome) is found
+def test_a_look_up_finds_a_mail_or_not_or_has_no_reliable_answer(
+    result: CallResult, found: bool | None
+) -> None:
+    assert was_found(result) is found

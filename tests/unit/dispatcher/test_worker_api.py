@@ -1,7 +1,7 @@
 import pytest
 
-from common.outbox.peer_client import Lost, Reply, Unreachable
-from dispatcher.answers import MAX_PATIENCE, MAX_WORDS, Verdict, judge, words_of
+from common.outbox.peer_client import CallResult, Lost, Reply, Unreachable
+from dispatcher.worker_api import MAX_RETRY_AFTER, MAX_WORDS, Verdict, outcome_of, words_of
 
 JSON = "application/json"
 
@@ -11,7 +11,7 @@ def reply(status: int, body: bytes = b"{}", content_type: str = JSON) -> Reply:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "verdict"),
+    ("result", "verdict"),
     [
         (reply(201, b'{"job": {}}'), Verdict.TAKEN),
         (reply(200, b'{"job": {}}'), Verdict.TAKEN),
@@ -47,16 +47,14 @@ def reply(status: int, body: bytes = b"{}", content_type: str = JSON) -> Reply:
         (Lost("no answer within 30 s", timed_out=True), Verdict.IN_DOUBT),
     ],
 )
-def test_every_outcome_has_one_meaning(
-    outcome: Reply | Lost | Unreachable, verdict: Verdict
-) -> None:
-    assert judge(outcome).verdict is verdict
+def test_every_result_of_a_call_has_one_meaning(result: CallResult, verdict: Verdict) -> None:
+    assert outcome_of(result).verdict is verdict
 
 
-def test_a_peer_that_asks_for_a_long_time_is_asked_again_within_a_minute() -> None:
+def test_a_peer_that_asks_for_a_long_pause_is_called_again_within_a_minute() -> None:
     busy = Reply(503, JSON, b"{}", retry_after=60.0)
-    assert judge(busy).retry_after == MAX_PATIENCE < 60.0
-    assert judge(Reply(503, JSON, b"{}", retry_after=2.0)).retry_after == 2.0
+    assert outcome_of(busy).retry_after == MAX_RETRY_AFTER < 60.0
+    assert outcome_of(Reply(503, JSON, b"{}", retry_after=2.0)).retry_after == 2.0
 
 
 @pytest.mark.parametrize(
@@ -74,7 +72,7 @@ def test_a_peer_that_asks_for_a_long_time_is_asked_again_within_a_minute() -> No
         (reply(400, b'{"detail": "a\\u0000b"}'), "ab"),
     ],
 )
-def test_the_peers_words_are_told_as_text(answer: Reply, words: str) -> None:
+def test_the_peers_words_become_plain_text(answer: Reply, words: str) -> None:
     assert words_of(answer) == words
 
 

@@ -1,0 +1,93 @@
+"""One outbox table in one daemon: everything that any courier needs to send from it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Generic
+
+from prometheus_client import Counter, Gauge
+from sqlalchemy import Table
+
+from common.outbox.claims import Item
+from common.outbox.doubts import Doubtful, Doubts
+from common.outbox.maintenance import OutboxMaintenance
+from common.outbox.outbox import Outbox
+from common.runtime.claim_loop import ClaimLoop, Courier, Unit, WorkSignal
+from common.runtime.daemon import Daemon
+
+_LEASE_MARGIN: Final = 5.0
+"""Seconds by which a lease outlasts the total deadline of a delivery, for writing its outcome."""
+
+_SWEEP_EVERY: Final = 1.0
+_BACKLOG_EVERY: Final = 5.0
+_BATCH: Final = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutboxMetrics:
+    """The metrics of one outbox; each service names its own."""
+
+    backlog: Gauge
+    oldest_due: Gauge
+    oldest: Gauge
+    held: Gauge
+    leases_expired: Counter
+
+
+class Pipeline(Generic[Item, Doubtful]):
+    """Outbox, doubts, wake-ups and maintenance of one table; a daemon may have several."""
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        table: Table,
+        item: type[Item],
+        doubtful: type[Doubtful],
+        *,
+        deadline: float,
+    ) -> None:
+        """`item` and `doubtful` name the columns that claims read, see `Outbox` and `Doubts`;
+        `deadline`, in seconds, is the total one of a delivery."""
+        lease = deadline + _LEASE_MARGIN
+        self.signal = WorkSignal()
+        self.outbox = Outbox(daemon.database, table, item, lease=lease)
+        self.doubts = Doubts(daemon.database, table, doubtful, lease=lease)
+        self.maintenance = OutboxMaintenance(daemon.database, table)
+        self._daemon = daemon
+        self._name = table.name
+
+    def start(
+        self,
+        courier: Courier[Unit],
+        *,
+        channel: str,
+        sweep_doubts: Callable[[], Awaitable[int]],
+        wait: float,
+        metrics: OutboxMetrics,
+    ) -> ClaimLoop[Unit]:
+        """Let `courier` deliver once the daemon works, and schedule the maintenance.
+
+        An item whose lease has run out is in doubt for `wait` seconds; `sweep_doubts` settles such
+        items and returns how many it made due again.
+        """
+
+        async def sweep_leases() -> None:
+            metrics.leases_expired.inc(await self.maintenance.doubt_expired(wait, _BATCH))
+            self._daemon.tick()
+
+        async def settle_doubts() -> None:
+            if await sweep_doubts():
+                self.signal.wake()
+
+        async def measure() -> None:
+            backlog = await self.maintenance.backlog()
+            for state in ("due", "waiting", "sending", "in_doubt", "held"):
+                metrics.backlog.labels(state).set(getattr(backlog, state))
+            metrics.oldest_due.set(backlog.oldest_due_age)
+            metrics.oldest.set(backlog.oldest_age)
+            metrics.held.set(backlog.held)
+
+        every = self._daemon.ticks.every
+        every(_SWEEP_EVERY, f"{self._name}.leases", sweep_leases)
+        every(_SWEEP_EVERY, f"{self._name}.doubts", settle_doubts)
+        every(_BACKLOG_EVERY, f"{self._name}.backlog", measure)
+        return self._daemon.add_courier(courier, self.signal, channel=channel)
