@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ import asyncpg
 from sqlalchemy.engine import make_url
 
 from common.config.settings import DatabaseSettings
-from devtools.postgres import OwnServer, Server, _find_binaries
+from devtools.postgres import Server, own_server
 
 T = TypeVar("T")
 
@@ -112,35 +110,14 @@ class TestDatabase:
         return asyncio.run(run())
 
 
-class _DurableServer(OwnServer):
-    """As it comes, since what a commit costs is a part of what is measured."""
-
-    def start(self) -> None:
-        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -k {self._home}"
-        options += " -c max_connections=200"
-        self._run(
-            "pg_ctl", "-D", str(self._data), "-w", "-l", str(self._home / "log"), "-o", options,
-            "start",
-        )  # fmt: skip
-
-
 @contextlib.contextmanager
 def postgresql_server() -> Iterator[Server]:
-    """The server of `TEST_DATABASE_URL`, else one of our own. Raises `NoPostgres`."""
+    """The server of `TEST_DATABASE_URL`, else a durable one of our own. Raises `NoPostgres`."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield Server(url)
         return
-    home = Path(tempfile.mkdtemp(prefix="opencloud-bench-postgres-"))
-    try:
-        server = _DurableServer(_find_binaries(), home)
-        server.initialise()
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    with own_server(durable=True) as server:
+        yield server
 
 
 @contextlib.contextmanager

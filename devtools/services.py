@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import aiohttp
 
+from deploy.sandbox.lifeline import tied_to_parent
 from deploy.sandbox.ports import free_port
 from devtools.proc import resident_mib
 
@@ -44,9 +45,10 @@ class Process:
         path = [environment.get("PYTHONPATH", ""), str(REPOSITORY)]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
         environment["ADMIN_PORT"] = str(self.admin_port)
+        command = [sys.executable, "-m", service, *arguments]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", service, *arguments],
+                [*prefix, *tied_to_parent(command, signal.SIGKILL)],
                 env=environment,
                 cwd=folder,
                 stdout=log,

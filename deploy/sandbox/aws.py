@@ -4,13 +4,15 @@ Usable by tests as well: `with moto_server() as endpoint: ...`.
 """
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import boto3
@@ -41,7 +43,11 @@ def environment(endpoint: str, region: str = REGION) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def moto_server(port: int | None = None, log: Path | None = None) -> Iterator[str]:
+def moto_server(
+    port: int | None = None,
+    log: Path | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[str]:
     """Run moto's server as a process; gives its URL. Raises `NotReadyError`."""
     port = port or free_port()
     endpoint = f"http://{LOOPBACK}:{port}"
@@ -50,6 +56,7 @@ def moto_server(port: int | None = None, log: Path | None = None) -> Iterator[st
             tied_to_parent(moto_command(port), signal.SIGTERM),
             stdout=output,
             stderr=output,
+            env={**os.environ, **settings},
             start_new_session=True,
         )
     try:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from deploy.sandbox.lifeline import tied_to_parent
 from deploy.sandbox.ports import free_port
 from devtools.services import REPOSITORY
 
@@ -54,7 +55,7 @@ class Sandbox:
     async def _start_once(self) -> bool:
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                self.command("deploy.sandbox"),
+                tied_to_parent(self.command("deploy.sandbox"), signal.SIGTERM),
                 cwd=REPOSITORY,
                 env=self._environment,
                 stdout=output,

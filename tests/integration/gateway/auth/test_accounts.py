@@ -5,8 +5,6 @@ import hashlib
 import hmac
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from common.aws import AwsError
-from deploy.sandbox.ports import free_port
+from deploy.sandbox import aws
 from gateway.auth.accounts import Accounts
 from gateway.http.errors import Conflict, NotThere, Refused
 from gateway.settings import CognitoSettings
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import CLIENT, FRONTEND, POOL, REGION, Api, Gateway, fresh, wait_for_port
+from tests.support.gateway import CLIENT, FRONTEND, POOL, REGION, Api, Gateway, fresh
 
 PASSWORD = "Passw0rd!x"
 ROUTES = ["/user", "/token", "/login"]
@@ -35,27 +33,14 @@ def address() -> str:
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
     """Address of moto's server; AWS's own variables point to it meanwhile."""
-    port = free_port()
-    program = Path(sys.executable).with_name("moto_server")
-    process = subprocess.Popen(
-        [program, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    with pytest.MonkeyPatch.context() as patch:
+    with aws.moto_server() as url, pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
         patch.setenv("AWS_ENDPOINT_URL", url)
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         patch.setenv("AWS_DEFAULT_REGION", REGION)
-        try:
-            wait_for_port(port, process)
-            yield url
-        finally:
-            process.terminate()
-            process.wait()
+        yield url
 
 
 @pytest.fixture(scope="module")
