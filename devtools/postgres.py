@@ -23,7 +23,12 @@ from sqlalchemy.engine import URL, make_url
 from deploy.sandbox.ports import free_port
 from devtools.watched import Watched, unprivileged_user
 
-_FAST: Final = ("fsync=off", "autovacuum=off")
+_FAST: Final = (
+    "fsync=off", "full_page_writes=off", "synchronous_commit=off", "autovacuum=off",
+    "wal_level=minimal", "max_wal_senders=0", "max_wal_size=64MB", "min_wal_size=32MB",
+)  # fmt: skip
+_MEMORY: Final = Path("/dev/shm")
+_ENOUGH_MEMORY: Final = 2 << 30
 _START_TIMEOUT: Final = 60.0
 _STATE_LINE: Final = 7  # of `postmaster.pid`: starting, ready, stopping
 
@@ -147,9 +152,11 @@ def run_apart(work: Coroutine[Any, Any, T]) -> T:
 def own_server(*, durable: bool = False) -> Iterator[OwnServer]:
     """A server of our own in a temporary directory. Raises `NoPostgres`.
 
-    A durable one has PostgreSQL's defaults; the other one is fast.
+    A durable one has PostgreSQL's defaults and is on disk. The other one is fast: a database is
+    made of some three hundred files, which takes ten times as long on some disks as in memory.
     """
-    home = Path(tempfile.mkdtemp(prefix="opencloud-postgres-"))
+    directory = None if durable else _directory_in_memory()
+    home = Path(tempfile.mkdtemp(prefix="opencloud-postgres-", dir=directory))
     try:
         server = OwnServer(_find_binaries(), home, () if durable else _FAST)
         server.initialise()
@@ -170,6 +177,16 @@ def running_server() -> Iterator[Server]:
         return
     with own_server() as server:
         yield server
+
+
+def _directory_in_memory() -> Path | None:
+    """A file system in memory that has room for a server; None if there is none."""
+    try:
+        free = shutil.disk_usage(_MEMORY).free
+    except OSError:
+        return None
+    has_room = free > _ENOUGH_MEMORY and os.access(_MEMORY, os.W_OK | os.X_OK)
+    return _MEMORY if has_room else None
 
 
 def _find_binaries() -> Path:
