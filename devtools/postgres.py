@@ -23,9 +23,10 @@ from sqlalchemy.engine import URL, make_url
 from deploy.sandbox.ports import free_port
 from devtools.watched import Watched, unprivileged_user
 
+# what is committed survives a crash of the server, though not of the machine
 _FAST: Final = (
-    "fsync=off", "full_page_writes=off", "synchronous_commit=off", "autovacuum=off",
-    "wal_level=minimal", "max_wal_senders=0", "max_wal_size=64MB", "min_wal_size=32MB",
+    "fsync=off", "full_page_writes=off", "autovacuum=off", "wal_level=minimal",
+    "max_wal_senders=0", "max_wal_size=64MB", "min_wal_size=32MB",
 )  # fmt: skip
 _MEMORY: Final = Path("/dev/shm")
 _ENOUGH_MEMORY: Final = 2 << 30

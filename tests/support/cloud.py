@@ -1,4 +1,4 @@
-"""The services as real processes around one database, told apart by their settings."""
+"""The services as real processes on one database."""
 
 import io
 import time
@@ -23,7 +23,11 @@ from tests.support.notifier import environment as notifier_environment
 
 USER = "ada"
 
+PATIENT = 30
+"""Seconds for a peer's answer: late rather than lost where many processes share few cores."""
+
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 """For tests whose subject does not depend on the database, or is tried on both elsewhere."""
 
 
@@ -42,7 +46,10 @@ class Answer:
 
 
 class Caller:
-    """What a user and the worker-facing API say to a gateway; None: the connection broke."""
+    """Sends requests of a user and of the worker-facing API to a gateway.
+
+    A status of None means that the connection broke.
+    """
 
     def __init__(self, session: aiohttp.ClientSession, url: str, token: str) -> None:
         self._session = session
@@ -64,7 +71,7 @@ class Caller:
         return (await self._send("PUT", "/_job_status", headers=headers, json=body))[0]
 
     async def ask(self, method: str, path: str, **parts: Any) -> Answer:
-        """Send a request of the user's, or one with other `headers`."""
+        """Send a request as the user, or with other `headers`."""
         started = time.monotonic()
         async with self._session.request(
             method, self._url + path, **{"headers": self._user, **parts}
@@ -95,6 +102,7 @@ class Cloud:
         self.root = folder / "user_data"
         self.port = free_port()
         self.peer_url = f"http://127.0.0.1:{free_port()}"
+        self.mailjet_url = f"http://127.0.0.1:{free_port()}"
         self.token = issuer.token(USER)
         self._settings = {**settings, "DATABASE_URL": url, "USER_DATA_ROOT_PATH": self.root}
         self._processes: list[Process] = []
@@ -133,14 +141,16 @@ class Cloud:
     def dispatcher(self, *, group: int | None = None, **changes: Any) -> Process:
         own = {
             "WORKERFACING_API_URL": self.peer_url,
-            "HANDOVER_TIMEOUT": 1,
-            "HANDOVER_GRACE": 1,
+            "HANDOVER_TIMEOUT": PATIENT,
+            "HANDOVER_GRACE": 0.5,
+            "RECONCILE_INTERVAL": 0.2,
             **changes,
         }
         return self._start("dispatcher", own, group=group)
 
-    def notifier(self, mailjet_url: str, *, group: int | None = None, **changes: Any) -> Process:
-        own = {**notifier_environment(self.database_url, mailjet_url), **changes}
+    def notifier(self, *, group: int | None = None, **changes: Any) -> Process:
+        settings = notifier_environment(self.database_url, self.mailjet_url, EMAIL_TIMEOUT=PATIENT)
+        own = {**settings, **changes}
         return self._start("notifier", own, group=group)
 
     def _start(self, service: str, own: Mapping[str, Any], **options: Any) -> Process:
