@@ -1,6 +1,7 @@
 """Jobs that wait for days, and outages of an hour, which the database's times play."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -9,19 +10,18 @@ from sqlalchemy import update
 from common.database.engine import Database, utc_now
 from common.database.tables import emails, heartbeats, jobs
 from common.jobs.heartbeat import GATEWAY, PEER
-from devtools.postgres import free_port
+from deploy.sandbox.ports import free_port
 from devtools.services import Process
 from devtools.waiting import eventually
 from tests.support.cloud import Cloud, on_postgresql
 from tests.support.dispatcher import FakePeer
-from tests.support.gateway import INTERNAL_KEY
 from tests.support.notifier import FakeMailjet
 from tests.support.records import add_handover, add_job, rows
 
 DAY, HOUR = 86_400.0, 3_600.0
-DEEP = 100
-RUNNING = 20
-SWEEP = 0.2
+DEEP = 30
+RUNNING = 10
+SWEEP = 0.1
 
 IMPATIENT = {
     "SILENCE_DEFAULT_TIMEOUT": HOUR / 2,
@@ -78,9 +78,7 @@ class Scene:
         cloud.peer_url = f"http://127.0.0.1:{self._peer_port}"
 
     async def start_peer(self) -> None:
-        peer = FakePeer()
-        peer.key = INTERNAL_KEY
-        await self._peer.enter_async_context(peer.served(self._peer_port))
+        await self._peer.enter_async_context(FakePeer().served(self._peer_port))
 
     async def stop_peer(self) -> None:
         await self._peer.aclose()
@@ -110,11 +108,8 @@ class Scene:
         async with self.database.transaction() as tx:
             await tx.execute(_of_running_jobs.values(last_seen_at=utc_now()))
 
-    async def statuses(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for job in await rows(self.database, jobs):
-            found[job["status"]] = found.get(job["status"], 0) + 1
-        return found
+    async def statuses(self) -> Counter[str]:
+        return Counter(job["status"] for job in await rows(self.database, jobs))
 
     async def assert_nothing_happened(self) -> None:
         assert await self.statuses() == {"queued": DEEP, "running": RUNNING}
@@ -141,32 +136,31 @@ class Scene:
 
 @on_postgresql
 async def test_neither_a_deep_queue_nor_an_hours_outage_makes_a_job_silent(
-    cloud: Cloud, database: Database
+    cloud: Cloud, database: Database, mailjet: FakeMailjet
 ) -> None:
     scene = Scene(cloud, database)
     await scene.fill()
-    async with FakeMailjet().served() as mailjet:
-        await scene.start_peer()
-        await scene.start_gateway()
-        await scene.start_dispatcher()
-        cloud.notifier(mailjet.url)
-        await eventually(scene.clock.all_beat)
-        await scene.clock.has_been_well_for_long()
-        await scene.outage(GATEWAY, scene.stop_gateway, scene.start_gateway)
-        await scene.outage(PEER, scene.stop_peer, scene.start_peer)
-        await scene.outage(PEER, scene.stop_dispatcher, scene.start_dispatcher)
-        assert mailjet.sent == []
+    await scene.start_peer()
+    await scene.start_gateway()
+    await scene.start_dispatcher()
+    cloud.notifier()
+    await eventually(scene.clock.all_beat)
+    await scene.clock.has_been_well_for_long()
+    await scene.outage(GATEWAY, scene.stop_gateway, scene.start_gateway)
+    await scene.outage(PEER, scene.stop_peer, scene.start_peer)
+    await scene.outage(PEER, scene.stop_dispatcher, scene.start_dispatcher)
+    assert mailjet.sent == []
 
-        # the same hour, all being well: those that a worker has are silent, and no other
-        await scene.hear_workers()
-        await scene.clock.has_been_well_for_long()
-        await scene.clock.pass_without()
-        expected = {"queued": DEEP, "error": RUNNING}
+    # the same hour, all being well: those that a worker has are silent, and no other
+    await scene.hear_workers()
+    await scene.clock.has_been_well_for_long()
+    await scene.clock.pass_without()
+    expected = {"queued": DEEP, "error": RUNNING}
 
-        async def are_silent() -> bool:
-            return await scene.statuses() == expected
+    async def are_silent() -> bool:
+        return await scene.statuses() == expected
 
-        await eventually(are_silent)
-        await eventually(lambda: len(mailjet.sent) == RUNNING, within=30)
-        await scene.stop_peer()
+    await eventually(are_silent)
+    await eventually(lambda: len(mailjet.sent) == RUNNING, within=30)
+    await scene.stop_peer()
     assert await scene.statuses() == expected
