@@ -8,8 +8,7 @@ import asyncpg
 
 from common.database.engine import Database
 from common.database.tables import job_events, jobs
-from tests.conftest import settings_of
-from tests.support.cloud import Answer, Caller, Cloud
+from tests.support.cloud import Answer, Caller, Cloud, on_postgresql, on_sqlite
 from tests.support.gateway import INTERNAL_KEY, job_body
 from tests.support.records import rows
 
@@ -33,10 +32,10 @@ def assert_come_again(answer: Answer) -> None:
     assert "database" in answer.text
 
 
-async def test_an_exhausted_pool_is_told_at_once_while_the_rest_goes_on(
-    postgresql_cloud: Cloud,
+@on_postgresql
+async def test_an_exhausted_pool_is_answered_at_once_while_the_rest_goes_on(
+    cloud: Cloud, database: Database
 ) -> None:
-    cloud = postgresql_cloud
     caller = cloud.caller
     gateway = await cloud.gateway(DATABASE_POOL_SIZE=2, DATABASE_POOL_TIMEOUT=POOL_TIMEOUT)
     _, job_id = await caller.submit("before")
@@ -79,13 +78,11 @@ async def test_an_exhausted_pool_is_told_at_once_while_the_rest_goes_on(
     assert {answer.status for answer in await asyncio.gather(*pages)} == {200, 503}
     assert (await update(caller, job_id, "running")).status == 200
     assert (await caller.submit("after"))[0] == 201
-    database = Database(settings_of(cloud.database_url))
     assert [row["job_name"] for row in await rows(database, jobs)] == ["before", "after"]
-    await database.close()
 
 
-async def test_an_update_waits_for_a_connection_that_comes_free(postgresql_cloud: Cloud) -> None:
-    cloud = postgresql_cloud
+@on_postgresql
+async def test_an_update_waits_for_a_connection_that_comes_free(cloud: Cloud) -> None:
     caller = cloud.caller
     await cloud.gateway(DATABASE_POOL_SIZE=1, DATABASE_POOL_TIMEOUT=0.2)
     _, job_id = await caller.submit("job")
@@ -104,10 +101,10 @@ async def test_an_update_waits_for_a_connection_that_comes_free(postgresql_cloud
     assert (await page).status == 200
 
 
+@on_sqlite
 async def test_a_locked_sqlite_file_holds_up_writers_alone_and_for_a_bounded_time(
-    sqlite_cloud: Cloud,
+    cloud: Cloud, database: Database
 ) -> None:
-    cloud = sqlite_cloud
     caller = cloud.caller
     await cloud.gateway()
     _, job_id = await caller.submit("before")
@@ -129,10 +126,8 @@ async def test_a_locked_sqlite_file_holds_up_writers_alone_and_for_a_bounded_tim
     other.close()
     assert (await update(caller, job_id, "running")).status == 200
     assert (await caller.submit("after"))[0] == 201
-    database = Database(settings_of(cloud.database_url))
     assert [row["status"] for row in await rows(database, job_events)] == [
         "queued",
         "running",
         "queued",
     ]
-    await database.close()

@@ -1,4 +1,4 @@
-"""All services told to end at once, as a container's or a terminal's end tells them, amid work."""
+"""All services are stopped at once amid their work, as a container's or a terminal's end does."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ HALF = b"x" * 100_000
 
 @asynccontextmanager
 async def nobody_may_write(cloud: Cloud) -> AsyncIterator[None]:
-    """Whoever would write a job has to wait meanwhile."""
+    """Let every writer of jobs wait meanwhile."""
     if cloud.database_url.startswith("sqlite"):
         file = sqlite3.connect(cloud.database_url.removeprefix("sqlite:///"), isolation_level=None)
         file.execute("BEGIN IMMEDIATE")
@@ -72,8 +72,8 @@ async def is_draining(process: Process) -> bool:
     return await process.probe("/readyz") == 503
 
 
-async def test_what_is_under_way_ends_in_peace_when_every_service_is_told_to_end(
-    cloud: Cloud, database: Database, peer: FakePeer
+async def test_what_is_under_way_is_finished_when_every_service_is_stopped(
+    cloud: Cloud, database: Database, peer: FakePeer, mailjet: FakeMailjet
 ) -> None:
     content = os.urandom(SIZE)
     place = cloud.root / USER / "data" / "large" / "file"
@@ -81,15 +81,14 @@ async def test_what_is_under_way_ends_in_peace_when_every_service_is_told_to_end
     place.write_bytes(content)
     sent, mailed = await add_handover(database), await add_mail(database)
     peer.behave = at_peer = Held()
-    async with FakeMailjet().served() as mailjet, AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         mailjet.behave = at_mailjet = Held()
-        own = {"SHUTDOWN_GRACE": GRACE, "RECONCILE_INTERVAL": 0.1}
-        patient = {"HANDOVER_TIMEOUT": GRACE, "EMAIL_TIMEOUT": GRACE, **own}
+        own = {"SHUTDOWN_GRACE": GRACE, "HANDOVER_TIMEOUT": GRACE, "EMAIL_TIMEOUT": GRACE}
         gateway = await cloud.gateway(group=0, DRAIN_DELAY=1, **own)
         processes = [
             gateway,
-            cloud.dispatcher(group=gateway.pid, **patient),
-            cloud.notifier(mailjet.url, group=gateway.pid, **patient),
+            cloud.dispatcher(group=gateway.pid, **own),
+            cloud.notifier(group=gateway.pid, **own),
         ]
         await asyncio.wait_for(at_peer.reached.wait(), 30)
         await asyncio.wait_for(at_mailjet.reached.wait(), 30)
@@ -106,7 +105,7 @@ async def test_what_is_under_way_ends_in_peace_when_every_service_is_told_to_end
             for process in processes:
                 await eventually(lambda process=process: is_draining(process))
                 assert await process.probe("/livez") == 200
-            # until proxies have noticed, whoever comes is still let in, and told to go afterwards
+            # until proxies have noticed, newcomers are served, and their connections closed
             late = await cloud.caller.ask("GET", "/user")
             assert (late.status, late.headers["Connection"]) == (200, "close")
         await upload.send(HALF + clients.END)
