@@ -1,4 +1,4 @@
-"""Traffic as users and workers make it, through one address, in which no failure is forgiven."""
+"""Traffic of users and workers through one address; no failure is forgiven."""
 
 import asyncio
 import hashlib
@@ -14,8 +14,8 @@ import aiohttp
 from tests.support.gateway import INTERNAL_KEY, job_body, multipart
 
 STATUSES = ("pulled", "running", "running", "postprocessing", "finished")
-LARGE = 24 << 20
-PIECES = 35
+LARGE = 12 << 20
+PIECES = 25
 PAUSE = 0.1
 
 
