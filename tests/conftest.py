@@ -21,6 +21,14 @@ from devtools.postgres import (
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a PostgreSQL server, which `make quick` leaves out."""
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {}).values()
+        if "postgres" in getattr(item, "fixturenames", ()) or "postgresql" in parameters:
+            item.add_marker("postgresql")
+
+
 def settings_of(url: str, *, pool_size: int = 10) -> DatabaseSettings:
     """Settings for a database URL as the services' environment has it."""
     driver = "sqlite+aiosqlite" if url.startswith("sqlite") else "postgresql+asyncpg"
