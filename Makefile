@@ -37,9 +37,9 @@ WORKERS ?= 4
 test: install
 	$(PYTEST) $(WORKERS) $(ARGS)
 
-## make quick     what needs neither PostgreSQL nor processes: less than a minute
+## make quick     units, and integration on SQLite and local files: less than a minute
 quick: install
-	$(PYTEST) 3 -m "not postgresql and not slow" tests/unit tests/integration $(ARGS)
+	$(PYTEST) $(WORKERS) -m "not server and not slow" tests/unit tests/integration $(ARGS)
 
 ## make coverage  all tests; fails below the floor in pyproject.toml, and names what is not covered
 coverage: install

@@ -20,13 +20,17 @@ from devtools.postgres import (
     running_server,
 )
 
+_SERVERS = {"postgres", "aws_url", "moto_url", "moto", "postgresql", "s3"}
+"""Fixtures and parameters for which a server of PostgreSQL or the stand-in for AWS is started."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a PostgreSQL server, which `make quick` leaves out."""
+    """Mark what `make quick` leaves out since it needs a server."""
     for item in items:
-        parameters = getattr(getattr(item, "callspec", None), "params", {}).values()
-        if "postgres" in getattr(item, "fixturenames", ()) or "postgresql" in parameters:
-            item.add_marker("postgresql")
+        call = getattr(item, "callspec", None)
+        values = {value for value in call.params.values() if isinstance(value, str)} if call else ()
+        if _SERVERS & {*getattr(item, "fixturenames", ()), *values}:
+            item.add_marker("server")
 
 
 def settings_of(url: str, *, pool_size: int = 10) -> DatabaseSettings:

@@ -17,6 +17,8 @@ from deploy.sandbox.ports import free_port
 from gateway.http.middlewares import SAMPLED
 from tests.support.gateway import Api, Issuer, KeyServer, multipart, wait_for_port
 
+pytestmark = pytest.mark.slow
+
 SECRETS = {
     "INTERNAL_API_KEY_SECRET": "planted-internal-key",
     "COGNITO_SECRET": "planted-cognito-secret",

@@ -227,6 +227,7 @@ def test_an_invalid_application_configuration_names_the_key(tmp_path: Path) -> N
     assert "Traceback" not in ended.stdout + ended.stderr
 
 
+@pytest.mark.slow
 def test_a_dotenv_in_the_working_directory_counts(tmp_path: Path) -> None:
     lines = [f"{name}={value}" for name, value in REQUIRED.items()]
     (tmp_path / ".env").write_text("\n".join([*lines, "FILESYSTEM=ftp"]))

@@ -222,6 +222,7 @@ async def _columns(connection: AsyncConnection) -> int:
     return len(await connection.run_sync(lambda sync: inspect(sync).get_columns("jobs")))
 
 
+@pytest.mark.slow
 async def test_processes_that_migrate_at_once_wait_for_each_other(
     empty: Database, empty_url: str, tmp_path: Path
 ) -> None:
