@@ -23,11 +23,9 @@ NO_HOST = "must name a host, and a port if any, as in https://example.org:8443"
         ("notifier", {"EMAIL_SENDER_SECRET_KEY": ""}, "EMAIL_SENDER_SECRET_KEY is missing"),
     ],
 )
-def test_a_wrong_setting_is_named(
-    monkeypatch: pytest.MonkeyPatch, service: str, environment: dict[str, str], sentence: str
-) -> None:
+def test_a_wrong_setting_is_named(service: str, environment: dict[str, str], sentence: str) -> None:
     complete = {"INTERNAL_API_KEY_SECRET": "key", **MAILJET}
-    read(service, complete, monkeypatch)
+    read(service, complete)
     with pytest.raises(SettingsError) as refusal:
-        read(service, {**complete, **environment}, monkeypatch)
+        read(service, {**complete, **environment})
     assert sentence in str(refusal.value)

@@ -127,11 +127,9 @@ def test_compose_makes_the_bucket_however_late_the_store_answers(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_compose_sets_what_the_services_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compose_sets_what_the_services_read(name: str) -> None:
     environment = {key: str(value or "") for key, value in OURS[name]["environment"].items()}
-
-    settings, names = read(name, environment, monkeypatch)
-
+    settings, names = read(name, environment)
     assert {key for key in environment if not key.startswith("AWS_")} <= names
     if name in {"dispatcher", "notifier"}:
         longest = settings.handover_timeout if name == "dispatcher" else settings.send_timeout
