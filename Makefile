@@ -41,9 +41,9 @@ test: install
 quick: install
 	$(PYTEST) $(WORKERS) -m "not server and not slow" tests/unit tests/integration $(ARGS)
 
-## make coverage  all tests; fails below the floor in pyproject.toml, and names what is not covered
+## make coverage  units and integration; fails below the floor, and names what is not covered
 coverage: install
-	$(PYTEST) $(WORKERS) --cov --cov-report=term $(ARGS)
+	$(PYTEST) $(WORKERS) --cov --cov-report=term tests/unit tests/integration
 
 ## make lint      ruff, and the import rules
 lint: install
@@ -55,8 +55,9 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-## make check     lint, types, tests with their coverage: what CI runs
+## make check     what CI runs: lint, types, all tests, with their coverage where they are in-process
 check: lint types coverage
+	$(PYTEST) $(WORKERS) tests/processes tests/tools
 
 ## make bench     requests per second and latencies, each beside its floor (ONLY=name for one)
 bench: install

@@ -91,7 +91,7 @@ async def cut(server: OwnServer, load: Load) -> None:
 
 
 @pytest.mark.parametrize("disturb", [restart, cut])
-async def test_a_disturbance_under_load_tells_no_worker_to_stop_and_loses_nothing(
+async def test_a_disturbance_under_load_stops_no_worker_and_loses_nothing(
     cloud: Cloud, server: OwnServer, peer: FakePeer, disturb: Disturbance
 ) -> None:
     database = Database(settings_of(server.url))

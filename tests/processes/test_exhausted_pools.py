@@ -14,7 +14,7 @@ from tests.support.records import rows
 
 POOL_TIMEOUT = 0.5
 PATIENCE = 5.0
-"""Seconds for which an update waits for the database before the worker is told to come again."""
+"""Seconds for which an update waits for the database before it is refused."""
 
 
 def submission(name: str) -> dict[str, Any]:
@@ -26,7 +26,7 @@ async def update(caller: Caller, job_id: int, status: str) -> Answer:
     return await caller.ask("PUT", "/_job_status", json=body, headers={"x-api-key": INTERNAL_KEY})
 
 
-def assert_come_again(answer: Answer) -> None:
+def assert_retry_later(answer: Answer) -> None:
     assert answer.status == 503, answer
     assert answer.headers["Retry-After"]
     assert "database" in answer.text
@@ -57,7 +57,7 @@ async def test_an_exhausted_pool_is_answered_at_once_while_the_rest_goes_on(
         caller.ask("DELETE", f"/jobs/{job_id}"),
     )
     for answer in answers:
-        assert_come_again(answer)
+        assert_retry_later(answer)
         assert answer.seconds < 8 * POOL_TIMEOUT
     elsewhere = await asyncio.gather(
         caller.ask("GET", "/"),
@@ -70,7 +70,7 @@ async def test_an_exhausted_pool_is_answered_at_once_while_the_rest_goes_on(
     assert max(answer.seconds for answer in elsewhere) < 4 * POOL_TIMEOUT
     assert await gateway.probe("/readyz") == 200
     for answer in await asyncio.gather(*updates):
-        assert_come_again(answer)
+        assert_retry_later(answer)
         assert PATIENCE - 0.5 < answer.seconds < PATIENCE + 4 * POOL_TIMEOUT
 
     await held.rollback()
@@ -120,7 +120,7 @@ async def test_a_locked_sqlite_file_holds_up_writers_alone_and_for_a_bounded_tim
     assert [answer.status for answer in reading] == [200, 200, 200]
     assert max(answer.seconds for answer in reading) < 2.0
     for answer in await asyncio.gather(*writing):
-        assert_come_again(answer)
+        assert_retry_later(answer)
         assert answer.seconds < 2 * PATIENCE
     other.execute("ROLLBACK")
     other.close()

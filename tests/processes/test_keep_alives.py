@@ -31,12 +31,12 @@ TALLY = {
     """,
     "postgresql": """
         CREATE TABLE tally (n INTEGER);
-        CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql
+        CREATE FUNCTION count_one() RETURNS trigger LANGUAGE plpgsql
             AS 'BEGIN INSERT INTO tally VALUES (1); RETURN NULL; END';
-        CREATE TRIGGER count_updates AFTER UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION tell()
+        CREATE TRIGGER count_updates AFTER UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION count_one()
     """,
 }
-"""Count the writes to `jobs`; a statement ends where a line does."""
+"""Count the writes to `jobs`; each statement ends at the end of a line."""
 
 
 def keep_alive(number: int) -> bytes:
@@ -102,7 +102,7 @@ async def test_a_refreshed_last_sign_of_life_leaves_nothing_for_vacuum(database:
         return row if row.n_tup_upd >= len(ids) else None
 
     await notifier.close()
-    await database.engine.dispose()  # a backend that ends tells what it has counted
+    await database.engine.dispose()  # a backend reports its counts when it ends
     updates, on_their_page = await eventually(counts)
     assert updates == len(ids)
     assert on_their_page >= 0.95 * updates

@@ -1,4 +1,4 @@
-"""One job runs once, though the peer cannot tell that it was sent twice."""
+"""One job runs once, though the peer does not notice that it was sent twice."""
 
 import asyncio
 

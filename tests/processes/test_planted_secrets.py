@@ -1,4 +1,4 @@
-"""Secrets planted in every setting, in each form, and looked for in all that processes show."""
+"""Secrets planted in every setting, in each form, do not appear in what processes show."""
 
 import asyncio
 import base64
@@ -90,7 +90,7 @@ def with_password(url: str, password: str) -> str:
 
 
 async def page(session: aiohttp.ClientSession, method: str, url: str, **parts: Any) -> str:
-    """Whatever comes back, headers included."""
+    """The answer, headers included."""
     async with session.request(method, url, **parts) as answer:
         return f"{answer.status} {dict(answer.headers)} {await answer.text()}"
 
@@ -110,7 +110,7 @@ class Scene:
         self.shown.append(await page(self._session, method, self._cloud.url + path, **parts))
 
     async def look_around(self) -> None:
-        """Everything that tells about the service, and every kind of refusal."""
+        """Ask for everything that describes the service, and provoke every kind of refusal."""
         user = {"Authorization": f"Bearer {self._cloud.token}"}
         others = (f"Bearer {self.key}", f"{user['Authorization']}x")
         strangers = [user, *({"Authorization": other} for other in others)]
@@ -154,7 +154,7 @@ class Scene:
 def environments(
     plants: Plants, aws_url: str, server: OwnServer, keys_port: int, peer: FakePeer
 ) -> dict[str, dict[str, Any]]:
-    """What each service is told: every secret setting, in each of the forms that a secret has."""
+    """The settings of each service: every secret, in each of the forms that it may have."""
     database = plants.plant("DATABASE_SECRET")
     key = plants.plant("INTERNAL_API_KEY_SECRET", odd='"+/%&=?#@:\\')
     for name in ("COGNITO_SECRET", "EMAIL_SENDER_SECRET_KEY"):
@@ -218,7 +218,7 @@ def database_url(server: OwnServer) -> str:
     return server.url
 
 
-async def test_no_secret_is_shown_whatever_goes_wrong(
+async def test_no_secret_is_shown_by_any_failure(
     cloud: Cloud,
     server: OwnServer,
     peer: FakePeer,

@@ -101,7 +101,7 @@ async def test_what_is_under_way_is_finished_when_every_service_is_stopped(
             (submission,) = await stack.enter_async_context(connections)
             await asyncio.sleep(0.3)  # it has been read, and waits
             os.killpg(gateway.pid, signal.SIGTERM)
-            told = time.monotonic()
+            stopped = time.monotonic()
             for process in processes:
                 await eventually(lambda process=process: is_draining(process))
                 assert await process.probe("/livez") == 200
@@ -115,7 +115,7 @@ async def test_what_is_under_way_is_finished_when_every_service_is_stopped(
             *(client.read_all() for client in (upload, download, submission, idle))
         )
         statuses = await asyncio.gather(*(process.wait() for process in processes))
-        took = time.monotonic() - told
+        took = time.monotonic() - stopped
 
     assert statuses == [0, 0, 0]
     assert took < GRACE

@@ -44,7 +44,7 @@ async def cloud(
 
 
 async def live(cloud: Cloud, peer: FakePeer, name: str) -> int:
-    """Submit a job and report it to its end, asking again where there was no answer; its id."""
+    """Submit a job and report it to its end, with retries; returns its id."""
     status = None
     while status not in {201, 409}:
         status, job_id = await cloud.caller.submit(name)
@@ -58,7 +58,7 @@ async def live(cloud: Cloud, peer: FakePeer, name: str) -> int:
     return job_id
 
 
-async def test_a_job_goes_from_submission_to_mail_whatever_becomes_of_the_proxy(
+async def test_jobs_go_from_submission_to_mail_across_a_restart_of_the_proxy(
     cloud: Cloud, database: Database, proxy: PgBouncer, peer: FakePeer, mailjet: FakeMailjet
 ) -> None:
     processes = [await cloud.gateway(), cloud.dispatcher(), cloud.dispatcher(), cloud.notifier()]

@@ -1,4 +1,4 @@
-"""Rows for the tests, written as the services write them."""
+"""Rows of jobs and outboxes as the services write them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -38,13 +38,13 @@ class Traffic:
         (tree / "data" / "large" / "file").write_bytes(self._large)
 
     def users(self) -> list[Coroutine[Any, Any, None]]:
-        """What is under way until `going` ends, and then finishes what it has begun."""
+        """Each goes on while `going`, and then finishes what it has begun."""
         once = [self._submit, self._submit, self._look, self._exchange, self._exchange]
         slow = [self._upload_slowly, self._download_slowly]
         return [work() for work in (*once, *slow, *slow)]
 
     def workers(self) -> list[Coroutine[Any, Any, None]]:
-        """Each works on one job after the other, for ever."""
+        """Each works on one job after the other, until cancelled."""
         return [self._work() for _ in range(6)]
 
     # -- users ---------------------------------------------------------------------------------

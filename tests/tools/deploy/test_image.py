@@ -15,6 +15,7 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from common.config.settings import VERSION
 from tests.tools.deploy.places import DEPLOY, REPOSITORY
 from tests.tools.deploy.settings import AFTER_THE_GRACE, read
 
@@ -95,7 +96,7 @@ async def test_the_health_check_tells_a_live_process_from_another(
 
 def test_compose_starts_every_service_after_the_migration() -> None:
     assert set(OURS) == {"migrate", "gateway", "dispatcher", "notifier"}
-    assert len({service["image"] for service in OURS.values()}) == 1
+    assert {service["image"] for service in OURS.values()} == {f"opencloud:{VERSION}"}
     for name, service in OURS.items():
         module = "common.migrate" if name == "migrate" else name
         assert service["command"] == ["python", "-m", module]

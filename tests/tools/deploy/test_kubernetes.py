@@ -11,6 +11,7 @@ import pytest
 import yaml
 from kubernetes_validate import validate
 
+from common.config.settings import VERSION
 from tests.tools.deploy.kustomize import Manifest, render
 from tests.tools.deploy.objects import (
     component_of,
@@ -109,7 +110,7 @@ def test_every_workload_runs_the_image_of_its_version(manifests: list[Manifest])
     (image,) = {container_of(w)["image"] for w in of_kind(manifests, "Deployment", "Job")}
     name, _, version = image.rpartition(":")
     assert name
-    assert version != "latest"
+    assert version == VERSION
     (job,) = of_kind(manifests, "Job")
     assert job["metadata"]["name"] == f"opencloud-migrate-{version.replace('.', '-')}"
     commands = {
