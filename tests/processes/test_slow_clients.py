@@ -44,9 +44,7 @@ def may_open_many_files() -> Iterator[None]:
 
 def plant_large_file(cloud: Cloud) -> bytes:
     content = bytes(range(256)) * (LARGE // 256)
-    place = cloud.root / USER / "data" / "large" / "file"
-    place.parent.mkdir(parents=True)
-    place.write_bytes(content)
+    cloud.plant("data/large/file", content)
     return content
 
 

@@ -3,14 +3,11 @@
 import asyncio
 import os
 import signal
-import sqlite3
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
-import asyncpg
 from aiohttp import web
 
 from common.database.engine import Database
@@ -19,7 +16,7 @@ from devtools.services import Process
 from devtools.waiting import eventually
 from tests.support import clients
 from tests.support.clients import Client, connected
-from tests.support.cloud import USER, Cloud
+from tests.support.cloud import USER, Cloud, locked_jobs
 from tests.support.dispatcher import FakePeer
 from tests.support.notifier import FakeMailjet
 from tests.support.records import add_handover, add_mail, outbox_row, rows
@@ -27,23 +24,6 @@ from tests.support.records import add_handover, add_mail, outbox_row, rows
 GRACE = 20
 SIZE = 16 << 20
 HALF = b"x" * 100_000
-
-
-@asynccontextmanager
-async def nobody_may_write(cloud: Cloud) -> AsyncIterator[None]:
-    """Let every writer of jobs wait meanwhile."""
-    if cloud.database_url.startswith("sqlite"):
-        file = sqlite3.connect(cloud.database_url.removeprefix("sqlite:///"), isolation_level=None)
-        file.execute("BEGIN IMMEDIATE")
-        yield
-        file.execute("ROLLBACK")
-        file.close()
-        return
-    connection: Any = await asyncpg.connect(cloud.database_url)
-    async with connection.transaction():
-        await connection.execute("LOCK TABLE jobs IN EXCLUSIVE MODE")
-        yield
-    await connection.close()
 
 
 class Held:
@@ -76,9 +56,7 @@ async def test_what_is_under_way_is_finished_when_every_service_is_stopped(
     cloud: Cloud, database: Database, peer: FakePeer, mailjet: FakeMailjet
 ) -> None:
     content = os.urandom(SIZE)
-    place = cloud.root / USER / "data" / "large" / "file"
-    place.parent.mkdir(parents=True)
-    place.write_bytes(content)
+    cloud.plant("data/large/file", content)
     sent, mailed = await add_handover(database), await add_mail(database)
     peer.behave = at_peer = Held()
     async with AsyncExitStack() as stack:
@@ -95,7 +73,7 @@ async def test_what_is_under_way_is_finished_when_every_service_is_stopped(
         kinds = [begin_upload, clients.stop_in_download, ask_once]
         connections = connected(cloud.port, cloud.token, kinds, 1)
         upload, download, idle = await stack.enter_async_context(connections)
-        async with nobody_may_write(cloud):
+        async with locked_jobs(cloud):
             submit = partial(clients.submit, name="under-way")
             connections = connected(cloud.port, cloud.token, [submit], 1)
             (submission,) = await stack.enter_async_context(connections)

@@ -1,6 +1,8 @@
 """The services as real processes on one database."""
 
+import contextlib
 import io
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+import asyncpg
 import pytest
 from aiohttp.test_utils import TestServer
 from sqlalchemy import func, select
@@ -158,6 +161,12 @@ class Cloud:
         self._processes.append(process)
         return process
 
+    def plant(self, path: str, content: bytes) -> None:
+        """Put a file into the user's tree, past the API."""
+        target = self.root / USER / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
     @asynccontextmanager
     async def standin_peer(self) -> AsyncIterator[Peer]:
         """The sandbox's worker-facing API on a real socket; `peer_url` is its address."""
@@ -176,6 +185,23 @@ def gateway_settings(keys_url: str, applications: Path) -> dict[str, Any]:
         "INTERNAL_API_KEY_SECRET": INTERNAL_KEY,
         "APPLICATION_CONFIG_FILE": applications,
     }
+
+
+@asynccontextmanager
+async def locked_jobs(cloud: Cloud, mode: str = "EXCLUSIVE") -> AsyncIterator[None]:
+    """Block all writers of jobs meanwhile; `ACCESS EXCLUSIVE` (PostgreSQL) blocks readers, too."""
+    if cloud.database_url.startswith("sqlite"):
+        file = sqlite3.connect(cloud.database_url.removeprefix("sqlite:///"), isolation_level=None)
+        with contextlib.closing(file):
+            file.execute("BEGIN IMMEDIATE")
+            yield
+            file.execute("ROLLBACK")
+        return
+    connection: Any = await asyncpg.connect(cloud.database_url)
+    async with connection.transaction():
+        await connection.execute(f"LOCK TABLE jobs IN {mode} MODE")
+        yield
+    await connection.close()
 
 
 async def orphans(database: Database) -> int:

@@ -170,9 +170,7 @@ def test_the_migration_and_the_services_know_the_same_database(manifests: list[M
     assert len({environment_of(w, manifests)["DATABASE_URL"] for w in workloads}) == 1
 
 
-def test_ports_are_the_ones_that_the_services_listen_on(
-    manifests: list[Manifest],
-) -> None:
+def test_ports_are_the_ones_that_the_services_listen_on(manifests: list[Manifest]) -> None:
     for workload in of_kind(manifests, "Deployment"):
         settings = settings_of(workload, manifests)
         expected = {"admin": settings.admin.port}
@@ -183,9 +181,7 @@ def test_ports_are_the_ones_that_the_services_listen_on(
         assert ports_of(workload) == expected
 
 
-def test_the_gateway_believes_the_ingress_at_which_tls_ends(
-    manifests: list[Manifest],
-) -> None:
+def test_the_gateway_believes_the_ingress_at_which_tls_ends(manifests: list[Manifest]) -> None:
     """Else links in its answers are `http://`, and clients send their tokens there."""
     workload = named(manifests, "Deployment", "opencloud-gateway")
     settings = settings_of(workload, manifests)
@@ -217,9 +213,7 @@ def test_the_alert_on_memory_comes_before_the_limit(manifests: list[Manifest]) -
         assert 0.7 * limit < int(megabytes) < 0.8 * limit
 
 
-def test_a_pod_may_drain_for_longer_than_its_service_does(
-    manifests: list[Manifest],
-) -> None:
+def test_a_pod_may_drain_for_longer_than_its_service_does(manifests: list[Manifest]) -> None:
     for workload in of_kind(manifests, "Deployment"):
         service, settings = component_of(workload), settings_of(workload, manifests)
         patience = pod_of(workload)["spec"]["terminationGracePeriodSeconds"]
@@ -235,9 +229,7 @@ def test_a_pod_may_drain_for_longer_than_its_service_does(
         assert patience >= settings.shutdown_grace + AFTER_THE_GRACE
 
 
-def test_a_pod_may_wait_for_the_schema_before_it_counts_as_stuck(
-    manifests: list[Manifest],
-) -> None:
+def test_a_pod_may_wait_for_the_schema_before_it_counts_as_stuck(manifests: list[Manifest]) -> None:
     for workload in of_kind(manifests, "Deployment"):
         settings = settings_of(workload, manifests)
         probe = container_of(workload)["startupProbe"]
