@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run demo test lint types check bench soak steady lock clean
+.PHONY: help install run demo test quick coverage lint types check bench soak steady lock clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -29,10 +29,21 @@ run: install
 demo: install
 	@$(BIN)/python -m deploy.sandbox.demo $(if $(DATA),--data "$(DATA)") $(if $(CONFIG),--config "$(CONFIG)")
 
-## make test      all tests, on SQLite and PostgreSQL (ARGS="tests/gateway -k rename" for some)
-WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest --dist worksteal -n
+# most of what tests of processes wait for is not the processor
+WORKERS ?= 4
+
+## make test      all tests, on SQLite and PostgreSQL (ARGS="tests/unit -k rename" for some)
 test: install
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(PYTEST) $(WORKERS) $(ARGS)
+
+## make quick     units, and integration on SQLite and local files: less than a minute
+quick: install
+	$(PYTEST) $(WORKERS) -m "not server and not slow" tests/unit tests/integration $(ARGS)
+
+## make coverage  units and integration; fails below the floor, and names what is not covered
+coverage: install
+	$(PYTEST) $(WORKERS) --cov --cov-report=term tests/unit tests/integration
 
 ## make lint      ruff, and the import rules
 lint: install
@@ -44,8 +55,9 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-## make check     lint, types, tests: what CI runs
-check: lint types test
+## make check     what CI runs: lint, types, all tests, with their coverage where they are in-process
+check: lint types coverage
+	$(PYTEST) $(WORKERS) tests/processes tests/tools
 
 ## make bench     requests per second and latencies, each beside its floor (ONLY=name for one)
 bench: install
@@ -69,4 +81,4 @@ lock:
 	$(LOCK) --extra dev -o requirements/dev.txt
 
 clean:
-	rm -rf $(VENV) .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*

@@ -1,4 +1,4 @@
-"""What stands in front of several gateways: each connection goes to the next one that takes it."""
+"""A load balancer in front of several gateways: connections go to them in turn."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,10 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Front:
-    """Passes bytes on; a connection for which there is no gateway is closed.
+    """Forwards bytes; closes a connection that no gateway accepts.
 
-    `ports` may be replaced: connections that are open stay where they are. `refused` counts how
-    often a port did not take one.
+    `ports` may be replaced: open connections stay where they are. `refused` counts the connections
+    that a port did not accept.
     """
 
     def __init__(self, ports: Sequence[int] = ()) -> None:

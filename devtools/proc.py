@@ -1,4 +1,4 @@
-"""Processor time and memory of processes, from `/proc`; None and zero where there is none."""
+"""Processor time and memory of processes, from `/proc`; None or zero where that is missing."""
 
 import contextlib
 import os
@@ -56,7 +56,7 @@ def _fields(text: str) -> list[str]:
 
 
 def reset_peak(pids: Sequence[int]) -> None:
-    """Let the peak of memory start anew, where the system lets us."""
+    """Reset the peaks of memory, where that is permitted."""
     for pid in pids:
         try:
             Path(f"/proc/{pid}/clear_refs").write_text(_RESET_PEAK)

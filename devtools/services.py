@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import aiohttp
@@ -16,6 +16,8 @@ import aiohttp
 from deploy.sandbox.lifeline import tied_to_parent
 from deploy.sandbox.ports import free_port
 from devtools.proc import resident_mib
+
+_PASSED_ON: Final = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_CONFIG")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -45,9 +47,7 @@ class Process:
         self.admin_port = admin_port or free_port()
         self._ready = ready
         self._log = folder / f"{service}-{uuid4().hex}.log"
-        environment = {
-            name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")
-        }
+        environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON}
         environment |= {name: str(value) for name, value in settings.items()}
         path = [environment.get("PYTHONPATH", ""), str(REPOSITORY)]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))

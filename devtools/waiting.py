@@ -1,4 +1,4 @@
-"""Waiting for what must come to be."""
+"""Wait for conditions."""
 
 import asyncio
 import inspect
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 async def eventually(check: Callable[[], Awaitable[T] | T], *, within: float = 15.0) -> T:
-    """The first true result of `check`; fails when there is none within that many seconds."""
+    """Return the first true result of `check`. Raises `TimeoutError` after `within` seconds."""
     async with asyncio.timeout(within):
         while True:
             result = check()

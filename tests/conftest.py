@@ -20,6 +20,18 @@ from devtools.postgres import (
     running_server,
 )
 
+_SERVERS = {"postgres", "aws_url", "moto_url", "moto", "postgresql", "s3"}
+"""Fixtures and parameters for which a server of PostgreSQL or the stand-in for AWS is started."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make quick` leaves out since it needs a server."""
+    for item in items:
+        call = getattr(item, "callspec", None)
+        values = {value for value in call.params.values() if isinstance(value, str)} if call else ()
+        if _SERVERS & {*getattr(item, "fixturenames", ()), *values}:
+            item.add_marker("server")
+
 
 def settings_of(url: str, *, pool_size: int = 10) -> DatabaseSettings:
     """Settings for a database URL as the services' environment has it."""

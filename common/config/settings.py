@@ -9,6 +9,7 @@ from sqlalchemy.exc import ArgumentError
 
 from common.config.environment import Reader
 
+VERSION: Final = "1.0.0"
 REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
 DEFAULT_APPLICATIONS: Final = str(REPOSITORY / "application_config.yaml")
 

@@ -1,11 +1,13 @@
 """Stand-in for AWS: moto's server, a bucket, a secret, and the variables that point there."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import boto3
@@ -36,7 +38,11 @@ def environment(endpoint: str, region: str = REGION) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def moto_server(port: int | None = None, log: Path | None = None) -> Iterator[str]:
+def moto_server(
+    port: int | None = None,
+    log: Path | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[str]:
     """Run moto's server as a process; yields its URL. Raises `NotReadyError`."""
     port = port or free_port()
     endpoint = f"http://{LOOPBACK}:{port}"
@@ -45,6 +51,7 @@ def moto_server(port: int | None = None, log: Path | None = None) -> Iterator[st
             tied_to_parent(moto_command(port), signal.SIGTERM),
             stdout=output,
             stderr=output,
+            env={**os.environ, **settings},
             start_new_session=True,
         )
     try:

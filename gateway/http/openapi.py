@@ -19,6 +19,7 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema, fields
 
+from common.config.settings import VERSION
 from gateway.http.responses import json_bytes
 
 _JSON: Final = "application/json"
@@ -80,7 +81,7 @@ class OpenApi:
         plugin = MarshmallowPlugin(schema_name_resolver=resolver)
         self.spec = APISpec(
             title="DECODE OpenCloud: user-facing API",
-            version="1.0.0",
+            version=VERSION,
             openapi_version="3.1.0",
             info={"description": _ABOUT},
             plugins=[plugin],

@@ -1,3 +1,5 @@
+"""A cloud of processes, and the peers of its services."""
+
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,8 @@ import yaml
 from deploy.sandbox import aws
 from tests.support.cloud import Cloud, gateway_settings
 from tests.support.dispatcher import FakePeer
-from tests.support.gateway import APPLICATIONS, INTERNAL_KEY, Issuer, KeyServer
+from tests.support.gateway import APPLICATIONS, Issuer, KeyServer
+from tests.support.notifier import FakeMailjet
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +28,7 @@ def key_server(issuer: Issuer) -> Iterator[KeyServer]:
 
 @pytest.fixture(scope="session")
 def aws_url() -> Iterator[str]:
-    """Address of an AWS of our own."""
+    """Address of a stand-in for AWS."""
     with aws.moto_server() as url:
         yield url
 
@@ -41,32 +44,22 @@ def settings(key_server: KeyServer, tmp_path: Path) -> dict[str, Any]:
 async def cloud(
     database_url: str, settings: dict[str, Any], issuer: Issuer, tmp_path: Path
 ) -> AsyncIterator[Cloud]:
-    """Processes on a database of each kind."""
+    """Processes on a database, of each kind unless a mark chooses one."""
     async with Cloud(database_url, tmp_path, settings, issuer) as cloud:
-        yield cloud
-
-
-@pytest.fixture
-async def postgresql_cloud(
-    postgresql_url: str, settings: dict[str, Any], issuer: Issuer, tmp_path: Path
-) -> AsyncIterator[Cloud]:
-    async with Cloud(postgresql_url, tmp_path, settings, issuer) as cloud:
-        yield cloud
-
-
-@pytest.fixture
-async def sqlite_cloud(
-    sqlite_url: str, settings: dict[str, Any], issuer: Issuer, tmp_path: Path
-) -> AsyncIterator[Cloud]:
-    async with Cloud(sqlite_url, tmp_path, settings, issuer) as cloud:
         yield cloud
 
 
 @pytest.fixture
 async def peer(cloud: Cloud) -> AsyncIterator[FakePeer]:
     """A small worker-facing API for the cloud's dispatchers."""
-    peer = FakePeer()
-    peer.key = INTERNAL_KEY
-    async with peer.served():
+    async with FakePeer().served() as peer:
         cloud.peer_url = peer.url
         yield peer
+
+
+@pytest.fixture
+async def mailjet(cloud: Cloud) -> AsyncIterator[FakeMailjet]:
+    """A small Mailjet for the cloud's notifiers."""
+    async with FakeMailjet().served() as mailjet:
+        cloud.mailjet_url = mailjet.url
+        yield mailjet

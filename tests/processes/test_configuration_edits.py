@@ -11,12 +11,14 @@ import yaml
 
 from deploy.sandbox import aws
 from devtools.waiting import eventually
-from tests.support.cloud import Answer, Caller, Cloud
+from tests.support.cloud import Answer, Caller, Cloud, on_sqlite
 from tests.support.gateway import APPLICATIONS, job_body
 
 GOOD = yaml.safe_dump(APPLICATIONS)
 OTHER = yaml.safe_dump({"comet": APPLICATIONS["decode"]})
 BUCKET, KEY = "configurations", "applications.yaml"
+
+pytestmark = on_sqlite
 
 NONSENSE: dict[str, bytes] = {
     "nothing": b"",
@@ -87,9 +89,8 @@ def replace_by_directory(path: Path) -> None:
 
 
 async def test_an_edit_into_nonsense_leaves_the_last_good_file_in_force(
-    sqlite_cloud: Cloud, settings: dict[str, Any]
+    cloud: Cloud, settings: dict[str, Any]
 ) -> None:
-    cloud = sqlite_cloud
     path = Path(settings["APPLICATION_CONFIG_FILE"])
     gateway = await cloud.gateway()
     watcher = Watcher(cloud.caller)
@@ -118,9 +119,8 @@ async def test_an_edit_into_nonsense_leaves_the_last_good_file_in_force(
 
 
 async def test_an_s3_object_that_is_edited_into_nonsense_or_deleted_stays_in_force(
-    sqlite_cloud: Cloud, aws_url: str
+    cloud: Cloud, aws_url: str
 ) -> None:
-    cloud = sqlite_cloud
     s3 = aws.client("s3", aws_url)
     aws.create_bucket(aws_url, BUCKET)
 
@@ -143,10 +143,10 @@ async def test_an_s3_object_that_is_edited_into_nonsense_or_deleted_stays_in_for
         )
 
     await asyncio.to_thread(put, b"decode: [")
-    await eventually(lambda: is_refused("not YAML"), within=5)
+    await eventually(lambda: is_refused("not YAML"), within=10)
     await asyncio.to_thread(s3.delete_object, Bucket=BUCKET, Key=KEY)
-    await eventually(lambda: is_refused("NoSuchKey"), within=5)
+    await eventually(lambda: is_refused("NoSuchKey"), within=10)
     await asyncio.to_thread(put, OTHER.encode())
-    await eventually(lambda: shows(cloud.caller, "comet"), within=5)
+    await eventually(lambda: shows(cloud.caller, "comet"), within=10)
     assert "request.failed" not in gateway.output
     s3.close()

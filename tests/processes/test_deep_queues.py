@@ -1,27 +1,27 @@
-"""Jobs that wait for days, and outages of an hour, which the database's times play."""
+"""Jobs that wait for days, and outages of an hour: time passes by the database's timestamps."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
-from sqlalchemy import update
+from sqlalchemy import Table, update
 
 from common.database.engine import Database, utc_now
 from common.database.tables import emails, heartbeats, jobs
 from common.jobs.heartbeat import GATEWAY, PEER
-from devtools.postgres import free_port
+from deploy.sandbox.ports import free_port
 from devtools.services import Process
 from devtools.waiting import eventually
 from tests.support.cloud import Cloud, on_postgresql
 from tests.support.dispatcher import FakePeer
-from tests.support.gateway import INTERNAL_KEY
 from tests.support.notifier import FakeMailjet
 from tests.support.records import add_handover, add_job, rows
 
 DAY, HOUR = 86_400.0, 3_600.0
-DEEP = 100
-RUNNING = 20
-SWEEP = 0.2
+DEEP = 30
+RUNNING = 10
+SWEEP = 0.1
 
 IMPATIENT = {
     "SILENCE_DEFAULT_TIMEOUT": HOUR / 2,
@@ -29,58 +29,32 @@ IMPATIENT = {
     "RECONCILE_INTERVAL": SWEEP,
 }
 
-_of_running_jobs = update(jobs).where(jobs.c.status == "running")
-
-
-class Clock:
-    """Lets time pass in the database."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def has_been_well_for_long(self) -> None:
-        """No outage is remembered but those to come."""
-        async with self._database.transaction() as tx:
-            await tx.execute(update(heartbeats).values(outage_ended_at=utc_now(-30 * DAY)))
-
-    async def pass_without(self, *silent: str) -> None:
-        """An hour in which no worker was heard, and these parts of the service were out."""
-        async with self._database.transaction() as tx:
-            await tx.execute(
-                update(heartbeats)
-                .where(heartbeats.c.name.in_(silent))
-                .values(last_at=utc_now(-HOUR))
-            )
-        await asyncio.sleep(3 * SWEEP)  # time does not jump between two statements of a sweep
-        async with self._database.transaction() as tx:
-            await tx.execute(_of_running_jobs.values(last_seen_at=utc_now(-HOUR)))
-
-    async def outage_has_ended(self, name: str) -> bool:
-        for row in await rows(self._database, heartbeats):
-            if row["name"] == name:
-                return bool(row["outage_ended_at"] == row["last_at"])
-        return False
-
-    async def all_beat(self) -> bool:
-        return {row["name"] for row in await rows(self._database, heartbeats)} == {GATEWAY, PEER}
+Step = Callable[[], Awaitable[None]]
 
 
 class Scene:
-    """A service with a deep queue, whose parts can be taken away for an hour."""
+    """A service with a deep queue, parts of which can be away for an hour."""
 
     def __init__(self, cloud: Cloud, database: Database) -> None:
         self._cloud = cloud
+        self._database = database
         self._peer = AsyncExitStack()
         self._peer_port = free_port()
         self._processes: dict[str, Process] = {}
-        self.database = database
-        self.clock = Clock(database)
         cloud.peer_url = f"http://127.0.0.1:{self._peer_port}"
 
+    async def fill(self) -> None:
+        long_ago = utc_now(-5 * DAY)
+        for _ in range(DEEP):
+            job_id = await add_job(self._database, date_created=long_ago, last_seen_at=long_ago)
+            await add_handover(self._database, job_id, state="done", settled_at=long_ago)
+        for _ in range(RUNNING):
+            await add_job(self._database, status="running", last_seen_at=utc_now())
+
+    # -- parts ---------------------------------------------------------------------------------
+
     async def start_peer(self) -> None:
-        peer = FakePeer()
-        peer.key = INTERNAL_KEY
-        await self._peer.enter_async_context(peer.served(self._peer_port))
+        await self._peer.enter_async_context(FakePeer().served(self._peer_port))
 
     async def stop_peer(self) -> None:
         await self._peer.aclose()
@@ -88,85 +62,83 @@ class Scene:
     async def start_gateway(self) -> None:
         self._processes["gateway"] = await self._cloud.gateway()
 
-    async def stop_gateway(self) -> None:
-        self._processes["gateway"].kill()
-
     async def start_dispatcher(self) -> None:
         self._processes["dispatcher"] = self._cloud.dispatcher(**IMPATIENT)
 
-    async def stop_dispatcher(self) -> None:
-        self._processes["dispatcher"].kill()
+    def killing(self, service: str) -> Step:
+        async def kill() -> None:
+            self._processes[service].kill()
 
-    async def fill(self) -> None:
-        for _ in range(DEEP):
-            job_id = await add_job(
-                self.database, date_created=utc_now(-5 * DAY), last_seen_at=utc_now(-5 * DAY)
-            )
-            await add_handover(self.database, job_id, state="done", settled_at=utc_now(-5 * DAY))
-        for _ in range(RUNNING):
-            await add_job(self.database, status="running", last_seen_at=utc_now())
+        return kill
 
-    async def hear_workers(self) -> None:
-        async with self.database.transaction() as tx:
-            await tx.execute(_of_running_jobs.values(last_seen_at=utc_now()))
+    # -- time ----------------------------------------------------------------------------------
 
-    async def statuses(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for job in await rows(self.database, jobs):
-            found[job["status"]] = found.get(job["status"], 0) + 1
-        return found
+    async def _write(self, table: Table, *conditions: object, **values: object) -> None:
+        async with self._database.transaction() as tx:
+            await tx.execute(update(table).where(*conditions).values(values))
 
-    async def assert_nothing_happened(self) -> None:
-        assert await self.statuses() == {"queued": DEEP, "running": RUNNING}
-        assert await rows(self.database, emails) == []
+    async def all_was_well_for_long(self) -> None:
+        """Every worker has just been heard, and no outage is remembered."""
+        await self._write(jobs, jobs.c.status == "running", last_seen_at=utc_now())
+        await self._write(heartbeats, outage_ended_at=utc_now(-30 * DAY))
 
-    async def outage(
-        self,
-        part: str,
-        stop: Callable[[], Awaitable[None]],
-        start: Callable[[], Awaitable[None]],
-    ) -> None:
-        """An hour without `part`, after a long time in which all was well."""
-        await self.hear_workers()
-        await self.clock.has_been_well_for_long()
+    async def an_hour_passes(self, *, without: str = "") -> None:
+        """No worker is heard for an hour, nor the part of the service that is out."""
+        await self._write(heartbeats, heartbeats.c.name == without, last_at=utc_now(-HOUR))
+        await asyncio.sleep(3 * SWEEP)  # time does not jump between two statements of a sweep
+        await self._write(jobs, jobs.c.status == "running", last_seen_at=utc_now(-HOUR))
+
+    async def outage(self, part: str, stop: Step, start: Step) -> None:
+        """An hour without `part`, at whose end nothing has become of any job."""
+        await self.all_was_well_for_long()
         await stop()
-        await self.clock.pass_without(part)
+        await self.an_hour_passes(without=part)
         await asyncio.sleep(4 * SWEEP)
         await self.assert_nothing_happened()
         await start()
-        await eventually(lambda: self.clock.outage_has_ended(part))
-        await asyncio.sleep(6 * SWEEP)
+
+        async def has_ended() -> bool:
+            beats = {row["name"]: row for row in await rows(self._database, heartbeats)}
+            return bool(beats[part]["outage_ended_at"] == beats[part]["last_at"])
+
+        await eventually(has_ended, within=30)
+        await asyncio.sleep(4 * SWEEP)
         await self.assert_nothing_happened()
+
+    # -- outcomes ------------------------------------------------------------------------------
+
+    async def all_beat(self) -> bool:
+        return {row["name"] for row in await rows(self._database, heartbeats)} == {GATEWAY, PEER}
+
+    async def has(self, **expected: int) -> bool:
+        """Whether so many jobs are in each status."""
+        return Counter(job["status"] for job in await rows(self._database, jobs)) == expected
+
+    async def assert_nothing_happened(self) -> None:
+        assert await self.has(queued=DEEP, running=RUNNING)
+        assert await rows(self._database, emails) == []
 
 
 @on_postgresql
-async def test_neither_a_deep_queue_nor_an_hours_outage_makes_a_job_silent(
-    cloud: Cloud, database: Database
+async def test_neither_a_deep_queue_nor_an_hours_outage_makes_a_job_stalled(
+    cloud: Cloud, database: Database, mailjet: FakeMailjet
 ) -> None:
     scene = Scene(cloud, database)
     await scene.fill()
-    async with FakeMailjet().served() as mailjet:
-        await scene.start_peer()
-        await scene.start_gateway()
-        await scene.start_dispatcher()
-        cloud.notifier(mailjet.url)
-        await eventually(scene.clock.all_beat)
-        await scene.clock.has_been_well_for_long()
-        await scene.outage(GATEWAY, scene.stop_gateway, scene.start_gateway)
-        await scene.outage(PEER, scene.stop_peer, scene.start_peer)
-        await scene.outage(PEER, scene.stop_dispatcher, scene.start_dispatcher)
-        assert mailjet.sent == []
+    await scene.start_peer()
+    await scene.start_gateway()
+    await scene.start_dispatcher()
+    cloud.notifier()
+    await eventually(scene.all_beat, within=30)
+    await scene.outage(GATEWAY, scene.killing("gateway"), scene.start_gateway)
+    await scene.outage(PEER, scene.stop_peer, scene.start_peer)
+    await scene.outage(PEER, scene.killing("dispatcher"), scene.start_dispatcher)
+    assert mailjet.sent == []
 
-        # the same hour, all being well: those that a worker has are silent, and no other
-        await scene.hear_workers()
-        await scene.clock.has_been_well_for_long()
-        await scene.clock.pass_without()
-        expected = {"queued": DEEP, "error": RUNNING}
-
-        async def are_silent() -> bool:
-            return await scene.statuses() == expected
-
-        await eventually(are_silent)
-        await eventually(lambda: len(mailjet.sent) == RUNNING, within=30)
-        await scene.stop_peer()
-    assert await scene.statuses() == expected
+    # the same hour, all being well: the jobs that a worker has are stalled, and no others
+    await scene.all_was_well_for_long()
+    await scene.an_hour_passes()
+    await eventually(lambda: scene.has(queued=DEEP, error=RUNNING), within=30)
+    await eventually(lambda: len(mailjet.sent) == RUNNING, within=30)
+    await scene.stop_peer()
+    assert await scene.has(queued=DEEP, error=RUNNING)

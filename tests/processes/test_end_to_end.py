@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from PIL import Image
 
+from deploy.sandbox.lifeline import tied_to_parent
 from deploy.sandbox.ports import free_port
 from devtools.services import REPOSITORY
+from devtools.waiting import eventually
 
 PATIENCE = 90.0
 
@@ -42,35 +45,36 @@ class Sandbox:
     def command(self, module: str, *arguments: str) -> list[str]:
         return [sys.executable, "-m", module, "--folder", str(self.folder), *arguments]
 
-    async def start(self) -> None:
+    def __enter__(self) -> Self:
         """Start on ports that are free; one that is taken meanwhile is replaced by another."""
         for _ in range(5):
             self._choose_ports()
-            if await self._start_once():
-                return
+            if self._start_once():
+                return self
             assert "is taken by another program" in self.output, self.output
         raise AssertionError(self.output)
 
-    async def _start_once(self) -> bool:
+    def _start_once(self) -> bool:
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                self.command("deploy.sandbox"),
+                tied_to_parent(self.command("deploy.sandbox"), signal.SIGTERM),
                 cwd=REPOSITORY,
                 env=self._environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        async with asyncio.timeout(PATIENCE):
-            while "The sandbox is up." not in self.output:
-                if self._process.poll() is not None:
-                    return False
-                await asyncio.sleep(0.1)
+        end = time.monotonic() + PATIENCE
+        while "The sandbox is up." not in self.output:
+            if self._process.poll() is not None:
+                return False
+            assert time.monotonic() < end, self.output
+            time.sleep(0.1)
         return True
 
-    async def stop(self) -> int:
+    def __exit__(self, *_: object) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGINT)
-        return await asyncio.to_thread(self._process.wait, PATIENCE)
+        assert self._process.wait(PATIENCE) == 0
 
     @property
     def output(self) -> str:
@@ -112,36 +116,31 @@ class Sandbox:
         }
 
 
-@pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
-    sandbox = Sandbox(tmp_path / "sandbox")
-    await sandbox.start()
-    yield sandbox
-    assert await sandbox.stop() == 0
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    with Sandbox(tmp_path_factory.mktemp("end-to-end") / "sandbox") as sandbox:
+        yield sandbox
 
 
 async def test_the_main_job_runs_from_upload_to_email(sandbox: Sandbox) -> None:
+    results = sandbox.folder / "results"
+    before = set(results.glob("*"))
     status, output = await sandbox.demo()
     assert status == 0, output
-    (result,) = (sandbox.folder / "results").iterdir()
+    (result,) = set(results.iterdir()) - before
     with Image.open(result / "output" / "render.png") as image:
         assert min(image.size) > 100
         assert len(image.convert("L").getcolors() or range(257)) > 10
     assert (result / "output" / "statistics.csv").read_text().count("\n") > 3
     assert "finished  (to user@example.com)" in output
 
-    (submitted,) = sandbox.logs("job.submitted")["gateway"]
+    *_, submitted = sandbox.logs("job.submitted")["gateway"]
     story = sandbox.logs(submitted["correlation_id"])
     assert [event["event"] for event in story["dispatcher"]] == ["handover.delivered"]
     assert [event["event"] for event in story["notifier"]] == ["mail.sent"]
     changes = [event for event in story["gateway"] if event["event"] == "status.changed"]
-    assert [event["status"] for event in changes] == [
-        "pulled",
-        "preprocessing",
-        "running",
-        "postprocessing",
-        "finished",
-    ]
+    statuses = ["pulled", "preprocessing", "running", "postprocessing", "finished"]
+    assert [event["status"] for event in changes] == statuses
 
 
 async def test_the_readmes_walkthrough_can_be_pasted_as_it_is(sandbox: Sandbox) -> None:
@@ -170,10 +169,12 @@ async def test_a_command_that_fails_ends_in_error_with_the_logs_tail(sandbox: Sa
 
 
 async def test_a_job_survives_the_death_of_every_service(sandbox: Sandbox) -> None:
+    def changes() -> int:
+        return len(sandbox.logs("status.changed")["gateway"])
+
+    before = changes()
     demo = await sandbox.start_demo("--slow", "2")
-    async with asyncio.timeout(PATIENCE):
-        while not sandbox.logs("status.changed")["gateway"]:
-            await asyncio.sleep(0.1)
+    await eventually(lambda: changes() > before, within=PATIENCE)
     for service in ("gateway", "dispatcher", "notifier"):
         os.kill(sandbox.run["pids"][service], signal.SIGKILL)
     status, output = await sandbox.finish(demo)
@@ -183,12 +184,8 @@ async def test_a_job_survives_the_death_of_every_service(sandbox: Sandbox) -> No
 
 
 async def test_the_main_job_runs_on_postgresql_and_s3(tmp_path: Path, postgresql_url: str) -> None:
-    sandbox = Sandbox(tmp_path / "sandbox", FILESYSTEM="s3", DATABASE_URL=postgresql_url)
-    await sandbox.start()
-    try:
+    settings = {"FILESYSTEM": "s3", "DATABASE_URL": postgresql_url}
+    with Sandbox(tmp_path / "sandbox", **settings) as sandbox:
         status, output = await sandbox.demo()
-    finally:
-        ended = await sandbox.stop()
     assert status == 0, output
     assert "finished  (to user@example.com)" in output
-    assert ended == 0

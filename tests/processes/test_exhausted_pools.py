@@ -1,21 +1,18 @@
 """A database that has no connection to spare, or lets nobody write."""
 
 import asyncio
-import sqlite3
 from typing import Any
-
-import asyncpg
 
 from common.database.engine import Database
 from common.database.tables import job_events, jobs
-from tests.conftest import settings_of
-from tests.support.cloud import Answer, Caller, Cloud
+from devtools.waiting import eventually
+from tests.support.cloud import Answer, Caller, Cloud, locked_jobs, on_postgresql, on_sqlite
 from tests.support.gateway import INTERNAL_KEY, job_body
 from tests.support.records import rows
 
 POOL_TIMEOUT = 0.5
 PATIENCE = 5.0
-"""Seconds for which an update waits for the database before the worker is told to come again."""
+"""Seconds for which an update waits for the database before it is refused."""
 
 
 def submission(name: str) -> dict[str, Any]:
@@ -27,112 +24,88 @@ async def update(caller: Caller, job_id: int, status: str) -> Answer:
     return await caller.ask("PUT", "/_job_status", json=body, headers={"x-api-key": INTERNAL_KEY})
 
 
-def assert_come_again(answer: Answer) -> None:
+def assert_retry_later(answer: Answer) -> None:
     assert answer.status == 503, answer
     assert answer.headers["Retry-After"]
     assert "database" in answer.text
 
 
-async def test_an_exhausted_pool_is_told_at_once_while_the_rest_goes_on(
-    postgresql_cloud: Cloud,
+@on_postgresql
+async def test_an_exhausted_pool_is_answered_at_once_while_the_rest_goes_on(
+    cloud: Cloud, database: Database
 ) -> None:
-    cloud = postgresql_cloud
     caller = cloud.caller
     gateway = await cloud.gateway(DATABASE_POOL_SIZE=2, DATABASE_POOL_TIMEOUT=POOL_TIMEOUT)
     _, job_id = await caller.submit("before")
-    lock: Any = await asyncpg.connect(cloud.database_url)
-    held = lock.transaction()
-    await held.start()
-    await lock.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
-    pages = [asyncio.ensure_future(caller.ask("GET", "/jobs")) for _ in range(20)]
-    done: set[Any] = set()
-    while len(done) < 18:  # all but those that have a connection
-        done, _ = await asyncio.wait(pages, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.sleep(0.01)
+    async with locked_jobs(cloud, "ACCESS EXCLUSIVE"):
+        pages = [asyncio.ensure_future(caller.ask("GET", "/jobs")) for _ in range(20)]
+        # all but those that have a connection
+        await eventually(lambda: sum(page.done() for page in pages) == 18)
+        answers = [page.result() for page in pages if page.done()]
+        updates = [asyncio.ensure_future(update(caller, job_id, "running")) for _ in range(10)]
+        answers += await asyncio.gather(
+            *(caller.ask("POST", "/jobs", json=submission(f"job-{n}")) for n in range(20)),
+            *(caller.ask("GET", f"/jobs/{job_id}") for _ in range(20)),
+            caller.ask("DELETE", f"/jobs/{job_id}"),
+        )
+        for answer in answers:
+            assert_retry_later(answer)
+            assert answer.seconds < 8 * POOL_TIMEOUT
+        elsewhere = await asyncio.gather(
+            *(caller.ask("GET", path) for path in ("/", "/files/", "/user", "/jobs/applications")),
+            caller.upload("data/x", "f", b"content"),
+        )
+        assert [answer.status for answer in elsewhere] == [200, 200, 200, 200, 201]
+        assert max(answer.seconds for answer in elsewhere) < 4 * POOL_TIMEOUT
+        assert await gateway.probe("/readyz") == 200
+        for answer in await asyncio.gather(*updates):
+            assert_retry_later(answer)
+            assert PATIENCE - 0.5 < answer.seconds < PATIENCE + 4 * POOL_TIMEOUT
 
-    answers = [task.result() for task in done]
-    updates = [asyncio.ensure_future(update(caller, job_id, "running")) for _ in range(10)]
-    answers += await asyncio.gather(
-        *(caller.ask("POST", "/jobs", json=submission(f"job-{n}")) for n in range(20)),
-        *(caller.ask("GET", f"/jobs/{job_id}") for _ in range(20)),
-        caller.ask("DELETE", f"/jobs/{job_id}"),
-    )
-    for answer in answers:
-        assert_come_again(answer)
-        assert answer.seconds < 8 * POOL_TIMEOUT
-    elsewhere = await asyncio.gather(
-        caller.ask("GET", "/"),
-        caller.ask("GET", "/files/"),
-        caller.ask("GET", "/user"),
-        caller.ask("GET", "/jobs/applications"),
-        caller.upload("data/x", "f", b"content"),
-    )
-    assert [answer.status for answer in elsewhere] == [200, 200, 200, 200, 201]
-    assert max(answer.seconds for answer in elsewhere) < 4 * POOL_TIMEOUT
-    assert await gateway.probe("/readyz") == 200
-    for answer in await asyncio.gather(*updates):
-        assert_come_again(answer)
-        assert PATIENCE - 0.5 < answer.seconds < PATIENCE + 4 * POOL_TIMEOUT
-
-    await held.rollback()
-    await lock.close()
     assert {answer.status for answer in await asyncio.gather(*pages)} == {200, 503}
     assert (await update(caller, job_id, "running")).status == 200
     assert (await caller.submit("after"))[0] == 201
-    database = Database(settings_of(cloud.database_url))
     assert [row["job_name"] for row in await rows(database, jobs)] == ["before", "after"]
-    await database.close()
 
 
-async def test_an_update_waits_for_a_connection_that_comes_free(postgresql_cloud: Cloud) -> None:
-    cloud = postgresql_cloud
+@on_postgresql
+async def test_an_update_waits_for_a_connection_that_comes_free(cloud: Cloud) -> None:
     caller = cloud.caller
-    await cloud.gateway(DATABASE_POOL_SIZE=1, DATABASE_POOL_TIMEOUT=0.2)
+    pool_timeout = 0.2
+    gateway = await cloud.gateway(DATABASE_POOL_SIZE=1, DATABASE_POOL_TIMEOUT=pool_timeout)
     _, job_id = await caller.submit("job")
-    lock: Any = await asyncpg.connect(cloud.database_url)
-    held = lock.transaction()
-    await held.start()
-    await lock.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
-    page = asyncio.ensure_future(caller.ask("GET", "/jobs"))
-    await asyncio.sleep(0.1)
-    running = asyncio.ensure_future(update(caller, job_id, "running"))
-    await asyncio.sleep(1.0)
-    assert not running.done()
-    await held.rollback()
-    await lock.close()
+    in_use = 'opencloud_database_connections{state="in_use"}'
+    async with locked_jobs(cloud, "ACCESS EXCLUSIVE"):
+        page = asyncio.ensure_future(caller.ask("GET", "/jobs"))
+        await eventually(lambda: gateway.metric(in_use))
+        running = asyncio.ensure_future(update(caller, job_id, "running"))
+        await asyncio.sleep(3 * pool_timeout)
+        assert not running.done()
     assert (await running).status == 200
     assert (await page).status == 200
 
 
+@on_sqlite
 async def test_a_locked_sqlite_file_holds_up_writers_alone_and_for_a_bounded_time(
-    sqlite_cloud: Cloud,
+    cloud: Cloud, database: Database
 ) -> None:
-    cloud = sqlite_cloud
     caller = cloud.caller
     await cloud.gateway()
     _, job_id = await caller.submit("before")
-    other = sqlite3.connect(cloud.database_url.removeprefix("sqlite:///"), isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    writing = [
-        asyncio.ensure_future(caller.ask("POST", "/jobs", json=submission("during"))),
-        asyncio.ensure_future(update(caller, job_id, "running")),
-    ]
-    reading = await asyncio.gather(
-        caller.ask("GET", "/jobs"), caller.ask("GET", f"/jobs/{job_id}"), caller.ask("GET", "/")
-    )
-    assert [answer.status for answer in reading] == [200, 200, 200]
-    assert max(answer.seconds for answer in reading) < 2.0
-    for answer in await asyncio.gather(*writing):
-        assert_come_again(answer)
-        assert answer.seconds < 2 * PATIENCE
-    other.execute("ROLLBACK")
-    other.close()
+    async with locked_jobs(cloud):
+        writing = [
+            asyncio.ensure_future(caller.ask("POST", "/jobs", json=submission("during"))),
+            asyncio.ensure_future(update(caller, job_id, "running")),
+        ]
+        reading = await asyncio.gather(
+            *(caller.ask("GET", path) for path in ("/jobs", f"/jobs/{job_id}", "/"))
+        )
+        assert [answer.status for answer in reading] == [200, 200, 200]
+        assert max(answer.seconds for answer in reading) < 2.0
+        for answer in await asyncio.gather(*writing):
+            assert_retry_later(answer)
+            assert answer.seconds < 2 * PATIENCE
     assert (await update(caller, job_id, "running")).status == 200
     assert (await caller.submit("after"))[0] == 201
-    database = Database(settings_of(cloud.database_url))
-    assert [row["status"] for row in await rows(database, job_events)] == [
-        "queued",
-        "running",
-        "queued",
-    ]
-    await database.close()
+    statuses = [row["status"] for row in await rows(database, job_events)]
+    assert statuses == ["queued", "running", "queued"]

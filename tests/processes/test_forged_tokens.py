@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import secrets
 import time
 from collections import Counter
@@ -11,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from devtools.waiting import eventually
 from tests.integration.gateway.auth.test_tokens import b64
 from tests.support.clients import statuses
 from tests.support.cloud import Cloud
 from tests.support.gateway import Issuer, KeyServer
 
-COUNT = 10_000
+COUNT = int(os.environ.get("TEST_FORGED_TOKENS", "2000"))
 CONNECTIONS = 20
 
 
@@ -60,7 +62,7 @@ async def ask(cloud: Cloud, requests: list[Iterator[bytes]]) -> Counter[int]:
     return sum(answers, Counter())
 
 
-async def test_ten_thousand_random_key_ids_are_refused_and_cost_one_fetch(
+async def test_thousands_of_random_key_ids_are_refused_and_cost_one_fetch(
     cloud: Cloud, issuer: Issuer, pool: KeyServer
 ) -> None:
     gateway = await cloud.gateway()
@@ -87,8 +89,12 @@ async def test_a_gateway_that_starts_without_a_key_server_lets_people_in_when_th
     await cloud.gateway()
     started = time.monotonic()
     answers = await ask(cloud, [forged(issuer, 100), genuine(issuer, 20)])
-    assert set(answers) == {503}  # whoever they are
+    assert set(answers) == {503}  # genuine ones, too
     assert pool.asked <= 2 + time.monotonic() - started
     pool.is_down = False
-    await asyncio.sleep(1.1)  # the pause after a failure
+
+    async def has_keys() -> bool:
+        return await ask(cloud, [genuine(issuer, 1)]) == {200: 1}
+
+    await eventually(has_keys)
     assert await ask(cloud, [genuine(issuer, 20)]) == {200: 20}

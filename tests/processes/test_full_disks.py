@@ -9,7 +9,7 @@ import pytest
 
 from devtools.services import Process
 from devtools.waiting import eventually
-from tests.support.cloud import USER, Answer, Cloud
+from tests.support.cloud import USER, Answer, Cloud, on_sqlite
 
 SIZE = 8 << 20
 MEBIBYTE = 1 << 20
@@ -47,10 +47,9 @@ def assert_is_full(answer: Answer) -> None:
     assert "not enough space left" in answer.text
 
 
-async def test_a_disk_that_gets_full_amid_uploads_keeps_nothing_of_them(
-    sqlite_cloud: Cloud,
-) -> None:
-    cloud, caller = sqlite_cloud, sqlite_cloud.caller
+@on_sqlite
+async def test_a_disk_that_gets_full_amid_uploads_keeps_nothing_of_them(cloud: Cloud) -> None:
+    caller = cloud.caller
     gateway = await cloud.gateway(prefix=on_small_disk(cloud.root))
     root = tree_of(gateway, cloud)
     assert (await caller.upload("data/x", "kept", b"k" * 3 * MEBIBYTE)).status == 201

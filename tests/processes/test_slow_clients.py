@@ -13,10 +13,10 @@ from devtools.services import Process
 from devtools.waiting import eventually
 from tests.support import clients
 from tests.support.clients import Client, connected
-from tests.support.cloud import USER, Cloud, on_postgresql, orphans
+from tests.support.cloud import USER, Cloud, on_postgresql, on_sqlite, orphans
 from tests.support.records import rows
 
-TIMEOUT = 6.0
+TIMEOUT = 4.0
 OF_EACH = 250
 LARGE = 16 << 20
 STEPS = 20
@@ -44,9 +44,7 @@ def may_open_many_files() -> Iterator[None]:
 
 def plant_large_file(cloud: Cloud) -> bytes:
     content = bytes(range(256)) * (LARGE // 256)
-    place = cloud.root / USER / "data" / "large" / "file"
-    place.parent.mkdir(parents=True)
-    place.write_bytes(content)
+    cloud.plant("data/large/file", content)
     return content
 
 
@@ -91,10 +89,8 @@ async def download_steadily(cloud: Cloud) -> bytes:
     return bytes(found)
 
 
-async def test_a_thousand_slow_clients_cost_little_and_hold_up_nobody(
-    sqlite_cloud: Cloud,
-) -> None:
-    cloud = sqlite_cloud
+@on_sqlite
+async def test_a_thousand_slow_clients_cost_little_and_hold_up_nobody(cloud: Cloud) -> None:
     content = plant_large_file(cloud)
     gateway = await cloud.gateway(CLIENT_TIMEOUT=TIMEOUT, prefix=USUAL_LIMIT)
     assert (await cloud.caller.submit("before"))[0] == 201
@@ -104,8 +100,8 @@ async def test_a_thousand_slow_clients_cost_little_and_hold_up_nobody(
         asyncio.ensure_future(download_steadily(cloud)),
     ]
     async with connected(cloud.port, cloud.token, KINDS, OF_EACH) as slow:
-        # nearly all at once: on a busy machine some are given up before the last ones come
-        assert gateway.files > 3 * OF_EACH
+        # most at once: on a busy machine some are given up before the last ones come
+        assert gateway.files > 2 * OF_EACH
         others = await asyncio.gather(
             cloud.caller.ask("GET", "/"),
             cloud.caller.ask("GET", "/files/?recursive=true"),
@@ -132,8 +128,8 @@ async def test_a_thousand_slow_clients_cost_little_and_hold_up_nobody(
     assert "request.failed" not in gateway.output
 
 
-async def test_slow_downloads_from_s3_hold_up_nobody(sqlite_cloud: Cloud, aws_url: str) -> None:
-    cloud = sqlite_cloud
+@on_sqlite
+async def test_slow_downloads_from_s3_hold_up_nobody(cloud: Cloud, aws_url: str) -> None:
     aws.create_bucket(aws_url, "slow-downloads")
     gateway = await cloud.gateway(
         FILESYSTEM="s3",
@@ -164,7 +160,7 @@ async def test_hundreds_of_clients_that_go_away_leave_nothing_behind(
     gateway = await cloud.gateway()
     files = gateway.files + 5
     memory = []
-    for turn in range(4):
+    for turn in range(3):
         kinds = [
             clients.stop_in_upload,
             clients.stop_in_download,

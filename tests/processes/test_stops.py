@@ -1,16 +1,13 @@
-"""All services told to end at once, as a container's or a terminal's end tells them, amid work."""
+"""All services are stopped at once amid their work, as a container's or a terminal's end does."""
 
 import asyncio
 import os
 import signal
-import sqlite3
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
-import asyncpg
 from aiohttp import web
 
 from common.database.engine import Database
@@ -19,7 +16,7 @@ from devtools.services import Process
 from devtools.waiting import eventually
 from tests.support import clients
 from tests.support.clients import Client, connected
-from tests.support.cloud import USER, Cloud
+from tests.support.cloud import USER, Cloud, locked_jobs
 from tests.support.dispatcher import FakePeer
 from tests.support.notifier import FakeMailjet
 from tests.support.records import add_handover, add_mail, outbox_row, rows
@@ -27,23 +24,6 @@ from tests.support.records import add_handover, add_mail, outbox_row, rows
 GRACE = 20
 SIZE = 16 << 20
 HALF = b"x" * 100_000
-
-
-@asynccontextmanager
-async def nobody_may_write(cloud: Cloud) -> AsyncIterator[None]:
-    """Whoever would write a job has to wait meanwhile."""
-    if cloud.database_url.startswith("sqlite"):
-        file = sqlite3.connect(cloud.database_url.removeprefix("sqlite:///"), isolation_level=None)
-        file.execute("BEGIN IMMEDIATE")
-        yield
-        file.execute("ROLLBACK")
-        file.close()
-        return
-    connection: Any = await asyncpg.connect(cloud.database_url)
-    async with connection.transaction():
-        await connection.execute("LOCK TABLE jobs IN EXCLUSIVE MODE")
-        yield
-    await connection.close()
 
 
 class Held:
@@ -72,41 +52,38 @@ async def is_draining(process: Process) -> bool:
     return await process.probe("/readyz") == 503
 
 
-async def test_what_is_under_way_ends_in_peace_when_every_service_is_told_to_end(
-    cloud: Cloud, database: Database, peer: FakePeer
+async def test_what_is_under_way_is_finished_when_every_service_is_stopped(
+    cloud: Cloud, database: Database, peer: FakePeer, mailjet: FakeMailjet
 ) -> None:
     content = os.urandom(SIZE)
-    place = cloud.root / USER / "data" / "large" / "file"
-    place.parent.mkdir(parents=True)
-    place.write_bytes(content)
+    cloud.plant("data/large/file", content)
     sent, mailed = await add_handover(database), await add_mail(database)
     peer.behave = at_peer = Held()
-    async with FakeMailjet().served() as mailjet, AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         mailjet.behave = at_mailjet = Held()
-        own = {"SHUTDOWN_GRACE": GRACE, "RECONCILE_INTERVAL": 0.1}
-        patient = {"HANDOVER_TIMEOUT": GRACE, "EMAIL_TIMEOUT": GRACE, **own}
+        own = {"SHUTDOWN_GRACE": GRACE, "HANDOVER_TIMEOUT": GRACE, "EMAIL_TIMEOUT": GRACE}
         gateway = await cloud.gateway(group=0, DRAIN_DELAY=1, **own)
         processes = [
             gateway,
-            cloud.dispatcher(group=gateway.pid, **patient),
-            cloud.notifier(mailjet.url, group=gateway.pid, **patient),
+            cloud.dispatcher(group=gateway.pid, **own),
+            cloud.notifier(group=gateway.pid, **own),
         ]
         await asyncio.wait_for(at_peer.reached.wait(), 30)
         await asyncio.wait_for(at_mailjet.reached.wait(), 30)
         kinds = [begin_upload, clients.stop_in_download, ask_once]
         connections = connected(cloud.port, cloud.token, kinds, 1)
         upload, download, idle = await stack.enter_async_context(connections)
-        async with nobody_may_write(cloud):
+        async with locked_jobs(cloud):
             submit = partial(clients.submit, name="under-way")
             connections = connected(cloud.port, cloud.token, [submit], 1)
             (submission,) = await stack.enter_async_context(connections)
             await asyncio.sleep(0.3)  # it has been read, and waits
             os.killpg(gateway.pid, signal.SIGTERM)
-            told = time.monotonic()
+            stopped = time.monotonic()
             for process in processes:
                 await eventually(lambda process=process: is_draining(process))
                 assert await process.probe("/livez") == 200
-            # until proxies have noticed, whoever comes is still let in, and told to go afterwards
+            # until proxies have noticed, newcomers are served, and their connections closed
             late = await cloud.caller.ask("GET", "/user")
             assert (late.status, late.headers["Connection"]) == (200, "close")
         await upload.send(HALF + clients.END)
@@ -116,7 +93,7 @@ async def test_what_is_under_way_ends_in_peace_when_every_service_is_told_to_end
             *(client.read_all() for client in (upload, download, submission, idle))
         )
         statuses = await asyncio.gather(*(process.wait() for process in processes))
-        took = time.monotonic() - told
+        took = time.monotonic() - stopped
 
     assert statuses == [0, 0, 0]
     assert took < GRACE

@@ -1,4 +1,4 @@
-"""Clients that misbehave on real connections: they stop halfway, dawdle, or go away."""
+"""Clients that misbehave on real connections: they stall, are slow, or disconnect."""
 
 import asyncio
 import contextlib
@@ -58,7 +58,7 @@ class Client:
         return await asyncio.get_running_loop().sock_recv(self._socket, most)
 
     async def read_all(self) -> bytes:
-        """Whatever comes until the connection ends, however it does."""
+        """Read until the connection ends or breaks."""
         found = bytearray()
         with contextlib.suppress(ConnectionError):
             while piece := await self.read():
@@ -69,7 +69,7 @@ class Client:
         self._socket.close()
 
     def abort(self) -> None:
-        """Go away as a process that is killed does: the peer gets a reset."""
+        """Disconnect as a killed process does: the peer gets a reset."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
@@ -83,13 +83,13 @@ async def stop_in_head(client: Client) -> None:
 
 async def stop_in_upload(client: Client) -> None:
     await client.begin_upload("stopped", 10_000_000)
-    await client.send(b"x" * 500_000)
+    await client.send(b"x" * 300_000)
 
 
 async def stop_in_submission(client: Client) -> None:
     await client.begin("POST", "/jobs", 4_000_000)
-    with contextlib.suppress(ConnectionError):  # it may be refused, there being so many
-        await client.send(b"[" * 2_000_000)
+    with contextlib.suppress(ConnectionError):  # so many may be refused
+        await client.send(b"[" * 1_500_000)
 
 
 async def stop_in_download(client: Client) -> None:
@@ -128,7 +128,7 @@ async def connected(
 
 @contextlib.contextmanager
 def many_files(count: int) -> Iterator[None]:
-    """This process may open so many files meanwhile."""
+    """Raise this process's limit of open files to `count`."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(count, before[0]), max(count, before[1])))
     yield
@@ -136,7 +136,7 @@ def many_files(count: int) -> Iterator[None]:
 
 
 async def statuses(port: int, requests: Iterable[bytes]) -> Counter[int]:
-    """Send requests one after the other over one connection; how often each status came back."""
+    """Send requests one after the other over one connection; returns how often each status came."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     found: Counter[int] = Counter()
     for request in requests:

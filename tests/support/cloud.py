@@ -1,6 +1,8 @@
-"""The services as real processes around one database, told apart by their settings."""
+"""The services as real processes on one database."""
 
+import contextlib
 import io
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+import asyncpg
 import pytest
 from aiohttp.test_utils import TestServer
 from sqlalchemy import func, select
@@ -23,7 +26,11 @@ from tests.support.notifier import environment as notifier_environment
 
 USER = "ada"
 
+PATIENT = 30
+"""Seconds for a peer's answer: late rather than lost where many processes share few cores."""
+
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 """For tests whose subject does not depend on the database, or is tried on both elsewhere."""
 
 
@@ -42,7 +49,10 @@ class Answer:
 
 
 class Caller:
-    """What a user and the worker-facing API say to a gateway; None: the connection broke."""
+    """Sends requests of a user and of the worker-facing API to a gateway.
+
+    A status of None means that the connection broke.
+    """
 
     def __init__(self, session: aiohttp.ClientSession, url: str, token: str) -> None:
         self._session = session
@@ -64,7 +74,7 @@ class Caller:
         return (await self._send("PUT", "/_job_status", headers=headers, json=body))[0]
 
     async def ask(self, method: str, path: str, **parts: Any) -> Answer:
-        """Send a request of the user's, or one with other `headers`."""
+        """Send a request as the user, or with other `headers`."""
         started = time.monotonic()
         async with self._session.request(
             method, self._url + path, **{"headers": self._user, **parts}
@@ -95,6 +105,7 @@ class Cloud:
         self.root = folder / "user_data"
         self.port = free_port()
         self.peer_url = f"http://127.0.0.1:{free_port()}"
+        self.mailjet_url = f"http://127.0.0.1:{free_port()}"
         self.token = issuer.token(USER)
         self._settings = {**settings, "DATABASE_URL": url, "USER_DATA_ROOT_PATH": self.root}
         self._processes: list[Process] = []
@@ -133,20 +144,28 @@ class Cloud:
     def dispatcher(self, *, group: int | None = None, **changes: Any) -> Process:
         own = {
             "WORKERFACING_API_URL": self.peer_url,
-            "HANDOVER_TIMEOUT": 1,
-            "HANDOVER_GRACE": 1,
+            "HANDOVER_TIMEOUT": PATIENT,
+            "HANDOVER_GRACE": 0.5,
+            "RECONCILE_INTERVAL": 0.2,
             **changes,
         }
         return self._start("dispatcher", own, group=group)
 
-    def notifier(self, mailjet_url: str, *, group: int | None = None, **changes: Any) -> Process:
-        own = {**notifier_environment(self.database_url, mailjet_url), **changes}
+    def notifier(self, *, group: int | None = None, **changes: Any) -> Process:
+        settings = notifier_environment(self.database_url, self.mailjet_url, EMAIL_TIMEOUT=PATIENT)
+        own = {**settings, **changes}
         return self._start("notifier", own, group=group)
 
     def _start(self, service: str, own: Mapping[str, Any], **options: Any) -> Process:
         process = Process(service, {**self._settings, **own}, self.folder, **options)
         self._processes.append(process)
         return process
+
+    def plant(self, path: str, content: bytes) -> None:
+        """Put a file into the user's tree, past the API."""
+        target = self.root / USER / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
 
     @asynccontextmanager
     async def standin_peer(self) -> AsyncIterator[Peer]:
@@ -166,6 +185,23 @@ def gateway_settings(keys_url: str, applications: Path) -> dict[str, Any]:
         "INTERNAL_API_KEY_SECRET": INTERNAL_KEY,
         "APPLICATION_CONFIG_FILE": applications,
     }
+
+
+@asynccontextmanager
+async def locked_jobs(cloud: Cloud, mode: str = "EXCLUSIVE") -> AsyncIterator[None]:
+    """Block all writers of jobs meanwhile; `ACCESS EXCLUSIVE` (PostgreSQL) blocks readers, too."""
+    if cloud.database_url.startswith("sqlite"):
+        file = sqlite3.connect(cloud.database_url.removeprefix("sqlite:///"), isolation_level=None)
+        with contextlib.closing(file):
+            file.execute("BEGIN IMMEDIATE")
+            yield
+            file.execute("ROLLBACK")
+        return
+    connection: Any = await asyncpg.connect(cloud.database_url)
+    async with connection.transaction():
+        await connection.execute(f"LOCK TABLE jobs IN {mode} MODE")
+        yield
+    await connection.close()
 
 
 async def orphans(database: Database) -> int:

@@ -4,11 +4,9 @@ From the binary on `PATH` (Debian: package `pgbouncer`); it refuses to run as ro
 """
 
 import contextlib
-import os
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,7 +15,8 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 from deploy.sandbox.ports import free_port
-from devtools.postgres import render, unprivileged_user
+from devtools.postgres import render
+from devtools.watched import Watched, unprivileged_user
 
 CONFIGURATION = """
 [databases]
@@ -44,8 +43,8 @@ class PgBouncer:
         self._url = make_url(server_url)
         self._home = home
         self._port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._user = unprivileged_user() if os.geteuid() == 0 else None
+        self._running: Watched | None = None
+        self._user = unprivileged_user()
         configuration = CONFIGURATION.format(
             host=self._url.host,
             server_port=self._url.port or 5432,
@@ -66,18 +65,17 @@ class PgBouncer:
         return (self._home / "log").read_text(errors="replace")
 
     def start(self) -> None:
-        with (self._home / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                ["pgbouncer", str(self._home / "pgbouncer.ini")],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                user=self._user,
-            )
+        """Start it; it accepts connections on return."""
+        self._running = Watched(
+            ["pgbouncer", str(self._home / "pgbouncer.ini")],
+            folder=self._home,
+            log=self._home / "log",
+            end=signal.SIGTERM,
+            user=self._user,
+        )
         end = time.monotonic() + _PATIENCE
         while not self._listens():
-            assert self._process.poll() is None, self.log
+            assert not self._running.has_ended, self.log
             assert time.monotonic() < end, self.log
             time.sleep(0.02)
 
@@ -86,10 +84,10 @@ class PgBouncer:
             return probe.connect_ex(("127.0.0.1", self._port)) == 0
 
     def stop(self) -> None:
-        """At once: whatever runs through it is cut off."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait()
+        """End it at once: what runs through it is cut off."""
+        if self._running is not None:
+            self._running.stop()
+            self._running = None
 
 
 def is_installed() -> bool:

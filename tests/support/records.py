@@ -1,4 +1,4 @@
-"""Rows for the tests, written as the services write them."""
+"""Rows of jobs and outboxes as the services write them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -114,6 +114,19 @@ async def change(database: Database, table: Table, job_id: int, **values: Any) -
     key = table.c.id if table is jobs else table.c.job_id
     async with database.transaction() as tx:
         await tx.execute(update(table).where(key == job_id).values(values))
+
+
+async def end_leases(database: Database, table: Table) -> None:
+    """Let the leases of everything that is being sent run out now."""
+    being_sent = table.c.state == "sending"
+    async with database.transaction() as tx:
+        await tx.execute(update(table).where(being_sent).values(leased_until=utc_now(-1.0)))
+
+
+async def all_done(database: Database, table: Table, count: int | None = None) -> bool:
+    """Whether everything in an outbox, or so many items, has been delivered."""
+    states = [row["state"] for row in await rows(database, table)]
+    return bool(states) and states == ["done"] * (count or len(states))
 
 
 async def _one(database: Database, table: Table, condition: Any) -> RowMapping:

@@ -1,4 +1,4 @@
-"""Traffic as users and workers make it, through one address, in which no failure is forgiven."""
+"""Traffic of users and workers through one address; no failure is forgiven."""
 
 import asyncio
 import hashlib
@@ -14,8 +14,8 @@ import aiohttp
 from tests.support.gateway import INTERNAL_KEY, job_body, multipart
 
 STATUSES = ("pulled", "running", "running", "postprocessing", "finished")
-LARGE = 24 << 20
-PIECES = 35
+LARGE = 12 << 20
+PIECES = 25
 PAUSE = 0.1
 
 
@@ -38,13 +38,13 @@ class Traffic:
         (tree / "data" / "large" / "file").write_bytes(self._large)
 
     def users(self) -> list[Coroutine[Any, Any, None]]:
-        """What is under way until `going` ends, and then finishes what it has begun."""
+        """Each goes on while `going`, and then finishes what it has begun."""
         once = [self._submit, self._submit, self._look, self._exchange, self._exchange]
         slow = [self._upload_slowly, self._download_slowly]
         return [work() for work in (*once, *slow, *slow)]
 
     def workers(self) -> list[Coroutine[Any, Any, None]]:
-        """Each works on one job after the other, for ever."""
+        """Each works on one job after the other, until cancelled."""
         return [self._work() for _ in range(6)]
 
     # -- users ---------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import socket
 import uuid
 from pathlib import Path
@@ -50,6 +51,13 @@ nasty = st.one_of(
         max_size=8,
     ).map(b"".join),
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def few_trees(gateway: Gateway) -> None:
+    """No trees of earlier tests: every example walks through all that there are."""
+    for tree in gateway.root.glob("[!.]*"):
+        shutil.rmtree(tree)
 
 
 @pytest.fixture

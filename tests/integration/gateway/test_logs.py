@@ -12,9 +12,12 @@ from urllib.error import URLError
 import pytest
 
 from common.config.settings import REPOSITORY
+from deploy.sandbox.lifeline import tied_to_parent
 from deploy.sandbox.ports import free_port
 from gateway.http.request_log import SAMPLED
 from tests.support.gateway import Api, Issuer, KeyServer, multipart, wait_for_port
+
+pytestmark = pytest.mark.slow
 
 SECRETS = {
     "INTERNAL_API_KEY_SECRET": "planted-internal-key",
@@ -50,7 +53,7 @@ def process(environment: dict[str, str], sqlite_template: Path, tmp_path: Path):
         "LOG_FORMAT": "json",
     }
     running = subprocess.Popen(
-        [sys.executable, "-m", "gateway"],
+        tied_to_parent([sys.executable, "-m", "gateway"], signal.SIGKILL),
         cwd=tmp_path,
         env={**environment, **own, **SECRETS},
         stdout=subprocess.PIPE,

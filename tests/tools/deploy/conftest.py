@@ -7,14 +7,12 @@ import pytest
 from tests.tools.deploy.kustomize import Manifest, render
 from tests.tools.deploy.places import KUBERNETES
 
-OVERLAYS = ("staging", "production")
 
-
-@pytest.fixture(params=OVERLAYS)
+@pytest.fixture(scope="session", params=["staging", "production"])
 def overlay(request: pytest.FixtureRequest) -> Path:
-    return KUBERNETES / "overlays" / request.param
+    return KUBERNETES / "overlays" / str(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def manifests(overlay: Path) -> list[Manifest]:
     return render(overlay)

@@ -1,10 +1,9 @@
-"""What the services' own settings modules say to an environment."""
+"""Environments as the services' own settings modules read them."""
 
 import os
 from collections.abc import Mapping
 from typing import Any
-
-import pytest
+from unittest.mock import patch
 
 import dispatcher.settings
 import gateway.settings
@@ -20,23 +19,17 @@ LOADERS: Mapping[str, Any] = {
 }
 
 AFTER_THE_GRACE = 15.0
-"""Seconds that a daemon may need when its period of grace is over: three times 2 for what is
-cancelled then, 5 for ticks, 2 for late probes, and closing."""
+"""Seconds that a daemon may need once its grace is over: three times 2 for what is cancelled
+then, 5 for ticks, 2 for late probes, and closing."""
 
 
-def read(
-    service: str, environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
-) -> tuple[Any, set[str]]:
+def read(service: str, environment: Mapping[str, str]) -> tuple[Any, set[str]]:
     """The service's settings in this environment, and the names that it knows.
 
     Raises `SettingsError` for what is missing or wrong.
     """
     reader = Reader()
-    with monkeypatch.context() as patched:
-        for name in list(os.environ):
-            patched.delenv(name)
-        for name, value in environment.items():
-            patched.setenv(name, value)
+    with patch.dict(os.environ, environment, clear=True):
         settings = LOADERS[service](reader)
     reader.check()
     return settings, reader.names

@@ -15,6 +15,7 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from common.config.settings import VERSION
 from tests.tools.deploy.places import DEPLOY, REPOSITORY
 from tests.tools.deploy.settings import AFTER_THE_GRACE, read
 
@@ -95,7 +96,7 @@ async def test_the_health_check_tells_a_live_process_from_another(
 
 def test_compose_starts_every_service_after_the_migration() -> None:
     assert set(OURS) == {"migrate", "gateway", "dispatcher", "notifier"}
-    assert len({service["image"] for service in OURS.values()}) == 1
+    assert {service["image"] for service in OURS.values()} == {f"opencloud:{VERSION}"}
     for name, service in OURS.items():
         module = "common.migrate" if name == "migrate" else name
         assert service["command"] == ["python", "-m", module]
@@ -127,11 +128,9 @@ def test_compose_makes_the_bucket_however_late_the_store_answers(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_compose_sets_what_the_services_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compose_sets_what_the_services_read(name: str) -> None:
     environment = {key: str(value or "") for key, value in OURS[name]["environment"].items()}
-
-    settings, names = read(name, environment, monkeypatch)
-
+    settings, names = read(name, environment)
     assert {key for key in environment if not key.startswith("AWS_")} <= names
     if name in {"dispatcher", "notifier"}:
         longest = settings.handover_timeout if name == "dispatcher" else settings.send_timeout

@@ -5,11 +5,13 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from kubernetes_validate import validate
 
+from common.config.settings import VERSION
 from tests.tools.deploy.kustomize import Manifest, render
 from tests.tools.deploy.objects import (
     component_of,
@@ -23,10 +25,16 @@ from tests.tools.deploy.objects import (
 )
 from tests.tools.deploy.places import KUBERNETES, REPOSITORY
 from tests.tools.deploy.settings import AFTER_THE_GRACE, read
+from tests.tools.deploy.test_monitoring import alerts
 
 VERSIONS = ("1.30", "1.37")
 CUSTOM = {"ServiceMonitor", "PrometheusRule"}
 SERVICES = ("gateway", "dispatcher", "notifier")
+
+
+def settings_of(workload: Manifest, manifests: list[Manifest]) -> Any:
+    """The settings that the service reads in its container."""
+    return read(component_of(workload), environment_of(workload, manifests))[0]
 
 
 # -- the schemas -------------------------------------------------------------------------------
@@ -102,7 +110,7 @@ def test_every_workload_runs_the_image_of_its_version(manifests: list[Manifest])
     (image,) = {container_of(w)["image"] for w in of_kind(manifests, "Deployment", "Job")}
     name, _, version = image.rpartition(":")
     assert name
-    assert version != "latest"
+    assert version == VERSION
     (job,) = of_kind(manifests, "Job")
     assert job["metadata"]["name"] == f"opencloud-migrate-{version.replace('.', '-')}"
     commands = {
@@ -125,11 +133,11 @@ def test_account_names_are_there(manifests: list[Manifest]) -> None:
 
 
 def test_services_accept_their_environment_and_know_every_name_in_it(
-    manifests: list[Manifest], monkeypatch: pytest.MonkeyPatch
+    manifests: list[Manifest],
 ) -> None:
     for workload in of_kind(manifests, "Deployment", "Job"):
         environment = environment_of(workload, manifests)
-        _, names = read(component_of(workload), environment, monkeypatch)
+        _, names = read(component_of(workload), environment)
         assert set(environment) <= names, component_of(workload)
 
 
@@ -162,11 +170,9 @@ def test_the_migration_and_the_services_know_the_same_database(manifests: list[M
     assert len({environment_of(w, manifests)["DATABASE_URL"] for w in workloads}) == 1
 
 
-def test_ports_are_the_ones_that_the_services_listen_on(
-    manifests: list[Manifest], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ports_are_the_ones_that_the_services_listen_on(manifests: list[Manifest]) -> None:
     for workload in of_kind(manifests, "Deployment"):
-        settings, _ = read(component_of(workload), environment_of(workload, manifests), monkeypatch)
+        settings = settings_of(workload, manifests)
         expected = {"admin": settings.admin.port}
         if component_of(workload) == "gateway":
             expected |= {"http": settings.port, "internal": settings.internal_port}
@@ -175,12 +181,10 @@ def test_ports_are_the_ones_that_the_services_listen_on(
         assert ports_of(workload) == expected
 
 
-def test_the_gateway_believes_the_ingress_at_which_tls_ends(
-    manifests: list[Manifest], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_gateway_believes_the_ingress_at_which_tls_ends(manifests: list[Manifest]) -> None:
     """Else links in its answers are `http://`, and clients send their tokens there."""
     workload = named(manifests, "Deployment", "opencloud-gateway")
-    settings, _ = read("gateway", environment_of(workload, manifests), monkeypatch)
+    settings = settings_of(workload, manifests)
     assert settings.trusted_proxies
     for network in settings.trusted_proxies:
         assert network.is_private
@@ -188,13 +192,12 @@ def test_the_gateway_believes_the_ingress_at_which_tls_ends(
 
 
 def test_there_is_memory_for_the_largest_jobs_that_the_gateway_takes(
-    manifests: list[Manifest], monkeypatch: pytest.MonkeyPatch
+    manifests: list[Manifest],
 ) -> None:
     """The arithmetic of docs/operating.md, Resources, in MiB."""
     gateway = named(manifests, "Deployment", "opencloud-gateway")
     dispatcher = named(manifests, "Deployment", "opencloud-dispatcher")
-    takes, _ = read("gateway", environment_of(gateway, manifests), monkeypatch)
-    sends, _ = read("dispatcher", environment_of(dispatcher, manifests), monkeypatch)
+    takes, sends = settings_of(gateway, manifests), settings_of(dispatcher, manifests)
     files = takes.limits.job_files
     assert files
     assert 80 + sends.handover_concurrency * 4.5 * files * 3.5 / 20_000 < memory_of(dispatcher)
@@ -202,13 +205,7 @@ def test_there_is_memory_for_the_largest_jobs_that_the_gateway_takes(
 
 
 def test_the_alert_on_memory_comes_before_the_limit(manifests: list[Manifest]) -> None:
-    (rules,) = of_kind(manifests, "PrometheusRule")
-    (alert,) = (
-        rule
-        for group in rules["spec"]["groups"]
-        for rule in group["rules"]
-        if rule.get("alert") == "OpencloudMemoryHigh"
-    )
+    (alert,) = (rule for rule in alerts() if rule["alert"] == "OpencloudMemoryHigh")
     bounds = dict(re.findall(r'component="(\w+)"} > (\d+)e6', alert["expr"]))
     assert set(bounds) == set(SERVICES)
     for service, megabytes in bounds.items():
@@ -216,12 +213,9 @@ def test_the_alert_on_memory_comes_before_the_limit(manifests: list[Manifest]) -
         assert 0.7 * limit < int(megabytes) < 0.8 * limit
 
 
-def test_a_pod_may_drain_for_longer_than_its_service_does(
-    manifests: list[Manifest], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pod_may_drain_for_longer_than_its_service_does(manifests: list[Manifest]) -> None:
     for workload in of_kind(manifests, "Deployment"):
-        service = component_of(workload)
-        settings, _ = read(service, environment_of(workload, manifests), monkeypatch)
+        service, settings = component_of(workload), settings_of(workload, manifests)
         patience = pod_of(workload)["spec"]["terminationGracePeriodSeconds"]
         if service == "gateway":
             before = container_of(workload)["lifecycle"]["preStop"]["sleep"]["seconds"]
@@ -235,11 +229,9 @@ def test_a_pod_may_drain_for_longer_than_its_service_does(
         assert patience >= settings.shutdown_grace + AFTER_THE_GRACE
 
 
-def test_a_pod_may_wait_for_the_schema_before_it_counts_as_stuck(
-    manifests: list[Manifest], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pod_may_wait_for_the_schema_before_it_counts_as_stuck(manifests: list[Manifest]) -> None:
     for workload in of_kind(manifests, "Deployment"):
-        settings, _ = read(component_of(workload), environment_of(workload, manifests), monkeypatch)
+        settings = settings_of(workload, manifests)
         probe = container_of(workload)["startupProbe"]
         assert (
             probe["periodSeconds"] * probe["failureThreshold"] > settings.database.startup_timeout

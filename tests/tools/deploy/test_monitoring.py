@@ -52,7 +52,7 @@ def _stored_names(metric: MetricWrapperBase) -> list[str]:
 
 
 def process_metrics() -> dict[str, set[str]]:
-    """What every process tells of itself, and Prometheus of its scrapes."""
+    """Metrics of every process, and those that Prometheus adds to each scrape."""
     names = {sample.name for family in REGISTRY.collect() for sample in family.samples}
     return dict.fromkeys({n for n in names if n.startswith("process_")} | {"up"}, SCRAPED)
 

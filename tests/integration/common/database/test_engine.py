@@ -234,6 +234,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """
 
 
+@pytest.mark.slow
 async def test_three_processes_writing_one_sqlite_file_lose_nothing(
     sqlite_url: str, opened: OpenDatabase
 ) -> None:

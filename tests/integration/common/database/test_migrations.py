@@ -230,6 +230,7 @@ async def test_mails_that_were_to_be_sent_alone_still_are_and_the_version_before
     assert [row["alone"] for row in await rows(empty, emails)] == [True, False, False]
 
 
+@pytest.mark.slow
 async def test_processes_that_migrate_at_once_wait_for_each_other(
     empty: Database, empty_url: str, tmp_path: Path
 ) -> None:

@@ -153,6 +153,7 @@ async def _run(url: str, *arguments: str, folder: Path) -> tuple[int, str, str]:
     return process.returncode or 0, out.decode(), err.decode()
 
 
+@pytest.mark.slow
 async def test_the_command_prints_text_json_and_one_sentence_for_the_unknown(
     database: Database, database_url: str, job_id: int, tmp_path: Path
 ) -> None:

@@ -1,10 +1,5 @@
 """Users' trees on both storages; S3 is moto's server, whose pages are made small."""
 
-import os
-import re
-import subprocess
-import sys
-import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -19,6 +14,7 @@ from common.storage.local.storage import LocalStorage
 from common.storage.paths import UserPath
 from common.storage.protocol import Entry, Storage
 from common.storage.s3.storage import S3Storage
+from deploy.sandbox.aws import moto_server
 
 BUCKET = "trees"
 REGION = "eu-central-1"
@@ -81,26 +77,8 @@ class Tree:
 @pytest.fixture(scope="session")
 def moto_url() -> Iterator[str]:
     """Address of a moto server that runs for the whole session."""
-    server = subprocess.Popen(
-        [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", "0"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "MOTO_S3_DEFAULT_MAX_KEYS": str(PAGE_KEYS)},
-    )
-    assert server.stderr is not None
-    with server.stderr as log:
-        for line in log:
-            if match := re.search(r"Running on (http://\S+)", line):
-                break
-        else:
-            raise RuntimeError("moto's server did not start")
-        reader = threading.Thread(target=log.read)
-        reader.start()
-        yield match[1]
-        server.terminate()
-        server.wait()
-        reader.join()
+    with moto_server(settings={"MOTO_S3_DEFAULT_MAX_KEYS": str(PAGE_KEYS)}) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

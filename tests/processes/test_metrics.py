@@ -1,22 +1,12 @@
 """What the manual says of metrics, held against the pages of processes that have done nothing."""
 
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
 
-import aiohttp
-import pytest
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.sandbox.ports import free_port
-from devtools.services import Process
 from devtools.waiting import eventually
-from tests.support.cloud import Cloud, gateway_settings
-from tests.support.gateway import APPLICATIONS, Issuer
+from tests.support.cloud import Cloud, on_sqlite
 from tests.tools.deploy.places import DOCS
-
-SERVICES = ("gateway", "dispatcher", "notifier")
 
 Metrics = dict[str, frozenset[str]]
 """Names of metrics, each with its labels."""
@@ -42,38 +32,19 @@ def shown(page: str) -> Metrics:
     }
 
 
-@pytest.fixture
-async def cloud(database_url: str, tmp_path: Path) -> AsyncIterator[Cloud]:
-    applications = tmp_path / "applications.yaml"
-    applications.write_text(yaml.safe_dump(APPLICATIONS))
-    settings = gateway_settings(f"http://127.0.0.1:{free_port()}/keys", applications)
-    async with Cloud(database_url, tmp_path, settings, Issuer()) as cloud:
-        yield cloud
-
-
-async def start(cloud: Cloud) -> dict[str, Process]:
-    """The three services; the gateway has answered one request."""
+@on_sqlite
+async def test_idle_processes_have_a_value_for_every_metric_in_the_manual(cloud: Cloud) -> None:
     processes = {
         "dispatcher": cloud.dispatcher(),
-        "notifier": cloud.notifier(f"http://127.0.0.1:{free_port()}"),
+        "notifier": cloud.notifier(),
         "gateway": await cloud.gateway(),
     }
-    for process in processes.values():
+    assert (await cloud.caller.ask("GET", "/")).status == 200
+    for service, process in processes.items():
         await process.wait_until_ready()
-    async with aiohttp.ClientSession() as session, session.get(f"{cloud.url}/") as answer:
-        assert answer.status == 200
-    return processes
-
-
-async def test_idle_processes_have_a_value_for_every_metric_in_the_manual(cloud: Cloud) -> None:
-    processes = await start(cloud)
-
-    for service in SERVICES:
-        process = processes[service]
         # the first look at the loop comes after half a second
         await eventually(lambda p=process: p.metric("opencloud_loop_lag_seconds_count"))
         page = await process.page("/metrics")
-
         assert documented(service) == shown(page), service
         assert await process.metric("opencloud_ready") == 1
         assert await process.metric("opencloud_database_pool_size") == 10

@@ -1,0 +1,31 @@
+"""Wrong settings of the daemons are refused in sentences that name them."""
+
+import pytest
+
+from common.config.environment import SettingsError
+from tests.tools.deploy.settings import read
+
+MAILJET = {
+    "EMAIL_SENDER_SERVICE": "mailjet",
+    "EMAIL_SENDER_ADDRESS": "cloud@example.org",
+    "EMAIL_SENDER_API_KEY": "key",
+    "EMAIL_SENDER_SECRET_KEY": "secret",
+}
+NO_HOST = "must name a host, and a port if any, as in https://example.org:8443"
+
+
+@pytest.mark.parametrize(
+    ("service", "environment", "sentence"),
+    [
+        ("dispatcher", {"WORKERFACING_API_URL": "http://:8001"}, f"WORKERFACING_API_URL {NO_HOST}"),
+        ("notifier", {"EMAIL_SENDER_API_URL": "https://a:b"}, f"EMAIL_SENDER_API_URL {NO_HOST}"),
+        ("notifier", {"EMAIL_SENDER_ADDRESS": ""}, "EMAIL_SENDER_ADDRESS is missing"),
+        ("notifier", {"EMAIL_SENDER_SECRET_KEY": ""}, "EMAIL_SENDER_SECRET_KEY is missing"),
+    ],
+)
+def test_a_wrong_setting_is_named(service: str, environment: dict[str, str], sentence: str) -> None:
+    complete = {"INTERNAL_API_KEY_SECRET": "key", **MAILJET}
+    read(service, complete)
+    with pytest.raises(SettingsError) as refusal:
+        read(service, {**complete, **environment})
+    assert sentence in str(refusal.value)
