@@ -99,7 +99,7 @@ async def _handing_over(
     resender = Resender(
         database=daemon.database, doubts=pipeline.doubts, worker_api=worker_api, wait=grace
     )
-    claim_loop = pipeline.start(
+    claim_loop = pipeline.add_courier(
         forwarder,
         channel=HANDOVERS,
         sweep_doubts=resender.sweep,

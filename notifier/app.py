@@ -46,12 +46,14 @@ def create_app(settings: Settings) -> web.Application:
 @asynccontextmanager
 async def _open_parts(settings: Settings, daemon: Daemon) -> AsyncIterator[None]:
     mails = Pipeline(daemon, emails, Mail, Mail, deadline=settings.send_timeout)
-    start = partial(mails.start, channel=EMAILS, wait=settings.lookup_wait, metrics=metrics.OUTBOX)
+    add_courier = partial(
+        mails.add_courier, channel=EMAILS, wait=settings.lookup_wait, metrics=metrics.OUTBOX
+    )
     if settings.mailjet is None:
         log.warning("mails.discarded", reason="no e-mail sender is configured")
         show_state(metrics.BREAKER, BreakerState.CLOSED)
         discarder = Discarder(mails.outbox, mails.doubts)
-        start(discarder, sweep_doubts=discarder.sweep)
+        add_courier(discarder, sweep_doubts=discarder.sweep)
         yield
         return
     async with open_session("notifier", connections=_CONNECTIONS) as session:
@@ -74,7 +76,7 @@ async def _open_parts(settings: Settings, daemon: Daemon) -> AsyncIterator[None]
         lookup = Lookup(
             doubts=mails.doubts, mailjet=mailjet, breaker=breaker, wait=settings.lookup_wait
         )
-        start(deliverer, sweep_doubts=lookup.sweep)
+        add_courier(deliverer, sweep_doubts=lookup.sweep)
         daemon.health.add_check("mailjet", breaker.check)
         async with breaker.probing():
             yield

@@ -55,7 +55,7 @@ class Pipeline(Generic[Item, Doubtful]):
         self._daemon = daemon
         self._name = table.name
 
-    def start(
+    def add_courier(
         self,
         courier: Courier[Unit],
         *,
@@ -64,7 +64,7 @@ class Pipeline(Generic[Item, Doubtful]):
         wait: float,
         metrics: OutboxMetrics,
     ) -> ClaimLoop[Unit]:
-        """Let `courier` deliver once the daemon works, and schedule the maintenance.
+        """Let `courier` deliver when the daemon works, and schedule the maintenance.
 
         An item whose lease has run out is in doubt for `wait` seconds; `sweep_doubts` settles such
         items and returns how many it made due again.

@@ -19,15 +19,12 @@ from common.runtime.listening import listening
 from common.runtime.periodic import Ticks
 from common.runtime.startup import open_database
 from common.telemetry.health import Health, admin_routes
-from common.telemetry.logs import get_logger
 
 _POLL: Final = 1.0
 _POLL_SQLITE: Final = 0.5
 _MAX_TICK_AGE: Final = 5.0
 _STUCK_AFTER: Final = 10.0
 _TICK_GRACE: Final = 5.0
-
-log = get_logger()
 
 
 class Daemon:
@@ -101,9 +98,6 @@ def create_app(
             daemon = app[DAEMON] = Daemon(opened, health, shutdown_grace=shutdown_grace)
             try:
                 async with open_parts(daemon), daemon.working():
-                    health.started = True
-                    started = f"{service}.started"
-                    log.info(started)
                     yield
             finally:
                 await daemon.notifier.close()

@@ -18,6 +18,7 @@ from common.jobs.lifecycle import Report, Source, Status
 from common.jobs.updates import Applied, apply_worker_report
 from common.outbox.doubts import Doubts
 from common.outbox.outbox import Outbox
+from common.runtime.daemon import HEALTH
 from dispatcher.app import create_app
 from dispatcher.forward import Handover
 from dispatcher.resend import DoubtfulHandover
@@ -128,7 +129,9 @@ def doubts_of(database: Database) -> Doubts[DoubtfulHandover]:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[TestServer]:
     """A dispatcher in this process; the server is its admin port."""
-    async with TestServer(create_app(settings)) as server:
+    app = create_app(settings)
+    async with TestServer(app) as server:
+        app[HEALTH].started = True
         yield server
 
 

@@ -15,6 +15,7 @@ from common.database.engine import Database
 from common.database.tables import emails
 from common.outbox.doubts import Doubts
 from common.outbox.outbox import Outbox
+from common.runtime.daemon import HEALTH
 from notifier.app import create_app
 from notifier.messages import Mail
 from notifier.settings import MailjetSettings, Settings
@@ -120,7 +121,9 @@ def doubts_of(database: Database) -> Doubts[Mail]:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[TestServer]:
     """A notifier in this process; the server is its admin port."""
-    async with TestServer(create_app(settings)) as server:
+    app = create_app(settings)
+    async with TestServer(app) as server:
+        app[HEALTH].started = True
         yield server
 
 

@@ -93,4 +93,4 @@ async def test_a_daemon_with_a_stuck_courier_has_no_good_tick(sqlite_url: str) -
         app[DAEMON].tick()
         assert app[HEALTH].tick_age is None
         couriers[1].may_claim.set()
-        await eventually(lambda: app[HEALTH].is_ready)
+        await eventually(lambda: app[HEALTH].tick_age is not None)
