@@ -49,7 +49,7 @@ async def test_a_killed_test_run_leaves_neither_processes_nor_databases_behind(
     folder: Path,
 ) -> None:
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    log = folder / "output"
+    log, is_ready = folder / "output", (folder / "ready").exists
     with log.open("wb") as output:
         run = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-n", "1", "-p", "no:cacheprovider", HANGING],
@@ -60,7 +60,8 @@ async def test_a_killed_test_run_leaves_neither_processes_nor_databases_behind(
             start_new_session=True,
         )
     try:
-        await eventually((folder / "ready").exists, within=60)
+        await eventually(lambda: is_ready() or run.poll() is not None, within=60)
+        assert is_ready(), log.read_text()
     finally:
         started = processes_in(folder)
         os.killpg(run.pid, signal.SIGKILL)
