@@ -72,7 +72,7 @@ class Story:
             yield from _at(self.handover["settled_at"], "dispatcher", outcome)
         for number in self.numbers:
             what = (
-                f"no proof of arrival: to be sent again under the fresh number {number['number']}"
+                f"no proof of arrival: to be sent again under the delivery number {number['number']}"
             )
             yield from _at(number["created_at"], "dispatcher", what)
         for mail in self.mails:

@@ -121,7 +121,7 @@ async def test_a_disturbance_under_load_stops_no_worker_and_loses_nothing(
     assert await dispatcher.probe("/readyz") == 200
     there = {row["id"] for row in await rows(database, jobs)} - set(running)
     assert set(load.accepted) <= there
-    # what was claimed as the connection broke is in doubt, and may come under a fresh number
+    # what was claimed as the connection broke is in doubt, and may come under a delivery number
     job_of = {row["number"]: row["job_id"] for row in await rows(database, handover_numbers)}
     assert {job_of.get(number, number) for number in peer.taken} == there
     assert len(peer.taken) == len(set(peer.taken)) <= len(there) + len(job_of)

@@ -107,7 +107,7 @@ async def test_a_suspended_owner_that_wakes_up_after_its_lease_changes_nothing(
     await eventually(lambda: all_done(database, handovers), within=60)
     await eventually(lambda: _logged(first, job_id), within=60)
     assert await outbox_row(database, handovers, job_id) == settled
-    # under the fresh number in time, and under the first one late
+    # under the delivery number in time, and under the first one late
     assert sorted(peer.taken) == sorted([job_id, settled["number"], later])
 
 

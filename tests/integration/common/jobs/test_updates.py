@@ -23,7 +23,7 @@ async def report(
 
 
 async def renumbered_job(database: Database) -> tuple[int, int]:
-    """A job that was sent a second time; its id and the fresh number."""
+    """A job that was sent a second time; its id and the delivery number."""
     job_id = await add_handover(database)
     fresh = await add_job(database)  # a number that the sequence will not give out again
     async with database.transaction() as tx:
@@ -98,7 +98,7 @@ async def test_any_update_settles_the_hand_over_whatever_its_state(
     assert row["settled_at"] is not None
 
 
-@pytest.mark.parametrize("first", [0, 1], ids=["its id", "the fresh number"])
+@pytest.mark.parametrize("first", [0, 1], ids=["its id", "the delivery number"])
 async def test_the_first_number_heard_wins_and_any_other_has_to_stop(
     database: Database, first: int
 ) -> None:
