@@ -15,7 +15,7 @@ from common.storage.errors import (
 from common.storage.local.changes import check_place, directory_there, make_directories
 from common.storage.local.tree import (
     DIRECTORY_FLAGS,
-    directory_entry,
+    closing_descriptor,
     entry_from_stat,
     open_directory,
     tree_of,
@@ -35,7 +35,7 @@ def rename(root: str, source: UserPath, target: UserPath, replace: bool) -> Entr
         check_target(source, target)
         is_directory = modes.S_ISDIR(status.st_mode)
         moved = UserPath(target.user, target.parts, slash=is_directory)
-        entry = directory_entry(moved) if is_directory else entry_from_stat(str(moved), status)
+        entry = Entry(str(moved)) if is_directory else entry_from_stat(str(moved), status)
         if source.parts == target.parts:
             return entry
         taken = check_place(root, target)
@@ -64,13 +64,12 @@ def _check_source(parent: int, source: UserPath) -> os.stat_result:
         return status
     if not modes.S_ISDIR(status.st_mode):
         raise NotFound(f"there is nothing at '{source}'")
-    fd = os.open(source.name, DIRECTORY_FLAGS, dir_fd=parent)
-    try:
-        with os.scandir(fd) as found:
-            if next(found, None) is not None:
-                raise DirectoryNotEmpty(f"'{source}' holds something")
-    finally:
-        os.close(fd)
+    with (
+        closing_descriptor(os.open(source.name, DIRECTORY_FLAGS, dir_fd=parent)) as fd,
+        os.scandir(fd) as found,
+    ):
+        if next(found, None) is not None:
+            raise DirectoryNotEmpty(f"'{source}' holds something")
     if source.is_predefined:
         raise PredefinedDirectory(f"'{source}' is a predefined directory")
     return status

@@ -39,7 +39,7 @@ class Tree:
         present: set[str] = set()
         async for page in self._bucket.pages(tree, "/"):
             present.update(page.prefixes)
-        missing = {f"{tree}{name}/" for name in PREDEFINED} - present
+        missing = self._markers(user) - present
         await asyncio.gather(*map(self._bucket.put, missing))
 
     async def file_at(self, path: UserPath) -> Entry | None:
@@ -63,11 +63,11 @@ class Tree:
             self._bucket.first_keys(self._keys.directory(path), 1),
             self._refuse_files(_parents(path)),
         )
-        if inside or path.is_root or path.is_predefined:
+        if inside or path.is_permanent:
             raise PathConflict(f"'{'/'.join(path.parts)}' is a directory")
 
     async def _refuse_files(self, paths: Iterable[UserPath]) -> None:
-        candidates = [path for path in paths if not (path.is_root or path.is_predefined)]
+        candidates = [path for path in paths if not path.is_permanent]
         keys = [self._keys.file(path) for path in candidates]
         taken = await asyncio.gather(*map(self._bucket.exists, keys))
         for path, is_file in zip(candidates, taken, strict=True):
@@ -120,34 +120,26 @@ class Tree:
 
     async def delete(self, path: UserPath) -> None:
         """Remove a file; with a trailing slash, a directory or else a file. Idempotent."""
-        if path.is_root:
-            await self._bucket.delete_below(self._keys.tree(path.user), keep=self._markers(path))
-            await self.create_layout(path.user)
-        elif path.slash:
-            kept = self._markers(path) if path.is_predefined else frozenset()
+        removed = False
+        if path.slash or path.is_root:
+            kept = self._markers(path.user) if path.is_permanent else frozenset()
             removed = await self._bucket.delete_below(self._keys.directory(path), keep=kept)
-            if path.is_predefined:
-                await self._bucket.put(self._keys.directory(path))
-            elif removed:
-                await self._keep(path.parent)
-            else:
-                await self._delete_file(path)
-        else:
-            await self._delete_file(path)
-
-    async def _delete_file(self, path: UserPath) -> None:
-        if await self._bucket.exists(self._keys.file(path)):
+            if path.is_permanent:
+                await self.create_layout(path.user)
+                return
+        if not removed and await self._bucket.exists(self._keys.file(path)):
             await self._bucket.delete(self._keys.file(path))
+            removed = True
+        if removed:
             await self._keep(path.parent)
 
-    def _markers(self, path: UserPath) -> frozenset[str]:
+    def _markers(self, user: str) -> frozenset[str]:
         """Keys of the markers of the predefined directories."""
-        tree = self._keys.tree(path.user)
-        return frozenset(f"{tree}{name}/" for name in PREDEFINED)
+        return frozenset(f"{self._keys.tree(user)}{name}/" for name in PREDEFINED)
 
     async def _keep(self, directory: UserPath) -> None:
         """Create the marker of a directory that may have lost its last file: it stays."""
-        if directory.is_root or directory.is_predefined:
+        if directory.is_permanent:
             return
         prefix = self._keys.directory(directory)
         if not await self._bucket.first_keys(prefix, 1):
