@@ -158,7 +158,7 @@ def detach(root: str, path: UserPath) -> list[str]:
     """
     tree = tree_of(root, path.user)
     detached: list[str] = []
-    with ignore_absent():
+    with ignore_absent:
         with open_directory(tree, path.parts[:-1]) as fd, open_staging(root) as staging:
             for name in os.listdir(fd) if path.is_root else [path.name]:
                 _detach_one(fd, name, staging, detached)

@@ -10,7 +10,6 @@ from common.storage.errors import NotFound, StorageUnavailable
 from common.storage.local.threads import Threads
 from common.storage.local.tree import (
     FILE_FLAGS,
-    closing_descriptor,
     entry_from_stat,
     ignore_absent,
     open_directory,
@@ -73,7 +72,7 @@ def read_small(root: str, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
     """The content of those of `paths` that are small files; blocking."""
     found: dict[UserPath, bytes] = {}
     for (user, parts), siblings in groupby(paths, lambda path: (path.user, path.parts[:-1])):
-        with ignore_absent(), open_directory(tree_of(root, user), parts) as parent:
+        with ignore_absent, open_directory(tree_of(root, user), parts) as parent:
             for path in siblings:
                 content = _read_if_small(parent, path.name)
                 if content is not None:
@@ -82,9 +81,13 @@ def read_small(root: str, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
 
 
 def _read_if_small(parent: int, name: str) -> bytes | None:
-    with ignore_absent(), closing_descriptor(os.open(name, FILE_FLAGS, dir_fd=parent)) as fd:
-        status = os.fstat(fd)
-        if modes.S_ISREG(status.st_mode) and status.st_size <= SMALL_FILE:
-            content = os.read(fd, status.st_size)
-            return content if len(content) == status.st_size else None
+    with ignore_absent:
+        fd = os.open(name, FILE_FLAGS, dir_fd=parent)
+        try:
+            status = os.fstat(fd)
+            if modes.S_ISREG(status.st_mode) and status.st_size <= SMALL_FILE:
+                content = os.read(fd, status.st_size)
+                return content if len(content) == status.st_size else None
+        finally:
+            os.close(fd)
     return None

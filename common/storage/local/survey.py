@@ -40,7 +40,7 @@ def survey(
 
 def _files_of(tree: int, path: UserPath) -> Iterator[list[Entry]]:
     is_directory = False
-    with ignore_absent():
+    with ignore_absent:
         for batch, _ in walk(tree, path):
             is_directory = True
             files = [entry for entry in batch if entry.size is not None]
@@ -50,7 +50,7 @@ def _files_of(tree: int, path: UserPath) -> Iterator[list[Entry]]:
             yield files
     if is_directory:
         return
-    with ignore_absent():
+    with ignore_absent:
         entry = entry_at(tree, path)
         if not entry.is_directory:
             yield [entry]
@@ -65,7 +65,7 @@ def _check_reachable(tree: int, user: str, shown_path: str) -> None:
 
 
 def _holds_files(tree: int, path: UserPath) -> bool:
-    with ignore_absent():
+    with ignore_absent:
         if not entry_at(tree, path).is_directory:
             return True
         with closing(walk(tree, path)) as batches:

@@ -31,16 +31,16 @@ def tree_of(root: str, user: str) -> str:
     return f"{root}/{user}"
 
 
-@contextmanager
-def ignore_absent() -> Iterator[None]:
-    """End the context quietly at an error that says that nothing is at a path."""
-    try:
-        yield
-    except NotFound:
-        return
-    except OSError as error:
-        if error.errno not in ABSENT:
-            raise
+class _IgnoreAbsent:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: object, __: object) -> bool:
+        return isinstance(error, NotFound) or (isinstance(error, OSError) and error.errno in ABSENT)
+
+
+ignore_absent: Final = _IgnoreAbsent()
+"""A context that ends quietly at an error that means that there is nothing at a path."""
 
 
 @contextmanager
@@ -92,8 +92,10 @@ def open_directory(tree: str | int, parts: Sequence[str]) -> Iterator[int]:
             raise
         create_layout(tree)
         fd = descend(tree, parts)
-    with closing_descriptor(fd):
+    try:
         yield fd
+    finally:
+        os.close(fd)
 
 
 def shown(name: str) -> str:
