@@ -16,7 +16,7 @@ from common.storage.local.file import LocalFile, read_small
 from common.storage.local.threads import Threads, outlast
 from common.storage.local.upload import StagedFile
 from common.storage.paths import UserPath
-from common.storage.protocol import BATCH, SMALL_FILE, Entry, OpenFile, PresignedRequest
+from common.storage.protocol import BATCH, SMALL_FILE, Entry, OpenFile, PreparedRequest
 
 _DELETIONS: Final = 1_000
 """Files that one call in a thread deletes."""
@@ -165,10 +165,10 @@ class LocalStorage:
     def uri(self, path: UserPath) -> str:
         return "/".join((self._root, path.user, *path.parts))
 
-    async def presign_download(self, path: UserPath) -> PresignedRequest | None:  # noqa: ARG002
+    async def presign_download(self, path: UserPath) -> PreparedRequest | None:  # noqa: ARG002
         return None
 
-    async def presign_upload(self, directory: UserPath) -> PresignedRequest | None:
+    async def presign_upload(self, directory: UserPath) -> PreparedRequest | None:
         await self._quick.run(changes.check_directory, self._root, directory)
         return None
 

@@ -11,7 +11,7 @@ from common.runtime.tasks import BoundedTasks
 from common.storage.budget import BoundedCache, ChunkBudget, PartBudget
 from common.storage.errors import NotFound, StorageError
 from common.storage.paths import PREDEFINED, UserPath
-from common.storage.protocol import BATCH, Entry, OpenFile, PresignedRequest
+from common.storage.protocol import BATCH, Entry, OpenFile, PreparedRequest
 from common.storage.s3 import listing
 from common.storage.s3.bucket import Bucket, storage_errors
 from common.storage.s3.changes import Tree
@@ -183,10 +183,10 @@ class S3Storage:
     def uri(self, path: UserPath) -> str:
         return f"s3://{self._name}/{self._keys.start}" + "/".join((path.user, *path.parts))
 
-    async def presign_download(self, path: UserPath) -> PresignedRequest | None:
+    async def presign_download(self, path: UserPath) -> PreparedRequest | None:
         return await presign_get(self._signer, self._name, self._keys.file(path))
 
-    async def presign_upload(self, directory: UserPath) -> PresignedRequest | None:
+    async def presign_upload(self, directory: UserPath) -> PreparedRequest | None:
         await self._tree.check_directory(directory)
         return await presign_post(self._signer, self._name, self._keys.directory(directory))
 
