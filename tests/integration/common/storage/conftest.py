@@ -11,11 +11,13 @@ import pytest
 from aiobotocore.session import AioSession
 
 from common.storage.local.storage import LocalStorage
-from common.storage.paths import UserPath
-from common.storage.protocol import Entry, Storage
+from common.storage.paths import PREDEFINED, UserPath
+from common.storage.protocol import Entry, OpenFile
 from common.storage.s3.storage import S3Storage
 from deploy.sandbox.aws import moto_server
 
+PREDEFINED_PATHS = [f"{name}/" for name in PREDEFINED]
+MEBIBYTE = 1 << 20
 BUCKET = "trees"
 REGION = "eu-central-1"
 PAGE_KEYS = 7
@@ -25,6 +27,15 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing
 async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
+
+
+async def read(file: OpenFile, offset: int = 0, length: int | None = None) -> bytes:
+    whole = file.entry.size if length is None else length
+    return b"".join([chunk async for chunk in file.read(offset, whole)])
+
+
+class Broken(Exception):
+    """An upload whose client goes away."""
 
 
 @dataclass
@@ -40,9 +51,13 @@ class Tree:
     async def put(self, text: str, *chunks: bytes) -> Entry:
         return await self.storage.write(self.path(text), stream(*chunks))
 
+    async def put_all(self, *texts: str) -> None:
+        for text in texts:
+            await self.put(text, b"1")
+
     async def get(self, text: str) -> bytes:
         async with self.storage.open(self.path(text)) as file:
-            return b"".join([piece async for piece in file.read(0, file.entry.size)])
+            return await read(file)
 
     async def make(self, text: str) -> None:
         await self.storage.make_directory(self.path(text))
@@ -130,8 +145,3 @@ async def s3(aws: None, bucket: Any, prefix: str) -> AsyncIterator[Tree]:
 @pytest.fixture(params=["local", "s3"])
 def tree(request: pytest.FixtureRequest) -> Tree:
     return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def storage(tree: Tree) -> Storage:
-    return tree.storage
