@@ -14,7 +14,7 @@ from common.storage.local.storage import LocalStorage
 from common.storage.paths import PREDEFINED, UserPath
 from common.storage.protocol import Entry, OpenFile
 from common.storage.s3.storage import S3Storage
-from deploy.sandbox.aws import moto_server
+from deploy.sandbox.aws import create_bucket, moto_server
 
 PREDEFINED_PATHS = [f"{name}/" for name in PREDEFINED]
 MEBIBYTE = 1 << 20
@@ -99,13 +99,9 @@ def moto_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def bucket(moto_url: str) -> Any:
     """The bucket, as another tool sees it."""
-    s3 = boto3.resource(
-        "s3",
-        endpoint_url=moto_url,
-        region_name=REGION,
-        **{name.lower(): value for name, value in CREDENTIALS.items()},
-    )
-    return s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    create_bucket(moto_url, BUCKET)
+    keys = {name.lower(): value for name, value in CREDENTIALS.items()}
+    return boto3.resource("s3", endpoint_url=moto_url, region_name=REGION, **keys).Bucket(BUCKET)
 
 
 @pytest.fixture
@@ -137,9 +133,11 @@ def prefix() -> str:
 
 @pytest.fixture
 async def s3(aws: None, bucket: Any, prefix: str) -> AsyncIterator[Tree]:
+    """A tree in S3; no test may leave parts of uploads behind."""
     async with S3Storage(BUCKET, region=REGION, root=f"/{prefix}/") as storage:
         await storage.ensure_user("some-user")
         yield Tree(storage)
+    assert list(bucket.multipart_uploads.all()) == []
 
 
 @pytest.fixture(params=["local", "s3"])

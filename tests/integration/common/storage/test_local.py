@@ -344,20 +344,11 @@ async def test_uploads_into_a_directory_that_is_being_deleted_end_one_way_or_the
 @pytest.mark.parametrize("size", [10, 3 * MEBIBYTE])
 async def test_fsync_covers_the_file_and_its_directory(local, tmp_path, monkeypatch, size):
     synced = []
-    fsync = os.fsync
-
-    def record(fd):
-        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
-        fsync(fd)
-
-    monkeypatch.setattr(os, "fsync", record)
-    async with LocalStorage(str(tmp_path), fsync=True) as storage:
-        await type(local)(storage).put("data/x/a", b"x" * size)
-    assert [Path(path).parent.name for path in synced] == [RESERVED_USER_NAME, "data"]
-    synced.clear()
-    async with LocalStorage(str(tmp_path)) as storage:
-        await type(local)(storage).put("data/x/a", b"x" * size)
-    assert synced == []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    for fsync, expected in ((False, []), (True, [RESERVED_USER_NAME, "data"])):
+        async with LocalStorage(str(tmp_path), fsync=fsync) as storage:
+            await type(local)(storage).put("data/x/a", b"x" * size)
+        assert [Path(path).parent.name for path in synced] == expected
 
 
 # -- renaming ---------------------------------------------------------------------------
@@ -449,25 +440,33 @@ async def test_depth_costs_no_descriptors(local, home, root):
     assert open_descriptors() == before
 
 
+def every_call(local: Any, text: str) -> list[Any]:
+    """Calls of all methods with a path."""
+    return [
+        local.storage.ensure_user("another"),
+        local.put(text, b"1"),
+        local.stat(text),
+        local.get(text),
+        local.listing(text),
+        local.storage.read_small([local.path(text)]),
+        local.make(text),
+        local.rename(text, "data/x/a.txt/b"),
+        local.rename(text, "data/x", replace=False),
+        local.files_at(text),
+        local.holds_files(text),
+        local.storage.presign_upload(local.path(text)),
+        local.storage.health(),
+    ]
+
+
 async def test_no_descriptor_leaks(local, home):
-    await local.put("data/x/a.txt", b"1")
+    await local.put_all("data/x/a.txt")
     os.mkfifo(home / "data/pipe")
 
     async def try_everything() -> None:
         for text in ("data/x/a.txt", "data/x", "data/no/no", "data/pipe", "data/x/a.txt/b", ""):
-            for attempt in (
-                local.stat(text),
-                local.get(text),
-                local.listing(text),
-                local.storage.read_small([local.path(text)]),
-                local.put(text, b"1"),
-                local.make(text),
-                local.rename(text, "data/x/a.txt/b"),
-                local.rename(text, "data/x", replace=False),
-                local.files_at(text),
-                local.holds_files(text),
-            ):
-                await asyncio.gather(attempt, return_exceptions=True)
+            for call in every_call(local, text):
+                await asyncio.gather(call, return_exceptions=True)
         async for _ in local.storage.walk(local.path("")):
             break
 
@@ -499,16 +498,12 @@ async def test_many_cancellations_leak_nothing(local, root):
 
 async def test_upload_takes_constant_memory_and_gathers_small_chunks(local, monkeypatch):
     write, sizes = os.write, []
-
-    def record(fd, data):
-        sizes.append(len(data))
-        return write(fd, data)
+    monkeypatch.setattr(os, "write", lambda fd, data: (sizes.append(len(data)), write(fd, data))[1])
 
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(32 * 16):
             yield b"x" * 65_536
 
-    monkeypatch.setattr(os, "write", record)
     tracemalloc.start()
     try:
         await local.storage.write(local.path("data/a.bin"), chunks())
@@ -529,19 +524,10 @@ async def test_disk_is_never_touched_on_the_event_loops_thread(local, monkeypatc
 
     for name in ("open", "stat", "scandir", "mkdir", "replace", "rename", "unlink", "rmdir"):
         monkeypatch.setattr(os, name, partial(record, getattr(os, name)))
-    await local.storage.ensure_user("another")
-    await local.put("data/x/a.txt", b"1" * 100)
-    await local.get("data/x/a.txt")
-    await local.rename("data/x/a.txt", "data/y/b.txt", replace=False)
-    await local.make("data/z")
-    await local.listing(recursive=True)
-    await local.storage.read_small([local.path("data/y/b.txt")])
-    await local.files_at("data")
-    await local.holds_files("data")
-    await local.storage.presign_upload(local.path("data"))
+    for call in every_call(local, "data/x/b.txt"):
+        await asyncio.gather(call, return_exceptions=True)
     await local.delete("")
     await local.storage.sweep_staging()
-    await local.storage.health()
     monkeypatch.undo()
     assert threads
     assert threading.main_thread() not in threads
@@ -558,7 +544,7 @@ async def test_a_broken_disk_is_reported_without_its_path_and_never_raised(tmp_p
 
 
 def _nest(place: Path, depth: int) -> Path:
-    """Make nested directories with a file at the end, deeper than a path may be long."""
+    """Nested directories with a file at the end, deeper than a path may be long."""
     fd = os.open(place, os.O_RDONLY)
     for _ in range(depth):
         os.mkdir("d" * 20, dir_fd=fd)
