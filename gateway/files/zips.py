@@ -73,8 +73,7 @@ async def _pack(
             async for chunk in chunks:
                 yield chunk
     if ready:
-        together, ready = b"".join(ready), []
-        yield together
+        yield b"".join(ready)
 
 
 async def _add_file(storage: Storage, path: UserPath, archive: Archive, name: str) -> Chunks:

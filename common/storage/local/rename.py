@@ -48,13 +48,13 @@ def rename(root: str, source: UserPath, target: UserPath, replace: bool) -> Entr
                 if is_directory or replace:
                     os.rename(source.name, target.name, src_dir_fd=fd, dst_dir_fd=target_fd)
                 else:
-                    _move_without_replacing(fd, source, target_fd, target, status)
+                    _move_without_replacing(fd, source.name, target_fd, target.name, status.st_ino)
             except (IsADirectoryError, NotADirectoryError):
                 raise PathConflict(f"'{target}' is taken by something else") from None
             except OSError as error:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                     raise
-                raise directory_there(target) from None
+                raise (directory_there if is_directory else _taken)(target) from None
         return entry
 
 
@@ -80,39 +80,25 @@ def _taken(target: UserPath) -> TargetExists:
 
 
 def _move_without_replacing(
-    source_fd: int, source: UserPath, target_fd: int, target: UserPath, status: os.stat_result
+    source_fd: int, source: str, target_fd: int, target: str, inode: int
 ) -> None:
-    """Move a file only if the target is free, by a hard link where the disk supports it."""
+    """Move a file by a hard link, or on disks without these onto an empty file that it creates.
+
+    Raises `FileExistsError`.
+    """
     try:
-        os.link(
-            source.name,
-            target.name,
-            src_dir_fd=source_fd,
-            dst_dir_fd=target_fd,
-            follow_symlinks=False,
-        )
-    except FileExistsError:
-        raise _taken(target) from None
+        os.link(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        _move_onto_placeholder(source_fd, source, target_fd, target)
+    else:
+        # a source that was replaced meanwhile stays
+        if os.stat(source, dir_fd=source_fd, follow_symlinks=False).st_ino == inode:
+            os.unlink(source, dir_fd=source_fd)
         return
-    now = os.stat(source.name, dir_fd=source_fd, follow_symlinks=False)
-    if now.st_ino == status.st_ino:  # else the source was replaced meanwhile: keep the new one
-        os.unlink(source.name, dir_fd=source_fd)
-
-
-def _move_onto_placeholder(
-    source_fd: int, source: UserPath, target_fd: int, target: UserPath
-) -> None:
-    """Reserve the target with an empty file, then replace that: for disks without hard links."""
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, dir_fd=target_fd))
     try:
-        os.close(os.open(target.name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, dir_fd=target_fd))
-    except FileExistsError:
-        raise _taken(target) from None
-    try:
-        os.rename(source.name, target.name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+        os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
     except BaseException:
-        os.unlink(target.name, dir_fd=target_fd)
+        os.unlink(target, dir_fd=target_fd)
         raise

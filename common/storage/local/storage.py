@@ -173,24 +173,19 @@ class LocalStorage:
         return None
 
     async def free_bytes(self) -> int | None:
-        try:
-            _, free = await self._examine()
-        except (StorageError, TimeoutError):
-            return None
+        free: int | None = (await self.health()).get("free_bytes")
         return free
 
     async def health(self) -> dict[str, Any]:
         try:
-            is_writable, free = await self._examine()
+            # not `run`, which would outlast the time-out
+            async with asyncio.timeout(_DISK_TIMEOUT):
+                job = self._quick.submit(_examine, self._root or "/")
+                is_writable, free = await self._quick.result(job)
         except (StorageError, TimeoutError) as error:
             reason = str(error) or "the disk does not answer"
             return {"ok": False, "kind": "local", "reason": reason}
         return {"ok": is_writable, "kind": "local", "free_bytes": free}
-
-    async def _examine(self) -> tuple[bool, int]:
-        # not `run`, which would outlast the time-out
-        async with asyncio.timeout(_DISK_TIMEOUT):
-            return await self._quick.result(self._quick.submit(_examine, self._root or "/"))
 
 
 def _examine(root: str) -> tuple[bool, int]:

@@ -48,6 +48,16 @@ class Tree:
             return None
         return await self._bucket.head(self._keys.file(path), "/".join(path.parts))
 
+    async def entry_at(self, path: UserPath) -> Entry:
+        """The file or directory at `path`; a trailing slash selects the directory."""
+        if not path.slash and (file := await self.file_at(path)):
+            return file
+        if path.is_permanent or await self._bucket.first_keys(self._keys.directory(path), 1):
+            return Entry(str(path.as_directory))
+        if path.slash and (file := await self.file_at(path)):
+            return file
+        raise NotFound(f"there is nothing at '{path}'")
+
     async def make_directory(self, path: UserPath) -> None:
         """Create a directory's marker. Raises `PathConflict` if it or a parent is a file."""
         await self.check_directory(path)
@@ -78,42 +88,34 @@ class Tree:
         """Move a file or an empty directory; see `Storage.rename` for the order of refusals."""
         if source.is_root:
             raise DirectoryNotEmpty("the root of the tree holds the predefined directories")
-        file = None if source.slash else await self.file_at(source)
-        if file is None:
-            try:
-                await self._check_empty(source)
-            except NotFound:
-                file = await self.file_at(source)
-                if file is None:
-                    raise
+        entry = await self.entry_at(source)
+        if entry.is_directory:
+            await self._check_empty(source)
         check_target(source, target)
         if source.parts == target.parts:
-            return file or Entry(str(target.as_directory))
+            return entry
         place = self._keys.file(target)
         _, taken = await asyncio.gather(self.check_place(target), self._bucket.exists(place))
-        if file is None and taken:
+        if entry.is_directory and taken:
             raise PathConflict(f"'{'/'.join(target.parts)}' is a file")
         if taken and not replace:
             raise TargetExists(f"there is something at '{target}'")
-        if file is None:
+        if entry.is_directory:
             await self._bucket.put(self._keys.directory(target))
             await self._bucket.delete(self._keys.directory(source))
             entry = Entry(str(target.as_directory))
         else:
             origin = self._keys.file(source)
-            etag = await copy(self._bucket, origin, file, place, replace=replace)
+            etag = await copy(self._bucket, origin, entry, place, replace=replace)
             # a version of the source that was uploaded during the copy stays
-            await self._bucket.delete(origin, only=file.etag)
-            entry = Entry("/".join(target.parts), file.size, None, etag)
+            await self._bucket.delete(origin, only=entry.etag)
+            entry = Entry("/".join(target.parts), entry.size, None, etag)
         await self._keep(source.parent)
         return entry
 
     async def _check_empty(self, source: UserPath) -> None:
         marker = self._keys.directory(source)
-        inside = await self._bucket.first_keys(marker, 2)
-        if not inside and not source.is_predefined:
-            raise NotFound(f"there is nothing at '{source}'")
-        if any(key != marker for key in inside):
+        if any(key != marker for key in await self._bucket.first_keys(marker, 2)):
             raise DirectoryNotEmpty(f"'{source}' holds something")
         if source.is_predefined:
             raise PredefinedDirectory(f"'{source}' is a predefined directory")

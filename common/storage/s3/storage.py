@@ -86,13 +86,7 @@ class S3Storage:
         self._users.add(user)
 
     async def stat(self, path: UserPath) -> Entry:
-        if not path.slash and (file := await self._tree.file_at(path)):
-            return file
-        if path.is_permanent or await self._bucket.first_keys(self._keys.directory(path), 1):
-            return Entry(str(path.as_directory))
-        if path.slash and (file := await self._tree.file_at(path)):
-            return file
-        raise NotFound(f"there is nothing at '{path}'")
+        return await self._tree.entry_at(path)
 
     async def walk(
         self, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
@@ -197,15 +191,13 @@ class S3Storage:
         return None
 
     async def health(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {"ok": False, "kind": "s3"}
         try:
             async with asyncio.timeout(_HEALTH_TIMEOUT):
                 with storage_errors():
                     await self._bucket.client.head_bucket(Bucket=self._name)
-            facts["ok"] = True
         except (StorageError, TimeoutError) as error:
-            facts["reason"] = str(error) or "S3 does not answer"
-        return facts
+            return {"ok": False, "kind": "s3", "reason": str(error) or "S3 does not answer"}
+        return {"ok": True, "kind": "s3"}
 
 
 async def _results(calls: Sequence[Callable[[], Awaitable[Any]]], at_once: int) -> list[Any]:
