@@ -52,7 +52,7 @@ class PreparedRequest:
 
 
 class OpenFile(Protocol):
-    """A file that was opened for reading: that version, even if it is replaced meanwhile."""
+    """A file that was opened for reading: that version, even after it is replaced."""
 
     entry: Entry
 

@@ -89,7 +89,7 @@ def _array(parts: list[bytes]) -> bytes:
 
 @lru_cache(maxsize=8_192)
 def natural_size(size: int) -> str:
-    """A size for people: `19 Bytes`, `1.0 kB`."""
+    """A human-readable size: `19 Bytes`, `1.0 kB`."""
     return humanize.naturalsize(size)
 
 

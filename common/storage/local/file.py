@@ -20,7 +20,7 @@ from common.storage.protocol import SMALL_FILE, Entry
 
 
 class LocalFile:
-    """An `OpenFile`: the inode that was opened, even if another file replaces it meanwhile."""
+    """An `OpenFile`: the inode that was opened, even after another file replaces it."""
 
     entry: Entry
 

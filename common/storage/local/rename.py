@@ -92,7 +92,7 @@ def _move_without_replacing(
         if error.errno not in _NO_LINKS:
             raise
     else:
-        # a source that was replaced meanwhile stays
+        # keep a source that was replaced in the meantime
         if os.stat(source, dir_fd=source_fd, follow_symlinks=False).st_ino == inode:
             os.unlink(source, dir_fd=source_fd)
         return

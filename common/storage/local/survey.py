@@ -17,7 +17,7 @@ def survey(
 ) -> Generator[tuple[list[tuple[int, list[Entry]]], list[bool] | None], None, None]:
     """The files at or below each of `inputs`, sorted by path, with that input's position.
 
-    Yields batches of about `BATCH` files. The last batch comes with one answer per place: whether
+    Yields batches of about `BATCH` files. The last batch carries one answer per place: whether
     it is a file, or a directory with a file at any depth. An empty directory yields an empty list,
     an input that does not exist yields none. All paths are in one tree. Raises `UnusableName` for
     a file whose name is not UTF-8, since nobody could request it.

@@ -133,8 +133,8 @@ def walk(
     """What a directory holds, sorted by path; with `recursive`, everything below it.
 
     Yields up to `batch` entries at a time and whether they are the last ones. Paths that do not
-    sort after `after` are omitted, as is what disappears meanwhile. The root always holds the
-    predefined directories.
+    sort after `after` are omitted, as are files that vanish during the walk. The root always holds
+    the predefined directories.
     """
     start = _Level(path.parts, str(path.as_directory))
     levels = [start]

@@ -11,7 +11,7 @@ import pytest
 from aiobotocore.session import AioSession
 
 from common.storage.local.storage import LocalStorage
-from common.storage.paths import PREDEFINED, UserPath
+from common.storage.paths import PREDEFINED, RESERVED_USER_NAME, UserPath
 from common.storage.protocol import Entry, OpenFile
 from common.storage.s3.storage import S3Storage
 from deploy.sandbox.aws import create_bucket, moto_server
@@ -106,9 +106,11 @@ def bucket(moto_url: str) -> Any:
 
 @pytest.fixture
 async def local(tmp_path: Path) -> AsyncIterator[Tree]:
+    """A tree on the disk; no test may leave anything in the staging directory."""
     async with LocalStorage(str(tmp_path / "root")) as storage:
         await storage.ensure_user("some-user")
         yield Tree(storage)
+    assert list((tmp_path / "root" / RESERVED_USER_NAME).glob("*")) == []
 
 
 @pytest.fixture(scope="session")

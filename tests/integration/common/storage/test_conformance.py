@@ -444,11 +444,6 @@ async def test_root_and_predefined_directories_are_emptied_not_lost(tree, text):
 
 
 # -- the rest ---------------------------------------------------------------------------
-async def test_uri_has_no_trailing_slash(tree):
-    assert tree.storage.uri(tree.path("data/x/")).endswith("/some-user/data/x")
-    assert tree.storage.uri(tree.path("")).endswith("/some-user")
-
-
 async def test_health_shows_the_free_bytes_where_they_are_known(tree):
     health, free = await tree.storage.health(), await tree.storage.free_bytes()
     assert health["ok"] is True
