@@ -295,8 +295,9 @@ async def test_cancelled_opening_closes_the_file(local, monkeypatch):
     assert open_descriptors() == before
 
 
-async def test_leftovers_of_killed_uploads_are_swept_once_they_are_old(local, root):
-    assert await local.storage.sweep_staging() == 0
+async def test_leftovers_of_killed_uploads_are_swept_once_they_are_old(local, root, tmp_path):
+    async with LocalStorage(str(tmp_path / "none")) as unused:
+        assert await unused.sweep_staging() == 0
     await local.put_all("data/a.txt")
     for name in ("old", "young"):
         (root / RESERVED_USER_NAME / name).touch()

@@ -62,11 +62,6 @@ async def test_every_attempt_sends_the_whole_part(
     assert store.bodies == [WHOLE] * (len(refused) + 1)
 
 
-async def test_an_empty_file_is_sent_as_such(store: Any) -> None:
-    entry = await store.storage.write(UserPath.parse("user", "a.bin"), stream())
-    assert (entry.size, store.bodies) == (0, [b""])
-
-
 def test_a_part_reads_as_a_file_does() -> None:
     part, file = Part(*CHUNKS), io.BytesIO(WHOLE)
     for steps in (
