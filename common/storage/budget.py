@@ -55,7 +55,8 @@ class PartBudget:
         try:
             yield held
         finally:
-            held.release_all()
+            while held.count:
+                held.release()
 
 
 class HeldParts:
@@ -64,7 +65,7 @@ class HeldParts:
     def __init__(self, free: asyncio.Semaphore, timeout: float) -> None:
         self._free = free
         self._timeout = timeout
-        self._count = 0
+        self.count = 0
 
     async def acquire(self) -> None:
         """Wait for one more part, first come, first served. Raises `StorageUnavailable`."""
@@ -73,16 +74,12 @@ class HeldParts:
                 await self._free.acquire()
         except TimeoutError:
             raise StorageUnavailable("too many uploads are under way") from None
-        self._count += 1
+        self.count += 1
 
     def release(self) -> None:
         """Release one part."""
-        self._count -= 1
+        self.count -= 1
         self._free.release()
-
-    def release_all(self) -> None:
-        while self._count:
-            self.release()
 
 
 class BoundedCache:

@@ -131,6 +131,11 @@ class UserPath:
         """Whether this is, or is inside, one of the five predefined directories."""
         return bool(self.parts) and self.parts[0] in PREDEFINED
 
+    @property
+    def is_permanent(self) -> bool:
+        """Whether this directory always exists: the root, or a predefined one."""
+        return self.is_root or self.is_predefined
+
     def is_within(self, other: "UserPath") -> bool:
         """Whether this is strictly below `other`, in the same user's tree."""
         return (

@@ -42,8 +42,8 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class PresignedRequest:
-    """A request that a client can send to the storage itself (`data`: form fields)."""
+class PreparedRequest:
+    """A request that a client can send as it is (`data`: form fields)."""
 
     method: str
     url: str
@@ -52,7 +52,7 @@ class PresignedRequest:
 
 
 class OpenFile(Protocol):
-    """A file that was opened for reading: that version, even if it is replaced meanwhile."""
+    """A file that was opened for reading: that version, even after it is replaced."""
 
     entry: Entry
 
@@ -61,7 +61,6 @@ class OpenFile(Protocol):
 
         Raises `StorageUnavailable` if the storage cannot deliver all of them.
         """
-        ...
 
 
 class Storage(Protocol):
@@ -73,14 +72,12 @@ class Storage(Protocol):
 
     async def ensure_user(self, user: str) -> None:
         """Create the user's tree with its predefined directories; repeated calls are cheap."""
-        ...
 
     async def stat(self, path: UserPath) -> Entry:
         """The file or directory at `path`. Raises `NotFound`.
 
         On a storage where both can have the same name, a trailing slash selects the directory.
         """
-        ...
 
     def walk(
         self, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
@@ -90,7 +87,6 @@ class Storage(Protocol):
         Without `recursive`, only those directly in it; with `after`, only those that sort after
         that path. Raises `NotFound` if there is no directory.
         """
-        ...
 
     async def survey(
         self, inputs: Sequence[UserPath], places: Sequence[UserPath]
@@ -102,11 +98,9 @@ class Storage(Protocol):
         files at any depth. Raises `UnusableName` for a file among the inputs that was stored by
         other means and that no path can address.
         """
-        ...
 
     async def make_directory(self, path: UserPath) -> None:
         """Create a directory and its parents; idempotent. Raises `PathConflict`."""
-        ...
 
     async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
         """Store a file and create its parents; an existing file is replaced.
@@ -115,15 +109,12 @@ class Storage(Protocol):
         cancelled, nothing is left behind. Raises `PathConflict` (after the first chunk at the
         latest, unless the conflict arises later) and `OutOfSpace`.
         """
-        ...
 
     def open(self, path: UserPath) -> AbstractAsyncContextManager[OpenFile]:
         """Open a file for reading. Raises `NotFound`, also for a directory."""
-        ...
 
     async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
         """The content of those of `paths` that are files of up to `SMALL_FILE`, in one step."""
-        ...
 
     async def rename(self, source: UserPath, target: UserPath, *, replace: bool = True) -> Entry:
         """Move a file or an empty directory; returns its entry at the new path.
@@ -136,41 +127,33 @@ class Storage(Protocol):
         at the target, a file at the target of a directory), `TargetExists` (a file at the target
         other than the source, with `replace=False`).
         """
-        ...
 
     async def delete(self, path: UserPath) -> None:
         """Remove a file or a directory with all its content; idempotent.
 
         The root and the predefined directories are emptied, never removed.
         """
-        ...
 
     def uri(self, path: UserPath) -> str:
         """The storage URI by which workers find `path`, without a trailing slash."""
-        ...
 
-    async def presign_download(self, path: UserPath) -> PresignedRequest | None:
+    async def presign_download(self, path: UserPath) -> PreparedRequest | None:
         """A time-limited request for a file's content; None if only this API serves it.
 
         Does not check that the file exists.
         """
-        ...
 
-    async def presign_upload(self, directory: UserPath) -> PresignedRequest | None:
+    async def presign_upload(self, directory: UserPath) -> PreparedRequest | None:
         """A time-limited form upload into `directory`; None if only this API accepts it.
 
         Raises `PathConflict` if the directory or one of its parents is a file.
         """
-        ...
 
     async def free_bytes(self) -> int | None:
         """Space that is left for files; None if unknown or unlimited. Never raises."""
-        ...
 
     async def sweep_staging(self) -> int:
         """Remove what uploads of killed processes left behind; returns the number of removals."""
-        ...
 
     async def health(self) -> dict[str, Any]:
         """Facts for the readiness response, at least `{"ok": bool}`; never raises."""
-        ...

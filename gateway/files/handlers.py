@@ -1,6 +1,7 @@
 """`/files`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -18,7 +19,7 @@ from aiohttp_apispec import (
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage
 from gateway.files.downloads import NoSuchRange, OtherVersion, download
-from gateway.files.links import SentRequest, client_origin, presigned, to_this_api
+from gateway.files.links import SentRequest, client_origin, to_this_api
 from gateway.files.listings import ListingQuery, Listings, entry_json
 from gateway.files.renaming import rename
 from gateway.files.schemas import (
@@ -158,9 +159,7 @@ async def download_link(request: web.Request) -> web.Response:
     path = _path(request)
     entry = await storage.stat(path)
     link = None if entry.is_directory else await storage.presign_download(path)
-    if link is None:
-        return json_response(to_this_api(_sent(request), "get", "/download"))
-    return json_response(presigned(link))
+    return json_response(asdict(link or to_this_api(_sent(request), "get", "/download")))
 
 
 @docs(
@@ -201,8 +200,8 @@ async def upload_link(request: web.Request) -> web.Response:
     directory = _upload_directory(request)
     storage = await _open_tree(request)
     link = await storage.presign_upload(directory)
-    answer = to_this_api(_sent(request), "post", "/upload") if link is None else presigned(link)
-    return json_response(answer, status=HTTPStatus.CREATED)
+    link = link or to_this_api(_sent(request), "post", "/upload")
+    return json_response(asdict(link), status=HTTPStatus.CREATED)
 
 
 @docs(

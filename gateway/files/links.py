@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from aiohttp import hdrs
 
-from common.storage.protocol import PresignedRequest
+from common.storage.protocol import PreparedRequest
 from gateway.http.routing import decode_path
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
@@ -28,23 +28,15 @@ class SentRequest:
     authorization: str | None
 
 
-def presigned(request: PresignedRequest) -> dict[str, Any]:
-    return asdict(request)
-
-
-def to_this_api(sent: SentRequest, method: str, ending: str) -> dict[str, Any]:
+def to_this_api(sent: SentRequest, method: str, ending: str) -> PreparedRequest:
     """The URL of the request as it was sent, with `ending` in place of the final `/url`."""
     raw = sent.raw_path
     if raw.endswith(_ENDING):
         path = raw.removesuffix(_ENDING) + ending
     else:  # the ending was percent-encoded
         path = quote(decode_path(raw).removesuffix(_ENDING)) + ending
-    return {
-        "method": method,
-        "url": f"{sent.origin}{path}",
-        "headers": {} if sent.authorization is None else {"authorization": sent.authorization},
-        "data": {},
-    }
+    headers = {} if sent.authorization is None else {"authorization": sent.authorization}
+    return PreparedRequest(method, f"{sent.origin}{path}", headers, {})
 
 
 def client_origin(

@@ -1,6 +1,6 @@
 """Listings as JSON; equal ones that are requested at the same time are made once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,6 +65,7 @@ class Listings:
         found = self._storage.walk(
             query.path, recursive=query.recursive, after=query.after, batch=most
         )
+        as_json = detailed_json if query.details else entry_json
         parts: list[bytes] = []
         left, last = query.limit, ""
         async with aclosing(found) as batches:
@@ -73,7 +74,7 @@ class Listings:
                     batch = [entry for entry in batch if not entry.is_directory]
                 shown = batch[:left]
                 if shown:
-                    parts.append(render(shown, details=query.details))
+                    parts.append(orjson.dumps([*map(as_json, shown)])[1:-1])
                     last = shown[-1].path
                 if len(batch) > len(shown):
                     return Listing(_array(parts), last)
@@ -88,7 +89,7 @@ def _array(parts: list[bytes]) -> bytes:
 
 @lru_cache(maxsize=8_192)
 def natural_size(size: int) -> str:
-    """A size for people: `19 Bytes`, `1.0 kB`."""
+    """A human-readable size: `19 Bytes`, `1.0 kB`."""
     return humanize.naturalsize(size)
 
 
@@ -105,14 +106,4 @@ def detailed_json(entry: Entry) -> dict[str, Any]:
     modified = None
     if entry.modified is not None:
         modified = iso(datetime.fromtimestamp(entry.modified, UTC).replace(tzinfo=None))
-    return {
-        **entry_json(entry),
-        "bytes": entry.size,
-        "modified": modified,
-        "etag": entry.etag,
-    }
-
-
-def render(entries: Iterable[Entry], *, details: bool) -> bytes:
-    """The entries as JSON objects, separated by commas."""
-    return orjson.dumps([*map(detailed_json if details else entry_json, entries)])[1:-1]
+    return {**entry_json(entry), "bytes": entry.size, "modified": modified, "etag": entry.etag}

@@ -50,10 +50,8 @@ def parse_ranges(header: str | None, size: int) -> list[Span] | None:
         if span is not None:
             spans.append(span)
     ordered = sorted(spans, key=lambda span: span.start)
-    for one, two in pairwise(ordered):
-        if one.start + one.length > two.start:
-            return None
-    return spans
+    overlap = any(one.start + one.length > two.start for one, two in pairwise(ordered))
+    return None if overlap else spans
 
 
 def _span(first: str, last: str, size: int) -> Span | None:
@@ -71,7 +69,8 @@ def is_not_modified(headers: Mapping[str, str], etag: str, modified: float | Non
     """Whether the client's copy is current; `If-None-Match` overrides `If-Modified-Since`."""
     tags = headers.get("If-None-Match")
     if tags is not None:
-        return tags.strip() == "*" or f'"{etag}"' in _weakened(tags)
+        known = [tag.removeprefix("W/") for tag in _TAG.findall(tags)]
+        return tags.strip() == "*" or f'"{etag}"' in known
     since = _timestamp(headers.get("If-Modified-Since"))
     return since is not None and modified is not None and int(modified) <= since
 
@@ -94,10 +93,6 @@ def is_range_valid(headers: Mapping[str, str], etag: str, modified: float | None
         return condition.strip() == f'"{etag}"'
     moment = _timestamp(condition)
     return moment is not None and modified is not None and int(modified) == moment
-
-
-def _weakened(tags: str) -> list[str]:
-    return [tag.removeprefix("W/") for tag in _TAG.findall(tags)]
 
 
 def _timestamp(text: str | None) -> float | None:

@@ -1,14 +1,6 @@
 """Rename: the order of the checks is part of the contract."""
 
-from contextlib import aclosing
-
-from common.storage.errors import (
-    DirectoryNotEmpty,
-    InvalidPath,
-    NotFound,
-    PathConflict,
-    PredefinedDirectory,
-)
+from common.storage.errors import InvalidPath, PathConflict
 from common.storage.paths import UserPath
 from common.storage.protocol import Entry, Storage
 from gateway.http.errors import Fault, Invalid, misnamed
@@ -19,17 +11,19 @@ async def rename(storage: Storage, source: UserPath, new: str, *, replace: bool)
 
     Raises what `Storage.rename` raises, but `Invalid` for an invalid target.
     """
+    broken_rule = None
     try:
         target = _parse_target(source.user, new)
     except InvalidPath as error:
-        await _check_source(storage, source)
-        raise _invalid(new, error) from error
+        # the storage refuses the root as well, but only after it has checked the source
+        target, broken_rule = UserPath(source.user), error
     try:
         return await storage.rename(source, target, replace=replace)
     except InvalidPath as error:
         if target.is_within(source) and not (await storage.stat(source)).is_directory:
             raise PathConflict(f"'{source}' is not a directory") from error
-        raise _invalid(new, error) from error
+        sentence = misnamed(new, broken_rule or error)
+        raise Invalid(Fault(["body", "path"], sentence, "value_error")) from error
 
 
 def _parse_target(user: str, new: str) -> UserPath:
@@ -39,23 +33,3 @@ def _parse_target(user: str, new: str) -> UserPath:
     if target.is_root:
         raise InvalidPath("the path must not be empty")
     return target
-
-
-async def _check_source(storage: Storage, source: UserPath) -> None:
-    """Raise the refusals of the source, which take precedence over an invalid target."""
-    if source.is_root:
-        raise DirectoryNotEmpty(str(source))
-    if not (await storage.stat(source)).is_directory:
-        return
-    try:
-        async with aclosing(storage.walk(source, recursive=False, batch=1)) as found:
-            async for _ in found:
-                raise DirectoryNotEmpty(str(source))
-    except NotFound:
-        return
-    if source.is_predefined:
-        raise PredefinedDirectory(str(source))
-
-
-def _invalid(new: str, error: InvalidPath) -> Invalid:
-    return Invalid(Fault(["body", "path"], misnamed(new, error), "value_error"))

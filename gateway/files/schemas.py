@@ -88,28 +88,24 @@ class RequestToSendSchema(Schema):
 # -- OpenAPI: examples, and parameters without a schema ------------------------------------------
 FILE_EXAMPLE: Final = {"path": "data/x/f.csv", "type": "file", "size": "19 Bytes"}
 DIRECTORY_EXAMPLE: Final = {"path": "data/x/", "type": "directory", "size": ""}
-UPLOAD_EXAMPLE: Final = {
-    "method": "post",
-    "url": "https://api.example.org/files/data/x/upload",
-    "headers": {"authorization": "Bearer eyJraWQiOi…"},
-    "data": {},
-}
 DOWNLOAD_EXAMPLE: Final = {
     "method": "get",
     "url": "https://api.example.org/files/data/x/f.csv/download",
     "headers": {"authorization": "Bearer eyJraWQiOi…"},
     "data": {},
 }
-_BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
+UPLOAD_EXAMPLE: Final = {
+    **DOWNLOAD_EXAMPLE,
+    "method": "post",
+    "url": "https://api.example.org/files/data/x/upload",
+}
+_BINARY: Final = {"type": "string", "format": "binary"}
+_BYTES: Final = {"schema": _BINARY}
 UPLOAD_BODY: Final = {
     "required": True,
     "content": {
         "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary"}},
-            }
+            "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
         }
     },
 }

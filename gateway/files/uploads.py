@@ -22,6 +22,8 @@ _AROUND: Final = 1 << 20
 
 _FIELD: Final = "file"
 
+_UNREADABLE: Final = "The multipart body cannot be read"
+
 _BROKEN: Final = (BrokenForm, HttpProcessingError, web.RequestPayloadError)
 """Errors of a body that is not multipart, or not complete."""
 
@@ -61,7 +63,7 @@ class Uploads:
             with TRANSFERS.labels("in").track_inprogress(), self._budget.transfer():
                 return await self._storage.write(path, self._content(form))
         except _BROKEN as error:
-            raise _unreadable() from error
+            raise _invalid(_UNREADABLE, "multipart_invalid") from error
 
     async def find_faults(self, body: Body) -> Sequence[Fault]:
         """The faults of a form that can be found before the content of its file is read."""
@@ -85,16 +87,16 @@ class Uploads:
     async def _open(self, body: Body) -> tuple[FormReader, str]:
         """The form, read up to the content of its file, and the file's name. Raises `Invalid`."""
         if not body.content_type.lower().startswith("multipart/") or body.stream.at_eof():
-            raise _missing()
+            raise _invalid("Field required", "missing")
         try:
             form = FormReader(body.content_type, body.stream, timeout=self._client_timeout)
             name = await form.find_file(_FIELD)
         except _BROKEN as error:
-            raise _unreadable() from error
+            raise _invalid(_UNREADABLE, "multipart_invalid") from error
         # browsers send `tree/deep/x.txt` for a file of an uploaded folder
         name = name and name.rpartition("/")[2]
         if not name:
-            raise _missing()
+            raise _invalid("Field required", "missing")
         return form, name
 
     async def _content(self, form: FormReader) -> AsyncIterator[bytes]:
@@ -116,17 +118,12 @@ def _place(directory: UserPath, name: str) -> UserPath:
         check_name(name)
         return directory / name
     except InvalidPath as error:
-        raise Invalid(Fault(["body", _FIELD], misnamed(name, error), "value_error")) from error
+        raise _invalid(misnamed(name, error), "value_error") from error
 
 
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"A file may have at most {limit} bytes")
 
 
-def _unreadable() -> Invalid:
-    sentence = "The multipart body cannot be read"
-    return Invalid(Fault(["body", _FIELD], sentence, "multipart_invalid"))
-
-
-def _missing() -> Invalid:
-    return Invalid(Fault(["body", _FIELD], "Field required", "missing"))
+def _invalid(sentence: str, kind: str) -> Invalid:
+    return Invalid(Fault(["body", _FIELD], sentence, kind))

@@ -22,7 +22,7 @@ _BYTES_AT_ONCE: Final = 128 << 10
 async def stream_zip(storage: Storage, directory: UserPath) -> Chunks:
     """The archive of all files and directories below `directory`, in chunks.
 
-    A file that is deleted meanwhile is omitted. Raises what the storage raises.
+    A file that is deleted before its turn is omitted. Raises what the storage raises.
     """
     archive = Archive()
     async with aclosing(storage.walk(directory)) as batches:
@@ -73,8 +73,7 @@ async def _pack(
             async for chunk in chunks:
                 yield chunk
     if ready:
-        together, ready = b"".join(ready), []
-        yield together
+        yield b"".join(ready)
 
 
 async def _add_file(storage: Storage, path: UserPath, archive: Archive, name: str) -> Chunks:

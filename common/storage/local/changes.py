@@ -15,10 +15,11 @@ from typing import Final
 from common.storage.errors import PathConflict, StorageUnavailable
 from common.storage.local.staging import new_name, open_staging
 from common.storage.local.tree import (
-    ABSENT,
     DIRECTORY_FLAGS,
+    closing_descriptor,
     create_layout,
     descend,
+    ignore_absent,
     open_directory,
     tree_of,
 )
@@ -28,20 +29,13 @@ _ATTEMPTS: Final = 20
 """Attempts of a step while others keep removing the directory that it has just created."""
 
 
-def _conflict(error: OSError, path: UserPath, depth: int) -> Exception:
-    """`PathConflict` if `error` says that the part at `depth` is no directory, else `error`."""
-    if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
-        return error
-    return PathConflict(f"'{'/'.join(path.parts[: depth + 1])}' is not a directory")
-
-
 def directory_there(path: UserPath) -> PathConflict:
     return PathConflict(f"'{'/'.join(path.parts)}' is a directory")
 
 
 def check_not_permanent(path: UserPath) -> None:
     """Raise `PathConflict` for a directory that always exists, even if it is missing on disk."""
-    if path.is_root or path.is_predefined:
+    if path.is_permanent:
         raise directory_there(path)
 
 
@@ -51,15 +45,11 @@ def check_place(root: str, path: UserPath) -> os.stat_result | None:
     Creates nothing. Raises `PathConflict` if a directory is there, or if a parent is not one.
     """
     check_not_permanent(path)
-    fd = _descend_existing(root, path.parent)
-    if fd is None:
-        return None
     try:
-        status = os.stat(path.name, dir_fd=fd, follow_symlinks=False)
+        with closing_descriptor(_descend(tree_of(root, path.user), path.parent)) as fd:
+            status = os.stat(path.name, dir_fd=fd, follow_symlinks=False)
     except FileNotFoundError:
         return None
-    finally:
-        os.close(fd)
     if modes.S_ISDIR(status.st_mode):
         raise directory_there(path)
     return status
@@ -67,28 +57,8 @@ def check_place(root: str, path: UserPath) -> os.stat_result | None:
 
 def check_directory(root: str, path: UserPath) -> None:
     """Raise `PathConflict` if `path` or a parent exists and is not a directory."""
-    fd = _descend_existing(root, path)
-    if fd is not None:
-        os.close(fd)
-
-
-def _descend_existing(root: str, path: UserPath) -> int | None:
-    """Like `descend`; None if the directory is missing. Raises `PathConflict`."""
-    try:
-        fd = descend(tree_of(root, path.user), ())
-    except FileNotFoundError:
-        return None
-    for depth, part in enumerate(path.parts):
-        try:
-            child = os.open(part, DIRECTORY_FLAGS, dir_fd=fd)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _conflict(error, path, depth) from None
-        finally:
-            os.close(fd)
-        fd = child
-    return fd
+    with suppress(FileNotFoundError):
+        os.close(_descend(tree_of(root, path.user), path))
 
 
 def make_directory(root: str, path: UserPath) -> None:
@@ -104,46 +74,48 @@ def make_directories(root: str, path: UserPath) -> Iterator[int]:
     If the body raises, the directories that were created here are removed. Raises `PathConflict`.
     """
     tree = tree_of(root, path.user)
-    for attempt in range(_ATTEMPTS):
-        made: list[int] = []
-        try:
-            fd = _descend_making(tree, path, made)
-        except FileNotFoundError:
-            # a directory was removed between its creation and its opening
-            if attempt == _ATTEMPTS - 1:
-                raise StorageUnavailable("the directory keeps being removed") from None
-        except BaseException:
-            _unmake(tree, path, made)
-            raise
-        else:
-            break
+    made: list[int] = []
     try:
-        yield fd
+        with closing_descriptor(_descend_making(tree, path, made)) as fd:
+            yield fd
     except BaseException:
         _unmake(tree, path, made)
         raise
-    finally:
-        os.close(fd)
 
 
 def _descend_making(tree: str, path: UserPath, made: list[int]) -> int:
-    """Like `descend`, but creates missing directories and appends their depths to `made`."""
-    try:
-        fd = descend(tree, ())
-    except FileNotFoundError:
-        create_layout(tree)
-        fd = descend(tree, ())
+    for _ in range(_ATTEMPTS):
+        made.clear()
+        try:
+            return _descend(tree, path, made)
+        except FileNotFoundError:
+            # the user has no tree yet, or a directory was removed before it could be opened
+            create_layout(tree)
+    raise StorageUnavailable("the directory keeps being removed")
+
+
+def _descend(tree: str, path: UserPath, made: list[int] | None = None) -> int:
+    """Like `descend`, but raises `PathConflict` for a component that is not a directory.
+
+    With `made`, creates missing directories and adds their depths to it.
+    """
+    fd = descend(tree, ())
     for depth, part in enumerate(path.parts):
         try:
             try:
                 child = os.open(part, DIRECTORY_FLAGS, dir_fd=fd)
             except FileNotFoundError:
+                if made is None:
+                    raise
                 with suppress(FileExistsError):
                     os.mkdir(part, dir_fd=fd)
                     made.append(depth)
                 child = os.open(part, DIRECTORY_FLAGS, dir_fd=fd)
         except OSError as error:
-            raise _conflict(error, path, depth) from None
+            if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+                place = "/".join(path.parts[: depth + 1])
+                raise PathConflict(f"'{place}' is not a directory") from None
+            raise
         finally:
             os.close(fd)
         fd = child
@@ -186,24 +158,17 @@ def detach(root: str, path: UserPath) -> list[str]:
     """
     tree = tree_of(root, path.user)
     detached: list[str] = []
-    try:
-        if path.is_root:
-            with open_directory(tree, ()) as fd, open_staging(root) as staging:
-                for name in os.listdir(fd):
-                    _detach_one(fd, name, staging, detached)
-        else:
-            with open_directory(tree, path.parts[:-1]) as fd, open_staging(root) as staging:
-                _detach_one(fd, path.name, staging, detached)
-        if path.is_root or path.is_predefined:
+    with ignore_absent:
+        with open_directory(tree, path.parts[:-1]) as fd, open_staging(root) as staging:
+            for name in os.listdir(fd) if path.is_root else [path.name]:
+                _detach_one(fd, name, staging, detached)
+        if path.is_permanent:
             create_layout(tree)
-    except OSError as error:
-        if error.errno not in ABSENT:
-            raise
     return detached
 
 
 def _detach_one(parent: int, name: str, staging: int, detached: list[str]) -> None:
-    try:
+    with suppress(FileNotFoundError):
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if modes.S_ISDIR(status.st_mode):
             staged = new_name()
@@ -211,5 +176,3 @@ def _detach_one(parent: int, name: str, staging: int, detached: list[str]) -> No
             detached.append(staged)
         else:
             os.unlink(name, dir_fd=parent)
-    except FileNotFoundError:
-        return

@@ -8,13 +8,19 @@ from itertools import groupby
 from common.storage.budget import ChunkBudget
 from common.storage.errors import NotFound, StorageUnavailable
 from common.storage.local.threads import Threads
-from common.storage.local.tree import ABSENT, FILE_FLAGS, entry_from_stat, open_directory, tree_of
+from common.storage.local.tree import (
+    FILE_FLAGS,
+    entry_from_stat,
+    ignore_absent,
+    open_directory,
+    tree_of,
+)
 from common.storage.paths import UserPath
 from common.storage.protocol import SMALL_FILE, Entry
 
 
 class LocalFile:
-    """An `OpenFile`: the inode that was opened, even if another file replaces it meanwhile."""
+    """An `OpenFile`: the inode that was opened, even after another file replaces it."""
 
     entry: Entry
 
@@ -66,30 +72,22 @@ def read_small(root: str, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
     """The content of those of `paths` that are small files; blocking."""
     found: dict[UserPath, bytes] = {}
     for (user, parts), siblings in groupby(paths, lambda path: (path.user, path.parts[:-1])):
-        try:
-            with open_directory(tree_of(root, user), parts) as parent:
-                for path in siblings:
-                    content = _read_if_small(parent, path.name)
-                    if content is not None:
-                        found[path] = content
-        except OSError as error:
-            if error.errno not in ABSENT:
-                raise
+        with ignore_absent, open_directory(tree_of(root, user), parts) as parent:
+            for path in siblings:
+                content = _read_if_small(parent, path.name)
+                if content is not None:
+                    found[path] = content
     return found
 
 
 def _read_if_small(parent: int, name: str) -> bytes | None:
-    try:
+    with ignore_absent:
         fd = os.open(name, FILE_FLAGS, dir_fd=parent)
-    except OSError as error:
-        if error.errno not in ABSENT:
-            raise
-        return None
-    try:
-        status = os.fstat(fd)
-        if not modes.S_ISREG(status.st_mode) or status.st_size > SMALL_FILE:
-            return None
-        content = os.read(fd, status.st_size)
-    finally:
-        os.close(fd)
-    return content if len(content) == status.st_size else None
+        try:
+            status = os.fstat(fd)
+            if modes.S_ISREG(status.st_mode) and status.st_size <= SMALL_FILE:
+                content = os.read(fd, status.st_size)
+                return content if len(content) == status.st_size else None
+        finally:
+            os.close(fd)
+    return None

@@ -15,7 +15,7 @@ from common.storage.errors import (
 from common.storage.local.changes import check_place, directory_there, make_directories
 from common.storage.local.tree import (
     DIRECTORY_FLAGS,
-    directory_entry,
+    closing_descriptor,
     entry_from_stat,
     open_directory,
     tree_of,
@@ -35,7 +35,7 @@ def rename(root: str, source: UserPath, target: UserPath, replace: bool) -> Entr
         check_target(source, target)
         is_directory = modes.S_ISDIR(status.st_mode)
         moved = UserPath(target.user, target.parts, slash=is_directory)
-        entry = directory_entry(moved) if is_directory else entry_from_stat(str(moved), status)
+        entry = Entry(str(moved)) if is_directory else entry_from_stat(str(moved), status)
         if source.parts == target.parts:
             return entry
         taken = check_place(root, target)
@@ -48,13 +48,13 @@ def rename(root: str, source: UserPath, target: UserPath, replace: bool) -> Entr
                 if is_directory or replace:
                     os.rename(source.name, target.name, src_dir_fd=fd, dst_dir_fd=target_fd)
                 else:
-                    _move_without_replacing(fd, source, target_fd, target, status)
+                    _move_without_replacing(fd, source.name, target_fd, target.name, status.st_ino)
             except (IsADirectoryError, NotADirectoryError):
                 raise PathConflict(f"'{target}' is taken by something else") from None
             except OSError as error:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                     raise
-                raise directory_there(target) from None
+                raise (directory_there if is_directory else _taken)(target) from None
         return entry
 
 
@@ -64,13 +64,12 @@ def _check_source(parent: int, source: UserPath) -> os.stat_result:
         return status
     if not modes.S_ISDIR(status.st_mode):
         raise NotFound(f"there is nothing at '{source}'")
-    fd = os.open(source.name, DIRECTORY_FLAGS, dir_fd=parent)
-    try:
-        with os.scandir(fd) as found:
-            if next(found, None) is not None:
-                raise DirectoryNotEmpty(f"'{source}' holds something")
-    finally:
-        os.close(fd)
+    with (
+        closing_descriptor(os.open(source.name, DIRECTORY_FLAGS, dir_fd=parent)) as fd,
+        os.scandir(fd) as found,
+    ):
+        if next(found, None) is not None:
+            raise DirectoryNotEmpty(f"'{source}' holds something")
     if source.is_predefined:
         raise PredefinedDirectory(f"'{source}' is a predefined directory")
     return status
@@ -81,39 +80,25 @@ def _taken(target: UserPath) -> TargetExists:
 
 
 def _move_without_replacing(
-    source_fd: int, source: UserPath, target_fd: int, target: UserPath, status: os.stat_result
+    source_fd: int, source: str, target_fd: int, target: str, inode: int
 ) -> None:
-    """Move a file only if the target is free, by a hard link where the disk supports it."""
+    """Move a file by a hard link, or on disks without these onto an empty file that it creates.
+
+    Raises `FileExistsError`.
+    """
     try:
-        os.link(
-            source.name,
-            target.name,
-            src_dir_fd=source_fd,
-            dst_dir_fd=target_fd,
-            follow_symlinks=False,
-        )
-    except FileExistsError:
-        raise _taken(target) from None
+        os.link(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        _move_onto_placeholder(source_fd, source, target_fd, target)
+    else:
+        # keep a source that was replaced in the meantime
+        if os.stat(source, dir_fd=source_fd, follow_symlinks=False).st_ino == inode:
+            os.unlink(source, dir_fd=source_fd)
         return
-    now = os.stat(source.name, dir_fd=source_fd, follow_symlinks=False)
-    if now.st_ino == status.st_ino:  # else the source was replaced meanwhile: keep the new one
-        os.unlink(source.name, dir_fd=source_fd)
-
-
-def _move_onto_placeholder(
-    source_fd: int, source: UserPath, target_fd: int, target: UserPath
-) -> None:
-    """Reserve the target with an empty file, then replace that: for disks without hard links."""
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, dir_fd=target_fd))
     try:
-        os.close(os.open(target.name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, dir_fd=target_fd))
-    except FileExistsError:
-        raise _taken(target) from None
-    try:
-        os.rename(source.name, target.name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+        os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
     except BaseException:
-        os.unlink(target.name, dir_fd=target_fd)
+        os.unlink(target, dir_fd=target_fd)
         raise

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from common.storage.local.tree import DIRECTORY_FLAGS, descend
+from common.storage.local.tree import DIRECTORY_FLAGS, closing_descriptor, descend
 from common.storage.paths import RESERVED_USER_NAME
 
 
@@ -30,10 +30,8 @@ def open_staging(root: str) -> Iterator[int]:
     except FileNotFoundError:
         os.makedirs(place, exist_ok=True)
         fd = descend(place, ())
-    try:
+    with closing_descriptor(fd):
         yield fd
-    finally:
-        os.close(fd)
 
 
 def stale(root: str, max_age: float) -> list[str]:
@@ -78,10 +76,8 @@ def _discard_some(staging: int, names: list[str], limit: int) -> int:
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=staging)
         return 1
-    try:
+    with closing_descriptor(fd):
         count = _empty(fd, staging, names, limit)
-    finally:
-        os.close(fd)
     try:
         os.rmdir(name, dir_fd=staging)
     except FileNotFoundError:

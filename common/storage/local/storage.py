@@ -5,7 +5,6 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, closing
-from types import TracebackType
 from typing import Any, Final, Self
 
 from common.storage.budget import BoundedCache, ChunkBudget
@@ -17,12 +16,18 @@ from common.storage.local.file import LocalFile, read_small
 from common.storage.local.threads import Threads, outlast
 from common.storage.local.upload import StagedFile
 from common.storage.paths import UserPath
-from common.storage.protocol import BATCH, SMALL_FILE, Entry, OpenFile, PresignedRequest
+from common.storage.protocol import BATCH, SMALL_FILE, Entry, OpenFile, PreparedRequest
 
 _DELETIONS: Final = 1_000
 """Files that one call in a thread deletes."""
 
 _DISK_TIMEOUT: Final = 5.0
+
+_STALE_AFTER: Final = 86_400.0
+"""Seconds after which a staging file that is not written to belongs to no running upload."""
+
+_THREADS: Final = 16
+"""Threads per kind of call. On a slow network file system all of them mostly wait."""
 
 
 class LocalStorage:
@@ -32,51 +37,29 @@ class LocalStorage:
     no partial file. With `fsync`, `write` returns only after the file and its directory are on the
     disk; without, the system writes them within seconds, and a power failure may lose them.
 
-    `staging_max_age`: seconds after which `sweep_staging` removes a staging file that is not
-    written to.
-
-    `quick_threads` run calls that take microseconds on a disk, `walk_threads` read directories (one
-    at a time as long as that is quick), `bulk_threads` read and write files. On a slow network file
-    system all of them mostly wait.
     """
 
-    def __init__(
-        self,
-        root: str,
-        *,
-        fsync: bool = False,
-        staging_max_age: float = 86_400.0,
-        quick_threads: int = 16,
-        walk_threads: int = 16,
-        bulk_threads: int = 16,
-    ) -> None:
+    def __init__(self, root: str, *, fsync: bool = False) -> None:
         if not root:
             raise ValueError("the root of a local storage must not be empty")
         self._root = root.rstrip("/")
         self._fsync = fsync
-        self._staging_max_age = staging_max_age
-        self._quick = Threads(quick_threads)
-        self._walks = Threads(walk_threads, serial=True)
-        self._bulk = Threads(bulk_threads)
+        self._quick = Threads(_THREADS)  # calls that take microseconds on a disk
+        self._walks = Threads(_THREADS, serial=True)  # read directories
+        self._bulk = Threads(_THREADS)  # read and write files
         self._reads, self._writes = ChunkBudget(), ChunkBudget()
         self._users = BoundedCache()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Wait for running calls and end the threads; the storage cannot be used again."""
-        await self._quick.close()
-        await self._walks.close()
-        await self._bulk.close()
+        for threads in (self._quick, self._walks, self._bulk):
+            await threads.close()
+
+    def _tree(self, path: UserPath) -> str:
+        return tree.tree_of(self._root, path.user)
 
     async def ensure_user(self, user: str) -> None:
         if user in self._users:
@@ -85,12 +68,12 @@ class LocalStorage:
         self._users.add(user)
 
     async def stat(self, path: UserPath) -> Entry:
-        return await self._quick.run(tree.entry_at, self._root, path)
+        return await self._quick.run(tree.entry_at, self._tree(path), path)
 
     async def walk(
         self, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
     ) -> AsyncGenerator[list[Entry], None]:
-        found = tree.walk(self._root, path, recursive=recursive, after=after, batch=batch)
+        found = tree.walk(self._tree(path), path, recursive=recursive, after=after, batch=batch)
         try:
             is_last = False
             while not is_last:
@@ -170,7 +153,7 @@ class LocalStorage:
         await self._discard(await self._quick.run(changes.detach, self._root, path))
 
     async def sweep_staging(self) -> int:
-        leftovers = await self._quick.run(staging.stale, self._root, self._staging_max_age)
+        leftovers = await self._quick.run(staging.stale, self._root, _STALE_AFTER)
         count = len(leftovers)
         await self._discard(leftovers)
         return count
@@ -182,32 +165,27 @@ class LocalStorage:
     def uri(self, path: UserPath) -> str:
         return "/".join((self._root, path.user, *path.parts))
 
-    async def presign_download(self, path: UserPath) -> PresignedRequest | None:  # noqa: ARG002
+    async def presign_download(self, path: UserPath) -> PreparedRequest | None:  # noqa: ARG002
         return None
 
-    async def presign_upload(self, directory: UserPath) -> PresignedRequest | None:
+    async def presign_upload(self, directory: UserPath) -> PreparedRequest | None:
         await self._quick.run(changes.check_directory, self._root, directory)
         return None
 
     async def free_bytes(self) -> int | None:
-        try:
-            _, free = await self._examine()
-        except (StorageError, TimeoutError):
-            return None
+        free: int | None = (await self.health()).get("free_bytes")
         return free
 
     async def health(self) -> dict[str, Any]:
         try:
-            is_writable, free = await self._examine()
+            # not `run`, which would outlast the time-out
+            async with asyncio.timeout(_DISK_TIMEOUT):
+                job = self._quick.submit(_examine, self._root or "/")
+                is_writable, free = await self._quick.result(job)
         except (StorageError, TimeoutError) as error:
             reason = str(error) or "the disk does not answer"
             return {"ok": False, "kind": "local", "reason": reason}
         return {"ok": is_writable, "kind": "local", "free_bytes": free}
-
-    async def _examine(self) -> tuple[bool, int]:
-        # not `run`, which would outlast the time-out
-        async with asyncio.timeout(_DISK_TIMEOUT):
-            return await self._quick.result(self._quick.submit(_examine, self._root or "/"))
 
 
 def _examine(root: str) -> tuple[bool, int]:

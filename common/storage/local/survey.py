@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 
 from common.storage.errors import NotFound, UnusableName
-from common.storage.local.tree import ABSENT, entry_in, open_directory, tree_of, walk_in
+from common.storage.local.tree import entry_at, ignore_absent, open_directory, tree_of, walk
 from common.storage.paths import UserPath
 from common.storage.protocol import BATCH, Entry
 
@@ -17,7 +17,7 @@ def survey(
 ) -> Generator[tuple[list[tuple[int, list[Entry]]], list[bool] | None], None, None]:
     """The files at or below each of `inputs`, sorted by path, with that input's position.
 
-    Yields batches of about `BATCH` files. The last batch comes with one answer per place: whether
+    Yields batches of about `BATCH` files. The last batch carries one answer per place: whether
     it is a file, or a directory with a file at any depth. An empty directory yields an empty list,
     an input that does not exist yields none. All paths are in one tree. Raises `UnusableName` for
     a file whose name is not UTF-8, since nobody could request it.
@@ -40,53 +40,34 @@ def survey(
 
 def _files_of(tree: int, path: UserPath) -> Iterator[list[Entry]]:
     is_directory = False
-    try:
-        for batch, _ in walk_in(tree, path):
+    with ignore_absent:
+        for batch, _ in walk(tree, path):
             is_directory = True
             files = [entry for entry in batch if entry.size is not None]
             for entry in files:
                 if "\ufffd" in entry.path:
                     _check_reachable(tree, path.user, entry.path)
             yield files
-    except OSError as error:
-        if error.errno not in ABSENT:
-            raise
-    if not is_directory:
-        file = _file_at(tree, path)
-        if file is not None:
-            yield [file]
-
-
-def _file_at(tree: int, path: UserPath) -> Entry | None:
-    """The file at `path`, if there is one."""
-    try:
-        entry = entry_in(tree, path)
-    except NotFound:
-        return None
-    except OSError as error:
-        if error.errno not in ABSENT:
-            raise
-        return None
-    return None if entry.is_directory else entry
+    if is_directory:
+        return
+    with ignore_absent:
+        entry = entry_at(tree, path)
+        if not entry.is_directory:
+            yield [entry]
 
 
 def _check_reachable(tree: int, user: str, shown_path: str) -> None:
     """Raise `UnusableName` unless the name on disk itself contains U+FFFD."""
     try:
-        entry_in(tree, UserPath(user, tuple(shown_path.split("/"))))
+        entry_at(tree, UserPath(user, tuple(shown_path.split("/"))))
     except (OSError, NotFound):
         raise UnusableName(f"the name of '{shown_path}' is not valid UTF-8") from None
 
 
 def _holds_files(tree: int, path: UserPath) -> bool:
-    try:
-        if not entry_in(tree, path).is_directory:
+    with ignore_absent:
+        if not entry_at(tree, path).is_directory:
             return True
-        with closing(walk_in(tree, path)) as batches:
+        with closing(walk(tree, path)) as batches:
             return any(entry.size is not None for batch, _ in batches for entry in batch)
-    except NotFound:
-        return False
-    except OSError as error:
-        if error.errno not in ABSENT:
-            raise
-        return False
+    return False

@@ -11,7 +11,7 @@ import os
 import stat as modes
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from common.storage.errors import InvalidPath, NotFound
@@ -29,6 +29,27 @@ def tree_of(root: str, user: str) -> str:
     if not is_user_name(user):
         raise InvalidPath("the user's name cannot be the name of a directory")
     return f"{root}/{user}"
+
+
+class _IgnoreAbsent:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: object, __: object) -> bool:
+        return isinstance(error, NotFound) or (isinstance(error, OSError) and error.errno in ABSENT)
+
+
+ignore_absent: Final = _IgnoreAbsent()
+"""A context that ends quietly at an error that means that there is nothing at a path."""
+
+
+@contextmanager
+def closing_descriptor(fd: int) -> Iterator[int]:
+    """`fd`, which is closed at the end of the context."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def descend(tree: str | int, parts: Sequence[str]) -> int:
@@ -54,15 +75,10 @@ def descend(tree: str | int, parts: Sequence[str]) -> int:
 def create_layout(tree: str) -> None:
     """Create the user's directory and the predefined ones in it where missing."""
     os.makedirs(tree, exist_ok=True)
-    fd = descend(tree, ())
-    try:
+    with closing_descriptor(descend(tree, ())) as fd:
         for name in PREDEFINED:
-            try:
+            with suppress(FileExistsError):
                 os.mkdir(name, dir_fd=fd)
-            except FileExistsError:
-                continue
-    finally:
-        os.close(fd)
 
 
 @contextmanager
@@ -97,45 +113,29 @@ def entry_from_stat(path: str, status: os.stat_result) -> Entry:
     return Entry(path, size, status.st_mtime, tag)
 
 
-def directory_entry(path: UserPath) -> Entry:
-    return Entry(str(path.as_directory))
-
-
-def entry_at(root: str, path: UserPath) -> Entry:
+def entry_at(tree: str | int, path: UserPath) -> Entry:
     """The file or directory at `path`; a trailing slash makes no difference."""
-    return entry_in(tree_of(root, path.user), path)
-
-
-def entry_in(tree: str | int, path: UserPath) -> Entry:
-    """Like `entry_at`, in a tree that may be open already."""
-    if path.is_root or path.is_predefined:
+    if path.is_permanent:
         with open_directory(tree, path.parts):
-            return directory_entry(path)
+            return Entry(str(path.as_directory))
     with open_directory(tree, path.parts[:-1]) as fd:
         status = os.stat(path.name, dir_fd=fd, follow_symlinks=False)
     if modes.S_ISDIR(status.st_mode):
-        return directory_entry(path)
+        return Entry(str(path.as_directory))
     if not modes.S_ISREG(status.st_mode):
         raise NotFound(f"there is nothing at '{path}'")
     return entry_from_stat("/".join(path.parts), status)
 
 
 def walk(
-    root: str, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
+    tree: str | int, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
 ) -> Generator[tuple[list[Entry], bool], None, None]:
     """What a directory holds, sorted by path; with `recursive`, everything below it.
 
     Yields up to `batch` entries at a time and whether they are the last ones. Paths that do not
-    sort after `after` are omitted, as is what disappears meanwhile. The root always holds the
-    predefined directories.
+    sort after `after` are omitted, as are files that vanish during the walk. The root always holds
+    the predefined directories.
     """
-    return walk_in(tree_of(root, path.user), path, recursive=recursive, after=after, batch=batch)
-
-
-def walk_in(
-    tree: str | int, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
-) -> Generator[tuple[list[Entry], bool], None, None]:
-    """Like `walk`, in a tree that may be open already."""
     start = _Level(path.parts, str(path.as_directory))
     levels = [start]
     entries: list[Entry] = []

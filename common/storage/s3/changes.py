@@ -39,7 +39,7 @@ class Tree:
         present: set[str] = set()
         async for page in self._bucket.pages(tree, "/"):
             present.update(page.prefixes)
-        missing = {f"{tree}{name}/" for name in PREDEFINED} - present
+        missing = self._markers(user) - present
         await asyncio.gather(*map(self._bucket.put, missing))
 
     async def file_at(self, path: UserPath) -> Entry | None:
@@ -47,6 +47,16 @@ class Tree:
         if path.is_root:
             return None
         return await self._bucket.head(self._keys.file(path), "/".join(path.parts))
+
+    async def entry_at(self, path: UserPath) -> Entry:
+        """The file or directory at `path`; a trailing slash selects the directory."""
+        if not path.slash and (file := await self.file_at(path)):
+            return file
+        if path.is_permanent or await self._bucket.first_keys(self._keys.directory(path), 1):
+            return Entry(str(path.as_directory))
+        if path.slash and (file := await self.file_at(path)):
+            return file
+        raise NotFound(f"there is nothing at '{path}'")
 
     async def make_directory(self, path: UserPath) -> None:
         """Create a directory's marker. Raises `PathConflict` if it or a parent is a file."""
@@ -63,11 +73,11 @@ class Tree:
             self._bucket.first_keys(self._keys.directory(path), 1),
             self._refuse_files(_parents(path)),
         )
-        if inside or path.is_root or path.is_predefined:
+        if inside or path.is_permanent:
             raise PathConflict(f"'{'/'.join(path.parts)}' is a directory")
 
     async def _refuse_files(self, paths: Iterable[UserPath]) -> None:
-        candidates = [path for path in paths if not (path.is_root or path.is_predefined)]
+        candidates = [path for path in paths if not path.is_permanent]
         keys = [self._keys.file(path) for path in candidates]
         taken = await asyncio.gather(*map(self._bucket.exists, keys))
         for path, is_file in zip(candidates, taken, strict=True):
@@ -78,76 +88,60 @@ class Tree:
         """Move a file or an empty directory; see `Storage.rename` for the order of refusals."""
         if source.is_root:
             raise DirectoryNotEmpty("the root of the tree holds the predefined directories")
-        file = None if source.slash else await self.file_at(source)
-        if file is None:
-            try:
-                await self._check_empty(source)
-            except NotFound:
-                file = await self.file_at(source)
-                if file is None:
-                    raise
+        entry = await self.entry_at(source)
+        if entry.is_directory:
+            await self._check_empty(source)
         check_target(source, target)
         if source.parts == target.parts:
-            return file or Entry(str(target.as_directory))
+            return entry
         place = self._keys.file(target)
         _, taken = await asyncio.gather(self.check_place(target), self._bucket.exists(place))
-        if file is None and taken:
+        if entry.is_directory and taken:
             raise PathConflict(f"'{'/'.join(target.parts)}' is a file")
         if taken and not replace:
             raise TargetExists(f"there is something at '{target}'")
-        if file is None:
+        if entry.is_directory:
             await self._bucket.put(self._keys.directory(target))
             await self._bucket.delete(self._keys.directory(source))
             entry = Entry(str(target.as_directory))
         else:
             origin = self._keys.file(source)
-            etag = await copy(self._bucket, origin, file, place, replace=replace)
+            etag = await copy(self._bucket, origin, entry, place, replace=replace)
             # a version of the source that was uploaded during the copy stays
-            await self._bucket.delete(origin, only=file.etag)
-            entry = Entry("/".join(target.parts), file.size, None, etag)
+            await self._bucket.delete(origin, only=entry.etag)
+            entry = Entry("/".join(target.parts), entry.size, None, etag)
         await self._keep(source.parent)
         return entry
 
     async def _check_empty(self, source: UserPath) -> None:
         marker = self._keys.directory(source)
-        inside = await self._bucket.first_keys(marker, 2)
-        if not inside and not source.is_predefined:
-            raise NotFound(f"there is nothing at '{source}'")
-        if any(key != marker for key in inside):
+        if any(key != marker for key in await self._bucket.first_keys(marker, 2)):
             raise DirectoryNotEmpty(f"'{source}' holds something")
         if source.is_predefined:
             raise PredefinedDirectory(f"'{source}' is a predefined directory")
 
     async def delete(self, path: UserPath) -> None:
         """Remove a file; with a trailing slash, a directory or else a file. Idempotent."""
-        if path.is_root:
-            await self._bucket.delete_below(self._keys.tree(path.user), keep=self._markers(path))
-            await self.create_layout(path.user)
-        elif path.slash:
-            kept = self._markers(path) if path.is_predefined else frozenset()
+        removed = False
+        if path.slash or path.is_root:
+            kept = self._markers(path.user) if path.is_permanent else frozenset()
             removed = await self._bucket.delete_below(self._keys.directory(path), keep=kept)
-            if path.is_predefined:
-                await self._bucket.put(self._keys.directory(path))
-            elif removed:
-                await self._keep(path.parent)
-            else:
-                await self._delete_file(path)
-        else:
-            await self._delete_file(path)
-
-    async def _delete_file(self, path: UserPath) -> None:
-        if await self._bucket.exists(self._keys.file(path)):
+            if path.is_permanent:
+                await self.create_layout(path.user)
+                return
+        if not removed and await self._bucket.exists(self._keys.file(path)):
             await self._bucket.delete(self._keys.file(path))
+            removed = True
+        if removed:
             await self._keep(path.parent)
 
-    def _markers(self, path: UserPath) -> frozenset[str]:
+    def _markers(self, user: str) -> frozenset[str]:
         """Keys of the markers of the predefined directories."""
-        tree = self._keys.tree(path.user)
-        return frozenset(f"{tree}{name}/" for name in PREDEFINED)
+        return frozenset(f"{self._keys.tree(user)}{name}/" for name in PREDEFINED)
 
     async def _keep(self, directory: UserPath) -> None:
         """Create the marker of a directory that may have lost its last file: it stays."""
-        if directory.is_root or directory.is_predefined:
+        if directory.is_permanent:
             return
         prefix = self._keys.directory(directory)
         if not await self._bucket.first_keys(prefix, 1):

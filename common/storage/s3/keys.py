@@ -16,14 +16,14 @@ class Keys:
     """Keys below a root prefix, which may be empty."""
 
     def __init__(self, root: str) -> None:
-        self.root = root.strip("/")
-        self._start = f"{self.root}/" if self.root else ""
+        root = root.strip("/")
+        self.start = f"{root}/" if root else ""
 
     def tree(self, user: str) -> str:
         """Prefix of the keys of `user`. Raises `InvalidPath` if no directory can have this name."""
         if not is_user_name(user):
             raise InvalidPath("the user's name cannot be the name of a directory")
-        return f"{self._start}{user}/"
+        return f"{self.start}{user}/"
 
     def file(self, path: UserPath) -> str:
         return self._checked(self.tree(path.user) + "/".join(path.parts))

@@ -5,8 +5,9 @@ Presigned uploads and other tools can create any key. Listings omit keys that no
 directory that holds them is listed.
 """
 
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from operator import attrgetter
 
 from common.storage.errors import NotFound, UnusableName
 from common.storage.protocol import Entry
@@ -30,78 +31,57 @@ async def walk(
     With `start_after`, those whose keys sort after it, and possibly a directory that contains it.
     Raises `NotFound` if no key begins with the directory's prefix.
     """
-    read: Callable[[Page], list[Entry]]
-    read = _Deep(directory).entries if recursive else _Flat(directory).entries
     delimiter = "" if recursive else "/"
     found = False
+    here: list[str] = []
     async for page in bucket.pages(
         directory.prefix, delimiter, start_after=start_after, most=batch
     ):
         found = found or bool(page.objects or page.prefixes)
-        yield read(page)
+        yield _everything(directory, page, here) if recursive else _one_level(directory, page)
     if not found and not (start_after and await bucket.first_keys(directory.prefix, 1)):
         raise NotFound(f"there is no directory '{directory.shown}'")
 
 
-@dataclass(slots=True)
-class _Flat:
-    """Entries of pages with a delimiter: what is directly in the directory."""
-
-    directory: Directory
-
-    def entries(self, page: Page) -> list[Entry]:
-        start, shown = len(self.directory.prefix), self.directory.shown
-        entries = []
-        for item in page.objects:
-            name = item["Key"][start:]
-            if addressable([name]):
-                entries.append(entry_from_record(shown + name, item, "Size"))
-        for inner in page.prefixes:
-            name = inner[start:-1]
-            if addressable([name]):
-                entries.append(Entry(f"{shown}{name}/"))
-        entries.sort(key=path_of)
-        return entries
+def _one_level(directory: Directory, page: Page) -> list[Entry]:
+    """Entries of a page with a delimiter: what is directly in the directory."""
+    start, shown = len(directory.prefix), directory.shown
+    entries = []
+    for item in page.objects:
+        name = item["Key"][start:]
+        if addressable([name]):
+            entries.append(entry_from_record(shown + name, item, "Size"))
+    for inner in page.prefixes:
+        name = inner[start:-1]
+        if addressable([name]):
+            entries.append(Entry(f"{shown}{name}/"))
+    return sorted(entries, key=attrgetter("path"))
 
 
-@dataclass(slots=True)
-class _Deep:
-    """Entries of pages without a delimiter: each directory precedes what it holds."""
+def _everything(directory: Directory, page: Page, here: list[str]) -> list[Entry]:
+    """Entries of a page without a delimiter: each directory precedes what it holds.
 
-    directory: Directory
-    here: list[str] = field(default_factory=list)
-
-    def entries(self, page: Page) -> list[Entry]:
-        start, shown = len(self.directory.prefix), self.directory.shown
-        entries = []
-        for item in page.objects:
-            name = item["Key"][start:]
-            *folders, last = name.split("/")
-            reachable = addressable(folders)
-            is_file = reachable == len(folders) and addressable([last])
-            folders = folders[:reachable]
-            if folders != self.here:
-                # keys are sorted: those in one folder are adjacent
-                entries += [
-                    Entry(shown + "".join(f"{folder}/" for folder in folders[:depth]))
-                    for depth in range(_common(self.here, folders) + 1, len(folders) + 1)
-                ]
-                self.here = folders
-            if is_file:
-                entries.append(entry_from_record(shown + name, item, "Size"))
-        return entries
-
-
-def path_of(entry: Entry) -> str:
-    return entry.path
-
-
-def _common(one: list[str], other: list[str]) -> int:
-    """Number of leading names that are equal."""
-    for depth, (left, right) in enumerate(zip(one, other, strict=False)):
-        if left != right:
-            return depth
-    return min(len(one), len(other))
+    `here`: the directory of the last entry, carried from page to page.
+    """
+    start, shown = len(directory.prefix), directory.shown
+    entries = []
+    for item in page.objects:
+        name = item["Key"][start:]
+        *folders, last = name.split("/")
+        reachable = addressable(folders)
+        is_file = reachable == len(folders) and addressable([last])
+        folders = folders[:reachable]
+        if folders != here:
+            # keys are sorted: those in one folder are adjacent
+            entries += [
+                Entry(shown + "".join(f"{folder}/" for folder in folders[:depth]))
+                for depth in range(1, len(folders) + 1)
+                if folders[:depth] != here[:depth]
+            ]
+            here[:] = folders
+        if is_file:
+            entries.append(entry_from_record(shown + name, item, "Size"))
+    return entries
 
 
 async def files_below(bucket: Bucket, directory: Directory) -> list[Entry] | None:

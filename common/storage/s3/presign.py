@@ -3,14 +3,14 @@
 from typing import Any, Final
 
 from common.storage.headers import CACHE_CONTROL, attachment, content_type
-from common.storage.protocol import PresignedRequest
+from common.storage.protocol import PreparedRequest
 from common.storage.s3.bucket import storage_errors
 
 LIFETIME: Final = 600
 """Seconds until such a request expires."""
 
 
-async def presign_get(client: Any, bucket: str, key: str) -> PresignedRequest:
+async def presign_get(client: Any, bucket: str, key: str) -> PreparedRequest:
     """A URL for the object's content, served with the headers of this API's own downloads."""
     name = key.rpartition("/")[2]
     params = {
@@ -22,10 +22,10 @@ async def presign_get(client: Any, bucket: str, key: str) -> PresignedRequest:
     }
     with storage_errors():
         url = await client.generate_presigned_url("get_object", Params=params, ExpiresIn=LIFETIME)
-    return PresignedRequest(method="get", url=url, headers={}, data={})
+    return PreparedRequest(method="get", url=url, headers={}, data={})
 
 
-async def presign_post(client: Any, bucket: str, prefix: str) -> PresignedRequest:
+async def presign_post(client: Any, bucket: str, prefix: str) -> PreparedRequest:
     """A form upload to the key `prefix` + file name, and to no other."""
     with storage_errors():
         post = await client.generate_presigned_post(
@@ -34,4 +34,4 @@ async def presign_post(client: Any, bucket: str, prefix: str) -> PresignedReques
             Conditions=[["starts-with", "$key", prefix]],
             ExpiresIn=LIFETIME,
         )
-    return PresignedRequest(method="post", url=post["url"], headers={}, data=post["fields"])
+    return PreparedRequest(method="post", url=post["url"], headers={}, data=post["fields"])

@@ -1,16 +1,17 @@
 """`S3Storage`: users' trees as keys in one bucket of S3 or of a compatible store."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from types import TracebackType
+from functools import partial
+from operator import attrgetter
 from typing import Any, Final, Self
 
 from common.runtime.tasks import BoundedTasks
 from common.storage.budget import BoundedCache, ChunkBudget, PartBudget
 from common.storage.errors import NotFound, StorageError
 from common.storage.paths import PREDEFINED, UserPath
-from common.storage.protocol import BATCH, Entry, OpenFile, PresignedRequest
+from common.storage.protocol import BATCH, Entry, OpenFile, PreparedRequest
 from common.storage.s3 import listing
 from common.storage.s3.bucket import Bucket, storage_errors
 from common.storage.s3.changes import Tree
@@ -75,15 +76,7 @@ class S3Storage:
             self._signer = await open_client(_CONNECTIONS, self._public_endpoint)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._clients.aclose()
 
     async def ensure_user(self, user: str) -> None:
@@ -93,13 +86,7 @@ class S3Storage:
         self._users.add(user)
 
     async def stat(self, path: UserPath) -> Entry:
-        if not path.slash and (file := await self._tree.file_at(path)):
-            return file
-        if _is_permanent(path) or await self._bucket.first_keys(self._keys.directory(path), 1):
-            return Entry(str(path.as_directory))
-        if path.slash and (file := await self._tree.file_at(path)):
-            return file
-        raise NotFound(f"there is nothing at '{path}'")
+        return await self._tree.entry_at(path)
 
     async def walk(
         self, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
@@ -124,7 +111,7 @@ class S3Storage:
                     if entries:
                         yield entries
         except NotFound:
-            if not _is_permanent(path):
+            if not path.is_permanent:
                 raise
         if missing:
             yield [Entry(name) for name in missing]
@@ -135,27 +122,17 @@ class S3Storage:
     async def survey(
         self, inputs: Sequence[UserPath], places: Sequence[UserPath]
     ) -> tuple[list[list[Entry] | None], list[bool]]:
-        files: list[list[Entry] | None] = [None] * len(inputs)
-        held = [False] * len(places)
-
-        async def look_for(position: int) -> None:
-            files[position] = await self._files_at(inputs[position])
-
-        async def look_into(position: int) -> None:
-            held[position] = await self._holds_files(places[position])
-
-        async with BoundedTasks(_SURVEYED_AT_ONCE) as tasks:
-            for position in range(len(places)):
-                await tasks.start(look_into, position)
-            for position in range(len(inputs)):
-                await tasks.start(look_for, position)
-        return files, held
+        calls: list[Callable[[], Awaitable[Any]]]
+        calls = [partial(self._holds_files, path) for path in places]
+        calls += [partial(self._files_at, path) for path in inputs]
+        found = await _results(calls, _SURVEYED_AT_ONCE)
+        return found[len(places) :], found[: len(places)]
 
     async def _files_at(self, path: UserPath) -> list[Entry] | None:
         if not path.slash and (file := await self._tree.file_at(path)):
             return [file]
         files = await listing.files_below(self._bucket, self._directory(path))
-        if files is not None or _is_permanent(path):
+        if files is not None or path.is_permanent:
             return files or []
         file = await self._tree.file_at(path) if path.slash else None
         return None if file is None else [file]
@@ -187,17 +164,9 @@ class S3Storage:
             yield S3File(self._downloads, self._keys.file(path), entry, self._reads)
 
     async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
-        found: dict[UserPath, bytes] = {}
-
-        async def read(path: UserPath) -> None:
-            content = await read_if_small(self._bucket, self._keys.file(path))
-            if content is not None:
-                found[path] = content
-
-        async with BoundedTasks(_READS_AT_ONCE) as tasks:
-            for path in paths:
-                await tasks.start(read, path)
-        return found
+        calls = [partial(read_if_small, self._bucket, self._keys.file(path)) for path in paths]
+        contents = zip(paths, await _results(calls, _READS_AT_ONCE), strict=True)
+        return {path: content for path, content in contents if content is not None}
 
     async def rename(self, source: UserPath, target: UserPath, *, replace: bool = True) -> Entry:
         return await self._tree.rename(source, target, replace=replace)
@@ -206,43 +175,47 @@ class S3Storage:
         await self._tree.delete(path)
 
     def uri(self, path: UserPath) -> str:
-        root = f"{self._keys.root}/" if self._keys.root else ""
-        return f"s3://{self._name}/{root}" + "/".join((path.user, *path.parts))
+        return f"s3://{self._name}/{self._keys.start}" + "/".join((path.user, *path.parts))
 
-    async def presign_download(self, path: UserPath) -> PresignedRequest | None:
+    async def presign_download(self, path: UserPath) -> PreparedRequest | None:
         return await presign_get(self._signer, self._name, self._keys.file(path))
 
-    async def presign_upload(self, directory: UserPath) -> PresignedRequest | None:
+    async def presign_upload(self, directory: UserPath) -> PreparedRequest | None:
         await self._tree.check_directory(directory)
         return await presign_post(self._signer, self._name, self._keys.directory(directory))
 
     async def sweep_staging(self) -> int:
-        prefix = f"{self._keys.root}/" if self._keys.root else ""
-        return await abort_stale(self._bucket, prefix, age=_STALE_AFTER)
+        return await abort_stale(self._bucket, self._keys.start, age=_STALE_AFTER)
 
     async def free_bytes(self) -> int | None:
         return None
 
     async def health(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {"ok": False, "kind": "s3"}
         try:
             async with asyncio.timeout(_HEALTH_TIMEOUT):
                 with storage_errors():
                     await self._bucket.client.head_bucket(Bucket=self._name)
-            facts["ok"] = True
         except (StorageError, TimeoutError) as error:
-            facts["reason"] = str(error) or "S3 does not answer"
-        return facts
+            return {"ok": False, "kind": "s3", "reason": str(error) or "S3 does not answer"}
+        return {"ok": True, "kind": "s3"}
 
 
-def _is_permanent(path: UserPath) -> bool:
-    """Whether this directory always exists, even without a marker."""
-    return path.is_root or path.is_predefined
+async def _results(calls: Sequence[Callable[[], Awaitable[Any]]], at_once: int) -> list[Any]:
+    """The results of the calls, of which at most `at_once` run at a time, in order."""
+    results: list[Any] = [None] * len(calls)
+
+    async def run(position: int) -> None:
+        results[position] = await calls[position]()
+
+    async with BoundedTasks(at_once) as tasks:
+        for position in range(len(calls)):
+            await tasks.start(run, position)
+    return results
 
 
 def _complete(entries: list[Entry], missing: list[str]) -> list[str]:
     """Add the missing directories that belong among these entries; returns the later ones."""
     last, present = entries[-1].path, {entry.path for entry in entries}
     entries += [Entry(name) for name in missing if name < last and name not in present]
-    entries.sort(key=listing.path_of)
+    entries.sort(key=attrgetter("path"))
     return [name for name in missing if name > last]

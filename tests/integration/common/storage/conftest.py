@@ -11,11 +11,13 @@ import pytest
 from aiobotocore.session import AioSession
 
 from common.storage.local.storage import LocalStorage
-from common.storage.paths import UserPath
-from common.storage.protocol import Entry, Storage
+from common.storage.paths import PREDEFINED, RESERVED_USER_NAME, UserPath
+from common.storage.protocol import Entry, OpenFile
 from common.storage.s3.storage import S3Storage
-from deploy.sandbox.aws import moto_server
+from deploy.sandbox.aws import create_bucket, moto_server
 
+PREDEFINED_PATHS = [f"{name}/" for name in PREDEFINED]
+MEBIBYTE = 1 << 20
 BUCKET = "trees"
 REGION = "eu-central-1"
 PAGE_KEYS = 7
@@ -25,6 +27,15 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing
 async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
+
+
+async def read(file: OpenFile, offset: int = 0, length: int | None = None) -> bytes:
+    whole = file.entry.size if length is None else length
+    return b"".join([chunk async for chunk in file.read(offset, whole)])
+
+
+class Broken(Exception):
+    """An upload whose client goes away."""
 
 
 @dataclass
@@ -40,9 +51,13 @@ class Tree:
     async def put(self, text: str, *chunks: bytes) -> Entry:
         return await self.storage.write(self.path(text), stream(*chunks))
 
+    async def put_all(self, *texts: str) -> None:
+        for text in texts:
+            await self.put(text, b"1")
+
     async def get(self, text: str) -> bytes:
         async with self.storage.open(self.path(text)) as file:
-            return b"".join([piece async for piece in file.read(0, file.entry.size)])
+            return await read(file)
 
     async def make(self, text: str) -> None:
         await self.storage.make_directory(self.path(text))
@@ -84,20 +99,18 @@ def moto_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def bucket(moto_url: str) -> Any:
     """The bucket, as another tool sees it."""
-    s3 = boto3.resource(
-        "s3",
-        endpoint_url=moto_url,
-        region_name=REGION,
-        **{name.lower(): value for name, value in CREDENTIALS.items()},
-    )
-    return s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    create_bucket(moto_url, BUCKET)
+    keys = {name.lower(): value for name, value in CREDENTIALS.items()}
+    return boto3.resource("s3", endpoint_url=moto_url, region_name=REGION, **keys).Bucket(BUCKET)
 
 
 @pytest.fixture
 async def local(tmp_path: Path) -> AsyncIterator[Tree]:
+    """A tree on the disk; no test may leave anything in the staging directory."""
     async with LocalStorage(str(tmp_path / "root")) as storage:
         await storage.ensure_user("some-user")
         yield Tree(storage)
+    assert list((tmp_path / "root" / RESERVED_USER_NAME).glob("*")) == []
 
 
 @pytest.fixture(scope="session")
@@ -122,16 +135,13 @@ def prefix() -> str:
 
 @pytest.fixture
 async def s3(aws: None, bucket: Any, prefix: str) -> AsyncIterator[Tree]:
+    """A tree in S3; no test may leave parts of uploads behind."""
     async with S3Storage(BUCKET, region=REGION, root=f"/{prefix}/") as storage:
         await storage.ensure_user("some-user")
         yield Tree(storage)
+    assert list(bucket.multipart_uploads.all()) == []
 
 
 @pytest.fixture(params=["local", "s3"])
 def tree(request: pytest.FixtureRequest) -> Tree:
     return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def storage(tree: Tree) -> Storage:
-    return tree.storage

@@ -15,8 +15,8 @@ from common.storage.s3.part import Part
 from common.storage.s3.storage import S3Storage
 from tests.integration.common.storage.conftest import CREDENTIALS, REGION, stream
 
-PIECES = [bytes([number]) * size for number, size in enumerate((70_000, 1, 2, 40_000, 0, 9))]
-WHOLE = b"".join(PIECES)
+CHUNKS = [bytes([number]) * size for number, size in enumerate((70_000, 1, 2, 40_000, 0, 9))]
+WHOLE = b"".join(CHUNKS)
 
 
 @pytest.fixture
@@ -57,18 +57,13 @@ async def test_every_attempt_sends_the_whole_part(
     store: Any, refusals: list[int], refused: list[int]
 ) -> None:
     refusals += refused
-    entry = await store.storage.write(UserPath.parse("user", "a.bin"), stream(*PIECES))
+    entry = await store.storage.write(UserPath.parse("user", "a.bin"), stream(*CHUNKS))
     assert (entry.size, entry.etag) == (len(WHOLE), "tag")
     assert store.bodies == [WHOLE] * (len(refused) + 1)
 
 
-async def test_an_empty_file_is_sent_as_such(store: Any) -> None:
-    entry = await store.storage.write(UserPath.parse("user", "a.bin"), stream())
-    assert (entry.size, store.bodies) == (0, [b""])
-
-
-def test_it_reads_as_a_file_does() -> None:
-    part, file = Part(*PIECES), io.BytesIO(WHOLE)
+def test_a_part_reads_as_a_file_does() -> None:
+    part, file = Part(*CHUNKS), io.BytesIO(WHOLE)
     for steps in (
         lambda f: (f.read(5), f.tell(), f.read(70_000), f.read(), f.read(1), f.tell()),
         lambda f: (f.seek(0, os.SEEK_END), f.tell(), f.read()),
@@ -77,7 +72,7 @@ def test_it_reads_as_a_file_does() -> None:
         assert steps(part) == steps(file)
 
 
-def test_small_pieces_are_put_together() -> None:
+def test_small_chunks_are_joined() -> None:
     part = Part(*[b"x"] * 100_000)
     assert part.size == 100_000
     assert len(part._chunks) < 5

@@ -1,4 +1,4 @@
-"""Listings that several requests ask for at the same time."""
+"""Equal listings that are requested at the same time are made once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,18 +15,18 @@ from gateway.files.listings import Listing, ListingQuery, Listings
 
 
 class SlowStorage:
-    """A directory whose listing waits for `go_on`."""
+    """A directory whose listing waits for `resume`."""
 
     def __init__(self) -> None:
         self.names = ["data/a"]
         self.listed = 0
-        self.go_on = asyncio.Event()
+        self.resume = asyncio.Event()
         self.error: Exception | None = None
 
     async def walk(self, path: UserPath, **_: Any) -> AsyncIterator[list[Entry]]:
         self.listed += 1
         found = [Entry(name, 1) for name in self.names]
-        await self.go_on.wait()
+        await self.resume.wait()
         if self.error:
             raise self.error
         yield found
@@ -57,7 +57,7 @@ def paths(listing: Listing) -> list[str]:
     return [entry["path"] for entry in orjson.loads(listing.body)]
 
 
-async def test_those_that_come_meanwhile_share_one_that_shows_what_is_there_by_then(
+async def test_requests_during_a_listing_share_the_next_one(
     storage: SlowStorage, listings: Listings
 ) -> None:
     first = asyncio.create_task(listings.make(asked()))
@@ -65,7 +65,7 @@ async def test_those_that_come_meanwhile_share_one_that_shows_what_is_there_by_t
     storage.names.append("data/b")
     later = [asyncio.create_task(listings.make(asked())) for _ in range(9)]
     await settle()
-    storage.go_on.set()
+    storage.resume.set()
     assert paths(await first) == ["data/a"]
     assert [paths(await each) for each in later] == [["data/a", "data/b"]] * 9
     assert storage.listed == 2
@@ -79,19 +79,8 @@ async def test_only_equal_ones_are_shared(storage: SlowStorage, listings: Listin
     tasks = [asyncio.create_task(listings.make(one)) for one in each]
     await settle()
     assert storage.listed == len(each)
-    storage.go_on.set()
+    storage.resume.set()
     await asyncio.gather(*tasks)
-
-
-async def test_a_failure_reaches_everyone_who_shares_it(
-    storage: SlowStorage, listings: Listings
-) -> None:
-    storage.error = NotFound()
-    tasks = [asyncio.create_task(listings.make(asked())) for _ in range(3)]
-    await settle()
-    storage.go_on.set()
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(result) for result in results] == [NotFound] * 3
 
 
 @pytest.mark.parametrize("failing", [False, True])
@@ -103,7 +92,7 @@ async def test_nothing_is_kept_afterwards(
     await settle()
     for task in tasks[::2]:
         task.cancel()
-    storage.go_on.set()
+    storage.resume.set()
     await asyncio.gather(*tasks, return_exceptions=True)
     await settle()
     assert listings._running == {}

@@ -1,4 +1,4 @@
-"""Memory stays within its bounds, whatever the number of transfers and users."""
+"""Memory stays within its bounds for any number of transfers and users."""
 
 from contextlib import ExitStack
 

@@ -16,14 +16,14 @@ MOMENT = datetime(2026, 11, 24, 22, 10, 31, tzinfo=UTC).timestamp()
 
 def pack(*members: tuple[str, bytes], streamed: bool = False) -> bytes:
     archive = Archive()
-    pieces = []
+    records = []
     for name, content in members:
         if streamed:
             head, member = archive.begin(name, MOMENT, len(content))
-            pieces += [head, content, archive.finish(member, crc32(content))]
+            records += [head, content, archive.finish(member, crc32(content))]
         else:
-            pieces.append(archive.whole(name, MOMENT, content))
-    return b"".join([*pieces, *archive.end()])
+            records.append(archive.whole(name, MOMENT, content))
+    return b"".join([*records, *archive.end()])
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -42,7 +42,7 @@ def test_an_archive_of_nothing_is_one() -> None:
     assert zipfile.ZipFile(io.BytesIO(pack())).namelist() == []
 
 
-@pytest.mark.parametrize("count", [65_534, 65_535, 65_536, 70_000])
+@pytest.mark.parametrize("count", [65_534, 65_535, 70_000])
 def test_more_members_than_the_old_format_counts(count: int) -> None:
     content = pack(*((f"{number:06}", b"x") for number in range(count)))
     assert (b"PK\6\6" in content[-100:]) == (count > 65_534)
@@ -59,11 +59,11 @@ def test_sizes_and_places_beyond_four_gibibytes(tmp_path: Path, size: int) -> No
         file.write(head)
         file.seek(size, io.SEEK_CUR)  # a hole: nobody reads it here
         file.write(made.finish(member, 0x1234_5678))
-        file.write(made.whole("after", MOMENT, b"what comes after it"))
+        file.write(made.whole("after", MOMENT, b"the next member"))
         file.writelines(made.end())
     with zipfile.ZipFile(tmp_path / "large.zip") as archive:
         large, after = archive.infolist()
         assert (large.file_size, large.compress_size, large.CRC) == (size, size, 0x1234_5678)
-        assert archive.read(after) == b"what comes after it"
+        assert archive.read(after) == b"the next member"
         with archive.open(large) as opened:
             assert opened.read(10) == bytes(10)

@@ -23,13 +23,13 @@ def test_quick_calls_run_one_at_a_time() -> None:
 
 
 def test_a_slow_call_delays_no_other_and_an_error_releases_the_lock() -> None:
-    threads, go_on = Threads(3, serial=True), threading.Event()
-    slow = threads.submit(go_on.wait)
+    threads, resume = Threads(3, serial=True), threading.Event()
+    slow = threads.submit(resume.wait)
     beside = [threads.submit(int, text) for text in ("1", "none")]
     assert beside[0].result(10) == 1
     assert isinstance(beside[1].exception(10), ValueError)
     assert not slow.done()
-    go_on.set()
+    resume.set()
     assert slow.result(10)
     assert threads._lock is not None
     assert threads._lock.acquire(blocking=False)
