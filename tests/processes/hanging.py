@@ -6,17 +6,16 @@ from pathlib import Path
 
 from deploy.sandbox import aws
 from tests.support import pgbouncer
-from tests.support.cloud import Cloud
+from tests.support.cloud import Cloud, on_postgresql
 
 
-async def test_a_service_on_postgresql_and_s3_waits_for_ever(
-    postgresql_cloud: Cloud, aws_url: str
-) -> None:
+@on_postgresql
+async def test_a_service_on_postgresql_and_s3_waits_for_ever(cloud: Cloud, aws_url: str) -> None:
     aws.create_bucket(aws_url, "files")
     place = {"FILESYSTEM": "s3", "S3_BUCKET": "files", "USER_DATA_ROOT_PATH": "users"}
-    await postgresql_cloud.gateway(**place, **aws.environment(aws_url))
+    await cloud.gateway(**place, **aws.environment(aws_url))
     if pgbouncer.is_installed():
-        proxy = pgbouncer.running_pgbouncer(postgresql_cloud.database_url)
+        proxy = pgbouncer.running_pgbouncer(cloud.database_url)
         await asyncio.to_thread(proxy.__enter__)
     Path(os.environ["TMPDIR"], "ready").touch()
     await asyncio.Event().wait()

@@ -89,9 +89,9 @@ def replace_by_directory(path: Path) -> None:
 
 
 async def test_an_edit_into_nonsense_leaves_the_last_good_file_in_force(
-    cloud: Cloud, settings: dict[str, Any]
+    cloud: Cloud,
 ) -> None:
-    path = Path(settings["APPLICATION_CONFIG_FILE"])
+    path = cloud.applications
     gateway = await cloud.gateway()
     watcher = Watcher(cloud.caller)
     await watcher.note()

@@ -7,21 +7,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from common.database.engine import Database
-from common.database.schema import migrate
 from common.database.tables import handover_numbers, handovers, jobs
 from common.runtime.startup import wait_until_up
 from devtools.postgres import OwnServer
 from devtools.services import Process
 from devtools.waiting import eventually
-from tests.conftest import settings_of
-from tests.support.cloud import Cloud
+from tests.support.cloud import Cloud, on_own_server
 from tests.support.dispatcher import FakePeer
 from tests.support.records import add_job, all_done, rows
-
-
-@pytest.fixture
-def database_url(server: OwnServer) -> str:
-    return server.url
 
 
 class Load:
@@ -91,12 +84,11 @@ async def cut(server: OwnServer, load: Load) -> None:
         await load.goes_on()
 
 
+@on_own_server
 @pytest.mark.parametrize("disturb", [restart, cut])
 async def test_a_disturbance_under_load_stops_no_worker_and_loses_nothing(
-    cloud: Cloud, server: OwnServer, peer: FakePeer, disturb: Disturbance
+    cloud: Cloud, database: Database, server: OwnServer, peer: FakePeer, disturb: Disturbance
 ) -> None:
-    database = Database(settings_of(server.url))
-    await migrate(database)
     running = [await add_job(database, status="running") for _ in range(4)]
     gateway, dispatcher = await cloud.gateway(), cloud.dispatcher()
     await dispatcher.wait_until_ready()
@@ -125,4 +117,3 @@ async def test_a_disturbance_under_load_stops_no_worker_and_loses_nothing(
     job_of = {row["number"]: row["job_id"] for row in await rows(database, handover_numbers)}
     assert {job_of.get(number, number) for number in peer.taken} == there
     assert len(peer.taken) == len(set(peer.taken)) <= len(there) + len(job_of)
-    await database.close()

@@ -5,9 +5,10 @@ from typing import Any
 
 from common.database.engine import Database
 from common.database.tables import job_events, jobs
+from devtools.user_pool import INTERNAL_KEY
 from devtools.waiting import eventually
 from tests.support.cloud import Answer, Caller, Cloud, locked_jobs, on_postgresql, on_sqlite
-from tests.support.gateway import INTERNAL_KEY, job_body
+from tests.support.gateway import job_body
 from tests.support.records import rows
 
 POOL_TIMEOUT = 0.5

@@ -8,34 +8,25 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from devtools.user_pool import Issuer
 from devtools.waiting import eventually
 from tests.integration.gateway.auth.test_tokens import b64
 from tests.support.clients import statuses
 from tests.support.cloud import Cloud
-from tests.support.gateway import Issuer, KeyServer
+from tests.support.key_server import KeyServer
 
 COUNT = int(os.environ.get("TEST_FORGED_TOKENS", "2000"))
 CONNECTIONS = 20
 
 
 @pytest.fixture
-def pool(issuer: Issuer) -> Iterator[KeyServer]:
-    """A key server that no other test asks."""
-    server = KeyServer(issuer)
-    yield server
-    server.close()
-
-
-@pytest.fixture
 async def cloud(
-    sqlite_url: str, settings: dict[str, Any], issuer: Issuer, pool: KeyServer, tmp_path: Path
+    sqlite_url: str, issuer: Issuer, pool: KeyServer, tmp_path: Path
 ) -> AsyncIterator[Cloud]:
-    own = {**settings, "COGNITO_JWKS_URL": pool.url}
-    async with Cloud(sqlite_url, tmp_path, own, issuer) as cloud:
+    async with Cloud(sqlite_url, tmp_path, issuer, pool.url) as cloud:
         yield cloud
 
 

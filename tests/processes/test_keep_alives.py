@@ -13,11 +13,11 @@ from common.database.engine import Database, utc_now
 from common.database.notify import ChannelNotifier
 from common.database.tables import job_events
 from common.jobs.lifecycle import Report, Source, Status
+from devtools.user_pool import INTERNAL_KEY
 from devtools.waiting import eventually
 from gateway.job_status.service import JobStatusService
 from tests.support.clients import statuses
 from tests.support.cloud import Cloud, on_postgresql
-from tests.support.gateway import INTERNAL_KEY
 from tests.support.records import add_handover, add_job, rows
 
 COUNT = int(os.environ.get("TEST_KEEP_ALIVES", "2000"))

@@ -13,17 +13,17 @@ from aiohttp import web
 from sqlalchemy.engine import make_url
 
 from common.database.engine import Database
-from common.database.schema import migrate
 from common.database.tables import emails, handovers, jobs
 from deploy.sandbox import aws
 from deploy.sandbox.ports import free_port
 from devtools.postgres import OwnServer
 from devtools.services import Process
+from devtools.user_pool import Issuer
 from devtools.waiting import eventually
-from tests.conftest import settings_of
-from tests.support.cloud import Cloud
+from tests.support.cloud import Cloud, on_own_server
 from tests.support.dispatcher import FakePeer
-from tests.support.gateway import Issuer, KeyServer, job_body
+from tests.support.gateway import job_body
+from tests.support.key_server import KeyServer
 from tests.support.notifier import FakeMailjet
 from tests.support.records import add_handover, add_mail, rows
 
@@ -213,13 +213,10 @@ async def echo_all(request: web.Request, _: Any) -> web.StreamResponse:
     return web.json_response({"detail": str(words), "ErrorMessage": str(words)}, status=400)
 
 
-@pytest.fixture
-def database_url(server: OwnServer) -> str:
-    return server.url
-
-
+@on_own_server
 async def test_no_secret_is_shown_by_any_failure(
     cloud: Cloud,
+    database: Database,
     server: OwnServer,
     peer: FakePeer,
     mailjet: FakeMailjet,
@@ -227,8 +224,6 @@ async def test_no_secret_is_shown_by_any_failure(
     aws_url: str,
     plants: Plants,
 ) -> None:
-    database = Database(settings_of(server.url))
-    await migrate(database)
     keys_port = free_port()
     own = environments(plants, aws_url, server, keys_port, peer)
     async with aiohttp.ClientSession() as session:
@@ -280,4 +275,4 @@ async def test_no_secret_is_shown_by_any_failure(
         for process in outputs.values():
             assert await process.terminate() == 0
         scene.assert_harmless()
-        keys.close()
+        keys.__exit__()

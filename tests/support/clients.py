@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-from tests.support.gateway import INTERNAL_KEY, job_body
+from devtools.user_pool import INTERNAL_KEY
+from tests.support.gateway import job_body
 
 MARK = "boundary"
 START = f'--{MARK}\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n'

@@ -18,13 +18,12 @@ from common.jobs.lifecycle import Report, Source, Status
 from common.jobs.updates import Applied, apply_worker_report
 from common.outbox.doubts import Doubts
 from common.outbox.outbox import Outbox
+from devtools.database import database_settings
+from devtools.user_pool import INTERNAL_KEY as KEY
 from dispatcher.app import create_app
 from dispatcher.forward import Handover
 from dispatcher.resend import DoubtfulHandover
 from dispatcher.settings import Settings
-from tests.conftest import settings_of
-
-KEY = "internal-key-for-tests"
 
 Behaviour = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse | None]]
 
@@ -94,7 +93,7 @@ def numbered(answers: dict[int, Callable[[], web.StreamResponse]]) -> Behaviour:
 
 def dispatcher_settings(url: str, peer_url: str, folder: Path, **changes: Any) -> Settings:
     settings = Settings(
-        database=settings_of(url),
+        database=database_settings(url),
         storage=StorageSettings(kind="local", root=str(folder / "user_data")),
         admin=AdminSettings(host="127.0.0.1", port=0),
         logs=LogSettings(),

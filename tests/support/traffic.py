@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import aiohttp
 
-from tests.support.gateway import INTERNAL_KEY, job_body, multipart
+from devtools.user_pool import INTERNAL_KEY
+from tests.support.gateway import job_body, multipart
 
 STATUSES = ("pulled", "running", "running", "postprocessing", "finished")
 LARGE = 12 << 20

@@ -1,7 +1,6 @@
 """Expand, then contract: a migration leaves the version before it working beside the new one."""
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,8 +8,6 @@ from sqlalchemy import Connection, inspect
 
 from common.database.engine import Database
 from common.database.schema import migrate, revisions
-from devtools.postgres import Server
-from tests.conftest import settings_of
 
 Schema = dict[str, dict[str, Any]]
 
@@ -71,31 +68,13 @@ def broken_promises(before: Schema, after: Schema) -> list[str]:
     return sorted(broken)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    """A database without tables, once of each kind."""
-    if request.param == "sqlite":
-        database = Database(settings_of(f"sqlite:///{tmp_path / 'empty.db'}"))
-        yield database
-        await database.close()
-        return
-    server: Server = request.getfixturevalue("postgres")
-    name = server.create_database()
-    database = Database(settings_of(server.url_of(name)))
-    yield database
-    await database.close()
-    server.drop_database(name)
-
-
-async def test_every_migration_leaves_the_version_before_it_working(
-    empty_database: Database,
-) -> None:
-    await migrate(empty_database, ADOPTION)
-    async with empty_database.reading() as connection:
+async def test_every_migration_leaves_the_version_before_it_working(empty: Database) -> None:
+    await migrate(empty, ADOPTION)
+    async with empty.reading() as connection:
         before = await connection.run_sync(schema_of)
     for revision in REVISIONS[1:]:
-        await migrate(empty_database, revision)
-        async with empty_database.reading() as connection:
+        await migrate(empty, revision)
+        async with empty.reading() as connection:
             after = await connection.run_sync(schema_of)
         assert broken_promises(before, after) == [], revision
         before = after

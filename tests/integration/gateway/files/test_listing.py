@@ -5,8 +5,9 @@ from urllib.parse import quote
 import pytest
 import requests
 
+from devtools.user_pool import Issuer
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import TOP, Api, Issuer, Reply, job_body, on_both_storages
+from tests.support.gateway import TOP, Api, Reply, job_body, on_both_storages
 
 NAME = "ü 'q' 漢;%.tiff"
 CONTENT = b"hello world"

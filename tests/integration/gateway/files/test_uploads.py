@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 import pytest
 
+from devtools.user_pool import Issuer
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import Api, Gateway, Issuer, multipart, on_both_storages
+from tests.support.gateway import Api, Gateway, multipart, on_both_storages
 
 MARK = "boundary"
 CONTENT_TYPE = {"Content-Type": f"multipart/form-data; boundary={MARK}"}

@@ -11,8 +11,9 @@ import pytest
 import requests
 
 from common.storage.local.file import LocalFile
+from devtools.user_pool import Issuer
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import Api, Issuer, Reply, on_both_storages
+from tests.support.gateway import Api, Reply, on_both_storages
 
 
 def contents(reply: Reply) -> dict[str, bytes]:
