@@ -121,16 +121,6 @@ async def test_the_look_up_can_lag(mailjet: RunningMailjet) -> None:
     assert await mailjet.count() == 1
 
 
-@pytest.mark.parametrize("status", [401, 429, 500])
-async def test_a_configured_status_is_returned_and_nothing_sent(
-    mailjet: RunningMailjet, status: int
-) -> None:
-    await mailjet.faults({"fault": "status", "status": status, "times": 1})
-    assert (await mailjet.send(mail()))[0] == status
-    assert len(mailjet.state.mails) == 0
-    assert (await mailjet.send(mail()))[0] == 200
-
-
 async def test_the_connection_can_break_after_the_mail_was_accepted(
     mailjet: RunningMailjet,
 ) -> None:
