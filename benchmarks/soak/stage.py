@@ -24,6 +24,7 @@ from devtools.postgres import Server
 from devtools.restartable import Restartable
 from devtools.shifted_clock import shifted_clock
 from devtools.user_pool import INTERNAL_KEY, Issuer
+from devtools.waiting import meanwhile
 
 DISPATCHERS: Final = 3
 WORKERS: Final = 16
@@ -198,10 +199,5 @@ class Stage:
         ]
         work = [item.work() for item in self.workers]
         work += [item.follow() for item in self.followers]
-        tasks = [asyncio.ensure_future(item) for item in work]
-        try:
+        async with meanwhile(*work):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)

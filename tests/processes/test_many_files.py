@@ -4,8 +4,6 @@ import asyncio
 import io
 import os
 import zipfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import orjson
@@ -13,7 +11,7 @@ import orjson
 from common.database.engine import Database
 from common.database.tables import handovers
 from devtools.services import Process
-from devtools.waiting import eventually
+from devtools.waiting import eventually, meanwhile
 from tests.support.cloud import USER, Cloud, on_sqlite
 from tests.support.dispatcher import FakePeer
 from tests.support.gateway import job_body
@@ -45,14 +43,7 @@ class Others:
         self.slowest = 0.0
         self.memory = [0.0] * len(watched)
 
-    @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
-        task = asyncio.ensure_future(self._work())
-        yield
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    async def _work(self) -> None:
+    async def work(self) -> None:
         while True:
             for path in ("/user", "/jobs?limit=10", "/files/config/"):
                 answer = await self._caller.ask("GET", path)
@@ -77,7 +68,7 @@ async def test_a_directory_of_very_many_files_takes_little_memory_and_holds_up_n
     await caller.submit("before")
     memory = [gateway.memory, dispatcher.memory]
     others = Others(cloud, gateway, dispatcher)
-    async with others.working():
+    async with meanwhile(others.work()):
         for query in ("", "?recursive=true"):
             listing = await caller.ask("GET", f"/files/data/many/{query}")
             names = [entry["path"] for entry in orjson.loads(listing.body)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -31,7 +32,8 @@ Behaviour = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse
 class FakePeer:
     """Takes jobs into a queue of its own, without looking for duplicates.
 
-    `behave` may answer a submission instead (None: take it); `knows` are answers to questions.
+    `behave` may answer a submission instead (None: take it); `arrived` is what has been taken, for
+    workers; `statuses` are answers to questions.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,7 @@ class FakePeer:
         self.key = KEY
         self.tried: list[int] = []
         self.taken: list[int] = []
+        self.arrived: asyncio.Queue[int] = asyncio.Queue()
         self.request_ids: list[str | None] = []
         self.probes = 0
         self.behave: Behaviour | None = None
@@ -57,6 +60,7 @@ class FakePeer:
             if answer is not None:
                 return answer
         self.taken.append(number)
+        self.arrived.put_nowait(number)
         return web.json_response(body, status=201)
 
     async def probe(self, _: web.Request) -> web.Response:
