@@ -1,10 +1,11 @@
 """The services as real processes on one database."""
 
+import asyncio
 import contextlib
 import io
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import aiohttp
 import asyncpg
 import pytest
 import yaml
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 from sqlalchemy import func, select
 
@@ -95,6 +97,27 @@ class Caller:
                 return answer.status, await answer.json() if body else None
         except aiohttp.ClientError:
             return None, None
+
+
+class Held:
+    """Behaviour of a peer that holds its answers back, or the first one alone, until `released`.
+
+    `reached` is set once one is held; before, `take` has had its body.
+    """
+
+    def __init__(
+        self, *, first_only: bool = False, take: Callable[[Any], object] = lambda _: None
+    ) -> None:
+        self.reached, self.released = asyncio.Event(), asyncio.Event()
+        self._first_only = first_only
+        self._take = take
+
+    async def __call__(self, _: web.Request, body: Any) -> None:
+        if self._first_only and self.reached.is_set():
+            return
+        self._take(body)
+        self.reached.set()
+        await self.released.wait()
 
 
 class Cloud:
