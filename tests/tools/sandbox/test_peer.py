@@ -8,14 +8,13 @@ import aiohttp
 import pytest
 
 from deploy.sandbox.peer.app import retry_stalled_once
+from devtools.waiting import eventually
 from tests.tools.sandbox.support import (
     KEY,
     FakeGateway,
     RunningPeer,
     StartPeer,
-    below,
     submission,
-    until,
 )
 
 
@@ -62,7 +61,7 @@ async def test_a_worker_gets_jobs_of_its_environment_only(peer: RunningPeer) -> 
 
 async def test_a_waiting_pull_gets_the_job_that_arrives(peer: RunningPeer) -> None:
     waiting = asyncio.create_task(peer.call("POST", "/workers/w1/pull?wait=20"))
-    await until(lambda: peer.state.queue._arrived._waiters)
+    await eventually(lambda: peer.state.queue._arrived._waiters)
     await peer.submit(5)
     _, job = await asyncio.wait_for(waiting, 5)
     assert job["job"]["meta"]["job_id"] == 5
@@ -83,11 +82,11 @@ async def test_a_stalled_job_goes_to_another_worker_and_then_to_error(
 ) -> None:
     peer = await start_peer(silence=0.2, retries=1)
     await peer.submit_and_pull(3, "w1")
-    await gateway.until(lambda: (3, "queued", "timeout 1 (workers tried: w1)") in gateway.updates)
+    await eventually(lambda: (3, "queued", "timeout 1 (workers tried: w1)") in gateway.updates)
     _, again = await peer.pull("w2")
     assert (await peer.report(again["id"], "running", "w1"))[0] == 404
     gone = (3, "error", "max retries reached (workers tried: w1;w2)")
-    await gateway.until(lambda: gone in gateway.updates)
+    await eventually(lambda: gone in gateway.updates)
 
 
 async def test_a_worker_that_reports_during_the_retry_of_another_job_keeps_its_own(
@@ -160,7 +159,7 @@ async def test_a_delay_also_delays_the_next_submission(peer: RunningPeer) -> Non
         ends.append(number)
 
     first = asyncio.create_task(submit(1))
-    await until(peer.state.one_at_a_time.locked)
+    await eventually(peer.state.one_at_a_time.locked)
     await asyncio.gather(first, submit(2))
     assert ends == [1, 2]
 
@@ -236,7 +235,7 @@ async def test_no_result_lands_outside_its_folder(peer: RunningPeer, root: Path,
     url = f"/entries/{entry}/results/output?worker=w1&path={path}"
     status, _ = await peer.call("PUT", url, data=b"evil")
     assert status == 403
-    assert below(root) == []
+    assert list(root.rglob("*")) == []
 
 
 async def test_a_missing_input_is_not_found(peer: RunningPeer, root: Path) -> None:
