@@ -1,4 +1,4 @@
-"""Wait for conditions, with work going on meanwhile."""
+"""Wait for conditions, with background work."""
 
 import asyncio
 import inspect

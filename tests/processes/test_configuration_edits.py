@@ -60,7 +60,7 @@ async def shows(caller: Caller, application: str) -> bool:
     return f'"{application}"' in (await caller.ask("GET", "/jobs/applications")).text
 
 
-async def test_an_edit_into_nonsense_leaves_the_last_good_file_in_force(cloud: Cloud) -> None:
+async def test_an_invalid_edit_leaves_the_last_valid_file_in_force(cloud: Cloud) -> None:
     path = cloud.applications
     gateway = await cloud.gateway()
     before = await answers(cloud.caller)
@@ -81,7 +81,7 @@ async def test_an_edit_into_nonsense_leaves_the_last_good_file_in_force(cloud: C
     assert "request.failed" not in gateway.output
 
 
-async def test_an_s3_object_that_is_edited_into_nonsense_or_deleted_stays_in_force(
+async def test_an_invalid_edit_or_deletion_of_an_s3_object_leaves_it_in_force(
     cloud: Cloud, aws_url: str
 ) -> None:
     s3 = aws.client("s3", aws_url)

@@ -18,7 +18,7 @@ from tests.support.records import add_job, all_done, rows
 
 
 class Load:
-    """Workers that report and users who submit, until `going` is false."""
+    """Workers that report and users who submit while `going`."""
 
     def __init__(self, cloud: Cloud, dispatcher: Process) -> None:
         self._caller = cloud.caller
@@ -62,7 +62,7 @@ Disturbance = Callable[[OwnServer, Load], Awaitable[None]]
 
 
 async def restart(server: OwnServer, load: Load) -> None:
-    """Stop it as a crash does, and start it again once everybody has noticed."""
+    """Crash the server, and restart it once every client has noticed."""
     await asyncio.to_thread(server.stop)
 
     async def is_noticed() -> bool:
@@ -74,7 +74,7 @@ async def restart(server: OwnServer, load: Load) -> None:
 
 
 async def cut(server: OwnServer, load: Load) -> None:
-    """Terminate every connection again and again, each time amid work."""
+    """Terminate every connection several times under load."""
     statement = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
@@ -113,7 +113,7 @@ async def test_a_disturbance_under_load_stops_no_worker_and_loses_nothing(
     assert await dispatcher.probe("/readyz") == 200
     there = {row["id"] for row in await rows(database, jobs)} - set(running)
     assert set(load.accepted) <= there
-    # what was claimed as the connection broke is in doubt, and may come under a fresh number
+    # what was claimed as the connection broke is in doubt, and may have a new delivery number
     job_of = {row["number"]: row["job_id"] for row in await rows(database, handover_numbers)}
     assert {job_of.get(number, number) for number in peer.taken} == there
     assert len(peer.taken) == len(set(peer.taken)) <= len(there) + len(job_of)

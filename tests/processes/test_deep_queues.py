@@ -1,4 +1,4 @@
-"""Jobs that wait for days, and outages of an hour: time passes by the database's timestamps."""
+"""Jobs that wait for days, and hour-long outages, simulated through the database's timestamps."""
 
 import asyncio
 from collections import Counter
@@ -103,7 +103,7 @@ class Scene:
         return {row["name"] for row in await rows(self._database, heartbeats)} == {GATEWAY, PEER}
 
     async def has(self, **expected: int) -> bool:
-        """Whether so many jobs are in each status."""
+        """Whether each status has this number of jobs."""
         return Counter(job["status"] for job in await rows(self._database, jobs)) == expected
 
     async def assert_nothing_happened(self) -> None:

@@ -1,4 +1,4 @@
-"""Dispatchers beside each other: many, suspended, and with wrong clocks."""
+"""Concurrent dispatchers: many, suspended, and with wrong clocks."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ HOUR = 3_600
 
 
 async def add_backlog(database: Database, count: int) -> None:
-    """Add so many due hand-overs, whose ids are 1, 2, 3, …"""
+    """Add `count` due hand-overs with the ids 1, 2, 3, …"""
     async with database.transaction() as tx:
         await tx.execute(
             text(
@@ -110,7 +110,7 @@ async def test_leases_hold_and_end_by_the_databases_clock(
     lease = claimed["leased_until"] - now
     assert timedelta() < lease < timedelta(seconds=PATIENT + 6)
 
-    # a lease that has run out is found; the one that holds is not, though it seems long over
+    # an expired lease is found; the valid one is not, though by this clock it has expired
     lost = await add_handover(
         database, await add_job(database), state="sending", owner="gone", leased_until=utc_now(-1.0)
     )
@@ -128,7 +128,7 @@ async def test_leases_hold_and_end_by_the_databases_clock(
 
 
 def _clock_of(process: Process) -> datetime:
-    """What a process thought the time was when it wrote its first line."""
+    """The process's own clock at its first log line."""
     found = re.search(r'"timestamp":"([^"]+)"', process.output)
     assert found, process.output
     return datetime.fromisoformat(found[1])

@@ -76,7 +76,7 @@ async def test_identical_keep_alives_add_no_event_and_next_to_no_writes(
 
 
 @on_postgresql
-async def test_a_refreshed_last_sign_of_life_leaves_nothing_for_vacuum(database: Database) -> None:
+async def test_updates_of_last_seen_at_stay_on_their_page(database: Database) -> None:
     details = "epoch 1 of 100\n" * 70
     ids = [
         await add_job(

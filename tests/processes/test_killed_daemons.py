@@ -1,4 +1,4 @@
-"""Dispatchers and notifiers that are killed while a call is under way, and what they share."""
+"""Dispatchers and notifiers that are killed during a call."""
 
 import asyncio
 from collections.abc import Callable
@@ -44,7 +44,7 @@ async def test_a_dispatcher_killed_before_or_after_the_peer_took_the_job_makes_i
     assert await hear(database, job_id) is None
 
 
-async def test_a_worker_heard_in_time_spares_the_resend_after_a_kill(
+async def test_a_status_update_in_time_prevents_the_resend_after_a_kill(
     cloud: Cloud, database: Database, peer: FakePeer
 ) -> None:
     job_id = await add_handover(database)

@@ -1,4 +1,4 @@
-"""Gateways that are killed while they take jobs in, or take them away."""
+"""Gateways that are killed while they accept or delete jobs."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ AT_ONCE = 75
 KINDS = ("output", "log", "artifact")
 
 
-async def test_a_job_and_its_hand_over_are_both_there_or_neither(
+async def test_a_job_and_its_handover_are_stored_together_or_not_at_all(
     cloud: Cloud, database: Database
 ) -> None:
     chance = random.Random(1)

@@ -1,4 +1,4 @@
-"""A directory of very many files: listed, packed, a job's input, deleted; beside others."""
+"""A directory of many files is listed, packed, used as input and deleted beside other requests."""
 
 import asyncio
 import io
@@ -21,10 +21,10 @@ FILES = int(os.environ.get("TEST_FILES", "3000"))
 CONTENT = b"0123456789"
 
 GROWTH = 60.0 + FILES / 1000 * 1.5
-"""MiB that a process may grow by: little, and the names."""
+"""MiB that a process may grow by: a constant, and the names."""
 
 LONGEST = 1.0
-"""Seconds that somebody else may wait for an answer that usually takes milliseconds."""
+"""Seconds that other requests may take, which usually take milliseconds."""
 
 
 def plant(directory: Path) -> None:
@@ -57,7 +57,7 @@ class Others:
 
 
 @on_sqlite
-async def test_a_directory_of_very_many_files_takes_little_memory_and_holds_up_nobody(
+async def test_a_directory_of_many_files_takes_little_memory_and_delays_nobody(
     cloud: Cloud, database: Database, peer: FakePeer
 ) -> None:
     directory = cloud.root / USER / "data" / "many"

@@ -1,4 +1,4 @@
-"""Secrets planted in every setting, in each form, do not appear in what processes show."""
+"""Secrets planted in every setting, in each form, do not appear in any output."""
 
 import asyncio
 import base64
@@ -221,7 +221,7 @@ async def test_no_secret_is_shown_by_any_failure(
         scene.shown += [str(row) for row in await rows(database, table)]
     await scene.look_around()
 
-    # mistakes of ours, then no database at all
+    # programming errors, then no database at all
     async with database.transaction() as tx:
         for number, table in enumerate((jobs, handovers, emails)):
             await tx.exec_driver_sql(f"ALTER TABLE {table.name} RENAME TO others_{number}")

@@ -1,4 +1,4 @@
-"""All services replaced one process at a time, as a cluster does it, while they are used."""
+"""A rolling restart of all services under traffic."""
 
 import asyncio
 from collections import Counter
@@ -35,7 +35,7 @@ OWN = {
 
 
 class Service:
-    """Gateways behind two addresses, which lead to those that are ready, as of a moment ago."""
+    """Gateways behind two load balancers, which notice readiness `LATENCY` seconds late."""
 
     def __init__(self, cloud: Cloud) -> None:
         self.running: list[Process] = []

@@ -1,4 +1,4 @@
-"""All services are stopped at once amid their work, as a container's or a terminal's end does."""
+"""All services receive SIGTERM at once, under load."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ async def is_draining(process: Process) -> bool:
     return await process.probe("/readyz") == 503
 
 
-async def test_what_is_under_way_is_finished_when_every_service_is_stopped(
+async def test_work_in_flight_is_finished_when_every_service_is_stopped(
     cloud: Cloud, database: Database, peer: FakePeer, mailjet: FakeMailjet
 ) -> None:
     content = os.urandom(SIZE)
@@ -68,7 +68,7 @@ async def test_what_is_under_way_is_finished_when_every_service_is_stopped(
             for process in processes:
                 await eventually(lambda process=process: is_draining(process))
                 assert await process.probe("/livez") == 200
-            # until proxies have noticed, newcomers are served, and their connections closed
+            # during the drain delay, new requests are served, and their connections closed
             late = await cloud.caller.ask("GET", "/user")
             assert (late.status, late.headers["Connection"]) == (200, "close")
         await upload.send(HALF + clients.END)

@@ -49,7 +49,7 @@ class Client:
         await self.send("\r\n".join([*lines, "", ""]).encode())
 
     async def begin_upload(self, name: str, length: int) -> None:
-        """Begin to upload a file of so many bytes into data/slow."""
+        """Begin to upload a file of `length` bytes into data/slow."""
         start = (START % name).encode()
         kind = f"Content-Type: multipart/form-data; boundary={MARK}"
         await self.begin("POST", "/files/data/slow/upload", len(start) + length + len(END), kind)
@@ -89,7 +89,7 @@ async def stop_in_upload(client: Client) -> None:
 
 async def stop_in_submission(client: Client) -> None:
     await client.begin("POST", "/jobs", 4_000_000)
-    with contextlib.suppress(ConnectionError):  # so many may be refused
+    with contextlib.suppress(ConnectionError):  # the gateway may refuse it
         await client.send(b"[" * 1_500_000)
 
 
@@ -108,7 +108,7 @@ async def submit(client: Client, name: str) -> None:
 async def connected(
     port: int, token: str, kinds: Sequence[Begin], count: int
 ) -> AsyncIterator[list[Client]]:
-    """So many clients of each kind, each of which has begun."""
+    """`count` clients of each kind, each of which has begun."""
     clients: list[Client] = []
 
     async def start(begin: Begin) -> None:

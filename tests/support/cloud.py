@@ -39,7 +39,7 @@ on_own_server = pytest.mark.parametrize("database_url", ["server"], indirect=Tru
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back for a request, and after how many seconds."""
+    """A response, and the seconds until its end."""
 
     status: int
     headers: Mapping[str, str]
@@ -212,7 +212,7 @@ class Cloud:
 
 @asynccontextmanager
 async def locked_jobs(cloud: Cloud, mode: str = "EXCLUSIVE") -> AsyncIterator[None]:
-    """Block all writers of jobs meanwhile; `ACCESS EXCLUSIVE` (PostgreSQL) blocks readers, too."""
+    """Block writers of jobs; `ACCESS EXCLUSIVE` (PostgreSQL only) also blocks readers."""
     if cloud.database_url.startswith("sqlite"):
         file = sqlite3.connect(cloud.database_url.removeprefix("sqlite:///"), isolation_level=None)
         with contextlib.closing(file):

@@ -116,7 +116,7 @@ async def end_leases(database: Database, table: Table) -> None:
 
 
 async def all_done(database: Database, table: Table, count: int | None = None) -> bool:
-    """Whether everything in an outbox, or so many items, has been delivered."""
+    """Whether everything in an outbox (`count` items, where given) has been delivered."""
     states = [row["state"] for row in await rows(database, table)]
     return bool(states) and states == ["done"] * (count or len(states))
 

@@ -1,4 +1,4 @@
-"""Traffic of users and workers through one address, in which every failure counts."""
+"""Traffic of users and workers through one address; every failure is recorded."""
 
 import asyncio
 import hashlib

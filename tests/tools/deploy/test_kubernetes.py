@@ -95,7 +95,7 @@ def test_every_workload_runs_the_image_of_its_version(manifests: list[Manifest])
     assert container_of(job)["command"] == ["python", "-m", "common.migrate"]
 
 
-def test_account_names_are_there(manifests: list[Manifest]) -> None:
+def test_service_accounts_exist(manifests: list[Manifest]) -> None:
     accounts = {account["metadata"]["name"] for account in of_kind(manifests, "ServiceAccount")}
     used = {
         pod_of(workload)["spec"]["serviceAccountName"]
@@ -156,7 +156,7 @@ def test_ports_are_the_ones_that_the_services_listen_on(manifests: list[Manifest
         assert ports_of(workload) == expected
 
 
-def test_the_gateway_believes_the_ingress_at_which_tls_ends(manifests: list[Manifest]) -> None:
+def test_the_gateway_trusts_the_ingress_that_terminates_tls(manifests: list[Manifest]) -> None:
     """Else links in its answers are `http://`, and clients send their tokens there."""
     workload = named(manifests, "Deployment", "opencloud-gateway")
     settings = settings_of(workload, manifests)

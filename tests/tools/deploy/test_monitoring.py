@@ -1,4 +1,4 @@
-"""Dashboards and alert rules ask for metrics that the services have, and say what to do."""
+"""Dashboards and alert rules use metrics that exist, and every alert has instructions."""
 
 import json
 import re
@@ -104,7 +104,7 @@ def _unquoted(query: str) -> str:
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_queries_ask_for_metrics_and_labels_that_exist(query: str) -> None:
+def test_queries_use_metrics_and_labels_that_exist(query: str) -> None:
     assert query.count("(") == query.count(")")
     known = our_metrics() | process_metrics()
     asked = selectors_of(query)
@@ -150,7 +150,7 @@ def test_every_alert_says_how_urgent_it_is_and_what_to_do() -> None:
         assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
 
 
-def test_every_metric_of_ours_is_in_the_dashboard_and_the_manual() -> None:
+def test_every_metric_is_in_the_dashboard_and_the_manual() -> None:
     queries = " ".join(dashboard_queries())
     manual = (DOCS / "operating.md").read_text()
     for module in MODULES:

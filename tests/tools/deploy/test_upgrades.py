@@ -48,7 +48,7 @@ def _unique(inspector: Any, table: str) -> Iterator[dict[str, Any]]:
 
 
 def broken_promises(before: Schema, after: Schema) -> list[str]:
-    """What the version that knows `before` would stumble over in `after`."""
+    """Changes from `before` to `after` that break the version before."""
     broken = [f"table {table} is gone" for table in before.keys() - after.keys()]
     for table in before.keys() & after.keys():
         old, new = before[table]["columns"], after[table]["columns"]

@@ -1,4 +1,4 @@
-"""The example application computes what it says, and refuses bad input in a sentence."""
+"""The example application: its results, and its messages about bad input."""
 
 import csv
 from pathlib import Path
