@@ -13,6 +13,7 @@ from benchmarks.registry import Benchmark, Scope, benchmarks, selected
 from benchmarks.results import Result
 from devtools.postgres import NoPostgres, Server
 from devtools.services import DidNotStart
+from devtools.user_pool import USER
 
 
 def run(options: Options, server: Server | None) -> Iterator[Result]:
@@ -26,7 +27,7 @@ def run(options: Options, server: Server | None) -> Iterator[Result]:
         with Environment(options, kind, server) as environment:
             yield from _measure(environment, here)
             if options.history:
-                seed.add_history(environment.database, options.history, environment.pool.user)
+                seed.add_history(environment.database, options.history, USER)
                 environment.history = options.history
                 with_database = {n: item for n, item in here.items() if item.scope != Scope.ONCE}
                 yield from _measure(environment, with_database)

@@ -20,7 +20,7 @@ from deploy.sandbox.ports import LOOPBACK, free_port
 from devtools.database import Kind, RawDatabase, fresh_database
 from devtools.postgres import Server, own_server, run_apart
 from devtools.services import Process
-from devtools.user_pool import CLIENT, INTERNAL_KEY, POOL, REGION, UserPool
+from devtools.user_pool import INTERNAL_KEY, USER, Issuer, trust
 
 
 def service_settings(
@@ -33,12 +33,8 @@ def service_settings(
         "USER_DATA_ROOT_PATH": str(folder / "user_data"),
         "DATABASE_URL": database.url,
         "WORKERFACING_API_URL": peer,
-        "INTERNAL_API_KEY_SECRET": INTERNAL_KEY,
-        "COGNITO_CLIENT_ID": CLIENT,
-        "COGNITO_USER_POOL_ID": POOL,
-        "COGNITO_REGION": REGION,
-        "COGNITO_JWKS_URL": f"{keys}/jwks.json",
         "LOG_FORMAT": "json",
+        **trust(f"{keys}/jwks.json"),
     }
 
 
@@ -61,7 +57,7 @@ class Environment:
     def __init__(self, options: Options, kind: Kind, server: Server | None) -> None:
         self.options = options
         self.history = 0
-        self.pool = UserPool()
+        self.pool = Issuer()
         self._kind: Kind = kind
         self._server = server
         self._stack = ExitStack()
@@ -73,7 +69,7 @@ class Environment:
             self.database = stack.enter_context(
                 fresh_database(self._kind, self._server, self.folder)
             )
-            seed.make_tree(self.folder / "user_data", self.pool.user)
+            seed.make_tree(self.folder / "user_data", USER)
             self._start_processes()
             self._stack = stack.pop_all()
         return self
@@ -83,7 +79,7 @@ class Environment:
 
     def _start_processes(self) -> None:
         keys, bare = self.folder / "jwks.json", self.folder / "bare"
-        keys.write_bytes(orjson.dumps(self.pool.key_set))
+        keys.write_bytes(orjson.dumps({"keys": [self.pool.jwk]}))
         bare.mkdir()
         self.standins = self._start_tool("benchmarks.standins", keys)
         self.handlers = self._start_tool("benchmarks.baselines.handlers", bare)
@@ -108,12 +104,12 @@ class Environment:
     @property
     def tree(self) -> Path:
         """The user's directory."""
-        return self.folder / "user_data" / self.pool.user
+        return self.folder / "user_data" / USER
 
     @property
     def user(self) -> Endpoint:
         """The gateway, with the user's token."""
-        return Endpoint(LOOPBACK, self.gateway_port, self.pool.headers(self.pool.user))
+        return Endpoint(LOOPBACK, self.gateway_port, self.pool.headers(USER))
 
     @property
     def peer(self) -> Endpoint:

@@ -2,10 +2,10 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 from uuid import uuid4
 
 import asyncpg
@@ -15,8 +15,6 @@ from common.config.settings import DatabaseSettings
 from common.database.engine import Database
 from common.database.schema import migrate
 from devtools.postgres import Server, run_apart
-
-T = TypeVar("T")
 
 Kind = Literal["sqlite", "postgresql"]
 KINDS: Final[tuple[Kind, ...]] = ("sqlite", "postgresql")
@@ -64,27 +62,11 @@ class RawDatabase:
         return Path(self.url.removeprefix("sqlite:///"))
 
     def execute(self, *statements: str) -> None:
-        if self.is_sqlite:
-            with self._sqlite() as connection:
-                for statement in statements:
-                    connection.execute(statement)
-            return
-
-        async def run(connection: Any) -> None:
-            for statement in statements:
-                await connection.execute(statement, timeout=None)
-
-        self._on_postgresql(run)
+        self._run(statements)
 
     def fetch(self, statement: str) -> list[tuple[Any, ...]]:
-        if self.is_sqlite:
-            with self._sqlite() as connection:
-                return connection.execute(statement).fetchall()
-
-        async def run(connection: Any) -> list[tuple[Any, ...]]:
-            return [tuple(row) for row in await connection.fetch(statement, timeout=None)]
-
-        return self._on_postgresql(run)
+        (found,) = self._run([statement])
+        return found
 
     def series(self, count: int) -> str:
         """A FROM item `series` with one column `n`, from 1 to `count`."""
@@ -105,21 +87,20 @@ class RawDatabase:
         """Convert an expression of JSON text to the type of a JSON column."""
         return expression if self.is_sqlite else f"CAST({expression} AS json)"
 
-    @contextlib.contextmanager
-    def _sqlite(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)
-        try:
-            yield connection
-        finally:
-            connection.close()
+    def _run(self, statements: Sequence[str]) -> list[list[tuple[Any, ...]]]:
+        """The rows of each statement."""
+        if self.is_sqlite:
+            file = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)
+            with contextlib.closing(file):
+                return [file.execute(statement).fetchall() for statement in statements]
 
-    def _on_postgresql(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        async def run() -> T:
+        async def run() -> list[list[tuple[Any, ...]]]:
             connection: Any = await asyncpg.connect(self.url)
             try:
-                return await work(connection)
+                found = [await connection.fetch(line, timeout=None) for line in statements]
             finally:
                 await connection.close()
+            return [[tuple(row) for row in rows] for rows in found]
 
         return run_apart(run())
 

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class NoPostgres(Exception):
-    """No server can be had; the message says what to do."""
+    """No server is available; the message says what to do."""
 
 
 class Server:

@@ -24,44 +24,15 @@ def _cpu_seconds(pid: int) -> float:
 
 def parse_stat(text: str) -> float:
     """Seconds of processor time from the text of `/proc/<pid>/stat` (see proc(5))."""
-    return sum(map(int, _fields(text)[11:13])) / _TICKS
-
-
-def parent(pid: int) -> int:
-    """Number of the process that started this one; 0 where it does not run here."""
-    try:
-        return int(_fields(Path(f"/proc/{pid}/stat").read_text())[1])
-    except FileNotFoundError:
-        return 0
-
-
-def family_cpu_seconds(pid: int) -> float:
-    """Processor time of a process and of its children, those that have ended included."""
-    found = 0.0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        with contextlib.suppress(OSError):
-            fields = _fields((entry / "stat").read_text())
-            if int(entry.name) == pid:
-                found += sum(map(int, fields[11:15])) / _TICKS
-            elif int(fields[1]) == pid:
-                found += sum(map(int, fields[11:13])) / _TICKS
-    return found
-
-
-def _fields(text: str) -> list[str]:
-    """From the state on: the name before may hold blanks and parentheses."""
-    return text.rpartition(")")[2].split()
+    fields = text.rpartition(")")[2].split()  # the name before may hold blanks and parentheses
+    return sum(map(int, fields[11:13])) / _TICKS
 
 
 def reset_peak(pids: Sequence[int]) -> None:
     """Reset the peaks of memory, where that is permitted."""
     for pid in pids:
-        try:
+        with contextlib.suppress(OSError):
             Path(f"/proc/{pid}/clear_refs").write_text(_RESET_PEAK)
-        except OSError:
-            continue
 
 
 def resident_mib(pid: int) -> float:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import uuid4
 
 import aiohttp
@@ -85,13 +85,17 @@ class Process:
     def output(self) -> str:
         return self._log.read_text(errors="replace")
 
-    async def wait_until_ready(self) -> None:
-        """Raises `DidNotStart` if the process ends first, `TimeoutError` after half a minute."""
+    async def wait_until_ready(self) -> Self:
+        """Returns the process.
+
+        Raises `DidNotStart` if it ends first, `TimeoutError` after half a minute.
+        """
         async with asyncio.timeout(30):
             while await self.probe(self._ready) != 200:
                 if not self.is_running:
                     raise DidNotStart(self.output[-2_000:])
                 await asyncio.sleep(0.05)
+        return self
 
     async def probe(self, path: str) -> int | None:
         """The status that the admin port answers; None if there is no answer."""

@@ -1,4 +1,4 @@
-"""A process whose own clock is wrong, as far as Python asks for it."""
+"""A Python process with a shifted clock."""
 
 from pathlib import Path
 

@@ -85,7 +85,7 @@ class Watched:
 
 
 def unprivileged_user() -> str | None:
-    """Whom a program runs as that refuses to run as root; None where we are not root."""
+    """The user for programs that refuse to run as root; None if this process is not root."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}

@@ -1,50 +1,28 @@
-"""Databases for the tests: both kinds, migrated and empty, a fresh one for each test."""
+"""Databases of both kinds, migrated and empty, a fresh one for each test; the user pool; AWS."""
 
-import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import make_url
 
-from common.config.settings import DatabaseSettings
 from common.database.engine import Database
-from common.database.schema import migrate
-from devtools.postgres import (
-    NoPostgres,
-    OwnServer,
-    Server,
-    own_server,
-    run_apart,
-    running_server,
-)
+from devtools.database import database_settings, migrate_database
+from devtools.postgres import NoPostgres, OwnServer, Server, own_server, run_apart, running_server
+from devtools.user_pool import Issuer
+from tests.support.key_server import KeyServer
 
-_SERVERS = {"postgres", "aws_url", "moto_url", "moto", "postgresql", "s3"}
+_SERVERS = {"postgres", "server", "aws_url", "moto_url", "moto", "postgresql", "s3"}
 """Fixtures and parameters for which a server of PostgreSQL or the stand-in for AWS is started."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make quick` leaves out since it needs a server."""
+    """Mark the tests that need a server; `make quick` leaves them out."""
     for item in items:
         call = getattr(item, "callspec", None)
         values = {value for value in call.params.values() if isinstance(value, str)} if call else ()
         if _SERVERS & {*getattr(item, "fixturenames", ()), *values}:
             item.add_marker("server")
-
-
-def settings_of(url: str, *, pool_size: int = 10) -> DatabaseSettings:
-    """Settings for a database URL as the services' environment has it."""
-    driver = "sqlite+aiosqlite" if url.startswith("sqlite") else "postgresql+asyncpg"
-    return DatabaseSettings(url=make_url(url).set(drivername=driver), pool_size=pool_size)
-
-
-async def _migrate(url: str) -> None:
-    database = Database(settings_of(url))
-    try:
-        await migrate(database)
-    finally:
-        await database.close()
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +39,7 @@ def postgres() -> Iterator[Server]:
 def postgres_template(postgres: Server) -> Iterator[str]:
     """Name of a migrated, empty database to copy."""
     name = postgres.create_database()
-    run_apart(_migrate(postgres.url_of(name)))
+    run_apart(migrate_database(postgres.url_of(name)))
     yield name
     postgres.drop_database(name)
 
@@ -70,7 +48,7 @@ def postgres_template(postgres: Server) -> Iterator[str]:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated, empty file to copy."""
     path = tmp_path_factory.mktemp("sqlite") / "template.db"
-    run_apart(_migrate(f"sqlite:///{path}"))
+    run_apart(migrate_database(f"sqlite:///{path}"))
     return path
 
 
@@ -100,15 +78,69 @@ def database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A migrated, empty database, once of each kind."""
-    database = Database(settings_of(database_url))
+    database = Database(database_settings(database_url))
     yield database
     await database.close()
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[OwnServer]:
+def server() -> Iterator[OwnServer]:
     """A PostgreSQL that may be stopped."""
-    context = own_server()
-    server = await asyncio.to_thread(context.__enter__)
-    yield server
-    await asyncio.to_thread(context.__exit__, None, None, None)
+    with own_server() as server:
+        yield server
+
+
+@pytest.fixture
+def server_url(server: OwnServer) -> str:
+    """URL of a migrated, empty database of `server`."""
+    run_apart(migrate_database(server.url))
+    return server.url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a database without tables, once of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    postgres: Server = request.getfixturevalue("postgres")
+    name = postgres.create_database()
+    yield postgres.url_of(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+async def empty(empty_url: str) -> AsyncIterator[Database]:
+    """A database without tables, once of each kind."""
+    database = Database(database_settings(empty_url))
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Issuer:
+    """The user pool that every service trusts."""
+    return Issuer()
+
+
+@pytest.fixture(scope="session")
+def key_server(issuer: Issuer) -> Iterator[KeyServer]:
+    """The key server of `issuer`."""
+    with KeyServer(issuer) as server:
+        yield server
+
+
+@pytest.fixture
+def pool(issuer: Issuer) -> Iterator[KeyServer]:
+    """A key server that no other test asks."""
+    with KeyServer(issuer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def aws_url() -> Iterator[str]:
+    """Address of a stand-in for AWS."""
+    from deploy.sandbox.aws import moto_server  # which imports boto3: half a second
+
+    with moto_server() as url:
+        yield url

@@ -11,6 +11,7 @@ from benchmarks.measure import Workload, measure_requests
 from benchmarks.registry import Scope, benchmark
 from benchmarks.results import Baseline, Result, grouped
 from benchmarks.targets import of_requests
+from devtools.user_pool import USER
 
 _FINISHED: Final = 1_000
 _RESPONSE: Final = 800
@@ -24,7 +25,7 @@ def _compare(
     group = f"Requests on {database.title}, {options.connections} connections"
     baselines = []
     if not database.is_sqlite:
-        arguments = (database.url, what, env.pool.user, ids, options.seconds / 2)
+        arguments = (database.url, what, USER, ids, options.seconds / 2)
         alone = measured_apart(statements.execute, *arguments).per_second()
         baselines.append(Baseline("asyncpg alone", alone))
     if env.history:
@@ -35,11 +36,11 @@ def _compare(
 
 def _finished_jobs(env: Environment) -> list[int]:
     """Ids of finished jobs of the user, which are added once."""
-    owned = f"user_id = '{env.pool.user}' AND job_name LIKE 'done_%'"
+    owned = f"user_id = '{USER}' AND job_name LIKE 'done_%'"
     ((first, last),) = env.database.fetch(f"SELECT min(id), max(id) FROM jobs WHERE {owned}")
     if first is not None:
         return list(range(first, last + 1))
-    return seed.add_jobs(env.database, _FINISHED, user=f"'{env.pool.user}'", prefix="done")
+    return seed.add_jobs(env.database, _FINISHED, user=f"'{USER}'", prefix="done")
 
 
 @benchmark("job", Scope.EACH)
@@ -63,7 +64,7 @@ def jobs(env: Environment) -> Iterator[Result]:
 @benchmark("keepalive", Scope.EACH)
 def keepalive(env: Environment) -> Iterator[Result]:
     """PUT /_job_status without a change, for 10 000 running jobs"""
-    owner, prefix, count = f"'{env.pool.user}'", f"running_{env.history}", env.options.running
+    owner, prefix, count = f"'{USER}'", f"running_{env.history}", env.options.running
     ids = seed.add_jobs(env.database, count, user=owner, prefix=prefix, status="running")
     bodies = [{"job_id": id_, "status": "running", "runtime_details": None} for id_ in ids]
     requests = [env.peer.json("PUT", "/_job_status", body) for body in bodies]

@@ -23,7 +23,8 @@ from devtools.front import Front
 from devtools.postgres import Server
 from devtools.restartable import Restartable
 from devtools.shifted_clock import shifted_clock
-from devtools.user_pool import INTERNAL_KEY, UserPool
+from devtools.user_pool import INTERNAL_KEY, Issuer
+from devtools.waiting import meanwhile
 
 DISPATCHERS: Final = 3
 WORKERS: Final = 16
@@ -90,7 +91,7 @@ class Stage:
         self.server = server
         self.folder = folder
         self.ledger = Ledger()
-        self._pool = UserPool()
+        self._pool = Issuer()
         self._stack = AsyncExitStack()
         self._front_port = free_port()
         self._url = f"http://{LOOPBACK}:{self._front_port}"
@@ -147,7 +148,7 @@ class Stage:
     def _start_standins(self) -> None:
         folder, port = self.folder, free_port()
         keys = folder / "jwks.json"
-        keys.write_bytes(orjson.dumps(self._pool.key_set))
+        keys.write_bytes(orjson.dumps({"keys": [self._pool.jwk]}))
         words = [str(port), str(keys)]
         self._keys = self._start(
             "keys", "benchmarks.standins", {}, admin_port=port, arguments=words
@@ -198,10 +199,5 @@ class Stage:
         ]
         work = [item.work() for item in self.workers]
         work += [item.follow() for item in self.followers]
-        tasks = [asyncio.ensure_future(item) for item in work]
-        try:
+        async with meanwhile(*work):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)

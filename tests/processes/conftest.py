@@ -1,51 +1,23 @@
 """A cloud of processes, and the peers of its services."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from deploy.sandbox import aws
-from tests.support.cloud import Cloud, gateway_settings
+from devtools.user_pool import Issuer
+from tests.support.cloud import Cloud
 from tests.support.dispatcher import FakePeer
-from tests.support.gateway import APPLICATIONS, Issuer, KeyServer
+from tests.support.key_server import KeyServer
 from tests.support.notifier import FakeMailjet
-
-
-@pytest.fixture(scope="session")
-def issuer() -> Issuer:
-    return Issuer()
-
-
-@pytest.fixture(scope="session")
-def key_server(issuer: Issuer) -> Iterator[KeyServer]:
-    server = KeyServer(issuer)
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="session")
-def aws_url() -> Iterator[str]:
-    """Address of a stand-in for AWS."""
-    with aws.moto_server() as url:
-        yield url
-
-
-@pytest.fixture
-def settings(key_server: KeyServer, tmp_path: Path) -> dict[str, Any]:
-    applications = tmp_path / "applications.yaml"
-    applications.write_text(yaml.safe_dump(APPLICATIONS))
-    return gateway_settings(key_server.url, applications)
 
 
 @pytest.fixture
 async def cloud(
-    database_url: str, settings: dict[str, Any], issuer: Issuer, tmp_path: Path
+    database_url: str, issuer: Issuer, key_server: KeyServer, tmp_path: Path
 ) -> AsyncIterator[Cloud]:
     """Processes on a database, of each kind unless a mark chooses one."""
-    async with Cloud(database_url, tmp_path, settings, issuer) as cloud:
+    async with Cloud(database_url, tmp_path, issuer, key_server.url) as cloud:
         yield cloud
 
 

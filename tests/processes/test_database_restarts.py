@@ -7,25 +7,18 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from common.database.engine import Database
-from common.database.schema import migrate
 from common.database.tables import handover_numbers, handovers, jobs
 from common.runtime.startup import wait_until_up
 from devtools.postgres import OwnServer
 from devtools.services import Process
 from devtools.waiting import eventually
-from tests.conftest import settings_of
-from tests.support.cloud import Cloud
+from tests.support.cloud import Cloud, on_own_server
 from tests.support.dispatcher import FakePeer
 from tests.support.records import add_job, all_done, rows
 
 
-@pytest.fixture
-def database_url(server: OwnServer) -> str:
-    return server.url
-
-
 class Load:
-    """Workers that report and users who submit, until `going` is false."""
+    """Workers that report and users who submit while `going`."""
 
     def __init__(self, cloud: Cloud, dispatcher: Process) -> None:
         self._caller = cloud.caller
@@ -69,7 +62,7 @@ Disturbance = Callable[[OwnServer, Load], Awaitable[None]]
 
 
 async def restart(server: OwnServer, load: Load) -> None:
-    """Stop it as a crash does, and start it again once everybody has noticed."""
+    """Crash the server, and restart it once every client has noticed."""
     await asyncio.to_thread(server.stop)
 
     async def is_noticed() -> bool:
@@ -81,7 +74,7 @@ async def restart(server: OwnServer, load: Load) -> None:
 
 
 async def cut(server: OwnServer, load: Load) -> None:
-    """Terminate every connection again and again, each time amid work."""
+    """Terminate every connection several times under load."""
     statement = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
@@ -91,12 +84,11 @@ async def cut(server: OwnServer, load: Load) -> None:
         await load.goes_on()
 
 
+@on_own_server
 @pytest.mark.parametrize("disturb", [restart, cut])
 async def test_a_disturbance_under_load_stops_no_worker_and_loses_nothing(
-    cloud: Cloud, server: OwnServer, peer: FakePeer, disturb: Disturbance
+    cloud: Cloud, database: Database, server: OwnServer, peer: FakePeer, disturb: Disturbance
 ) -> None:
-    database = Database(settings_of(server.url))
-    await migrate(database)
     running = [await add_job(database, status="running") for _ in range(4)]
     gateway, dispatcher = await cloud.gateway(), cloud.dispatcher()
     await dispatcher.wait_until_ready()
@@ -125,4 +117,3 @@ async def test_a_disturbance_under_load_stops_no_worker_and_loses_nothing(
     job_of = {row["number"]: row["job_id"] for row in await rows(database, handover_numbers)}
     assert {job_of.get(number, number) for number in peer.taken} == there
     assert len(peer.taken) == len(set(peer.taken)) <= len(there) + len(job_of)
-    await database.close()

@@ -1,4 +1,4 @@
-"""Jobs that wait for days, and outages of an hour: time passes by the database's timestamps."""
+"""Jobs that wait for days, and hour-long outages, simulated through the database's timestamps."""
 
 import asyncio
 from collections import Counter
@@ -11,7 +11,6 @@ from common.database.engine import Database, utc_now
 from common.database.tables import emails, heartbeats, jobs
 from common.jobs.heartbeat import GATEWAY, PEER
 from deploy.sandbox.ports import free_port
-from devtools.services import Process
 from devtools.waiting import eventually
 from tests.support.cloud import Cloud, on_postgresql
 from tests.support.dispatcher import FakePeer
@@ -40,7 +39,6 @@ class Scene:
         self._database = database
         self._peer = AsyncExitStack()
         self._peer_port = free_port()
-        self._processes: dict[str, Process] = {}
         cloud.peer_url = f"http://127.0.0.1:{self._peer_port}"
 
     async def fill(self) -> None:
@@ -51,8 +49,6 @@ class Scene:
         for _ in range(RUNNING):
             await add_job(self._database, status="running", last_seen_at=utc_now())
 
-    # -- parts ---------------------------------------------------------------------------------
-
     async def start_peer(self) -> None:
         await self._peer.enter_async_context(FakePeer().served(self._peer_port))
 
@@ -60,18 +56,16 @@ class Scene:
         await self._peer.aclose()
 
     async def start_gateway(self) -> None:
-        self._processes["gateway"] = await self._cloud.gateway()
+        self.gateway = await self._cloud.gateway()
+
+    async def kill_gateway(self) -> None:
+        self.gateway.kill()
 
     async def start_dispatcher(self) -> None:
-        self._processes["dispatcher"] = self._cloud.dispatcher(**IMPATIENT)
+        self.dispatcher = self._cloud.dispatcher(**IMPATIENT)
 
-    def killing(self, service: str) -> Step:
-        async def kill() -> None:
-            self._processes[service].kill()
-
-        return kill
-
-    # -- time ----------------------------------------------------------------------------------
+    async def kill_dispatcher(self) -> None:
+        self.dispatcher.kill()
 
     async def _write(self, table: Table, *conditions: object, **values: object) -> None:
         async with self._database.transaction() as tx:
@@ -105,13 +99,11 @@ class Scene:
         await asyncio.sleep(4 * SWEEP)
         await self.assert_nothing_happened()
 
-    # -- outcomes ------------------------------------------------------------------------------
-
     async def all_beat(self) -> bool:
         return {row["name"] for row in await rows(self._database, heartbeats)} == {GATEWAY, PEER}
 
     async def has(self, **expected: int) -> bool:
-        """Whether so many jobs are in each status."""
+        """Whether each status has this number of jobs."""
         return Counter(job["status"] for job in await rows(self._database, jobs)) == expected
 
     async def assert_nothing_happened(self) -> None:
@@ -130,9 +122,9 @@ async def test_neither_a_deep_queue_nor_an_hours_outage_makes_a_job_stalled(
     await scene.start_dispatcher()
     cloud.notifier()
     await eventually(scene.all_beat, within=30)
-    await scene.outage(GATEWAY, scene.killing("gateway"), scene.start_gateway)
+    await scene.outage(GATEWAY, scene.kill_gateway, scene.start_gateway)
     await scene.outage(PEER, scene.stop_peer, scene.start_peer)
-    await scene.outage(PEER, scene.killing("dispatcher"), scene.start_dispatcher)
+    await scene.outage(PEER, scene.kill_dispatcher, scene.start_dispatcher)
     assert mailjet.sent == []
 
     # the same hour, all being well: the jobs that a worker has are stalled, and no others

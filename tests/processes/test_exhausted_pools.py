@@ -1,13 +1,14 @@
-"""A database that has no connection to spare, or lets nobody write."""
+"""A database with an exhausted pool, or with a lock that blocks writers."""
 
 import asyncio
 from typing import Any
 
 from common.database.engine import Database
 from common.database.tables import job_events, jobs
+from devtools.user_pool import INTERNAL_KEY
 from devtools.waiting import eventually
 from tests.support.cloud import Answer, Caller, Cloud, locked_jobs, on_postgresql, on_sqlite
-from tests.support.gateway import INTERNAL_KEY, job_body
+from tests.support.gateway import job_body
 from tests.support.records import rows
 
 POOL_TIMEOUT = 0.5
@@ -31,7 +32,7 @@ def assert_retry_later(answer: Answer) -> None:
 
 
 @on_postgresql
-async def test_an_exhausted_pool_is_answered_at_once_while_the_rest_goes_on(
+async def test_an_exhausted_pool_is_answered_at_once_and_affects_nothing_else(
     cloud: Cloud, database: Database
 ) -> None:
     caller = cloud.caller
@@ -86,7 +87,7 @@ async def test_an_update_waits_for_a_connection_that_comes_free(cloud: Cloud) ->
 
 
 @on_sqlite
-async def test_a_locked_sqlite_file_holds_up_writers_alone_and_for_a_bounded_time(
+async def test_a_locked_sqlite_file_delays_only_writers_and_for_a_bounded_time(
     cloud: Cloud, database: Database
 ) -> None:
     caller = cloud.caller

@@ -7,22 +7,10 @@ import pytest
 
 from deploy.sandbox.ports import free_port
 from devtools.services import Process
-from tests.support.cloud import Cloud, on_sqlite
-from tests.support.dispatcher import FakePeer, environment
+from tests.support.dispatcher import environment
 
 
-@on_sqlite
-async def test_a_taken_port_ends_the_start(cloud: Cloud, peer: FakePeer, tmp_path: Path) -> None:
-    first = cloud.dispatcher()
-    await first.wait_until_ready()
-    settings = environment(cloud.database_url, peer.url, tmp_path)
-    second = Process("dispatcher", settings, tmp_path, admin_port=first.admin_port)
-    assert await second.wait() == 1
-    assert second.output.count("\n") == 1
-    assert "cannot listen on 127.0.0.1" in second.output
-
-
-async def test_a_database_that_stays_away_ends_the_start(tmp_path: Path) -> None:
+async def test_an_unreachable_database_ends_the_start(tmp_path: Path) -> None:
     url = f"postgresql://postgres@127.0.0.1:{free_port()}/nothing"
     settings = environment(url, "http://127.0.0.1:1", tmp_path, DATABASE_STARTUP_TIMEOUT=0.5)
     process = Process("dispatcher", settings, tmp_path)

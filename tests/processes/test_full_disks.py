@@ -1,4 +1,4 @@
-"""A disk that gets full in the middle of uploads: a small one of a gateway's own, and real."""
+"""A disk that fills up during uploads: a small file system of the gateway's own."""
 
 import asyncio
 import os
@@ -18,9 +18,9 @@ MOUNT = 'mount -t tmpfs -o size={size},mode=777 tmpfs {place} && exec "$0" "$@"'
 
 
 def on_small_disk(place: Path) -> list[str]:
-    """What runs a command that finds a small file system at `place`, which nobody else sees.
+    """A prefix that runs a command with a small private file system at `place`.
 
-    Without root's rights it takes a name space in which one has them, as most systems allow.
+    Without root it needs an unprivileged user namespace, which most systems allow.
     """
     place.mkdir(parents=True)
     rights = ["-m"] if os.geteuid() == 0 else ["-m", "-r"]
@@ -48,7 +48,7 @@ def assert_is_full(answer: Answer) -> None:
 
 
 @on_sqlite
-async def test_a_disk_that_gets_full_amid_uploads_keeps_nothing_of_them(cloud: Cloud) -> None:
+async def test_a_disk_that_fills_up_during_uploads_keeps_nothing_of_them(cloud: Cloud) -> None:
     caller = cloud.caller
     gateway = await cloud.gateway(prefix=on_small_disk(cloud.root))
     root = tree_of(gateway, cloud)

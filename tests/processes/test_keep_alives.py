@@ -13,11 +13,11 @@ from common.database.engine import Database, utc_now
 from common.database.notify import ChannelNotifier
 from common.database.tables import job_events
 from common.jobs.lifecycle import Report, Source, Status
+from devtools.user_pool import INTERNAL_KEY
 from devtools.waiting import eventually
 from gateway.job_status.service import JobStatusService
 from tests.support.clients import statuses
 from tests.support.cloud import Cloud, on_postgresql
-from tests.support.gateway import INTERNAL_KEY
 from tests.support.records import add_handover, add_job, rows
 
 COUNT = int(os.environ.get("TEST_KEEP_ALIVES", "2000"))
@@ -76,7 +76,7 @@ async def test_identical_keep_alives_add_no_event_and_next_to_no_writes(
 
 
 @on_postgresql
-async def test_a_refreshed_last_sign_of_life_leaves_nothing_for_vacuum(database: Database) -> None:
+async def test_updates_of_last_seen_at_stay_on_their_page(database: Database) -> None:
     details = "epoch 1 of 100\n" * 70
     ids = [
         await add_job(

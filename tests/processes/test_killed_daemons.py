@@ -1,44 +1,25 @@
-"""Dispatchers and notifiers that are killed while a call is under way, and what they share."""
+"""Dispatchers and notifiers that are killed during a call."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from common.database.engine import Database
 from common.database.tables import emails, handovers
 from devtools.waiting import eventually
-from tests.support.cloud import Cloud, on_sqlite
+from tests.support.cloud import Cloud, Held, on_sqlite
 from tests.support.dispatcher import FakePeer, hear
 from tests.support.notifier import FakeMailjet
 from tests.support.records import add_handover, add_mail, all_done, end_leases
 
 
-def leave_first_unanswered(
-    peer: FakePeer | FakeMailjet, take: Callable[[Any], object]
-) -> asyncio.Event:
-    """Let the first call hang once `take` has had its body; the event is set by then."""
-    reached = asyncio.Event()
-
-    async def behave(_: web.Request, body: Any) -> web.StreamResponse | None:
-        if reached.is_set():
-            return None
-        take(body)
-        reached.set()
-        await asyncio.Event().wait()
-        return web.Response()
-
-    peer.behave = behave
-    return reached
-
-
 async def kill_dispatcher(cloud: Cloud, peer: FakePeer, take: Callable[[Any], object]) -> None:
     """Start a dispatcher and kill it during its first call."""
-    reached = leave_first_unanswered(peer, take)
+    peer.behave = held = Held(first_only=True, take=take)
     dispatcher = cloud.dispatcher()
-    await asyncio.wait_for(reached.wait(), 30)
+    await asyncio.wait_for(held.reached.wait(), 30)
     dispatcher.kill()
 
 
@@ -63,7 +44,7 @@ async def test_a_dispatcher_killed_before_or_after_the_peer_took_the_job_makes_i
     assert await hear(database, job_id) is None
 
 
-async def test_a_worker_heard_in_time_spares_the_resend_after_a_kill(
+async def test_a_status_update_in_time_prevents_the_resend_after_a_kill(
     cloud: Cloud, database: Database, peer: FakePeer
 ) -> None:
     job_id = await add_handover(database)
@@ -97,9 +78,9 @@ async def test_a_notifier_killed_before_or_after_mailjet_took_the_mail_sends_it_
         for message in messages if sent else ():
             mailjet.deliver(message)
 
-    reached = leave_first_unanswered(mailjet, take)
+    mailjet.behave = held = Held(first_only=True, take=take)
     notifier = cloud.notifier()
-    await asyncio.wait_for(reached.wait(), 30)
+    await asyncio.wait_for(held.reached.wait(), 30)
     notifier.kill()
     await end_leases(database, emails)
     cloud.notifier()

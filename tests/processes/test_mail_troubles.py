@@ -1,4 +1,4 @@
-"""A Mailjet that is choosy: about our key, about the rate, and about what it remembers."""
+"""A Mailjet that limits the rate, refuses the key, or loses track of what it sent."""
 
 import asyncio
 from collections import Counter
@@ -78,7 +78,7 @@ async def test_a_key_that_mailjet_refuses_raises_the_alarm_and_loses_nothing(
     await eventually(lambda: alarm_is(False), within=20)
 
 
-async def test_a_duplicate_is_counted_when_mailjet_forgot_what_it_sent(
+async def test_a_duplicate_is_counted_when_mailjet_does_not_find_what_it_sent(
     cloud: Cloud, database: Database, mailjet: FakeMailjet
 ) -> None:
     await add_mail(database)

@@ -1,11 +1,9 @@
-"""A directory of very many files: listed, packed, a job's input, deleted; beside others."""
+"""A directory of many files is listed, packed, used as input and deleted beside other requests."""
 
 import asyncio
 import io
 import os
 import zipfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import orjson
@@ -13,7 +11,7 @@ import orjson
 from common.database.engine import Database
 from common.database.tables import handovers
 from devtools.services import Process
-from devtools.waiting import eventually
+from devtools.waiting import eventually, meanwhile
 from tests.support.cloud import USER, Cloud, on_sqlite
 from tests.support.dispatcher import FakePeer
 from tests.support.gateway import job_body
@@ -23,10 +21,10 @@ FILES = int(os.environ.get("TEST_FILES", "3000"))
 CONTENT = b"0123456789"
 
 GROWTH = 60.0 + FILES / 1000 * 1.5
-"""MiB that a process may grow by: little, and the names."""
+"""MiB that a process may grow by: a constant, and the names."""
 
 LONGEST = 1.0
-"""Seconds that somebody else may wait for an answer that usually takes milliseconds."""
+"""Seconds that other requests may take, which usually take milliseconds."""
 
 
 def plant(directory: Path) -> None:
@@ -45,14 +43,7 @@ class Others:
         self.slowest = 0.0
         self.memory = [0.0] * len(watched)
 
-    @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
-        task = asyncio.ensure_future(self._work())
-        yield
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    async def _work(self) -> None:
+    async def work(self) -> None:
         while True:
             for path in ("/user", "/jobs?limit=10", "/files/config/"):
                 answer = await self._caller.ask("GET", path)
@@ -66,7 +57,7 @@ class Others:
 
 
 @on_sqlite
-async def test_a_directory_of_very_many_files_takes_little_memory_and_holds_up_nobody(
+async def test_a_directory_of_many_files_takes_little_memory_and_delays_nobody(
     cloud: Cloud, database: Database, peer: FakePeer
 ) -> None:
     directory = cloud.root / USER / "data" / "many"
@@ -77,7 +68,7 @@ async def test_a_directory_of_very_many_files_takes_little_memory_and_holds_up_n
     await caller.submit("before")
     memory = [gateway.memory, dispatcher.memory]
     others = Others(cloud, gateway, dispatcher)
-    async with others.working():
+    async with meanwhile(others.work()):
         for query in ("", "?recursive=true"):
             listing = await caller.ask("GET", f"/files/data/many/{query}")
             names = [entry["path"] for entry in orjson.loads(listing.body)]

@@ -1,4 +1,4 @@
-"""What the manual says of metrics, held against the pages of processes that have done nothing."""
+"""The manual's table of metrics, compared with the metrics of idle processes."""
 
 import re
 
@@ -13,7 +13,7 @@ Metrics = dict[str, frozenset[str]]
 
 
 def documented(service: str) -> Metrics:
-    """What the manual's table says of a service."""
+    """The metrics of a service in the manual's table."""
     manual = (DOCS / "operating.md").read_text()
     found: Metrics = {}
     for names, services in re.findall(r"^\| (`opencloud_.*?) \| (\w+) \|", manual, re.MULTILINE):
@@ -24,7 +24,7 @@ def documented(service: str) -> Metrics:
 
 
 def shown(page: str) -> Metrics:
-    """What a process's page has a value for."""
+    """The metrics that have a value on a process's page."""
     return {
         family.name: frozenset(family.samples[0].labels) - {"le"}
         for family in text_string_to_metric_families(page)

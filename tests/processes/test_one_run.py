@@ -1,4 +1,4 @@
-"""One job runs once, though the peer does not notice that it was sent twice."""
+"""A job runs once, though it was sent twice and the peer does not deduplicate."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ async def work(session: aiohttp.ClientSession, url: str, worker: str) -> tuple[i
     return ran, dropped
 
 
-async def submit_to_silence(cloud: Cloud, peer: Peer) -> None:
+async def submit_without_responses(cloud: Cloud, peer: Peer) -> None:
     """Submit the jobs; the peer takes the first submission of each without an answer."""
     peer.faults.replace([{"fault": "drop_after", "on": "submit", "times": JOBS}])
     await cloud.gateway()
@@ -38,11 +38,11 @@ async def submit_to_silence(cloud: Cloud, peer: Peer) -> None:
         assert (await cloud.caller.submit(name))[0] == 201
 
 
-async def test_jobs_whose_submissions_were_answered_by_silence_run_once_each(
+async def test_jobs_whose_submissions_got_no_response_run_once_each(
     cloud: Cloud, database: Database
 ) -> None:
     async with cloud.standin_peer() as peer, aiohttp.ClientSession() as session:
-        await submit_to_silence(cloud, peer)
+        await submit_without_responses(cloud, peer)
         dispatchers = [cloud.dispatcher() for _ in range(2)]
         await eventually(lambda: peer.counters.accepted == 2 * JOBS, within=30)
         await eventually(lambda: all_done(database, handovers), within=30)
@@ -70,9 +70,9 @@ async def test_jobs_that_workers_took_in_time_are_not_sent_again(
     cloud: Cloud, database: Database
 ) -> None:
     async with cloud.standin_peer() as peer, aiohttp.ClientSession() as session:
-        await submit_to_silence(cloud, peer)
+        await submit_without_responses(cloud, peer)
         cloud.dispatcher(HANDOVER_GRACE=60)
-        # it sends little while so many answers are lost, and each job is taken when it arrives
+        # the dispatcher sends little while answers are lost; workers take each job on arrival
         while peer.counters.runs_by_number.total() < JOBS:
             assert (await work(session, cloud.peer_url, "worker"))[1] == 0
         # no doubt is left after which a job could be sent again

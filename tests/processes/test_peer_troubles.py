@@ -1,4 +1,4 @@
-"""A worker-facing API that is away for a while, and one that answers in every wrong way."""
+"""A worker-facing API that is down for a while, and one that answers wrongly in every way."""
 
 import asyncio
 import itertools
@@ -26,19 +26,19 @@ OTHERS = {f"job-{number}" for number in range(40)}
 DEADLINE = 2.0
 
 
-class Door:
-    """An address at which every connection is slammed shut; when each came."""
+class Refuser:
+    """A listener that aborts every connection, and records when."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    async def _slam(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _abort(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.times.append(asyncio.get_running_loop().time())
         writer.transport.abort()
 
     @asynccontextmanager
     async def served(self, port: int) -> AsyncIterator[None]:
-        server = await asyncio.start_server(self._slam, "127.0.0.1", port)
+        server = await asyncio.start_server(self._abort, "127.0.0.1", port)
         try:
             yield
         finally:
@@ -47,20 +47,20 @@ class Door:
 
 
 @on_postgresql
-async def test_a_peer_that_returns_is_sent_everything_soon_after_few_tries_meanwhile(
+async def test_an_outage_of_the_peer_costs_few_calls_and_ends_with_a_quick_drain(
     cloud: Cloud, database: Database
 ) -> None:
     expected = [await add_handover(database) for _ in range(BACKLOG)]
-    port, door = free_port(), Door()
+    port, refuser = free_port(), Refuser()
     cloud.peer_url = f"http://127.0.0.1:{port}"
-    async with door.served(port):
+    async with refuser.served(port):
         for _ in range(DISPATCHERS):
             cloud.dispatcher(HANDOVER_CONCURRENCY=AT_ONCE)
-        await eventually(lambda: door.times, within=30)
+        await eventually(lambda: refuser.times, within=30)
         await asyncio.sleep(OUTAGE)
-        moments = [*door.times, asyncio.get_running_loop().time()]
-    # what was under way when the first calls failed, then probes at growing intervals
-    assert len(door.times) < DISPATCHERS * (AT_ONCE + 4 * OUTAGE)
+        moments = [*refuser.times, asyncio.get_running_loop().time()]
+    # the calls in flight when the first ones failed, then probes at growing intervals
+    assert len(refuser.times) < DISPATCHERS * (AT_ONCE + 4 * OUTAGE)
     assert max(later - earlier for earlier, later in itertools.pairwise(moments)) < 5.5
     async with FakePeer().served(port) as peer:
         await eventually(lambda: all_done(database, handovers), within=30)
@@ -74,9 +74,7 @@ def deliveries(dispatcher: Process) -> list[dict[str, Any]]:
 
 
 @on_postgresql
-async def test_each_kind_of_wrong_answer_costs_its_own_job_alone_some_time(
-    cloud: Cloud, database: Database
-) -> None:
+async def test_a_wrong_answer_delays_only_its_own_job(cloud: Cloud, database: Database) -> None:
     await cloud.gateway()
     async with cloud.standin_peer() as peer:
         peer.faults.replace(

@@ -1,25 +1,23 @@
-"""All services replaced one process at a time, as a cluster does it, while they are used."""
+"""A rolling restart of all services under traffic."""
 
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
-
-from aiohttp import web
 
 from common.database.engine import Database
 from common.database.tables import emails, handover_numbers, jobs
 from deploy.sandbox.ports import free_port
 from devtools.front import Front
 from devtools.services import Process
-from devtools.waiting import eventually
+from devtools.waiting import eventually, meanwhile
 from tests.support.cloud import USER, Cloud, on_postgresql
 from tests.support.dispatcher import FakePeer
 from tests.support.notifier import FakeMailjet
 from tests.support.records import all_done, rows
 from tests.support.traffic import Traffic
 
+WORKERS = 6
 EACH = 2
 """Processes of each service."""
 
@@ -37,7 +35,7 @@ OWN = {
 
 
 class Service:
-    """Gateways behind two addresses, which lead to those that are ready, as of a moment ago."""
+    """Gateways behind two load balancers, which notice readiness `LATENCY` seconds late."""
 
     def __init__(self, cloud: Cloud) -> None:
         self.running: list[Process] = []
@@ -48,11 +46,12 @@ class Service:
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[None]:
-        watching = asyncio.ensure_future(self._watch())
-        async with self.public.served(self.port), self.internal.served(self.internal_port):
+        async with (
+            self.public.served(self.port),
+            self.internal.served(self.internal_port),
+            meanwhile(self._watch()),
+        ):
             yield
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
 
     async def _watch(self) -> None:
         while True:
@@ -84,21 +83,6 @@ async def roll(running: list[Process], start: Callable[[], Awaitable[Process]]) 
     return statuses
 
 
-async def ready(process: Process) -> Process:
-    await process.wait_until_ready()
-    return process
-
-
-def takes_jobs(peer: FakePeer, arrived: asyncio.Queue[int]) -> None:
-    """Let the peer give each job that it takes to a worker."""
-
-    async def behave(_: web.Request, body: Any) -> web.StreamResponse | None:
-        arrived.put_nowait(body["job"]["meta"]["job_id"])
-        return None
-
-    peer.behave = behave
-
-
 @on_postgresql
 async def test_nobody_notices_that_every_process_is_replaced(
     cloud: Cloud, database: Database, peer: FakePeer, mailjet: FakeMailjet
@@ -110,25 +94,20 @@ async def test_nobody_notices_that_every_process_is_replaced(
         cloud.token,
         cloud.root / USER,
     )
-    takes_jobs(peer, traffic.arrived)
     starts = [
         service.start,
-        lambda: ready(cloud.dispatcher(**OWN)),
-        lambda: ready(cloud.notifier(**OWN)),
+        lambda: cloud.dispatcher(**OWN).wait_until_ready(),
+        lambda: cloud.notifier(**OWN).wait_until_ready(),
     ]
     async with service.served():
         kinds = [await asyncio.gather(*(start() for _ in range(EACH))) for start in starts]
-        workers = [asyncio.ensure_future(worker) for worker in traffic.workers()]
-        async with asyncio.TaskGroup() as users:
-            for user in traffic.users():
-                users.create_task(user)
+        async with meanwhile(*(traffic.work(peer.arrived) for _ in range(WORKERS))):
+            using = asyncio.ensure_future(traffic.use())
             statuses = await asyncio.gather(*map(roll, kinds, starts))
             traffic.going = False
-        await eventually(lambda: len(traffic.finished) >= len(traffic.accepted), within=60)
-        await eventually(lambda: all_done(database, emails, len(traffic.accepted)), within=60)
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+            await using
+            await eventually(lambda: len(traffic.finished) >= len(traffic.accepted), within=60)
+            await eventually(lambda: all_done(database, emails, len(traffic.accepted)), within=60)
 
     assert statuses == [[0] * EACH] * 3
     good = {

@@ -1,4 +1,4 @@
-"""Clients that take their time and clients that go away, by the hundred, beside those who work."""
+"""Hundreds of slow clients and of clients that disconnect, beside working ones."""
 
 import asyncio
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ TIMEOUT = 4.0
 OF_EACH = 250
 LARGE = 16 << 20
 STEPS = 20
-"""Pieces of a transfer over a bad line, which takes longer than a client may stand still."""
+"""Pieces of a slow transfer, which takes longer in all than `CLIENT_TIMEOUT`."""
 
 GROWTH = 320.0
 """MiB that a thousand slow clients may take: a gateway's container has 512."""
@@ -59,7 +59,7 @@ async def settled(cloud: Cloud, process: Process, files: int) -> bool:
 
 
 async def upload_steadily(cloud: Cloud) -> bytes:
-    """The answer to an upload over a bad line."""
+    """The response to a slow upload."""
     client = Client(cloud.port, cloud.token)
     await client.connect()
     await client.begin_upload("steady", STEPS * 100)
@@ -73,7 +73,7 @@ async def upload_steadily(cloud: Cloud) -> bytes:
 
 
 async def download_steadily(cloud: Cloud) -> bytes:
-    """The answer to a download over a bad line."""
+    """The response to a slow download."""
     client = Client(cloud.port, cloud.token)
     await client.connect()
     await client.begin("GET", "/files/data/large/file/download", 0, "Connection: close")
@@ -90,7 +90,7 @@ async def download_steadily(cloud: Cloud) -> bytes:
 
 
 @on_sqlite
-async def test_a_thousand_slow_clients_cost_little_and_hold_up_nobody(cloud: Cloud) -> None:
+async def test_a_thousand_slow_clients_cost_little_and_delay_nobody(cloud: Cloud) -> None:
     content = plant_large_file(cloud)
     gateway = await cloud.gateway(CLIENT_TIMEOUT=TIMEOUT, prefix=USUAL_LIMIT)
     assert (await cloud.caller.submit("before"))[0] == 201
@@ -100,7 +100,7 @@ async def test_a_thousand_slow_clients_cost_little_and_hold_up_nobody(cloud: Clo
         asyncio.ensure_future(download_steadily(cloud)),
     ]
     async with connected(cloud.port, cloud.token, KINDS, OF_EACH) as slow:
-        # most at once: on a busy machine some are given up before the last ones come
+        # on a busy machine the first ones time out before the last ones connect
         assert gateway.files > 2 * OF_EACH
         others = await asyncio.gather(
             cloud.caller.ask("GET", "/"),
@@ -118,7 +118,7 @@ async def test_a_thousand_slow_clients_cost_little_and_hold_up_nobody(cloud: Clo
         uploads, submissions = ends[OF_EACH : 2 * OF_EACH], ends[2 * OF_EACH :]
         assert all(end.startswith(b"HTTP/1.1 408 ") for end in uploads)
         assert {end[:13] for end in submissions if end} <= {b"HTTP/1.1 408 ", b"HTTP/1.1 503 "}
-        # those that would download read nothing, and are given up all the same
+        # downloads of which nothing is read time out as well
         await eventually(lambda: gateway.output.count('"owed":"answer"') == OF_EACH)
     upload, download = await asyncio.gather(*steady)
     assert upload.startswith(b"HTTP/1.1 201 ")
@@ -129,7 +129,7 @@ async def test_a_thousand_slow_clients_cost_little_and_hold_up_nobody(cloud: Clo
 
 
 @on_sqlite
-async def test_slow_downloads_from_s3_hold_up_nobody(cloud: Cloud, aws_url: str) -> None:
+async def test_slow_downloads_from_s3_delay_nobody(cloud: Cloud, aws_url: str) -> None:
     aws.create_bucket(aws_url, "slow-downloads")
     gateway = await cloud.gateway(
         FILESYSTEM="s3",
@@ -153,7 +153,7 @@ async def test_slow_downloads_from_s3_hold_up_nobody(cloud: Cloud, aws_url: str)
 
 
 @on_postgresql
-async def test_hundreds_of_clients_that_go_away_leave_nothing_behind(
+async def test_hundreds_of_clients_that_disconnect_leave_nothing_behind(
     cloud: Cloud, database: Database
 ) -> None:
     plant_large_file(cloud)

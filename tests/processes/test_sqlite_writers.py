@@ -4,13 +4,10 @@ import asyncio
 import os
 import time
 from collections import Counter
-from typing import Any
-
-from aiohttp import web
 
 from common.database.engine import Database
 from common.database.tables import emails, handover_numbers, handovers, job_events, jobs
-from devtools.waiting import eventually
+from devtools.waiting import eventually, meanwhile
 from tests.support.cloud import Cloud, on_sqlite
 from tests.support.dispatcher import FakePeer
 from tests.support.notifier import FakeMailjet
@@ -32,14 +29,10 @@ class Work:
 
     def __init__(self, cloud: Cloud, peer: FakePeer) -> None:
         self._caller = cloud.caller
-        self._arrived: asyncio.Queue[int] = asyncio.Queue()
+        self._arrived = peer.arrived
         self.accepted: list[int] = []
         self.finished: list[int] = []
         self.others: Counter[int | None] = Counter()
-        peer.behave = self._take
-
-    async def _take(self, _: web.Request, body: Any) -> None:
-        self._arrived.put_nowait(body["job"]["meta"]["job_id"])
 
     async def submit(self, user: int) -> None:
         ends = time.monotonic() + SECONDS
@@ -74,13 +67,10 @@ async def test_three_services_write_to_one_file_without_a_lock_error_or_a_lost_u
 ) -> None:
     processes = [await cloud.gateway(), cloud.dispatcher(), cloud.notifier()]
     work = Work(cloud, peer)
-    workers = [asyncio.ensure_future(work.work()) for _ in range(WORKERS)]
-    await asyncio.gather(*(work.submit(user) for user in range(USERS)))
-    await eventually(lambda: len(work.finished) >= len(work.accepted), within=60)
-    await eventually(lambda: all_done(database, emails, len(work.accepted)), within=60)
-    for worker in workers:
-        worker.cancel()
-    await asyncio.gather(*workers, return_exceptions=True)
+    async with meanwhile(*(work.work() for _ in range(WORKERS))):
+        await asyncio.gather(*(work.submit(user) for user in range(USERS)))
+        await eventually(lambda: len(work.finished) >= len(work.accepted), within=60)
+        await eventually(lambda: all_done(database, emails, len(work.accepted)), within=60)
 
     assert len(work.accepted) >= USERS * FIRST
     assert work.others == {}

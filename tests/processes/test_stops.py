@@ -1,4 +1,4 @@
-"""All services are stopped at once amid their work, as a container's or a terminal's end does."""
+"""All services receive SIGTERM at once, under load."""
 
 import asyncio
 import os
@@ -6,9 +6,6 @@ import signal
 import time
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
-
-from aiohttp import web
 
 from common.database.engine import Database
 from common.database.tables import emails, handover_numbers, handovers, jobs
@@ -16,7 +13,7 @@ from devtools.services import Process
 from devtools.waiting import eventually
 from tests.support import clients
 from tests.support.clients import Client, connected
-from tests.support.cloud import USER, Cloud, locked_jobs
+from tests.support.cloud import USER, Cloud, Held, locked_jobs
 from tests.support.dispatcher import FakePeer
 from tests.support.notifier import FakeMailjet
 from tests.support.records import add_handover, add_mail, outbox_row, rows
@@ -24,18 +21,6 @@ from tests.support.records import add_handover, add_mail, outbox_row, rows
 GRACE = 20
 SIZE = 16 << 20
 HALF = b"x" * 100_000
-
-
-class Held:
-    """A peer's answers, held back from the first one on until `go_on` is set."""
-
-    def __init__(self) -> None:
-        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
-
-    async def __call__(self, _: web.Request, __: Any) -> web.StreamResponse | None:
-        self.reached.set()
-        await self.go_on.wait()
-        return None
 
 
 async def begin_upload(client: Client) -> None:
@@ -52,7 +37,7 @@ async def is_draining(process: Process) -> bool:
     return await process.probe("/readyz") == 503
 
 
-async def test_what_is_under_way_is_finished_when_every_service_is_stopped(
+async def test_work_in_flight_is_finished_when_every_service_is_stopped(
     cloud: Cloud, database: Database, peer: FakePeer, mailjet: FakeMailjet
 ) -> None:
     content = os.urandom(SIZE)
@@ -83,12 +68,12 @@ async def test_what_is_under_way_is_finished_when_every_service_is_stopped(
             for process in processes:
                 await eventually(lambda process=process: is_draining(process))
                 assert await process.probe("/livez") == 200
-            # until proxies have noticed, newcomers are served, and their connections closed
+            # during the drain delay, new requests are served, and their connections closed
             late = await cloud.caller.ask("GET", "/user")
             assert (late.status, late.headers["Connection"]) == (200, "close")
         await upload.send(HALF + clients.END)
-        at_peer.go_on.set()
-        at_mailjet.go_on.set()
+        at_peer.released.set()
+        at_mailjet.released.set()
         answers = await asyncio.gather(
             *(client.read_all() for client in (upload, download, submission, idle))
         )

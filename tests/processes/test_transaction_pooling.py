@@ -1,19 +1,19 @@
 """All services behind a proxy that pools transactions, and the proxy restarted under them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from common.database.engine import Database
 from common.database.tables import emails, handovers, jobs
 from devtools.postgres import Server
+from devtools.user_pool import Issuer
 from devtools.waiting import eventually
 from tests.support.cloud import Cloud, on_postgresql
 from tests.support.dispatcher import FakePeer
-from tests.support.gateway import Issuer
+from tests.support.key_server import KeyServer
 from tests.support.notifier import FakeMailjet
 from tests.support.pgbouncer import PgBouncer, is_installed, running_pgbouncer
 from tests.support.records import rows
@@ -27,19 +27,18 @@ AT_ONCE = 60
 
 
 @pytest.fixture
-async def proxy(postgres: Server) -> AsyncIterator[PgBouncer]:
-    context = running_pgbouncer(postgres.url)
-    yield await asyncio.to_thread(context.__enter__)
-    await asyncio.to_thread(context.__exit__, None, None, None)
+def proxy(postgres: Server) -> Iterator[PgBouncer]:
+    with running_pgbouncer(postgres.url) as proxy:
+        yield proxy
 
 
 @pytest.fixture
 async def cloud(
-    database: Database, proxy: PgBouncer, settings: dict[str, Any], issuer: Issuer, tmp_path: Path
+    database: Database, proxy: PgBouncer, issuer: Issuer, key_server: KeyServer, tmp_path: Path
 ) -> AsyncIterator[Cloud]:
     url = proxy.url_of(str(database.settings.url.database))
-    pooled = {**settings, "DATABASE_STATEMENT_CACHE": "false"}
-    async with Cloud(url, tmp_path, pooled, issuer) as cloud:
+    own = {"DATABASE_STATEMENT_CACHE": "false"}
+    async with Cloud(url, tmp_path, issuer, key_server.url, **own) as cloud:
         yield cloud
 
 

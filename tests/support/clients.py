@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-from tests.support.gateway import INTERNAL_KEY, job_body
+from devtools.user_pool import INTERNAL_KEY
+from tests.support.gateway import job_body
 
 MARK = "boundary"
 START = f'--{MARK}\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n'
@@ -48,7 +49,7 @@ class Client:
         await self.send("\r\n".join([*lines, "", ""]).encode())
 
     async def begin_upload(self, name: str, length: int) -> None:
-        """Begin to upload a file of so many bytes into data/slow."""
+        """Begin to upload a file of `length` bytes into data/slow."""
         start = (START % name).encode()
         kind = f"Content-Type: multipart/form-data; boundary={MARK}"
         await self.begin("POST", "/files/data/slow/upload", len(start) + length + len(END), kind)
@@ -88,7 +89,7 @@ async def stop_in_upload(client: Client) -> None:
 
 async def stop_in_submission(client: Client) -> None:
     await client.begin("POST", "/jobs", 4_000_000)
-    with contextlib.suppress(ConnectionError):  # so many may be refused
+    with contextlib.suppress(ConnectionError):  # the gateway may refuse it
         await client.send(b"[" * 1_500_000)
 
 
@@ -107,7 +108,7 @@ async def submit(client: Client, name: str) -> None:
 async def connected(
     port: int, token: str, kinds: Sequence[Begin], count: int
 ) -> AsyncIterator[list[Client]]:
-    """So many clients of each kind, each of which has begun."""
+    """`count` clients of each kind, each of which has begun."""
     clients: list[Client] = []
 
     async def start(begin: Begin) -> None:

@@ -1,10 +1,11 @@
 """The services as real processes on one database."""
 
+import asyncio
 import contextlib
 import io
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any, Self
 import aiohttp
 import asyncpg
 import pytest
+import yaml
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 from sqlalchemy import func, select
 
@@ -21,22 +24,22 @@ from common.database.tables import emails, handover_numbers, handovers, job_even
 from deploy.sandbox.peer import PEER, Peer, PeerSettings, create_app
 from deploy.sandbox.ports import free_port
 from devtools.services import Process
-from tests.support.gateway import CLIENT, INTERNAL_KEY, POOL, Issuer, job_body
+from devtools.user_pool import INTERNAL_KEY, USER, Issuer, trust
+from tests.support.gateway import APPLICATIONS, job_body
 from tests.support.notifier import environment as notifier_environment
-
-USER = "ada"
 
 PATIENT = 30
 """Seconds for a peer's answer: late rather than lost where many processes share few cores."""
 
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+on_own_server = pytest.mark.parametrize("database_url", ["server"], indirect=True)
 """For tests whose subject does not depend on the database, or is tried on both elsewhere."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back for a request, and after how many seconds."""
+    """A response, and the seconds until its end."""
 
     status: int
     headers: Mapping[str, str]
@@ -96,18 +99,49 @@ class Caller:
             return None, None
 
 
+class Held:
+    """Behaviour of a peer that holds its answers back, or the first one alone, until `released`.
+
+    `reached` is set once one is held; before, `take` has had its body.
+    """
+
+    def __init__(
+        self, *, first_only: bool = False, take: Callable[[Any], object] = lambda _: None
+    ) -> None:
+        self.reached, self.released = asyncio.Event(), asyncio.Event()
+        self._first_only = first_only
+        self._take = take
+
+    async def __call__(self, _: web.Request, body: Any) -> None:
+        if self._first_only and self.reached.is_set():
+            return
+        self._take(body)
+        self.reached.set()
+        await self.released.wait()
+
+
 class Cloud:
     """Starts processes that share a database and a storage root; kills them at its end."""
 
-    def __init__(self, url: str, folder: Path, settings: Mapping[str, Any], issuer: Issuer) -> None:
+    def __init__(
+        self, url: str, folder: Path, issuer: Issuer, keys_url: str, **settings: Any
+    ) -> None:
         self.folder = folder
         self.database_url = url
         self.root = folder / "user_data"
+        self.applications = folder / "applications.yaml"
+        self.applications.write_text(yaml.safe_dump(APPLICATIONS))
         self.port = free_port()
         self.peer_url = f"http://127.0.0.1:{free_port()}"
         self.mailjet_url = f"http://127.0.0.1:{free_port()}"
         self.token = issuer.token(USER)
-        self._settings = {**settings, "DATABASE_URL": url, "USER_DATA_ROOT_PATH": self.root}
+        self._settings = {
+            **trust(keys_url),
+            "DATABASE_URL": url,
+            "USER_DATA_ROOT_PATH": self.root,
+            "APPLICATION_CONFIG_FILE": self.applications,
+            **settings,
+        }
         self._processes: list[Process] = []
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=30)
@@ -176,20 +210,9 @@ class Cloud:
             yield app[PEER]
 
 
-def gateway_settings(keys_url: str, applications: Path) -> dict[str, Any]:
-    """What every service needs but the database and the files."""
-    return {
-        "COGNITO_CLIENT_ID": CLIENT,
-        "COGNITO_USER_POOL_ID": POOL,
-        "COGNITO_JWKS_URL": keys_url,
-        "INTERNAL_API_KEY_SECRET": INTERNAL_KEY,
-        "APPLICATION_CONFIG_FILE": applications,
-    }
-
-
 @asynccontextmanager
 async def locked_jobs(cloud: Cloud, mode: str = "EXCLUSIVE") -> AsyncIterator[None]:
-    """Block all writers of jobs meanwhile; `ACCESS EXCLUSIVE` (PostgreSQL) blocks readers, too."""
+    """Block writers of jobs; `ACCESS EXCLUSIVE` (PostgreSQL only) also blocks readers."""
     if cloud.database_url.startswith("sqlite"):
         file = sqlite3.connect(cloud.database_url.removeprefix("sqlite:///"), isolation_level=None)
         with contextlib.closing(file):

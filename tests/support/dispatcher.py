@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,13 +20,12 @@ from common.jobs.updates import Applied, apply_worker_report
 from common.outbox.doubts import Doubts
 from common.outbox.outbox import Outbox
 from common.runtime.daemon import HEALTH
+from devtools.database import database_settings
+from devtools.user_pool import INTERNAL_KEY as KEY
 from dispatcher.app import create_app
 from dispatcher.forward import Handover
 from dispatcher.resend import DoubtfulHandover
 from dispatcher.settings import Settings
-from tests.conftest import settings_of
-
-KEY = "internal-key-for-tests"
 
 Behaviour = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse | None]]
 
@@ -33,7 +33,8 @@ Behaviour = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse
 class FakePeer:
     """Takes jobs into a queue of its own, without looking for duplicates.
 
-    `behave` may answer a submission instead (None: take it); `knows` are answers to questions.
+    `behave` may answer a submission instead (None: take it); `arrived` is what has been taken, for
+    workers; `statuses` are answers to questions.
     """
 
     def __init__(self) -> None:
@@ -41,6 +42,7 @@ class FakePeer:
         self.key = KEY
         self.tried: list[int] = []
         self.taken: list[int] = []
+        self.arrived: asyncio.Queue[int] = asyncio.Queue()
         self.request_ids: list[str | None] = []
         self.probes = 0
         self.behave: Behaviour | None = None
@@ -59,6 +61,7 @@ class FakePeer:
             if answer is not None:
                 return answer
         self.taken.append(number)
+        self.arrived.put_nowait(number)
         return web.json_response(body, status=201)
 
     async def probe(self, _: web.Request) -> web.Response:
@@ -95,7 +98,7 @@ def numbered(answers: dict[int, Callable[[], web.StreamResponse]]) -> Behaviour:
 
 def dispatcher_settings(url: str, peer_url: str, folder: Path, **changes: Any) -> Settings:
     settings = Settings(
-        database=settings_of(url),
+        database=database_settings(url),
         storage=StorageSettings(kind="local", root=str(folder / "user_data")),
         admin=AdminSettings(host="127.0.0.1", port=0),
         logs=LogSettings(),

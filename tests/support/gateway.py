@@ -1,4 +1,4 @@
-"""A byte-exact HTTP client, an issuer of tokens, and a gateway that runs in a thread."""
+"""A byte-exact HTTP client, and a gateway that runs in a thread."""
 
 import asyncio
 import http.client
@@ -12,16 +12,12 @@ import urllib.parse
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
-import jwt
 import pytest
 import uvloop
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric import rsa
 from sqlalchemy import text
 
 from common.config.environment import Reader
@@ -29,15 +25,12 @@ from common.database.engine import Database
 from common.runtime.process import Address, serve
 from common.telemetry.health import Health
 from devtools.postgres import run_apart
+from devtools.user_pool import INTERNAL_KEY
 from gateway.app import create_app, runner_for
 from gateway.settings import load
 from tests.support.answers import check_answer
 
 FRONTEND = "http://localhost:8080"
-POOL = "eu-central-1_Testing00"
-CLIENT = "test-client"
-REGION = "eu-central-1"
-INTERNAL_KEY = "internal-key-for-tests"
 
 TOP = ["artifact/", "config/", "data/", "log/", "output/"]
 
@@ -83,83 +76,6 @@ on_both_databases = pytest.mark.parametrize(
 on_both_storages = pytest.mark.parametrize(
     "gateway", ["sqlite", "s3"], indirect=True, scope="session", ids=["local", "s3"]
 )
-
-
-# -- tokens -------------------------------------------------------------------------------------
-
-
-class Issuer:
-    """Signs ID tokens as the user pool would."""
-
-    def __init__(self, kid: str = "first-key") -> None:
-        self.kid = kid
-        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-
-    @cached_property
-    def jwk(self) -> dict[str, Any]:
-        shown = jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
-        return {**shown, "kid": self.kid, "alg": "RS256", "use": "sig"}
-
-    def claims(self, user: str, **changes: Any) -> dict[str, Any]:
-        """The claims of a valid ID token; `...` as a value drops the claim."""
-        now = int(time.time())
-        found = {
-            "iss": f"https://cognito-idp.{REGION}.amazonaws.com/{POOL}",
-            "aud": CLIENT,
-            "token_use": "id",
-            "exp": now + 3600,
-            "iat": now,
-            "sub": str(uuid.uuid4()),
-            "cognito:username": user,
-            "cognito:groups": ["users"],
-            "email": f"{uuid.uuid4().hex[:8]}@example.com",
-        }
-        found |= {name.replace("__", ":"): value for name, value in changes.items()}
-        return {name: value for name, value in found.items() if value is not ...}
-
-    def token(self, user: str, *, kid: str | None = None, **changes: Any) -> str:
-        return self.sign(self.claims(user, **changes), kid=kid)
-
-    def sign(self, claims: dict[str, Any], *, kid: str | None = None) -> str:
-        return jwt.encode(claims, self.key, "RS256", headers={"kid": kid or self.kid})
-
-
-class KeyServer:
-    """Serves a pool's public keys, counts the requests, can be down, and can hang until it ends."""
-
-    def __init__(self, *issuers: Issuer, port: int = 0) -> None:
-        self.keys = [issuer.jwk for issuer in issuers]
-        self.asked = 0
-        self.is_down = False
-        self.hangs = False
-        self._ended = threading.Event()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.asked += 1
-                if outer.hangs:
-                    outer._ended.wait()
-                    return
-                body = jsonlib.dumps({"keys": outer.keys}).encode()
-                self.send_response(503 if outer.is_down else 200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/jwks.json"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    def close(self) -> None:
-        self._ended.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 # -- the gateway --------------------------------------------------------------------------------

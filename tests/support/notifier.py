@@ -16,10 +16,10 @@ from common.database.tables import emails
 from common.outbox.doubts import Doubts
 from common.outbox.outbox import Outbox
 from common.runtime.daemon import HEALTH
+from devtools.database import database_settings
 from notifier.app import create_app
 from notifier.messages import Mail
 from notifier.settings import MailjetSettings, Settings
-from tests.conftest import settings_of
 
 API_KEY = "mailjet-api-key"
 SECRET_KEY = "mailjet-secret-key"
@@ -97,7 +97,7 @@ def mailjet_settings(url: str) -> MailjetSettings:
 
 def notifier_settings(url: str, mailjet_url: str, **changes: Any) -> Settings:
     settings = Settings(
-        database=settings_of(url),
+        database=database_settings(url),
         admin=AdminSettings(host="127.0.0.1", port=0),
         logs=LogSettings(),
         mailjet=mailjet_settings(mailjet_url),

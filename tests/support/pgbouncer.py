@@ -6,18 +6,17 @@ From the binary on `PATH` (Debian: package `pgbouncer`); it refuses to run as ro
 import contextlib
 import shutil
 import signal
-import socket
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
-from deploy.sandbox.ports import free_port
+from deploy.sandbox.ports import free_port, wait_until_listening
 from devtools.postgres import render
 from devtools.watched import Watched, unprivileged_user
 
+# few server connections, so that a client gets another one for each transaction
 CONFIGURATION = """
 [databases]
 * = host={host} port={server_port} user={user}{password}
@@ -26,20 +25,17 @@ listen_addr = 127.0.0.1
 listen_port = {port}
 auth_type = any
 pool_mode = transaction
-default_pool_size = {pool_size}
+default_pool_size = 4
 max_client_conn = 500
 server_login_retry = 1
 unix_socket_dir =
 """
 
-_PATIENCE = 10.0
-
 
 class PgBouncer:
-    """A proxy that may be stopped and started again; its server connections are few, so that
-    clients' transactions meet ever others."""
+    """A proxy that may be stopped and started again."""
 
-    def __init__(self, server_url: str, home: Path, *, pool_size: int = 4) -> None:
+    def __init__(self, server_url: str, home: Path) -> None:
         self._url = make_url(server_url)
         self._home = home
         self._port = free_port()
@@ -51,7 +47,6 @@ class PgBouncer:
             user=self._url.username,
             password=f" password='{self._url.password}'" if self._url.password else "",
             port=self._port,
-            pool_size=pool_size,
         )
         (home / "pgbouncer.ini").write_text(configuration)
         if self._user:
@@ -59,10 +54,6 @@ class PgBouncer:
 
     def url_of(self, database: str) -> str:
         return render(self._url.set(host="127.0.0.1", port=self._port, database=database))
-
-    @property
-    def log(self) -> str:
-        return (self._home / "log").read_text(errors="replace")
 
     def start(self) -> None:
         """Start it; it accepts connections on return."""
@@ -73,15 +64,8 @@ class PgBouncer:
             end=signal.SIGTERM,
             user=self._user,
         )
-        end = time.monotonic() + _PATIENCE
-        while not self._listens():
-            assert not self._running.has_ended, self.log
-            assert time.monotonic() < end, self.log
-            time.sleep(0.02)
-
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self._port)) == 0
+        running = self._running
+        wait_until_listening(self._port, seconds=10, alive=lambda: not running.has_ended)
 
     def stop(self) -> None:
         """End it at once: what runs through it is cut off."""
@@ -98,12 +82,10 @@ def is_installed() -> bool:
 def running_pgbouncer(server_url: str) -> Iterator[PgBouncer]:
     """A proxy in front of the server at that URL, for any database of it."""
     home = Path(tempfile.mkdtemp(prefix="opencloud-pgbouncer-"))
+    proxy = PgBouncer(server_url, home)
     try:
-        proxy = PgBouncer(server_url, home)
         proxy.start()
-        try:
-            yield proxy
-        finally:
-            proxy.stop()
+        yield proxy
     finally:
+        proxy.stop()
         shutil.rmtree(home, ignore_errors=True)

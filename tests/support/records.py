@@ -34,7 +34,7 @@ PAYLOAD: Mapping[str, Any] = {
 
 async def add_job(database: Database, **values: Any) -> int:
     """A queued job; returns its id."""
-    row = {
+    defaults = {
         "user_id": "ada",
         "user_email": "ada@example.org",
         "job_name": uuid4().hex,
@@ -46,50 +46,42 @@ async def add_job(database: Database, **values: Any) -> int:
         "attributes": {},
         "hardware": None,
         "correlation_id": uuid4().hex,
-        **values,
     }
-    async with database.transaction() as tx:
-        return int((await tx.execute(insert(jobs).values(row).returning(jobs.c.id))).scalar_one())
+    return await _add(database, jobs, defaults | values)
 
 
 async def add_handover(database: Database, job_id: int | None = None, **values: Any) -> int:
     """A due hand-over, of a job of its own unless one is named; returns the job's id."""
-    if job_id is None:
-        job_id = await add_job(database)
-    row = {
-        "state": "pending",
-        "due_at": utc_now(),
-        "created_at": utc_now(),
-        "correlation_id": f"correlation-{job_id}",
-        "job_id": job_id,
-        "priority": 0,
-        "number": job_id,
-        "payload": orjson.dumps(PAYLOAD).decode(),
-        **values,
-    }
-    async with database.transaction() as tx:
-        await tx.execute(insert(handovers).values(row))
+    job_id = job_id or await add_job(database)
+    own = {"priority": 0, "number": job_id, "payload": orjson.dumps(PAYLOAD).decode()}
+    await _add(database, handovers, _due(job_id) | own | values)
     return job_id
 
 
 async def add_mail(database: Database, job_id: int | None = None, **values: Any) -> int:
     """A due mail, about a job of its own unless one is named; returns the job's id."""
-    if job_id is None:
-        job_id = await add_job(database, status="finished")
-    row = {
+    job_id = job_id or await add_job(database, status="finished")
+    own = {"kind": "finished", "recipient": "ada@example.org", "custom_id": uuid4().hex}
+    await _add(database, emails, _due(job_id) | own | values)
+    return job_id
+
+
+def _due(job_id: int) -> dict[str, Any]:
+    """What the rows of all outboxes have."""
+    return {
         "state": "pending",
         "due_at": utc_now(),
         "created_at": utc_now(),
         "correlation_id": f"correlation-{job_id}",
         "job_id": job_id,
-        "kind": "finished",
-        "recipient": "ada@example.org",
-        "custom_id": uuid4().hex,
-        **values,
     }
+
+
+async def _add(database: Database, table: Table, row: Mapping[str, Any]) -> int:
+    key = next(iter(table.primary_key))
     async with database.transaction() as tx:
-        await tx.execute(insert(emails).values(row))
-    return job_id
+        added = await tx.execute(insert(table).values(row).returning(key))
+        return int(added.scalar_one())
 
 
 async def job_row(database: Database, job_id: int) -> RowMapping:
@@ -124,7 +116,7 @@ async def end_leases(database: Database, table: Table) -> None:
 
 
 async def all_done(database: Database, table: Table, count: int | None = None) -> bool:
-    """Whether everything in an outbox, or so many items, has been delivered."""
+    """Whether everything in an outbox (`count` items, where given) has been delivered."""
     states = [row["state"] for row in await rows(database, table)]
     return bool(states) and states == ["done"] * (count or len(states))
 

@@ -9,33 +9,11 @@ import pytest
 import yaml
 
 from deploy.sandbox import aws
-from tests.support.gateway import (
-    APPLICATIONS,
-    CLIENT,
-    FRONTEND,
-    INTERNAL_KEY,
-    POOL,
-    Api,
-    Gateway,
-    Issuer,
-    KeyServer,
-    fresh,
-)
+from devtools.user_pool import Issuer, trust
+from tests.support.gateway import APPLICATIONS, FRONTEND, Api, Gateway, fresh
+from tests.support.key_server import KeyServer
 
 StartGateway = Callable[..., Gateway]
-
-
-@pytest.fixture(scope="session")
-def issuer() -> Issuer:
-    """Who signs the tokens that hold."""
-    return Issuer()
-
-
-@pytest.fixture(scope="session")
-def key_server(issuer: Issuer) -> Iterator[KeyServer]:
-    server = KeyServer(issuer)
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="session")
@@ -44,10 +22,7 @@ def environment(key_server: KeyServer, tmp_path_factory: pytest.TempPathFactory)
     applications = tmp_path_factory.mktemp("applications") / "applications.yaml"
     applications.write_text(yaml.safe_dump(APPLICATIONS))
     return {
-        "COGNITO_CLIENT_ID": CLIENT,
-        "COGNITO_USER_POOL_ID": POOL,
-        "COGNITO_JWKS_URL": key_server.url,
-        "INTERNAL_API_KEY_SECRET": INTERNAL_KEY,
+        **trust(key_server.url),
         "APPLICATION_CONFIG_FILE": str(applications),
         "ADMIN_PORT": "0",
         "FRONTEND_URL": FRONTEND,

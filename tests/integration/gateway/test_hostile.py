@@ -13,16 +13,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.support.gateway import (
-    INTERNAL_KEY,
-    Api,
-    Gateway,
-    Issuer,
-    Reply,
-    job_body,
-    multipart,
-    on_both_databases,
-)
+from devtools.user_pool import INTERNAL_KEY, Issuer
+from tests.support.gateway import Api, Gateway, Reply, job_body, multipart, on_both_databases
 
 QUICK = settings(
     max_examples=60,

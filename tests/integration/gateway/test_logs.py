@@ -14,8 +14,10 @@ import pytest
 from common.config.settings import REPOSITORY
 from deploy.sandbox.lifeline import tied_to_parent
 from deploy.sandbox.ports import free_port
+from devtools.user_pool import Issuer
 from gateway.http.request_log import SAMPLED
-from tests.support.gateway import Api, Issuer, KeyServer, multipart, wait_for_port
+from tests.support.gateway import Api, multipart, wait_for_port
+from tests.support.key_server import KeyServer
 
 pytestmark = pytest.mark.slow
 

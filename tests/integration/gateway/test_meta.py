@@ -4,9 +4,10 @@ import re
 
 import pytest
 
+from devtools.user_pool import CLIENT, POOL, REGION, Issuer
 from gateway.http.keys import HEALTH
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import CLIENT, POOL, REGION, Api, Issuer
+from tests.support.gateway import Api
 
 PUBLIC = ["/", "/access_info", "/docs", "/docs/swagger-ui.css", "/docs/start.js", "/openapi.json"]
 USERS_ONLY = [

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from benchmarks.load_generator import Load, ResponseReader, UnexpectedResponse, drive
 from benchmarks.messages import Endpoint
-from deploy.sandbox.ports import free_port
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n\r\nhello"
 EMPTY = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -65,12 +65,9 @@ async def endpoint(seen: Counter[str]) -> AsyncIterator[Endpoint]:
 
     app = web.Application()
     app.router.add_get("/{tail:.*}", respond)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    yield Endpoint("127.0.0.1", port)
-    await runner.cleanup()
+    async with TestServer(app) as server:
+        assert server.port
+        yield Endpoint("127.0.0.1", server.port)
 
 
 def load_of(endpoint: Endpoint, *targets: str, **changes: object) -> Load:

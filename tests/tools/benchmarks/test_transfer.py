@@ -53,10 +53,3 @@ def test_baselines_of_the_disk_leave_nothing_behind(tmp_path: Path) -> None:
     source.write_bytes(bytes(10_000))
     assert disk.copy_with_fsync(source, tmp_path / "copy").size == 10_000
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
-
-
-def test_an_archive_into_nothing_has_all_files_below(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    for name in ("a", "deep/b"):
-        (tmp_path / name).write_bytes(b"1234")
-    assert disk.zip_into_nothing(tmp_path).size == 8

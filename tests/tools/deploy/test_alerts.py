@@ -1,4 +1,4 @@
-"""Prometheus' own tool, where it is installed, on rules, on what they raise, and on the panels."""
+"""promtool, where installed, checks rules, alerts and the dashboard's queries."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""The Dockerfile and the compose file, as far as they can be judged without a container engine."""
+"""The Dockerfile and the compose file, checked without a container engine."""
 
 import asyncio
 import json
@@ -17,14 +17,14 @@ from aiohttp.test_utils import TestServer
 
 from common.config.settings import VERSION
 from tests.tools.deploy.places import DEPLOY, REPOSITORY
-from tests.tools.deploy.settings import AFTER_THE_GRACE, read
+from tests.tools.deploy.settings import assert_drains_within, read
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 FINAL_STAGE = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
 
 
 def compose_services() -> dict[str, Any]:
-    """The services, with variables from their defaults and a stand-in for the ones required."""
+    """The services, with defaults for variables and a placeholder for required ones."""
     text = (DEPLOY / "compose.yaml").read_text()
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
     text = re.sub(r"\$\{\w+:\?[^}]*\}", "given-by-the-operator", text)
@@ -75,7 +75,7 @@ def test_everything_that_is_copied_is_there_and_not_ignored() -> None:
 @pytest.mark.parametrize(
     ("answer", "status"), [(HTTPStatus.OK, 0), (HTTPStatus.SERVICE_UNAVAILABLE, 1)]
 )
-async def test_the_health_check_tells_a_live_process_from_another(
+async def test_the_health_check_passes_for_a_live_process_only(
     answer: HTTPStatus, status: int
 ) -> None:
     found = re.search(r"HEALTHCHECK .*\n\s+CMD (\[.+\])", FINAL_STAGE)
@@ -133,10 +133,7 @@ def test_compose_sets_what_the_services_read(name: str) -> None:
     settings, names = read(name, environment)
     assert {key for key in environment if not key.startswith("AWS_")} <= names
     if name in {"dispatcher", "notifier"}:
-        longest = settings.handover_timeout if name == "dispatcher" else settings.send_timeout
-        assert longest < settings.shutdown_grace
-        patience = int(OURS[name]["stop_grace_period"].removesuffix("s"))
-        assert patience >= settings.shutdown_grace + AFTER_THE_GRACE
+        assert_drains_within(int(OURS[name]["stop_grace_period"].removesuffix("s")), settings)
 
 
 def test_compose_publishes_on_this_machine_only() -> None:

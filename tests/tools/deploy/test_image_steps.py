@@ -1,4 +1,4 @@
-"""The image's steps, run in a clean folder without a container engine, give a working service.
+"""The image's steps, run without a container engine, yield working services.
 
 Installing the dependencies downloads them and takes about a minute, so that part runs only with
 OPENCLOUD_TEST_IMAGE=1. Without it the dependencies are the ones of the running interpreter.
@@ -51,7 +51,7 @@ def target(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def running(target: Path, module: str, folder: Path) -> AsyncIterator[dict[str, str]]:
-    """`python -m module` out of `target`, with nothing of this repository in sight."""
+    """`python -m module` from `target`, isolated from this repository."""
     environment = {
         "DATABASE_URL": f"sqlite:///{folder}/opencloud.db",
         "USER_DATA_ROOT_PATH": f"{folder}/user_data",

@@ -1,12 +1,12 @@
-"""Who reaches whom: selectors, services, the ingress and the network policies."""
+"""Connectivity: selectors, services, the ingress and the network policies."""
 
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.tools.deploy.kustomize import Manifest
 from tests.tools.deploy.objects import (
+    Manifest,
     environment_of,
     named,
     of_kind,
@@ -93,7 +93,7 @@ def test_everything_is_denied_but_what_is_named(manifests: list[Manifest]) -> No
         assert (8000 in outbound) == (component == "dispatcher")
 
 
-def test_names_are_asked_of_the_clusters_dns_and_of_a_nodes_cache_alone(
+def test_dns_is_allowed_to_the_clusters_resolver_and_a_nodes_cache_only(
     manifests: list[Manifest],
 ) -> None:
     for component in ("gateway", "dispatcher", "notifier", "migrate"):

@@ -1,4 +1,4 @@
-"""The manual's lines work: on logs that a run of the whole cloud really wrote (`sample.jsonl`)."""
+"""The manual's commands work on the logs of a real run (`sample.jsonl`)."""
 
 import json
 import re

@@ -88,7 +88,7 @@ async def test_every_unsettled_mail_is_looked_up_at_once_and_none_is_sent_a_thir
 
 
 @pytest.mark.parametrize("left", ["all", "none", "never any"])
-async def test_no_id_is_given_out_again(database: Database, database_url: str, left: str) -> None:
+async def test_no_id_is_used_again(database: Database, database_url: str, left: str) -> None:
     before = 0 if left == "never any" else await add_job(database)
     if left == "none":
         async with database.transaction() as tx:

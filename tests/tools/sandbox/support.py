@@ -1,9 +1,7 @@
 """A fake gateway, a peer on a real socket, and bodies to submit to it."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from json import loads
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import aiohttp
@@ -17,18 +15,6 @@ KEY = "internal key"
 T = TypeVar("T")
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Let other tasks run until the condition holds."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0)
-
-
-def below(folder: Path, pattern: str = "*") -> list[Path]:
-    """The files and folders below a folder."""
-    return list(folder.rglob(pattern))
-
-
 class FakeGateway:
     """Records status updates; `answer` decides the status of each response."""
 
@@ -36,16 +22,13 @@ class FakeGateway:
         self.updates: list[tuple[int, str, str | None]] = []
         self.keys: set[str | None] = set()
         self.answer: Callable[[dict[str, Any]], int] = lambda update: 200
-        self._news = asyncio.Condition()
         self.url = ""
 
     async def status(self, request: web.Request) -> web.Response:
         update = await request.json()
         self.keys.add(request.headers.get("x-api-key"))
         answer = self.answer(update)
-        async with self._news:
-            self.updates.append((update["job_id"], update["status"], update["runtime_details"]))
-            self._news.notify_all()
+        self.updates.append((update["job_id"], update["status"], update["runtime_details"]))
         return web.json_response(update["status"], status=answer)
 
     def statuses(self, number: int) -> list[str]:
@@ -55,10 +38,6 @@ class FakeGateway:
             if job_id == number and seen[-1:] != [status]:
                 seen.append(status)
         return seen
-
-    async def until(self, happened: Callable[[], bool], seconds: float = 20) -> None:
-        async with self._news:
-            await asyncio.wait_for(self._news.wait_for(happened), seconds)
 
 
 class Standin(Generic[T]):

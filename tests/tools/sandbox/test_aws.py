@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,19 +10,13 @@ from deploy.sandbox.cognito import USER, WORKER, create_user_pool
 from tests.tools.sandbox.support import RunningPeer, StartPeer
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with aws.moto_server() as endpoint:
-        yield endpoint
-
-
 def claims(token: str) -> dict[str, object]:
     middle = token.split(".")[1]
     return dict(json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4))))
 
 
-def test_tokens_hold_name_address_and_groups(endpoint: str) -> None:
-    pool = create_user_pool(endpoint)
+def test_tokens_hold_name_address_and_groups(aws_url: str) -> None:
+    pool = create_user_pool(aws_url)
     for account in (USER, WORKER):
         held = claims(pool.id_token(account))
         assert held["cognito:username"] == held["email"] == account.email
@@ -31,24 +24,24 @@ def test_tokens_hold_name_address_and_groups(endpoint: str) -> None:
         assert (held["aud"], held["token_use"]) == (pool.client_id, "id")
 
 
-def test_a_secret_can_be_read_under_its_arn(endpoint: str) -> None:
-    arn = aws.create_secret(endpoint, "key", '{"password": "x"}')
-    found = aws.client("secretsmanager", endpoint).get_secret_value(SecretId=arn)
+def test_a_secret_can_be_read_under_its_arn(aws_url: str) -> None:
+    arn = aws.create_secret(aws_url, "key", '{"password": "x"}')
+    found = aws.client("secretsmanager", aws_url).get_secret_value(SecretId=arn)
     assert found["SecretString"] == '{"password": "x"}'
 
 
 @pytest.fixture
 async def s3_peer(
-    endpoint: str, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
+    aws_url: str, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
 ) -> RunningPeer:
-    for name, value in aws.environment(endpoint).items():
+    for name, value in aws.environment(aws_url).items():
         monkeypatch.setenv(name, value)
     return await start_peer(filesystem="s3", bucket="bucket", root="user_data")
 
 
-async def test_inputs_and_results_are_objects_on_s3(endpoint: str, s3_peer: RunningPeer) -> None:
-    s3 = aws.client("s3", endpoint)
-    aws.create_bucket(endpoint, "bucket")
+async def test_inputs_and_results_are_objects_on_s3(aws_url: str, s3_peer: RunningPeer) -> None:
+    s3 = aws.client("s3", aws_url)
+    aws.create_bucket(aws_url, "bucket")
     s3.put_object(Bucket="bucket", Key="user_data/u/data/f", Body=b"[1]")
     root = "s3://bucket/user_data"
     inputs = {"data/f": f"{root}/u/data/f", "data/gone": f"{root}/u/data/gone"}

@@ -1,4 +1,4 @@
-"""Ports that are given out to several processes."""
+"""Ports reserved by several processes."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The example application computes what it says, and refuses bad input in a sentence."""
+"""The example application: its results, and its messages about bad input."""
 
 import csv
 from pathlib import Path
@@ -80,41 +80,40 @@ def test_a_unit_in_the_heading_counts(tmp_path: Path, heading: str, expected: fl
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "sentence"),
+    ("text", "sentence"),
     [
-        *(
-            ("points.csv", text, sentence)
-            for text, sentence in (
-                (None, "superres: no table of localisations (*.csv) was given."),
-                ("", "points.csv is empty."),
-                ("x,y,frame\n1,1,1\n", "line 1: the column 'photons' is missing (found: x, y, f"),
-                ("x,y,frame,photons\n", "points.csv has a heading but no localisations."),
-                ("x,y,frame,photons\n1,1,1,1\n\n1,a,1,1\n", "line 4: 'y' must be a number, not"),
-                ("x,y,frame,photons\n1,1,1,nan\n", "line 2: 'photons' must be a number, not"),
-                ("x,y,frame,photons\n1,1,1\n", "line 2: there is no value for 'photons'."),
-                ("x,y,frame,photons\n1,1,1,5\n", "none of the 1 localisations has at least"),
-                ("x,y,frame,photons\n1,1,1,500\n9e9,1,1,500\n", "more than 8192 on a side"),
-                ("x,y\x00,frame,photons\n1,1,1,500\n", "the column 'y' is missing"),
-            )
-        ),
-        (
-            "render.yaml",
-            "sigma_nm: 12\nunits: [nm\n",
-            "superres: render.yaml, line 3: not YAML, expected ',' or ']'",
-        ),
+        (None, "superres: no table of localisations (*.csv) was given."),
+        ("", "points.csv is empty."),
+        ("x,y,frame\n1,1,1\n", "line 1: the column 'photons' is missing (found: x, y, f"),
+        ("x,y,frame,photons\n", "points.csv has a heading but no localisations."),
+        ("x,y,frame,photons\n1,1,1,1\n\n1,a,1,1\n", "line 4: 'y' must be a number, not"),
+        ("x,y,frame,photons\n1,1,1,nan\n", "line 2: 'photons' must be a number, not"),
+        ("x,y,frame,photons\n1,1,1\n", "line 2: there is no value for 'photons'."),
+        ("x,y,frame,photons\n1,1,1,5\n", "none of the 1 localisations has at least"),
+        ("x,y,frame,photons\n1,1,1,500\n9e9,1,1,500\n", "more than 8192 on a side"),
+        ("x,y\x00,frame,photons\n1,1,1,500\n", "the column 'y' is missing"),
     ],
 )
 def test_bad_input_is_refused_with_one_sentence(
-    folder: Path, capsys: pytest.CaptureFixture[str], file: str, text: str | None, sentence: str
+    folder: Path, capsys: pytest.CaptureFixture[str], text: str | None, sentence: str
 ) -> None:
-    (folder / file).unlink()
+    (folder / "points.csv").unlink()
     if text is not None:
-        (folder / file).write_text(text)
+        (folder / "points.csv").write_text(text)
     assert render(folder) == 2
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
     assert not (folder / "output/render.png").exists()
+
+
+def test_a_configuration_that_is_no_yaml_is_refused_naming_the_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "render.yaml").write_text("sigma_nm: 12\nunits: [nm\n")
+    assert render(folder) == 2
+    sentence = "superres: render.yaml, line 3: not YAML, expected ',' or ']'"
+    assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from deploy.sandbox.ports import LOOPBACK, free_port
 from deploy.sandbox.processes import Program
 from deploy.sandbox.programs import Catalogue
 from deploy.sandbox.supervisor import Supervisor
-from deploy.sandbox.walkthrough import curl_lines, overview
+from deploy.sandbox.walkthrough import overview
 
 SERVER = """
 import http.server, sys
@@ -64,78 +64,56 @@ def ports() -> Ports:
     return Ports(**{field.name: free_port() for field in fields(Ports)})
 
 
-class Running:
-    def __init__(self, folder: Folder, ports: Ports, session: aiohttp.ClientSession) -> None:
-        self.restarts: asyncio.Queue[dict[str, int]] = asyncio.Queue()
-        self.catalogue = SmallCatalogue(folder, ports, {"PATH": os.environ["PATH"]})
-        self.supervisor = Supervisor(
-            folder, ports, session, self.catalogue, self.restarts.put_nowait
-        )
-        self.stop = asyncio.Event()
+@pytest.fixture
+def catalogue(folder: Folder, ports: Ports) -> SmallCatalogue:
+    return SmallCatalogue(folder, ports, {"PATH": os.environ["PATH"]})
 
 
 @pytest.fixture
-async def idle(
-    folder: Folder, ports: Ports, session: aiohttp.ClientSession
-) -> AsyncIterator[Running]:
-    running = Running(folder, ports, session)
-    yield running
-    await running.supervisor.stop(at_once=asyncio.Event())
+def restarts() -> asyncio.Queue[dict[str, int]]:
+    """The process ids after each restart."""
+    return asyncio.Queue()
 
 
 @pytest.fixture
-async def running(idle: Running) -> Running:
-    await idle.supervisor.start()
-    return idle
+async def supervisor(
+    folder: Folder,
+    ports: Ports,
+    catalogue: SmallCatalogue,
+    session: aiohttp.ClientSession,
+    restarts: asyncio.Queue[dict[str, int]],
+) -> AsyncIterator[Supervisor]:
+    supervisor = Supervisor(folder, ports, session, catalogue, restarts.put_nowait)
+    yield supervisor
+    await supervisor.stop(at_once=asyncio.Event())
 
 
-def is_alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
-
-
-async def test_everything_starts_in_order_and_stops(running: Running) -> None:
-    pids = running.supervisor.pids()
-    assert sorted(pids) == ["aws", "dispatcher", "gateway", "mailjet", "peer", "worker"]
-    assert all(map(is_alive, pids.values()))
-    await running.supervisor.stop(at_once=asyncio.Event())
-    assert not any(map(is_alive, pids.values()))
-
-
-async def test_a_killed_service_is_restarted_and_shown(
-    running: Running, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = running.supervisor.pids()
-    watching = asyncio.create_task(running.supervisor.watch(running.stop))
-    os.kill(before["gateway"], signal.SIGKILL)
-    after = await asyncio.wait_for(running.restarts.get(), 30)
-    assert after["gateway"] != before["gateway"]
-    running.stop.set()
-    await watching
-    assert "gateway ended after" in capsys.readouterr().out
-
-
-async def test_losing_the_accounts_ends_the_sandbox(running: Running) -> None:
-    os.kill(running.supervisor.pids()["aws"], signal.SIGKILL)
+async def test_losing_the_accounts_ends_the_sandbox(supervisor: Supervisor) -> None:
+    await supervisor.start()
+    os.kill(supervisor.pids()["aws"], signal.SIGKILL)
     with pytest.raises(SandboxError, match=r"aws ended .*accounts are gone"):
-        await running.supervisor.watch(running.stop)
+        await supervisor.watch(asyncio.Event())
 
 
 async def test_a_service_that_does_not_start_is_named_with_the_end_of_its_log(
-    idle: Running,
+    supervisor: Supervisor, catalogue: SmallCatalogue
 ) -> None:
-    idle.catalogue.crash = True
+    catalogue.crash = True
     with pytest.raises(SandboxError, match=r"(?s)notifier did not start.*the settings are wrong"):
-        await idle.supervisor.start()
+        await supervisor.start()
 
 
 async def test_a_service_that_keeps_crashing_ends_the_sandbox(
-    running: Running, monkeypatch: pytest.MonkeyPatch
+    supervisor: Supervisor,
+    restarts: asyncio.Queue[dict[str, int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    await supervisor.start()
     monkeypatch.setattr("deploy.sandbox.supervisor._QUICK", 3600.0)
     monkeypatch.setattr("deploy.sandbox.supervisor._MOST_QUICK_CRASHES", 2)
-    watching = asyncio.create_task(running.supervisor.watch(running.stop))
-    os.kill(running.supervisor.pids()["worker"], signal.SIGKILL)
-    again = await asyncio.wait_for(running.restarts.get(), 30)
+    watching = asyncio.create_task(supervisor.watch(asyncio.Event()))
+    os.kill(supervisor.pids()["worker"], signal.SIGKILL)
+    again = await asyncio.wait_for(restarts.get(), 30)
     os.kill(again["worker"], signal.SIGKILL)
     with pytest.raises(SandboxError, match="worker ended 2 times in a row"):
         await watching
@@ -181,25 +159,6 @@ def test_leftovers_are_ended_only_if_they_are_ours(folder: Folder) -> None:
         for process in (ours, *others):
             process.kill()
             process.wait()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel has to do it")
-def test_a_child_dies_with_its_killed_parent() -> None:
-    code = (
-        "import signal, subprocess, sys\n"
-        "from deploy.sandbox.lifeline import tied_to_parent\n"
-        "child = subprocess.Popen(tied_to_parent(['sh', '-c', 'echo ready; exec sleep 600'], "
-        "signal.SIGKILL))\n"
-        "print(child.pid, flush=True); child.wait()\n"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    pid, ready = int(parent.stdout.readline()), parent.stdout.readline()
-    assert (ready, is_alive(pid)) == ("ready\n", True)
-    parent.kill()
-    parent.wait()
-    parent.stdout.read()  # ends when nobody holds the pipe any more
-    parent.stdout.close()
 
 
 def test_a_command_is_unchanged_where_the_kernel_cannot_help(
@@ -277,29 +236,3 @@ def test_the_demo_takes_files_whose_names_hold_blanks() -> None:
     )
     words = shlex.split(shown.stdout.splitlines()[-1])
     assert words[-4:] == ["--data", "my data.csv", "--config", "/a b/my.yaml"]
-
-
-def test_every_line_of_the_walkthrough_is_one_that_a_shell_can_read(
-    folder: Folder, ports: Ports
-) -> None:
-    for _, line in curl_lines(folder, ports):
-        assert "\n" not in line
-        subprocess.run(["/bin/sh", "-n", "-c", line], check=True)
-
-
-def test_the_walkthrough_finds_the_token_and_the_job_in_the_answers(
-    folder: Folder, ports: Ports
-) -> None:
-    lines = dict(curl_lines(folder, ports))
-    for comment, answer, expected in (
-        (
-            "a new token (valid for an hour), and a job name",
-            '{"id_token": "a.b-c_d", "expires_in": 3600}',
-            "a.b-c_d",
-        ),
-        ("start a job", '{"job_name": "x", "id": 12, "user_id": "7"}', "12"),
-    ):
-        pipe = lines[comment].split(" | ", 1)[1].split(");")[0]
-        command = ["/bin/sh", "-c", pipe]
-        found = subprocess.run(command, input=answer, capture_output=True, text=True, check=True)
-        assert found.stdout.strip() == expected

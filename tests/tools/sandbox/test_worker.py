@@ -1,22 +1,16 @@
 """The worker as a process, with the peer and a fake gateway."""
 
 import asyncio
-import csv
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from PIL import Image
 
-from deploy.sandbox.superres import sample
 from devtools.services import REPOSITORY
-from tests.tools.sandbox.support import FakeGateway, RunningPeer, StartPeer, below
-
-APPLICATIONS = yaml.safe_load((REPOSITORY / "deploy/sandbox/applications.yaml").read_text())
+from devtools.waiting import eventually
+from tests.tools.sandbox.support import FakeGateway, RunningPeer, StartPeer
 
 Worker = asyncio.subprocess.Process
 StartWorker = Callable[[RunningPeer], Awaitable[Worker]]
@@ -49,20 +43,6 @@ async def served(peer: RunningPeer, start_worker: StartWorker) -> RunningPeer:
     return peer
 
 
-async def submit_sample(
-    peer: RunningPeer, number: int, root: Path, entrypoint: str, count: int, **parts: Any
-) -> None:
-    """Submit a job of the sandbox's application with a sample as its input."""
-    data, config = sample.write(root / "u/data/run", count=count)
-    described = APPLICATIONS["superres"]["v1"][entrypoint]
-    files_down = {f"data/{data.name}": str(data), f"config/{config.name}": str(config)}
-    files_up = described["handler"]["files_up"]
-    await peer.submit(
-        number, root=str(root), cmd=described["app"]["cmd"],
-        files_down=files_down, files_up=files_up, **parts,
-    )  # fmt: skip
-
-
 def is_running(marker: str) -> bool:
     """Whether any process has the marker in its command line."""
     for process in Path("/proc").glob("[0-9]*/cmdline"):
@@ -74,36 +54,18 @@ def is_running(marker: str) -> bool:
     return False
 
 
-async def test_a_table_becomes_an_image(
-    served: RunningPeer, gateway: FakeGateway, root: Path
-) -> None:
-    await submit_sample(served, 12, root, "render", 2_000, env={"COLORMAP": "cyan"})
-    await gateway.until(lambda: gateway.statuses(12)[-1:] == ["finished"])
-    assert gateway.statuses(12) == [
-        "pulled", "preprocessing", "running", "postprocessing", "finished",
-    ]  # fmt: skip
-    with Image.open(root / "u/output/train/render.png") as picture:
-        assert (picture.format, picture.mode) == ("PNG", "RGB")
-        assert min(picture.size) > 1_000
-        assert max(high for _, high in picture.getextrema()) == 255
-    table = (root / "u/output/train/statistics.csv").read_text().splitlines()
-    figures = {row["quantity"]: row["value"] for row in csv.DictReader(table)}
-    assert figures["localizations_read"] == "2000"
-    assert "step 3 of 4" in (root / "u/log/train/job.log").read_text()
-
-
 async def test_a_failing_command_reports_the_end_of_its_log_last(
     served: RunningPeer, gateway: FakeGateway, root: Path
 ) -> None:
-    await submit_sample(served, 3, root, "fail", 200)
-    await gateway.until(lambda: any(details for *_, details in gateway.updates))
+    await served.submit(3, root=str(root), cmd=["echo the reason; exit 2"])
+    await eventually(lambda: any(details for *_, details in gateway.updates))
     assert gateway.statuses(3) == [
         "pulled", "preprocessing", "running", "error", "postprocessing", "error",
     ]  # fmt: skip
     details = gateway.updates[-1][2] or ""
-    assert "none of the 200 localisations has at least" in details
+    assert "the reason" in details
     assert details.endswith("worker: the command ended with status 2")
-    assert "none of the 200" in (root / "u/log/train/job.log").read_text()
+    assert "the reason" in (root / "u/log/train/job.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -119,10 +81,10 @@ async def test_a_missing_input_and_a_hostile_path_are_errors_with_a_reason(
 ) -> None:  # fmt: skip
     (root / "f").write_text("evil")
     await served.submit(4, root=str(root), files_down={path: f"{root}/{source}"})
-    await gateway.until(lambda: any(details for *_, details in gateway.updates))
+    await eventually(lambda: any(details for *_, details in gateway.updates))
     assert reason in (gateway.updates[-1][2] or "")
     assert "running" not in gateway.statuses(4)
-    assert not below(tmp_path, "escaped")
+    assert not list(tmp_path.rglob("escaped"))
 
 
 async def test_a_404_kills_the_command_with_everything_that_it_started(
@@ -130,11 +92,11 @@ async def test_a_404_kills_the_command_with_everything_that_it_started(
 ) -> None:
     marker = "97531.2468"
     await served.submit(5, root=str(root), cmd=[f"sleep {marker} & sleep {marker}; true"])
-    await gateway.until(lambda: [s for _, s, _ in gateway.updates].count("running") >= 3)
+    await eventually(lambda: [s for _, s, _ in gateway.updates].count("running") >= 3)
     assert is_running(marker)
     gateway.answer = lambda update: 404 if update["job_id"] == 5 else 200
     await served.submit(6, root=str(root))
-    await gateway.until(lambda: "finished" in gateway.statuses(6))
+    await eventually(lambda: "finished" in gateway.statuses(6))
     assert not is_running(marker)
     assert "finished" not in gateway.statuses(5)
 
@@ -145,7 +107,7 @@ async def test_the_worker_repeats_what_the_gateway_did_not_take(
     answers = iter([503, 500, 503])
     gateway.answer = lambda update: next(answers, 200)
     await served.submit(8, root=str(root), cmd=["echo hello > output/greeting"])
-    await gateway.until(lambda: "finished" in gateway.statuses(8))
+    await eventually(lambda: "finished" in gateway.statuses(8))
     assert (root / "u/output/train/greeting").read_text() == "hello\n"
 
 
@@ -155,11 +117,11 @@ async def test_sigterm_stops_the_worker_and_its_command(
     worker = await start_worker(peer)
     marker = "86420.1357"
     await peer.submit(9, root=str(root), cmd=["sleep", marker])
-    await gateway.until(lambda: "running" in gateway.statuses(9))
+    await eventually(lambda: "running" in gateway.statuses(9))
     worker.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(worker.wait(), 10) == 0
     assert not is_running(marker)
-    assert not below(tmp_path, "opencloud-worker-*")
+    assert not list(tmp_path.rglob("opencloud-worker-*"))
 
 
 async def test_a_killed_workers_job_is_run_by_the_next_one(
@@ -170,9 +132,9 @@ async def test_a_killed_workers_job_is_run_by_the_next_one(
     first = await start_worker(peer)
     cmd = [f"test -e {root}/second || {{ touch {root}/second; exec sleep {marker}; }}"]
     await peer.submit(10, root=str(root), cmd=cmd)
-    await gateway.until(lambda: "running" in gateway.statuses(10) and (root / "second").exists())
+    await eventually(lambda: "running" in gateway.statuses(10) and (root / "second").exists())
     first.kill()
-    await gateway.until(lambda: "queued" in gateway.statuses(10))
+    await eventually(lambda: "queued" in gateway.statuses(10))
     assert not is_running(marker)
     await start_worker(peer)
-    await gateway.until(lambda: gateway.statuses(10)[-1:] == ["finished"])
+    await eventually(lambda: gateway.statuses(10)[-1:] == ["finished"])

@@ -14,10 +14,10 @@ from common.database.errors import DatabaseRefused, DatabaseUnavailable
 from common.database.tables import jobs
 from common.runtime.startup import wait_until_up
 from deploy.sandbox.ports import free_port
+from devtools.database import database_settings
 from devtools.postgres import OwnServer, Server
 from devtools.services import REPOSITORY
 from devtools.waiting import eventually
-from tests.conftest import settings_of
 from tests.support.records import add_job, change, job_row
 
 OpenDatabase = Callable[..., Database]
@@ -29,7 +29,7 @@ async def opened() -> AsyncIterator[OpenDatabase]:
     found: list[Database] = []
 
     def open_database(url: str, *, pool_size: int = 10, **changes: Any) -> Database:
-        found.append(Database(replace(settings_of(url, pool_size=pool_size), **changes)))
+        found.append(Database(replace(database_settings(url, pool_size=pool_size), **changes)))
         return found[-1]
 
     yield open_database
@@ -220,10 +220,10 @@ from common.database.engine import Database
 from common.database.tables import jobs
 from common.runtime.startup import wait_until_up
 from sqlalchemy import select
-from tests.conftest import settings_of
+from devtools.database import database_settings
 
 async def main(url, count):
-    database = Database(settings_of(url))
+    database = Database(database_settings(url))
     for _ in range(count):
         async with database.transaction() as tx:
             value = (await tx.execute(select(jobs.c.priority))).scalar_one()

@@ -1,7 +1,6 @@
 import asyncio
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -20,9 +19,9 @@ from common.database.engine import Database
 from common.database.schema import SchemaOutdated, current, migrate, revisions
 from common.database.tables import emails, handovers, jobs, metadata
 from common.runtime.startup import make_ready
+from devtools.database import database_settings
 from devtools.postgres import Server, run_apart
 from devtools.services import REPOSITORY
-from tests.conftest import settings_of
 from tests.support.records import add_job, rows
 
 OLD_POSTGRESQL = """
@@ -62,25 +61,6 @@ INSERT INTO jobs (id, user_id, user_email, job_name, date_created, date_started,
  '{}', NULL, 'local', 0, '{}', '{}', NULL);
 """
 DELETE_NEWEST = "DELETE FROM jobs WHERE id = 7;"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """URL of a database without any table."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'old.db'}"
-        return
-    postgres: Server = request.getfixturevalue("postgres")
-    name = postgres.create_database()
-    yield postgres.url_of(name)
-    postgres.drop_database(name)
-
-
-@pytest.fixture
-async def empty(empty_url: str) -> AsyncIterator[Database]:
-    database = Database(settings_of(empty_url))
-    yield database
-    await database.close()
 
 
 def run_script(url: str, script: str) -> None:
@@ -169,7 +149,7 @@ async def test_an_advanced_sequence_is_not_set_back(postgres: Server) -> None:
     name = postgres.create_database()
     url = postgres.url_of(name)
     make_old(url, DELETE_NEWEST + "SELECT setval('jobs_id_seq', 7);")
-    database = Database(settings_of(url))
+    database = Database(database_settings(url))
     await migrate(database)
     assert await add_job(database) > 7
     await database.close()
@@ -286,7 +266,7 @@ async def test_a_service_waits_for_the_schema_and_says_what_is_missing(
     postgres: Server,
 ) -> None:
     name = postgres.create_database()
-    settings = replace(settings_of(postgres.url_of(name)), startup_timeout=0.5)
+    settings = replace(database_settings(postgres.url_of(name)), startup_timeout=0.5)
     database = Database(settings)
     with pytest.raises(SchemaOutdated, match=r"run python -m common\.migrate"):
         await make_ready(database)

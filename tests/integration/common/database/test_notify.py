@@ -10,14 +10,14 @@ from common.config.settings import DatabaseSettings
 from common.database.engine import Database
 from common.database.notify import EMAILS, HANDOVERS, ChannelListener, ChannelNotifier
 from common.runtime.listening import listening
+from devtools.database import database_settings
 from devtools.postgres import Server
 from devtools.waiting import eventually
-from tests.conftest import settings_of
 
 
 @pytest.fixture
 async def postgresql(postgresql_url: str) -> AsyncIterator[Database]:
-    database = Database(settings_of(postgresql_url))
+    database = Database(database_settings(postgresql_url))
     yield database
     await database.close()
 
@@ -122,7 +122,7 @@ async def test_an_option_of_the_url_that_is_not_the_drivers_does_not_prevent_lis
 async def test_a_listener_that_fails_for_an_unforeseen_reason_tries_again_and_can_be_stopped(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    settings = with_option(settings_of("postgresql://nobody@127.0.0.1:1/none"), unknown="x")
+    settings = with_option(database_settings("postgresql://nobody@127.0.0.1:1/none"), unknown="x")
     seen = 0
 
     def has_failed_twice() -> bool:
@@ -144,7 +144,7 @@ async def test_there_is_no_listening_on_sqlite_or_behind_a_pooling_proxy(
 
 
 async def test_on_sqlite_a_notification_does_nothing(sqlite_url: str) -> None:
-    database = Database(settings_of(sqlite_url))
+    database = Database(database_settings(sqlite_url))
     asked = counted(database)
     notifier = ChannelNotifier(database)
     notifier.notify(HANDOVERS)

@@ -18,11 +18,11 @@ from common.jobs.deletion import take_over_interrupted
 from common.jobs.heartbeat import PEER, beat
 from common.jobs.lifecycle import Report, Source, Status
 from common.outbox.maintenance import OutboxMaintenance
+from devtools.database import database_settings
 from devtools.postgres import Server, run_apart
 from dispatcher.stalled import Cursor, StalledJob, stalled_jobs
 from gateway.job_status.service import JobStatusService
 from gateway.jobs.store import JobStore
-from tests.conftest import settings_of
 from tests.support import dispatcher, notifier
 
 HISTORY = int(os.environ.get("TEST_HISTORY", "200000"))
@@ -128,7 +128,7 @@ def url(postgres: Server, postgres_template: str) -> Iterator[str]:
 
 @pytest.fixture
 async def large(url: str) -> AsyncIterator[Database]:
-    database = Database(settings_of(url))
+    database = Database(database_settings(url))
     yield database
     await database.close()
 
@@ -254,6 +254,6 @@ async def test_what_is_not_due_is_passed_over_within_the_index(postgresql_url: s
     connection: Any = await asyncpg.connect(postgresql_url)
     await connection.execute(WAITING)
     await connection.close()
-    database = Database(settings_of(postgresql_url))
+    database = Database(database_settings(postgresql_url))
     assert await pages_of_a_claim(database) < 1_000
     await database.close()

@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
 from common.database.pool import export_pool
-from tests.conftest import settings_of
+from devtools.database import database_settings
 
 
 def value(name: str, **labels: str) -> float:
@@ -24,7 +24,7 @@ def connections() -> tuple[float, float]:
 @pytest.fixture
 async def small(database_url: str) -> AsyncIterator[Database]:
     """A database with two connections, in the metrics."""
-    settings = replace(settings_of(database_url, pool_size=2), pool_timeout=1.0)
+    settings = replace(database_settings(database_url, pool_size=2), pool_timeout=1.0)
     database = Database(settings)
     export_pool(database.engine)
     yield database

@@ -10,8 +10,8 @@ from aiohttp.test_utils import TestServer
 from common.database.notify import EMAILS, HANDOVERS, ChannelNotifier
 from common.runtime.claim_loop import WorkSignal
 from common.runtime.daemon import DAEMON, HEALTH, Daemon, create_app, drain
+from devtools.database import database_settings
 from devtools.waiting import eventually
-from tests.conftest import settings_of
 
 
 class Courier:
@@ -53,7 +53,7 @@ def daemon_app(url: str, couriers: Sequence[Courier]) -> web.Application:
         for courier in couriers:
             courier.closed = True
 
-    return create_app("test", settings_of(url), open_parts, shutdown_grace=1.0)
+    return create_app("test", database_settings(url), open_parts, shutdown_grace=1.0)
 
 
 async def test_every_courier_of_a_daemon_delivers_until_the_daemon_drains(

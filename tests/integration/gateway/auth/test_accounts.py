@@ -14,11 +14,12 @@ from botocore.exceptions import ClientError
 
 from common.aws import AwsError
 from deploy.sandbox import aws
+from devtools.user_pool import CLIENT, POOL, REGION
 from gateway.auth.accounts import Accounts
 from gateway.auth.errors import AccountRefused, UnknownUser, UserExists, WrongPassword
 from gateway.settings import CognitoSettings
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import CLIENT, FRONTEND, POOL, REGION, Api, Gateway, fresh
+from tests.support.gateway import FRONTEND, Api, Gateway, fresh
 
 PASSWORD = "Passw0rd!x"
 ROUTES = ["/user", "/token", "/login"]

@@ -13,18 +13,11 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
+from devtools.user_pool import CLIENT, Issuer
 from gateway.auth import keys
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import (
-    CLIENT,
-    FRONTEND,
-    Api,
-    Gateway,
-    Issuer,
-    KeyServer,
-    Reply,
-    fresh,
-)
+from tests.support.gateway import FRONTEND, Api, Gateway, Reply, fresh
+from tests.support.key_server import KeyServer
 
 MISSING = (401, "Not authenticated")
 WRONG = (401, "Not verified")
@@ -269,14 +262,6 @@ def test_a_change_by_header_needs_no_origin(gateway: Gateway, token: str) -> Non
 
 
 # -- the pool's keys ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def pool(issuer: Issuer):
-    """A key server that no other test asks."""
-    server = KeyServer(issuer)
-    yield server
-    server.close()
 
 
 def test_unknown_key_ids_cost_one_fetch_per_window(

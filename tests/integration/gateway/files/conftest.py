@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from devtools.user_pool import Issuer
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import Api, Issuer
+from tests.support.gateway import Api
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from devtools.user_pool import Issuer
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import Api, Gateway, Issuer
+from tests.support.gateway import Api, Gateway
 
 
 def connect(gateway: Gateway, stack: ExitStack) -> socket.socket:

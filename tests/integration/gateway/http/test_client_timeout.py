@@ -8,8 +8,9 @@ import pytest
 import structlog
 from structlog.typing import EventDict
 
+from devtools.user_pool import Issuer
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import Api, Gateway, Issuer
+from tests.support.gateway import Api, Gateway
 
 TIMEOUT = 0.4
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

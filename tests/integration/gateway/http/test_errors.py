@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.support.gateway import INTERNAL_KEY, Api, Gateway
+from devtools.user_pool import INTERNAL_KEY
+from tests.support.gateway import Api, Gateway
 
 KEY = {"x-api-key": INTERNAL_KEY}
 JSON = {"Content-Type": "application/json"}

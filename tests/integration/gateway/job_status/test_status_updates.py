@@ -15,12 +15,13 @@ from common.database.notify import ChannelNotifier
 from common.database.tables import jobs
 from common.jobs.lifecycle import Report, Source, Status
 from deploy.sandbox.ports import free_port
+from devtools.database import database_settings
 from devtools.postgres import run_apart
+from devtools.user_pool import INTERNAL_KEY, Issuer
 from devtools.waiting import eventually
 from gateway.job_status import service
-from tests.conftest import settings_of
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import INTERNAL_KEY, Api, Gateway, Issuer, on_both_databases, rows
+from tests.support.gateway import Api, Gateway, on_both_databases, rows
 from tests.support.records import change
 
 FLOW = ["pulled", "preprocessing", "running", "postprocessing", "finished"]
@@ -205,7 +206,7 @@ async def test_a_standby_that_lags_behind_denies_no_job(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "_DATABASE_WAIT", 0.5)
-    database = Database(settings_of(postgresql_url))
+    database = Database(database_settings(postgresql_url))
     async with database.transaction() as tx:
         name = database.settings.url.database
         await tx.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')

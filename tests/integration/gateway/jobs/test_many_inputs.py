@@ -7,10 +7,11 @@ from typing import Any
 import orjson
 import pytest
 
+from devtools.user_pool import Issuer
 from gateway.jobs import submission
 from gateway.jobs.schemas import JobRequestSchema
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import Api, Issuer, job_body, rows
+from tests.support.gateway import Api, job_body, rows
 
 MANY = 2_500
 
