@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.deploy.objects import Manifest, render
+from tests.tools.deploy.kustomize import Manifest, render
 from tests.tools.deploy.places import KUBERNETES
 
 

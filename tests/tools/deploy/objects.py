@@ -1,25 +1,6 @@
-"""The Kubernetes objects of an overlay, rendered by `kubectl`, and ways to find them."""
+"""Finding one's way among rendered manifests."""
 
-import shutil
-import subprocess
-from pathlib import Path
-from typing import Any
-
-import pytest
-import yaml
-
-Manifest = dict[str, Any]
-
-
-def render(folder: Path) -> list[Manifest]:
-    """The objects of a kustomization; skips the test where `kubectl` is not installed."""
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("kubectl is not installed: the manifests are not rendered")
-    environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "KUBECONFIG": "/dev/null"}
-    command = [kubectl, "kustomize", str(folder)]
-    text = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
-    return list(yaml.safe_load_all(text))
+from tests.tools.deploy.kustomize import Manifest
 
 
 def of_kind(manifests: list[Manifest], *kinds: str) -> list[Manifest]:

@@ -35,13 +35,6 @@ def read(service: str, environment: Mapping[str, str]) -> tuple[Any, set[str]]:
     return settings, reader.names
 
 
-def assert_drains_within(patience: float, settings: Any) -> None:
-    """A daemon ends its calls within its grace, and itself within `patience` seconds."""
-    longest = getattr(settings, "handover_timeout", None) or settings.send_timeout
-    assert longest < settings.shutdown_grace
-    assert patience >= settings.shutdown_grace + AFTER_THE_GRACE
-
-
 def names_of(service: str) -> set[str]:
     """Every name that the service reads."""
     reader = Reader()

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.tools.deploy.kustomize import Manifest
 from tests.tools.deploy.objects import (
-    Manifest,
     environment_of,
     named,
     of_kind,

@@ -16,7 +16,8 @@ import common.telemetry.loop_lag
 import dispatcher.metrics
 import gateway.metrics
 import notifier.metrics
-from tests.tools.deploy.objects import Manifest, named, of_kind, ports_of, selected
+from tests.tools.deploy.kustomize import Manifest
+from tests.tools.deploy.objects import named, of_kind, ports_of, selected
 from tests.tools.deploy.places import DEPLOY, DOCS, KUBERNETES
 
 MODULES = (
@@ -159,6 +160,22 @@ def test_every_metric_is_in_the_dashboard_and_the_manual() -> None:
                 names = _stored_names(metric)
                 assert any(re.search(rf"\b{name}\b", queries) for name in names), metric._name
                 assert metric._name in manual
+
+
+def test_panels_do_not_overlap_and_have_ids_of_their_own() -> None:
+    panels = dashboard()["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        at = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
+        assert at["x"] + at["w"] <= 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
 
 
 def test_the_daemons_scale_on_metrics_that_are_recorded(manifests: list[Manifest]) -> None:

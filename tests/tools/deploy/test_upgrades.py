@@ -80,10 +80,14 @@ async def test_every_migration_leaves_the_version_before_it_working(empty: Datab
         before = after
 
 
-def _table(*constraints: Any, **columns: dict[str, Any]) -> Schema:
+def _table(**columns: dict[str, Any]) -> Schema:
     given = {"type": "TEXT", "nullable": True, "optional": True}
-    described = {name: {**given, **changes} for name, changes in columns.items()}
-    return {"jobs": {"columns": described, "constraints": set(constraints)}}
+    return {
+        "jobs": {
+            "columns": {name: {**given, **changes} for name, changes in columns.items()},
+            "constraints": set(),
+        }
+    }
 
 
 @pytest.mark.parametrize(
@@ -94,8 +98,15 @@ def _table(*constraints: Any, **columns: dict[str, Any]) -> Schema:
         (_table(name={"type": "INTEGER"}), "jobs.name has another type"),
         (_table(name={"nullable": False}), "jobs.name may not be null any more"),
         (_table(name={}, more={"nullable": False, "optional": False}), "jobs.more must be given"),
-        (_table("unique", name={}), "jobs is constrained further: unique"),
     ],
 )
 def test_contracting_too_early_is_noticed(after: Schema, complaint: str) -> None:
     assert broken_promises(_table(name={}), after) == [complaint]
+
+
+def test_a_new_constraint_is_noticed() -> None:
+    after = _table(name={})
+    after["jobs"]["constraints"] = {("unique", "name")}
+    assert broken_promises(_table(name={}), after) == [
+        "jobs is constrained further: ('unique', 'name')"
+    ]
