@@ -85,8 +85,9 @@ class Slot:
         """`async with slot.lent():` around a wait for the client.
 
         If the client stands still, the slot goes to others meanwhile. Leaving the block takes it
-        back, in front of those who have not started. If the block raises, the work is over, so
-        the slot is not waited for.
+        back, in front of those who have not started; that may take time, so a time-out for the
+        client belongs inside the block. If the block raises, the work is over, and the slot is
+        not waited for.
         """
         return _Loan(self._pool, self)
 
