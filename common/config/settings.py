@@ -138,15 +138,13 @@ def read_admin(reader: Reader, default_port: int) -> AdminSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LogSettings:
-    """What is logged, how (`auto`: pretty on a terminal, else JSON), and what never is.
-
-    `short_secrets` are the names of variables whose values may be guessed.
-    """
+    """What is logged, how (`auto`: pretty on a terminal, else JSON), and what never is."""
 
     level: str = "INFO"
     form: str = "auto"
     secrets: tuple[str, ...] = field(default=(), repr=False)
     short_secrets: tuple[str, ...] = ()
+    """Names of variables whose values may be guessed, which the start logs."""
 
 
 def read_logs(reader: Reader) -> LogSettings:
