@@ -1,17 +1,17 @@
 """AWS clients: credentials and endpoints come from the standard environment variables.
 
-botocore is large, and much of this service runs without AWS: it is imported where it is used.
+botocore is large and not needed without AWS, so it is imported inside the functions.
 """
 
 from typing import Any
 
 
 class AwsError(Exception):
-    """AWS refused or did not answer; the message holds its error code, never a credential."""
+    """AWS refused or did not answer; the message contains an error code, never a credential."""
 
 
 def create_session() -> Any:
-    """What clients are made of; keeps the descriptions of AWS that it has read, which are large."""
+    """A session for `create_client`; it caches AWS's service descriptions, which are large."""
     from aiobotocore.session import get_session
 
     return get_session()
@@ -20,7 +20,7 @@ def create_session() -> Any:
 def create_client(
     service: str, *, region: str | None = None, session: Any = None, **config: Any
 ) -> Any:
-    """An asynchronous client, to be entered; without `region` it is the environment's."""
+    """An asynchronous client, as a context manager; `region` defaults to the environment's."""
     from aiobotocore.config import AioConfig
 
     settings = {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 3}, **config}
@@ -29,8 +29,8 @@ def create_client(
     )
 
 
-def describe(error: Exception) -> str:
-    """The error's code, as short as AWS has it."""
+def error_code(error: Exception) -> str:
+    """AWS's code for an error, or the name of botocore's exception."""
     if hasattr(error, "response"):  # botocore's ClientError
         return str(error.response.get("Error", {}).get("Code", "unknown error"))
     return type(error).__name__
@@ -39,7 +39,10 @@ def describe(error: Exception) -> str:
 async def fetch_object(
     session: Any, bucket: str, key: str, *, unless_etag: str | None
 ) -> tuple[bytes, str] | None:
-    """An S3 object's bytes and ETag; None if it still has the ETag. Raises `AwsError`."""
+    """An S3 object's content and ETag; None if the ETag is still `unless_etag`.
+
+    Raises `AwsError`.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
     condition = {"IfNoneMatch": unless_etag} if unless_etag else {}
@@ -51,6 +54,6 @@ async def fetch_object(
     except ClientError as error:
         if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 304:
             return None
-        raise AwsError(f"S3 answered {describe(error)}") from error
+        raise AwsError(f"S3 answered {error_code(error)}") from error
     except (BotoCoreError, OSError) as error:
-        raise AwsError(f"S3 did not answer ({describe(error)})") from error
+        raise AwsError(f"S3 did not answer ({error_code(error)})") from error

@@ -1,6 +1,6 @@
-"""Bring the database up to date: `python -m common.migrate [upgrade|downgrade|current] [REVISION]`.
+"""Migrate the database: `python -m common.migrate [upgrade|downgrade|current] [REVISION]`.
 
-Safe when several processes start at once: one migrates in one transaction, the others wait for it.
+Processes may run it at the same time: one migrates in one transaction, the others wait.
 """
 
 import argparse
@@ -22,8 +22,7 @@ def _load(reader: Reader) -> tuple[DatabaseSettings, LogSettings]:
 
 
 async def _run(settings: DatabaseSettings, arguments: Any) -> None:
-    # an index over a large table takes its time
-    database = Database(replace(settings, command_timeout=None))
+    database = Database(replace(settings, command_timeout=None))  # building an index takes long
     try:
         await database.wait_until_up(settings.startup_timeout)
         if arguments.action == "current":

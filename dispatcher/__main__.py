@@ -16,11 +16,10 @@ def main() -> None:
     process.run(
         "dispatcher",
         app,
-        host=settings.admin.host,
-        port=settings.admin.port,
+        address=process.Address("ADMIN_PORT", settings.admin.host, settings.admin.port),
         health=app[HEALTH],
         drain=partial(drain, app),
-        collect_after=process.COLLECT_IN_DAEMONS_AFTER,
+        gc_threshold=process.DAEMON_GC_THRESHOLD,
     )
 
 

@@ -20,7 +20,6 @@ from common.runtime.startup import open_database
 from common.storage.factory import open_storage
 from common.storage.protocol import Storage
 from common.telemetry.health import Health, admin_routes
-from common.telemetry.logs import get_logger
 from common.telemetry.redaction import Redaction
 from dispatcher.forward import Forwarder
 from dispatcher.maintenance import Housekeeping, add_ticks
@@ -45,9 +44,6 @@ OUTBOX: Final = web.AppKey("OUTBOX", Outbox)
 GATE: Final = web.AppKey("GATE", Gate)
 PACE: Final = web.AppKey("PACE", Pace)
 CLAIM_LOOP: Final = web.AppKey("CLAIM_LOOP", ClaimLoop[Claimed])
-
-
-log = get_logger()
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -159,8 +155,6 @@ async def _housekeeping(app: web.Application) -> AsyncIterator[None]:
         ),
     )
     ticks.start()
-    app[HEALTH].started = True
-    log.info("dispatcher.started")
     yield
     app[HEALTH].draining = True
     await ticks.stop(_TICK_GRACE)

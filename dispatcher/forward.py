@@ -4,10 +4,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from common.database.engine import Database, utc_now
-from common.database.notify import EMAILS, Notifier
+from common.database.notify import Notifier
+from common.jobs import updates
 from common.jobs.lifecycle import Report, Source, Status
-from common.jobs.updates import apply_report, lock_job
 from common.outbox.consumer import Intake
 from common.outbox.outbox import FAILED, Claimed, Outbox
 from common.runtime.batching import Coalescer
@@ -155,20 +157,17 @@ class Forwarder:
 
     async def _settle_refused(self, item: Claimed, words: str) -> None:
         """The job ends in `error` with the peer's words, in one transaction with its hand-over."""
-        mail_due = False
-        async with self._database.transaction() as tx:
-            job = await lock_job(tx, item.job_id)
-            settled = await self._outbox.settle_in(
+
+        async def settle(tx: AsyncConnection) -> int:
+            # none: a worker was heard meanwhile, or somebody else has the item by now
+            return await self._outbox.settle_in(
                 tx, [item], state=FAILED, settled_at=utc_now(), last_error=words
             )
-            # not settled: a worker was heard meanwhile, or somebody else has the item by now
-            if job is not None and settled:
-                details = f"The worker-facing API refused the job: {words}"
-                report = Report(Status.ERROR, details, Source.DISPATCHER)
-                mail_due = (await apply_report(tx, job, report)).mail_due
+
+        details = f"The worker-facing API refused the job: {words}"
+        report = Report(Status.ERROR, details, Source.DISPATCHER)
+        await updates.report(self._database, self._notifier, item.job_id, report, settle=settle)
         self._outbox.forget([item])
-        if mail_due:
-            self._notifier.notify(EMAILS)
 
 
 def _delay(item: Claimed, answer: Answer) -> float:

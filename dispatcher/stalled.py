@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import or_, select, text, update
+from sqlalchemy import or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.config.applications import Applications, InvalidApplications
 from common.database.engine import Database, utc_now
-from common.database.notify import EMAILS, Notifier
+from common.database.notify import Notifier
 from common.database.tables import jobs
+from common.jobs import updates
 from common.jobs.heartbeat import listening_since
 from common.jobs.lifecycle import Report, Source, Status
-from common.jobs.updates import apply_report, lock_job
 from common.runtime.tasks import for_each
 from common.telemetry.logs import get_logger
 from dispatcher import metrics
@@ -104,20 +104,15 @@ def _quiet(row: Any, since: datetime) -> Quiet:
     )
 
 
-async def _apply(database: Database, job: Quiet, report: Report, *, heard: bool) -> bool | None:
-    """Apply `report` unless the job was heard of meanwhile; returns whether a mail is due."""
-    async with database.transaction() as tx:
-        locked = await lock_job(tx, job.job_id)
-        if locked is None:
-            return None
-        if (Status.of_row(locked.status), locked.last_seen_at) != (job.status, job.last_seen_at):
-            return None
-        applied = await apply_report(tx, locked, report)
-        if heard:
-            await tx.execute(
-                update(jobs).where(jobs.c.id == job.job_id).values(last_seen_at=utc_now())
-            )
-    return applied.mail_due
+async def _apply(
+    database: Database, notifier: Notifier, job: Quiet, report: Report, *, heard: bool
+) -> bool:
+    """Apply `report` unless the job was heard of meanwhile; returns whether it was applied."""
+    seen = (job.status, job.last_seen_at)
+    applied = await updates.report(
+        database, notifier, job.job_id, report, if_still=seen, heard=heard
+    )
+    return applied is not None
 
 
 @dataclass(kw_only=True)
@@ -154,13 +149,10 @@ class SilenceSweep:
             f" the {_duration(allowed)} that this job may be silent."
         )
         report = Report(Status.ERROR, sentence, Source.RECONCILER)
-        mail_due = await _apply(self.database, job, report, heard=False)
-        if mail_due is None:
+        if not await _apply(self.database, self.notifier, job, report, heard=False):
             return False
         metrics.RECONCILED.labels("silent").inc()
         log.warning("job.declared_silent", job_id=job.job_id, seconds=round(job.seconds))
-        if mail_due:
-            self.notifier.notify(EMAILS)
         return True
 
 
@@ -210,13 +202,10 @@ class QuestionSweep:
         await self._write(job, report, heard=False, kind="unknown_at_peer")
 
     async def _write(self, job: Quiet, report: Report, *, heard: bool, kind: str) -> None:
-        mail_due = await _apply(self.database, job, report, heard=heard)
-        if mail_due is None:
+        if not await _apply(self.database, self.notifier, job, report, heard=heard):
             return
         metrics.RECONCILED.labels(kind).inc()
         log.info("job.reconciled", job_id=job.job_id, kind=kind, status=report.status)
-        if mail_due:
-            self.notifier.notify(EMAILS)
 
 
 def _duration(seconds: float) -> str:

@@ -4,39 +4,37 @@ import asyncio
 import warnings
 
 from common.config.environment import load_or_exit
-from common.runtime.process import run
+from common.runtime import process
 from common.telemetry import logs
 from common.telemetry.health import Health
-from common.telemetry.logs import get_logger
-from gateway.app import create_app
+from gateway.app import create_app, runner_for
 from gateway.http.keys import IN_FLIGHT
 from gateway.settings import load
 
-log = get_logger()
+log = logs.get_logger()
 
 
 def main() -> None:
     settings = load_or_exit("gateway", load)
     logs.configure("gateway", settings.logs)
-    # about uploads' headers: each other one would be kept for ever, and shown as it was sent
+    # each warning about an upload's header would be kept for good, and shows what was sent
     warnings.filterwarnings("ignore", module=r"aiohttp\.multipart")
     health = Health("gateway")
     app = create_app(settings, health)
 
     async def drain() -> None:
-        """Readiness fails first; the port stays open until proxies have noticed and what is under
-        way has ended."""
+        """Keep the port open until proxies have noticed, then until requests in flight end."""
         await asyncio.sleep(settings.drain_delay)
         if late := await app[IN_FLIGHT].outlast(settings.shutdown_grace):
             log.warning("requests.cut_short", count=late)
 
-    run(
+    process.run(
         "gateway",
         app,
-        host=settings.host,
-        port=settings.port,
+        address=process.Address("PORT", settings.host, settings.port),
         health=health,
         drain=drain,
+        make_runner=runner_for(settings),
     )
 
 

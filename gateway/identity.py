@@ -1,4 +1,4 @@
-"""Who is calling: the type that authentication makes and every feature reads."""
+"""The caller: the type that authentication makes and every feature reads."""
 
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -8,13 +8,18 @@ from common.storage.paths import is_user_name
 USERS_GROUP: Final = "users"
 
 
+class NotAuthenticated(Exception):
+    """There is no usable token, or it is not valid; the message is for the caller."""
+
+
 class NotAllowed(Exception):
-    """The caller is known but may not use this service; the message is for the caller."""
+    """The caller is known but may not do this; the message is for the caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who is calling. `id` is the claim `cognito:username`, verbatim: also the directory's name."""
+    """The caller. `id` is the claim `cognito:username`, verbatim; the user's directory has it as
+    its name."""
 
     id: str
     email: str | None
@@ -29,8 +34,8 @@ class User:
 
 
 class Verifier(Protocol):
-    """Turns credentials into a `User`."""
+    """Verifies credentials."""
 
     async def verify(self, token: str) -> User:
-        """The user of a valid token; raises for any other."""
+        """The user of a valid token. Raises `NotAuthenticated` for any other."""
         ...

@@ -1,4 +1,4 @@
-"""What anybody may ask."""
+"""The public routes: greeting, access information, documentation."""
 
 from functools import cache
 from http import HTTPStatus
@@ -32,7 +32,7 @@ class AccessInfoSchema(Schema):
 @docs(
     tags=["Public"],
     summary="Welcome",
-    description="Tells that the service is there.",
+    description="Shows that the service is there.",
     responses={
         "200": {
             "description": "A greeting.",
@@ -111,7 +111,7 @@ _POLICY: Final = (
 
 
 async def docs_page(_: web.Request) -> web.Response:
-    """Swagger UI, from files of this machine alone."""
+    """Swagger UI, from local files only."""
     return web.Response(
         text=_PAGE, content_type="text/html", headers={"Content-Security-Policy": _POLICY}
     )
@@ -132,5 +132,5 @@ async def docs_asset(request: web.Request) -> web.Response:
 
 @cache
 def _content_of(name: str) -> bytes:
-    """One of the few files above, read once."""
+    """The content of one of the files above, read once."""
     return files("swagger_ui").joinpath("static", name).read_bytes()

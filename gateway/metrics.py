@@ -1,4 +1,4 @@
-"""What the gateway counts; names are part of the dashboards and alert rules in `deploy/`."""
+"""The gateway's metrics; dashboards and alert rules in `deploy/` refer to them by name."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Every route on one page, and who may call it."""
+"""All routes, and the credentials that they need."""
 
 from typing import Final
 
@@ -8,6 +8,7 @@ from aiohttp.typedefs import Handler
 from gateway import meta
 from gateway.auth import handlers as auth
 from gateway.files import handlers as files
+from gateway.http import errors
 from gateway.http.openapi import OpenApi, openapi_handler
 from gateway.http.routing import add_route
 from gateway.job_status import handlers as job_status
@@ -24,10 +25,19 @@ PUBLIC: Final[frozenset[Handler]] = frozenset(
         auth.log_in,
     }
 )
-"""Handlers that need no user. All others do, but for the internal ones."""
+"""Handlers that need no credentials. All others but the internal ones need a user."""
 
 INTERNAL: Final[frozenset[Handler]] = frozenset({job_status.update_status})
 """Handlers that need the internal key."""
+
+ERRORS: Final[errors.ErrorTable] = {
+    **errors.ERRORS,
+    **auth.ERRORS,
+    **files.ERRORS,
+    **jobs.ERRORS,
+    **job_status.ERRORS,
+}
+"""The answer to each error that a request may fail with."""
 
 
 def add_routes(
@@ -35,8 +45,7 @@ def add_routes(
 ) -> frozenset[Handler]:
     """Add the routes; returns the public handlers, the generated ones included.
 
-    `accounts` switches registration and log-in on; without `internal` the endpoint of the
-    worker-facing API is left to a port of its own.
+    `accounts` adds registration and log-in, `internal` the routes of `add_internal_routes`.
     """
     add_route(app, "GET", "/", meta.welcome)
     add_route(app, "GET", "/access_info", meta.access_info, slash=True)
@@ -75,8 +84,8 @@ def add_routes(
 
 
 def add_internal_routes(app: web.Application) -> None:
-    """Add what the worker-facing API calls.
+    """Add the endpoint to which the worker-facing API reports.
 
-    It takes a 404 for the word that the job is gone: a slash at the end must not lead to one.
+    A 404 means there that the job is gone, so that a slash at the end must not lead to one.
     """
     add_route(app, "PUT", "/_job_status", job_status.update_status, slash=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from itertools import combinations
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -52,9 +53,9 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that the gateway is told from outside. Times in seconds.
+    """The gateway's settings. Times in seconds.
 
-    `touch_every` is the time between two refreshments of a job's last sign of life.
+    `touch_every` is the time between two updates of a job's `last_seen_at` while its status stays.
     """
 
     host: str
@@ -78,11 +79,14 @@ class Settings:
 
 
 def load(reader: Reader) -> Settings:
+    admin = read_admin(reader, 9000)
+    port, internal_port = reader.port("PORT", 8000), reader.port("INTERNAL_PORT", 0)
+    _check_ports(reader, PORT=port, ADMIN_PORT=admin.port, INTERNAL_PORT=internal_port)
     return Settings(
         host=reader.text("HOST", "0.0.0.0"),  # noqa: S104 - the contract's default
-        port=reader.port("PORT", 8000),
-        internal_port=reader.port("INTERNAL_PORT", 0),
-        admin=read_admin(reader, 9000),
+        port=port,
+        internal_port=internal_port,
+        admin=admin,
         database=read_database(reader),
         storage=read_storage(reader),
         cognito=_read_cognito(reader),
@@ -107,6 +111,13 @@ def load(reader: Reader) -> Settings:
     )
 
 
+def _check_ports(reader: Reader, **ports: int) -> None:
+    """Each port has one purpose; 0 is none, or one that the system chooses."""
+    for (name, port), (other, same) in combinations(ports.items(), 2):
+        if port and port == same:
+            reader.fault(f"{name} and {other} must differ, both are {port}")
+
+
 def _read_cognito(reader: Reader) -> CognitoSettings:
     region = reader.text("COGNITO_REGION", "eu-central-1")
     pool = reader.text("COGNITO_USER_POOL_ID", required=True)
@@ -121,14 +132,14 @@ def _read_cognito(reader: Reader) -> CognitoSettings:
 
 
 def _read_touch_every(reader: Reader) -> float:
-    """How often a sign of life is written: well within the time after which a dispatcher, by the
-    same settings, counts a job as silent."""
+    """Well within the silence after which a dispatcher, by the same settings, counts a job as
+    stalled."""
     limits = (read_stale_after(reader), read_silence_margin(reader))
     return min(_TOUCH_EVERY, *(limit / 4 for limit in limits))
 
 
 def _read_account_endpoints(reader: Reader) -> bool:
-    """`AUTH` decides where it is set, else the opposite of `PROD`; neither set: off."""
+    """`AUTH` if it is set, else the opposite of `PROD`; off if neither is."""
     production = reader.flag("PROD", default=None)
     switched = reader.flag("AUTH", default=None)
     if switched is not None:
@@ -137,9 +148,9 @@ def _read_account_endpoints(reader: Reader) -> bool:
 
 
 def _read_origin(reader: Reader) -> str:
-    """The front end's origin (RFC 6454): scheme, host, and port unless it is the scheme's own.
+    """The front end's origin (RFC 6454): scheme, host, and port unless it is the scheme's default.
 
-    A blank one switches CORS off.
+    An empty variable switches CORS off.
     """
     if reader.is_blank("FRONTEND_URL"):
         return ""

@@ -140,8 +140,6 @@ async def _housekeeping(app: web.Application) -> AsyncIterator[None]:
     )
     add_ticks(ticks, house)
     ticks.start()
-    app[HEALTH].started = True
-    log.info("notifier.started")
     yield
     app[HEALTH].draining = True
     await ticks.stop(_TICK_GRACE)

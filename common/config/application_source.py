@@ -1,4 +1,4 @@
-"""Where the application configuration lies: a local file, or an object in S3."""
+"""Sources of the application configuration: a local file, or an object in S3."""
 
 import asyncio
 import os
@@ -9,29 +9,29 @@ from typing import Any, Final, Protocol
 from common.aws import create_session, fetch_object
 
 _S3_CHECK_EVERY: Final = 2.0
-"""Seconds between two questions to S3: a changed object counts within 5 s."""
+"""Seconds between two requests to S3; with `_S3_TIMEOUT`, a change counts within 5 s."""
 
 _READ_AGAIN_EVERY: Final = 2.0
-"""Seconds between two tries of a file that cannot be read."""
+"""Seconds between two attempts to read an unreadable file."""
 
-_S3_PATIENCE: Final = 2.0
-"""Seconds that a question may take while there is a configuration to go on with."""
+_S3_TIMEOUT: Final = 2.0
+"""Seconds that a request may take once there is a configuration to go on with."""
 
 
 class Source(Protocol):
-    """Something whose content is read again when it has changed."""
+    """Content that can be read again after it has changed."""
 
-    patience: float
-    """Seconds after which nobody waits for a reading: there is a configuration to go on with."""
+    wait: float
+    """Seconds for which callers wait for a reading before they use the configuration at hand."""
 
     def is_due(self) -> bool:
-        """Whether reading may find something new: cheap enough for every request."""
+        """Whether the content may have changed; cheap enough to call for every request."""
         ...
 
     async def read_if_changed(self) -> bytes | None:
-        """The content if it differs from what was read last, else None.
+        """The content, or None if it has not changed since it was read last.
 
-        Raises `OSError` (`TimeoutError` included) or `AwsError` where it cannot be read.
+        Raises `OSError` (`TimeoutError` included) or `AwsError` if it cannot be read.
         """
         ...
 
@@ -45,9 +45,9 @@ _State = tuple[int, ...]
 
 
 class _FileSource:
-    """A local file; one `stat` tells whether it has changed, which counts from the next request."""
+    """A local file; one `stat` detects a change, which counts from the next request."""
 
-    patience = 5.0
+    wait = 5.0
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -74,7 +74,7 @@ class _FileSource:
         return content
 
     def _state(self) -> _State:
-        """Differs once the file does, and once it may be read by others than before."""
+        """A value that changes with the file's content and with its permissions."""
         try:
             found = os.stat(self._path)
         except OSError:
@@ -83,9 +83,9 @@ class _FileSource:
 
 
 class _S3Source:
-    """An S3 object, asked for only if its ETag has changed."""
+    """An S3 object, downloaded only if its ETag has changed."""
 
-    patience = 0.25
+    wait = 0.25
 
     def __init__(self, location: str) -> None:
         bucket, _, key = location.removeprefix("s3://").partition("/")
@@ -100,7 +100,7 @@ class _S3Source:
     async def read_if_changed(self) -> bytes | None:
         self._session = self._session or create_session()
         try:
-            async with asyncio.timeout(_S3_PATIENCE if self._etag else None):
+            async with asyncio.timeout(_S3_TIMEOUT if self._etag else None):
                 found = await fetch_object(
                     self._session, self._bucket, self._key, unless_etag=self._etag
                 )

@@ -1,11 +1,11 @@
-"""The application configuration: what users can run, and how workers have to run it.
+"""The application configuration: what users can run, and how workers run it.
 
 A file (or an S3 object) of the form
 
     <application>: {<version>: {<entrypoint>: {app: {cmd, env}, handler: {…}, aws_resources: {…}}}}
 
-is read at start, when an invalid one is an error that names the key, and again whenever it has
-changed; an invalid edit is logged and the last good configuration stays in force.
+is read at start, when an invalid one is an error that names the key, and again after each change;
+an invalid edit is logged, and the last valid configuration stays in force.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class InvalidApplications(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entrypoint:
-    """One thing that can be run. `timeout` is in seconds, None where none is configured."""
+    """Something that can be run. `timeout` is in seconds; None if none is configured."""
 
     cmd: tuple[str, ...]
     env: tuple[str, ...]
@@ -50,13 +50,13 @@ class Entrypoint:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """One valid state of the configuration; `as_json` is the file as it is."""
+    """One valid version of the configuration; `as_json` is the whole file."""
 
     as_json: bytes
     entrypoints: Mapping[str, Mapping[str, Mapping[str, Entrypoint]]]
 
     def find(self, application: object, version: object, entrypoint: object) -> Entrypoint | None:
-        """The entrypoint, or None where it is not (or no longer) configured."""
+        """The entrypoint; None if it is not (or no longer) configured."""
         found: Any = self.entrypoints
         for key in (application, version, entrypoint):
             if not isinstance(key, str):
@@ -66,10 +66,10 @@ class Catalogue:
 
 
 class Applications:
-    """The configuration in force. `load` once at start, then ask for `current`, `close` at the end.
+    """The configuration in force: `load` at start, `current` from then on, `close` at the end.
 
-    It is read again by one task at a time. Who asks meanwhile waits for it, but not for long: the
-    last good one is there.
+    One task at a time reads it again; callers wait for that task only briefly, since the last valid
+    configuration is at hand.
     """
 
     def __init__(self, location: str) -> None:
@@ -95,7 +95,7 @@ class Applications:
     async def current(self) -> Catalogue:
         """The configuration in force, read again first if it has changed.
 
-        Raises `InvalidApplications` only where there has never been a good one.
+        Raises `InvalidApplications` only if there has never been a valid one.
         """
         if self._catalogue is None:
             return await self._load_late()
@@ -103,7 +103,7 @@ class Applications:
             self._began = time.monotonic()
             self._reading = asyncio.create_task(self._read_again())
         if self._reading is not None:
-            left = self._began + self._source.patience - time.monotonic()
+            left = self._began + self._source.wait - time.monotonic()
             if left > 0:
                 await asyncio.wait([self._reading], timeout=left)
         return self._catalogue
@@ -128,7 +128,7 @@ class Applications:
             self._refuse(str(error))
         except (OSError, AwsError) as error:
             before, self._unreadable = self._unreadable, str(error) or type(error).__name__
-            if self._unreadable != before:  # said once, not at every try
+            if self._unreadable != before:  # logged once, not at every try
                 self._refuse(self._unreadable)
         except Exception:
             log.exception("applications.failed", location=self._location)
@@ -139,13 +139,13 @@ class Applications:
         log.error("applications.refused", location=self._location, reason=reason)
 
     async def close(self) -> None:
-        """End a reading that is under way."""
+        """Cancel a reading in progress."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait([self._reading])
 
     async def timeout_of(self, application: Mapping[str, Any]) -> float | None:
-        """Seconds that a job of this application may take, None where that is not configured."""
+        """Seconds that a job of this application may take; None if that is not configured."""
         found = (await self.current()).find(
             application.get("application"),
             application.get("version"),

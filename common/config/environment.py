@@ -1,7 +1,7 @@
-"""Reading variables from the environment (or `.env`).
+"""Variables from the environment (or `.env`).
 
-Only this module and those named `settings` read the environment. Every wrong variable is reported
-at once, in one sentence that names it. An empty variable counts as one that is not set.
+Only this module and those named `settings` read the environment. All wrong variables are reported
+together, each in a sentence that names it. An empty variable counts as unset.
 """
 
 import os
@@ -25,11 +25,11 @@ _SHORT: Final = 16
 
 
 class SettingsError(Exception):
-    """One or more variables are missing or wrong; the message names each."""
+    """Variables are missing or wrong; the message names each."""
 
 
 class Reader:
-    """Reads variables, collects what is wrong with them, and remembers their names."""
+    """Reads variables; collects their names, their faults, and the secrets among them."""
 
     def __init__(self, *, dotenv: Path | None = None) -> None:
         self.names: set[str] = set()
@@ -51,7 +51,7 @@ class Reader:
             return default
 
     def is_blank(self, name: str) -> bool:
-        """Whether the variable is there, but empty."""
+        """Whether the variable is set, but empty."""
         return name in os.environ and not os.environ[name].strip()
 
     def text(self, name: str, default: str = "", *, required: bool = False) -> str:
@@ -104,16 +104,16 @@ class Reader:
         return default
 
     def _remember_credentials(self, url: str) -> None:
-        """What stands before the host of an address is not to be shown."""
+        """Treat the user information of an address as a secret."""
         try:
             user, _, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
         except ValueError:
-            return  # whoever uses it will say so
+            return  # `http_url` reports it
         if user or password:
             self.secrets.append(unquote(password or user))
 
     def secret(self, name: str, *, required: bool = False) -> str:
-        """A secret in any of the three forms that `common.config.secrets` knows."""
+        """A secret in any of the forms of `common.config.secrets`."""
         text = self.text(name, required=required)
         try:
             value = read_secret(text) if text else ""
@@ -155,7 +155,7 @@ def _names_host(url: str) -> bool:
 
 
 def load_or_exit(service: str, load: Callable[[Reader], T]) -> T:
-    """Read the settings of `service`; a wrong one ends the process with one sentence."""
+    """Read the settings of `service`; faults end the process with one line."""
     reader = Reader(dotenv=Path.cwd() / ".env")
     try:
         settings = load(reader)
@@ -166,6 +166,6 @@ def load_or_exit(service: str, load: Callable[[Reader], T]) -> T:
 
 
 def exit_with(service: str, sentence: str) -> NoReturn:
-    """End the process with one sentence on standard error."""
+    """End the process with one line on standard error."""
     print(f"{service}: {sentence}", file=sys.stderr)
     raise SystemExit(1)

@@ -1,26 +1,26 @@
-"""Secrets in the three forms in which a deployment hands them over.
+"""Secrets in the three forms that a deployment may use.
 
 A secret is the value itself, the JSON object that AWS injects (`{"password": "…", …}`), or the
-ARN of a Secrets Manager secret, which is fetched and then read the same way.
+ARN of a Secrets Manager secret, which is fetched and holds one of the other two forms.
 """
 
 import asyncio
 import json
 import re
 
-from common.aws import create_client, describe
+from common.aws import create_client, error_code
 
 _ARN = re.compile(r"arn:aws[\w-]*:secretsmanager:(?P<region>[\w-]+):\d*:secret:\S+")
 
 
 class SecretError(Exception):
-    """The secret is not readable; the message never holds its value."""
+    """The secret cannot be read; the message never contains its value."""
 
 
 def read_secret(text: str) -> str:
     """The value behind `text`. Raises `SecretError`.
 
-    Blocks while Secrets Manager is asked, so call it before the event loop runs.
+    Blocks for a request to Secrets Manager, so call it before the event loop runs.
     """
     if match := _ARN.fullmatch(text):
         text = asyncio.run(_fetch(text, match["region"]))
@@ -47,9 +47,9 @@ async def _fetch(arn: str, region: str) -> str:
         async with create_client("secretsmanager", region=region) as secrets_manager:
             answer = await secrets_manager.get_secret_value(SecretId=arn)
     except ClientError as error:
-        raise SecretError(f"Secrets Manager answered {describe(error)}") from error
+        raise SecretError(f"Secrets Manager answered {error_code(error)}") from error
     except (BotoCoreError, OSError) as error:
-        raise SecretError(f"Secrets Manager did not answer ({describe(error)})") from error
+        raise SecretError(f"Secrets Manager did not answer ({error_code(error)})") from error
     text = answer.get("SecretString")
     if not isinstance(text, str):
         raise SecretError("the secret holds no text")

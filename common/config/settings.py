@@ -1,4 +1,4 @@
-"""Settings that several services share: what they are, and how they are read."""
+"""Settings that several services share, and their variables."""
 
 import ssl
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ _TLS_OPTIONS: Final = ("sslmode", "sslrootcert", "sslcrl", "sslcert", "sslkey")
 class DatabaseSettings:
     """Where the database is. Times in seconds.
 
-    `statement_cache=False` is for a transaction-pooling proxy such as PgBouncer, behind which
-    prepared statements and LISTEN do not work.
+    `statement_cache=False` is for a transaction-pooling proxy such as PgBouncer, which supports
+    neither prepared statements nor LISTEN.
     """
 
     url: URL = field(repr=False)
@@ -70,7 +70,7 @@ def _driver_url(text: str, secret: str) -> URL:
     placeholder = "opencloud-secret"
     url = make_url(text.replace(marker, placeholder))
     if marker in text:
-        # fill in after parsing: the URL object percent-encodes what it renders
+        # filled in after parsing, since the URL object percent-encodes what it renders
         url = url.set(
             username=(url.username or "").replace(placeholder, secret) or None,
             password=(url.password or "").replace(placeholder, secret) or None,
@@ -99,7 +99,7 @@ def check_certificates(path: str | tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class StorageSettings:
-    """Where users' files are; `root` is spelled exactly as the peer spells it."""
+    """Where users' files are; `root` is spelled exactly as in the peer's settings."""
 
     kind: Literal["local", "s3"]
     root: str
@@ -138,7 +138,7 @@ def read_admin(reader: Reader, default_port: int) -> AdminSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LogSettings:
-    """What is logged, how (`auto`: pretty on a terminal, else JSON), and what never is."""
+    """Level and form of logs (`auto`: pretty on a terminal, else JSON); `secrets` are redacted."""
 
     level: str = "INFO"
     form: str = "auto"
@@ -148,7 +148,7 @@ class LogSettings:
 
 
 def read_logs(reader: Reader) -> LogSettings:
-    """Read last, so that every secret read before is kept out of the logs."""
+    """To be called last, so that all secrets are known, which are kept out of the logs."""
     return LogSettings(
         level=reader.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
         form=reader.choice("LOG_FORMAT", "auto", ("auto", "json", "pretty")),
@@ -158,7 +158,7 @@ def read_logs(reader: Reader) -> LogSettings:
 
 
 def read_stale_after(reader: Reader) -> float:
-    """Seconds of silence after which a peer that can be asked is asked for a job."""
+    """Seconds of silence after which the peer is asked for a job's status, if it can be asked."""
     return reader.seconds("STALE_AFTER", 120.0)
 
 

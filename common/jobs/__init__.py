@@ -1,1 +1,1 @@
-"""Jobs: what their statuses mean, and the only code that changes their rows."""
+"""Jobs: their lifecycle, the only writer of their status (`updates`), mails, deletion, history."""

@@ -1,8 +1,8 @@
-"""Deleting a job, so that it can be interrupted anywhere: mark it, remove its files, then its row.
+"""Deletion of a job in steps that may be interrupted: mark it, remove its files, remove its row.
 
-From the mark on the job is gone for everyone. Whoever removes the files holds a lease, which is the
-time of the mark, renewed while the work goes on: if two did it at once, the slower one could take
-the files of a new job of the same name, which may be made as soon as the row is gone.
+Once marked, the job is gone for everyone. The process that removes the files holds a lease (the
+time of the mark, renewed during the work). Without it, the slower of two processes could remove the
+files of a new job of the same name, which can be created as soon as the row is gone.
 """
 
 import asyncio
@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseUnavailable
-from common.database.tables import emails, handovers, job_events, jobs
+from common.database.tables import emails, handovers, jobs
 from common.jobs.lifecycle import Source
+from common.jobs.updates import record_events
 from common.outbox.outbox import DONE
 from common.runtime.tasks import end
 from common.storage.errors import InvalidPath
@@ -26,7 +27,7 @@ from common.storage.protocol import Storage
 from common.telemetry.logs import get_logger
 
 LEASE: Final = 5.0
-"""Seconds after which a deletion that is not renewed counts as interrupted."""
+"""Seconds after its last renewal at which a deletion counts as interrupted."""
 
 _RENEW_EVERY: Final = 1.0
 _ASK_AGAIN: Final = 0.25
@@ -36,7 +37,7 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A job marked as deleted; `is_ours` if its files are now the caller's to remove."""
+    """A job marked as deleted; `is_ours` if the caller holds the lease and has to finish."""
 
     job_id: int
     user_id: str
@@ -47,7 +48,7 @@ class Marked:
 async def delete_job(database: Database, storage: Storage, user_id: str, job_id: int) -> bool:
     """Delete a user's job with its files; False if there is none.
 
-    A deletion that somebody else is at is waited for, and finished if it was interrupted.
+    Waits for another process that is deleting it, and finishes the deletion if that is interrupted.
     """
     found = False
     while True:
@@ -88,23 +89,16 @@ async def mark_deleted(tx: AsyncConnection, user_id: str, job_id: int) -> Marked
 
 
 async def _drop_what_is_unsent(tx: AsyncConnection, job: Row[Any]) -> None:
-    await tx.execute(
-        insert(job_events).values(
-            job_id=job.id,
-            status=job.status,
-            details="deleted",
-            source=Source.USER,
-            created_at=utc_now(),
-        )
-    )
+    event = {"status": job.status, "details": "deleted", "source": Source.USER}
+    await record_events(tx, [{"job_id": job.id, **event}])
     await tx.execute(delete(handovers).where(handovers.c.job_id == job.id))
     await tx.execute(delete(emails).where(emails.c.job_id == job.id, emails.c.state != DONE))
 
 
 async def take_over_interrupted(database: Database, *, age: float, limit: int) -> list[Marked]:
-    """Up to `limit` deletions not renewed for `age` seconds; they are the caller's now.
+    """Take over up to `limit` deletions not renewed for `age` seconds.
 
-    Taking one over renews it, so one that fails again and again leaves the others their turn.
+    This renews them, so that one that keeps failing does not block the others.
     """
     interrupted = (
         select(jobs.c.id)
@@ -136,7 +130,7 @@ async def finish_deletion(database: Database, storage: Storage, job: Marked) -> 
 
 
 def _directories(job: Marked) -> list[UserPath]:
-    """The job's own directories; never a predefined one, whatever an adopted row may say."""
+    """The job's own directories; never a predefined one, which an adopted row may name."""
     paths = []
     for text in job.paths_out.values():
         try:

@@ -1,8 +1,8 @@
-"""Heartbeats in the database, shared by all processes: they tell how long one could hear workers.
+"""Record when each part of the service was last healthy; gaps are outages.
 
-Whoever can vouch for a part of the service (the dispatcher: database and peer; a gateway: the
-endpoint that workers' updates reach) beats while it is all right. A gap means an outage, which
-ended with the first beat after it. The first beat ever is the adoption of a database.
+A worker's silence counts only while it could be heard. The dispatcher records a heartbeat for
+database and peer, each gateway one for the endpoint of workers' updates. An outage ends with the
+first heartbeat after it; the very first one marks the adoption of a database.
 """
 
 from datetime import datetime
@@ -16,17 +16,17 @@ from common.database.engine import Database, utc_now
 from common.database.tables import heartbeats
 
 BEAT_EVERY: Final = 10.0
-"""Seconds between two beats of one process, at most."""
+"""Maximum seconds between two heartbeats of one process."""
 
 OUTAGE_AFTER: Final = 60.0
-"""Seconds without any beat that make an outage."""
+"""Seconds without a heartbeat that count as an outage."""
 
 PEER: Final = "peer"
 GATEWAY: Final = "gateway"
 
 
 async def beat(database: Database, name: str) -> None:
-    """Vouch for the part `name`, now. Raises `DatabaseUnavailable`."""
+    """Record that the part `name` is healthy. Raises `DatabaseUnavailable`."""
     dialect = sqlite if database.is_sqlite else postgresql
     gap = heartbeats.c.last_at < utc_now(-OUTAGE_AFTER)
     async with database.transaction() as tx:
@@ -49,8 +49,8 @@ async def beat(database: Database, name: str) -> None:
 async def listening_since(connection: AsyncConnection) -> datetime | None:
     """Since when, on the database's clock, workers could be heard without a gap.
 
-    None while some part is out, or before the first beat. A part that has never beaten is not
-    waited for.
+    None during an outage of any part, and before the first heartbeat of the peer. A part without
+    any heartbeat does not count.
     """
     row = (
         await connection.execute(
@@ -58,11 +58,11 @@ async def listening_since(connection: AsyncConnection) -> datetime | None:
                 func.max(heartbeats.c.outage_ended_at).label("since"),
                 func.min(heartbeats.c.last_at).label("last"),
                 utc_now(-OUTAGE_AFTER).label("bound"),
-                func.count().filter(heartbeats.c.name == PEER).label("vouched"),
+                func.count().filter(heartbeats.c.name == PEER).label("peers"),
             )
         )
     ).one()
-    if not row.vouched or row.last < row.bound:
+    if not row.peers or row.last < row.bound:
         return None
     since: datetime = row.since
     return since

@@ -1,16 +1,15 @@
-"""What a job's statuses are, which change is legal, and what a change entails. Pure: no I/O.
+"""A job's statuses, the legal changes between them, and what each entails. Pure: no I/O.
 
     queued → pulled → preprocessing → running → postprocessing → finished | error
 
 Any status may follow any other (the peer requeues a job whose worker went silent), except:
 
-- `finished` is final: whatever is reported later changes nothing;
-- after an `error` that a worker reported only `queued` (a retry) and `finished` change the status,
+- `finished` is final: later reports change nothing;
+- after an `error` that a worker reported, only `queued` (a retry) and `finished` change the status,
   since a failing job still reports `postprocessing` while it uploads its logs; details are kept;
 - an `error` that no worker reported (reconciliation's "no sign of life", the peer's refusal of a
-  copy sent after a doubt) gives way to any sign of life, and is undone by it. One that a worker
-  reported has happened: its date stays, and the user is told of it, whatever follows (such an
-  undone `error` included).
+  copy sent after a doubt) is undone by any report of a worker. One that a worker reported is a
+  fact: its date stays and the user gets its mail, whatever follows (an undone `error` included).
 """
 
 from dataclasses import dataclass
@@ -31,8 +30,7 @@ class Status(StrEnum):
 
     @classmethod
     def of_row(cls, text: str) -> "Status":
-        """The status in a job's row. An adopted one may say what nobody knows any more: such a
-        job waits for whatever is reported of it, as a queued one does."""
+        """The status in a job's row; that of an adopted row may be unknown and counts as queued."""
         try:
             return cls(text)
         except ValueError:
@@ -44,7 +42,7 @@ class Status(StrEnum):
 
     @property
     def shows_worker(self) -> bool:
-        """Whether a job reported like this has been taken by a worker."""
+        """Whether this status, when reported, shows that a worker has the job."""
         return self not in {Status.QUEUED, Status.ERROR}
 
 
@@ -54,11 +52,11 @@ WITH_WORKER: Final = (
     Status.RUNNING,
     Status.POSTPROCESSING,
 )
-"""Statuses in which a worker is expected to be heard of every few seconds."""
+"""Statuses in which a worker is expected to report every few seconds."""
 
 
 class Source(StrEnum):
-    """Who caused an event of a job's history."""
+    """The cause of an event in a job's history."""
 
     WORKER = "worker"
     DISPATCHER = "dispatcher"
@@ -68,7 +66,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A status somebody reports; `details` is None where there are none."""
+    """A reported status; `details` is None where there are none."""
 
     status: Status
     details: str | None
@@ -77,10 +75,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """What is known of a job when a report comes in.
+    """What is known of a job when a report arrives.
 
-    `last` is the latest event recorded; `has_failed` tells whether a worker has ever reported an
-    `error`, which an `error` of another source may have followed.
+    `last` is its latest event; `has_failed` says whether a worker has ever reported an `error`,
+    which an `error` of another source may have followed.
     """
 
     status: Status
@@ -92,7 +90,7 @@ class JobState:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a report changes. Fields that are False or None change nothing."""
+    """The changes that a report makes; False and None stand for no change."""
 
     status: Status
     starts: bool = False
@@ -106,14 +104,14 @@ class Change:
 
 
 def is_keep_alive(current: Status, report: Report) -> bool:
-    """Whether the report can change nothing, whatever else is known of the job."""
+    """Whether the report changes nothing, whatever the rest of the job's state."""
     if current is Status.FINISHED:
         return True
     return report.status is current and not report.details and current is not Status.ERROR
 
 
 def decide(job: JobState, report: Report) -> Change:
-    """What `report` changes in `job`; never raises, since a report is a fact."""
+    """What `report` changes in `job`. Never raises, since a report is a fact."""
     if job.status is Status.FINISHED:
         return Change(job.status)
     new = report.status if _may_follow(job, report) else job.status
@@ -124,7 +122,7 @@ def decide(job: JobState, report: Report) -> Change:
     enters = new is not job.status
     leaves_error = enters and job.status is Status.ERROR
     undoes_error = leaves_error and not _is_proven(job) and not job.has_failed
-    # the same last word of a failed job, told again, adds no second copy of its log's tail
+    # a repeated `error` must not add a second copy of its log's tail
     details = None if repeated and new is Status.ERROR else report.details
     return Change(
         status=new,

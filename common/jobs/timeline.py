@@ -1,38 +1,41 @@
-"""One job's life across the tables, as `python -m common.story` prints it.
+"""One job's life across the tables, as `python -m common.story` prints it for operators.
 
-For operators: what the job's row, its history, its hand-over with every number it went out under,
-and its mails tell, as a time line in UTC. A number under which a job was sent again finds that job.
-Reads only, on either database (`DATABASE_URL`). What users submitted is not shown.
+The job's row, its events, its hand-over with every delivery number, and its mails, as a time line
+in UTC. A job is found by its id or by any of its delivery numbers. User input is not shown.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
 from sqlalchemy import Table, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from common.config.settings import DatabaseSettings
 from common.database.engine import Database, utc_now
+from common.database.errors import DatabaseUnavailable
 from common.database.tables import MAX_JOB_ID, emails, handover_numbers, handovers, job_events, jobs
 from common.outbox.outbox import DONE, FAILED, HELD, IN_DOUBT, PENDING, SENDING
 
 _LINES_SHOWN: Final = 3
-_KEPT_BACK: Final = frozenset({"payload", "attributes", "hardware", "paths_out"})
-"""Columns that hold what the user submitted."""
+_USER_INPUT: Final = frozenset({"payload", "attributes", "hardware", "paths_out"})
+"""Columns that are not shown."""
 
 Record = dict[str, Any]
 
 
 class StoryError(Exception):
-    """There is nothing to tell; the message is a sentence without a full stop."""
+    """There is no story; the message is a sentence without a full stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Something that happened to the job: when (UTC), through whom, and what."""
+    """An event in the job's life: when (UTC), by whom, and what."""
 
     at: datetime
     source: str
@@ -41,7 +44,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The job's rows, table by table, and `now` by the database's clock."""
+    """The job's rows by table, and `now` by the database's clock."""
 
     now: datetime
     job: Record
@@ -51,11 +54,11 @@ class Story:
     mails: Sequence[Record]
 
     def time_line(self) -> list[Moment]:
-        """Everything with a time, the earliest first."""
+        """Everything that has a time, in order."""
         return sorted(self._moments(), key=attrgetter("at"))
 
     def _moments(self) -> Iterator[Moment]:
-        if not self.events:  # a job that an earlier service has taken in
+        if not self.events:  # a job of the earlier service
             yield from _at(self.job["date_created"], "user", "submitted")
             yield from _at(self.job["date_started"], "worker", "started")
             yield from _at(self.job["date_finished"], "worker", "ended")
@@ -81,7 +84,7 @@ class Story:
         )
 
     def standing(self) -> list[str]:
-        """What is open or noteworthy now, one sentence each."""
+        """The current state of hand-over, worker and mails, one sentence each."""
         sentences = []
         if self.handover is None:
             sentences.append("Hand-over: none (settled and pruned, or of an earlier service)")
@@ -130,7 +133,7 @@ def _at(when: datetime | None, source: str, what: str) -> Iterator[Moment]:
 
 
 def _printable(text: str) -> str:
-    """Without control characters: workers' logs may hold some that a terminal obeys."""
+    """Without control characters, which workers' logs may hold and a terminal would execute."""
     return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
@@ -139,7 +142,7 @@ def _time(when: datetime) -> str:
 
 
 def _shown(details: str | None) -> str:
-    """The last lines of a report's details, indented: a log's tail ends with what matters."""
+    """The last lines of a report's details, indented; the end of a log matters most."""
     lines = (details or "").strip().splitlines()
     left_out = [f"({len(lines) - _LINES_SHOWN} lines more)"] * (len(lines) > _LINES_SHOWN)
     return "".join(f"\n{'':37}| {line}" for line in [*left_out, *lines[-_LINES_SHOWN:]])
@@ -168,8 +171,29 @@ def _state(item: Mapping[str, Any], now: datetime) -> str:
     )
 
 
-async def tell(database: Database, number: int) -> Story:
-    """The story of the job with that id, or sent under that number. Raises `StoryError`."""
+async def read_story_once(settings: DatabaseSettings, number: int) -> Story:
+    """`read_story` on a connection of its own. Raises `StoryError`, also for a bad database."""
+    _check_file(settings)
+    database = Database(settings)
+    try:
+        return await read_story(database, number)
+    except DatabaseUnavailable as error:
+        raise StoryError(f"the database did not answer ({error})") from error
+    except DBAPIError as error:
+        raise StoryError("the database lacks our tables: run python -m common.migrate") from error
+    finally:
+        await database.close()
+
+
+def _check_file(settings: DatabaseSettings) -> None:
+    """Connecting to a missing SQLite file would create it."""
+    file = settings.url.database
+    if settings.is_sqlite and not (file and Path(file).is_file()):
+        raise StoryError(f"there is no database file {file}")
+
+
+async def read_story(database: Database, number: int) -> Story:
+    """The story of the job with this id or delivery number. Raises `StoryError`."""
     if not 0 < number <= MAX_JOB_ID:
         raise StoryError(f"there is no job {number}")
     async with database.reading() as connection:
@@ -194,7 +218,7 @@ async def tell(database: Database, number: int) -> Story:
 
 
 async def _rows(connection: AsyncConnection, table: Table, condition: Any) -> list[Record]:
-    columns = [column for column in table.columns if column.name not in _KEPT_BACK]
+    columns = [column for column in table.columns if column.name not in _USER_INPUT]
     key = next(iter(table.primary_key))
     result = await connection.execute(select(*columns).where(condition).order_by(key))
     names = [str(column.name) for column in columns]

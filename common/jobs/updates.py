@@ -1,42 +1,29 @@
-"""The one door through which a job's status changes, whoever reports it.
+"""The only writer of `jobs.status` and `jobs.last_seen_at`.
 
-Within the caller's transaction: lock the job, ask `common.jobs.lifecycle` what the report changes,
-write it with its event and e-mail. Where a job row and an outbox row change together, the job row
-is locked first.
+`report` and `report_of_worker` own the whole change: one transaction that locks the job, asks
+`common.jobs.lifecycle` what the report changes and writes it with its event and e-mail; then the
+notifier's wake-up. Where a job row and an outbox row change together, the job row is locked first.
 """
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
-from uuid import uuid4
 
-from sqlalchemy import (
-    ColumnElement,
-    Row,
-    bindparam,
-    case,
-    delete,
-    false,
-    insert,
-    or_,
-    select,
-    true,
-    update,
-)
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Float, Row, bindparam, case, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from common.database.engine import utc_now
-from common.database.tables import emails, handover_numbers, handovers, job_events, jobs
+from common.database.engine import Database, padded, utc_now
+from common.database.notify import EMAILS, Notifier
+from common.database.tables import handover_numbers, handovers, job_events, jobs
 from common.jobs.lifecycle import Change, JobState, Report, Source, Status, decide
-from common.outbox.outbox import DONE, HELD, PENDING, state_is
-
-DETAILS_WAIT: Final = 60.0
-"""Seconds for which the mail of an `error` without details waits for some to come."""
+from common.jobs.mails import update_mails
+from common.outbox.outbox import DONE
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of a report."""
+    """The effect of a report."""
 
     job_id: int
     user_id: str
@@ -86,27 +73,104 @@ _worker_error = (
 )
 
 
+_new_event = insert(job_events).values(
+    job_id=bindparam("job_id"),
+    status=bindparam("status"),
+    details=bindparam("details"),
+    source=bindparam("source"),
+    created_at=utc_now(),
+)
+
+_unseen: Final = or_(
+    jobs.c.last_seen_at.is_(None),
+    jobs.c.last_seen_at < utc_now(-bindparam("unseen_for", type_=Float)),
+)
+
+is_unseen: Final = _unseen.label("is_unseen")
+"""Whether no worker was heard from within the last `unseen_for` (a parameter, in seconds)."""
+
+_touch = (
+    update(jobs)
+    .where(jobs.c.id.in_(bindparam("ids", expanding=True)), _unseen)
+    .values(last_seen_at=utc_now())
+)
+
+
+async def report_of_worker(
+    database: Database, notifier: Notifier, number: int, report: Report
+) -> Applied | None:
+    """Apply a worker's report under `number`; None if that worker has to stop.
+
+    The first number of a job that a worker reports under wins, and settles the hand-over in any
+    state; a report under any other number of the job comes from a superfluous copy.
+    """
+    async with database.transaction() as tx:
+        applied = await apply_worker_report(tx, number, report)
+    _wake_notifier(notifier, applied)
+    return applied
+
+
+async def report(
+    database: Database,
+    notifier: Notifier,
+    job_id: int,
+    report: Report,
+    *,
+    if_still: tuple[Status, datetime | None] | None = None,
+    heard: bool = False,
+    settle: Callable[[AsyncConnection], Awaitable[object]] | None = None,
+) -> Applied | None:
+    """Apply a report of ours about a job; None if it does not apply (any more).
+
+    `if_still` makes it a compare-and-set on status and `last_seen_at`; `heard` also refreshes the
+    latter. `settle` runs in the same transaction, even if the job is gone; the report applies only
+    if it returns something true.
+    """
+    async with database.transaction() as tx:
+        job = await lock_job(tx, job_id)
+        if settle is not None and not await settle(tx):
+            return None
+        if job is None:
+            return None
+        if if_still not in {None, (Status.of_row(job.status), job.last_seen_at)}:
+            return None
+        applied = await _apply(tx, job, report, heard=heard)
+    _wake_notifier(notifier, applied)
+    return applied
+
+
+async def touch(database: Database, job_ids: Sequence[int], *, unseen_for: float) -> None:
+    """Refresh `last_seen_at` of those jobs in which it is older than `unseen_for` seconds."""
+    async with database.transaction() as tx:
+        await tx.execute(_touch, {"ids": padded(job_ids), "unseen_for": unseen_for})
+
+
+async def record_events(tx: AsyncConnection, events: Sequence[Mapping[str, Any]]) -> None:
+    """Add to the jobs' history: `job_id`, `status`, `details` and `source` of each event."""
+    await tx.execute(_new_event, events)
+
+
 async def lock_job(tx: AsyncConnection, job_id: int) -> Row[Any] | None:
     """Lock a job that the user has not deleted; None when there is none."""
     return (await tx.execute(_lock_job, {"locked_id": job_id})).one_or_none()
 
 
 async def apply_worker_report(tx: AsyncConnection, number: int, report: Report) -> Applied | None:
-    """Apply what a worker reports under `number`; None tells that it has to stop.
-
-    The first number from which a worker of this job is heard wins, and settles the hand-over
-    whatever its state; a report under any other number of the job is from a superfluous copy.
-    """
+    """`report_of_worker` within a transaction, without the wake-up."""
     job = await lock_job(tx, number)
     if job is None:
         job_id = (await tx.execute(_job_of_number, {"number": number})).scalar_one_or_none()
         job = None if job_id is None else await lock_job(tx, job_id)
     if job is None or job.worker_number not in {None, number}:
         return None
-    confirmed = False
-    if job.worker_number is None:
-        confirmed = await _confirm_handover(tx, job.id, number)
-    return await apply_report(tx, job, report, confirmed_handover=confirmed)
+    confirmed = job.worker_number is None and await _confirm_handover(tx, job.id, number)
+    return await _apply(tx, job, report, heard=True, confirmed_handover=confirmed)
+
+
+def _wake_notifier(notifier: Notifier, applied: Applied | None) -> None:
+    """To be called after the commit (see `common.database.notify`)."""
+    if applied is not None and applied.mail_due:
+        notifier.notify(EMAILS)
 
 
 async def _confirm_handover(tx: AsyncConnection, job_id: int, number: int) -> bool:
@@ -119,25 +183,22 @@ async def _confirm_handover(tx: AsyncConnection, job_id: int, number: int) -> bo
     return settled.rowcount > 0
 
 
-async def apply_report(
-    tx: AsyncConnection, job: Row[Any], report: Report, *, confirmed_handover: bool = False
+async def _apply(
+    tx: AsyncConnection,
+    job: Row[Any],
+    report: Report,
+    *,
+    heard: bool,
+    confirmed_handover: bool = False,
 ) -> Applied:
     """Apply a report to a job locked by `lock_job`."""
     before = Status.of_row(job.status)
     change = decide(await _state_of(tx, job, before), report)
     if before is not Status.FINISHED:
-        await _write_job(tx, job.id, change, heard=report.source is Source.WORKER)
+        await _write_job(tx, job.id, change, heard=heard)
     if change.records_event:
-        await tx.execute(
-            insert(job_events).values(
-                job_id=job.id,
-                status=report.status,
-                details=report.details,
-                source=report.source,
-                created_at=utc_now(),
-            )
-        )
-    mail_due = await _update_mails(tx, job, change, report)
+        event = {"status": report.status, "details": report.details, "source": report.source}
+        await record_events(tx, [{"job_id": job.id, **event}])
     return Applied(
         job_id=job.id,
         user_id=job.user_id,
@@ -145,7 +206,7 @@ async def apply_report(
         before=before,
         change=change,
         confirmed_handover=confirmed_handover,
-        mail_due=mail_due,
+        mail_due=await update_mails(tx, job, change, report),
     )
 
 
@@ -181,56 +242,3 @@ async def _write_job(tx: AsyncConnection, job_id: int, change: Change, *, heard:
         )
     if values:
         await tx.execute(update(jobs).where(jobs.c.id == job_id).values(values))
-
-
-async def _update_mails(tx: AsyncConnection, job: Row[Any], change: Change, report: Report) -> bool:
-    """Write, withdraw, or go on delaying mails; returns whether one is due now."""
-    waits = change.status is Status.ERROR and not report.details
-    moved = written = False
-    if change.undoes_error:
-        await tx.execute(delete(emails).where(*_unsent_error(job)))
-    elif change.leaves_error or (change.status is Status.ERROR and not change.enters):
-        moved = await _move_mail(tx, job, waits=waits)
-    if change.enters and change.status.is_final:
-        written = await _write_mail(tx, job, change.status, waits=waits)
-    return (moved or written) and not waits
-
-
-def _unsent_error(job: Row[Any]) -> tuple[ColumnElement[bool], ...]:
-    unsent = or_(state_is(emails, PENDING), state_is(emails, HELD))
-    return emails.c.job_id == job.id, emails.c.kind == Status.ERROR, unsent
-
-
-async def _move_mail(tx: AsyncConnection, job: Row[Any], *, waits: bool) -> bool:
-    """Send the mail of an `error` that waits for details, or let it wait on from now."""
-    moved = await tx.execute(
-        update(emails)
-        .where(*_unsent_error(job), emails.c.awaits_details == true())
-        .values(
-            due_at=utc_now(DETAILS_WAIT if waits else 0.0),
-            awaits_details=true() if waits else false(),
-        )
-    )
-    return moved.rowcount > 0
-
-
-async def _write_mail(tx: AsyncConnection, job: Row[Any], kind: Status, *, waits: bool) -> bool:
-    if not job.user_email:
-        return False
-    dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
-    result = await tx.execute(
-        dialect.insert(emails)
-        .values(
-            state=PENDING,
-            due_at=utc_now(DETAILS_WAIT if waits else 0.0),
-            awaits_details=true() if waits else false(),
-            correlation_id=job.correlation_id,
-            created_at=utc_now(),
-            job_id=job.id,
-            kind=kind,
-            recipient=job.user_email,
-            custom_id=uuid4().hex,
-        )
-        .on_conflict_do_nothing(index_elements=[emails.c.job_id, emails.c.kind])
-    )
-    return result.rowcount > 0

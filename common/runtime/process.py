@@ -1,8 +1,11 @@
 """How a service's process starts and ends.
 
-The port is taken before anything else is done, so that a second start on it ends with one
-sentence instead of doing work first. On SIGTERM readiness fails, then the service drains while its
-port still answers, and only then is everything closed. A second signal closes at once.
+1. The port is bound: a second start on it ends with one sentence before it does any work.
+2. The application's startup runs, then the process listens; only then is the service started.
+3. SIGTERM or SIGINT fails readiness, and the service drains while its port still answers.
+4. The port closes, then the connections, then the application's cleanup contexts in reverse order.
+
+A signal during the startup ends it; a second one ends the drain at once.
 """
 
 import asyncio
@@ -11,8 +14,9 @@ import gc
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
 
 import uvloop
 from aiohttp import web
@@ -24,57 +28,128 @@ from common.telemetry.health import Health
 from common.telemetry.logs import get_logger
 from common.telemetry.loop_lag import measure_loop_lag
 
-LATECOMERS: Final = 2.0
-"""Seconds for requests that are still being answered when a process closes its port."""
+_SHUTDOWN_TIMEOUT: Final = 2.0
+"""Seconds that requests have which are still being answered when a server closes."""
 
-_COLLECT_AFTER: Final = 50_000
-COLLECT_IN_DAEMONS_AFTER: Final = 5_000
-"""A daemon's ticks leave a few cycles of SQLAlchemy's each: it would take hours, and megabytes, to
-come to the number of a gateway, which would answer fewer requests if it looked as often."""
+_BACKLOG: Final = 128
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_GC_THRESHOLD: Final = 50_000
+DAEMON_GC_THRESHOLD: Final = 5_000
+"""New objects between two runs of the garbage collector. A daemon's ticks leave a few cycles of
+SQLAlchemy's each, which would take hours, and megabytes, to reach a gateway's threshold; a gateway
+would answer fewer requests with a daemon's."""
 
 log = get_logger()
+
+
+MakeRunner = Callable[..., web.AppRunner]
+"""Takes an application and the keyword arguments of `web.AppRunner`."""
 
 
 class CannotStart(Exception):
     """The service cannot start; the message is a sentence for the operator, without a full stop."""
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where to listen; `setting` is the variable that holds the port."""
+
+    setting: str
+    host: str
+    port: int
+
+    def bind(self) -> socket.socket:
+        """A bound socket that does not listen yet. Raises `CannotStart`."""
+        with self._naming_the_setting():
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            bound = socket.socket(family, kind, protocol)
+            try:
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                bound.bind(address)
+            except OSError:
+                bound.close()
+                raise
+            return bound
+
+    def listen(self, bound: socket.socket) -> None:
+        """Let clients connect. Raises `CannotStart` if another process listens.
+
+        Linux lets two sockets bind one port with SO_REUSEADDR while neither listens, and an event
+        loop may lose the error of the second to listen.
+        """
+        with self._naming_the_setting():
+            bound.listen(_BACKLOG)
+
+    @contextlib.contextmanager
+    def _naming_the_setting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise CannotStart(
+                f"cannot listen on {self.host}"
+                f" ({self.setting} {self.port}: {reason[:1].lower()}{reason[1:]})"
+            ) from error
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    app: web.Application,
+    address: Address,
+    *,
+    bound: socket.socket | None = None,
+    make_runner: MakeRunner = web.AppRunner,
+) -> AsyncIterator[int]:
+    """Run the application's startup, then listen; gives the port, and ends with its cleanup.
+
+    Raises `CannotStart` if the port is taken. Where the startup fails, the cleanup contexts that
+    are open close in reverse order.
+    """
+    runner = make_runner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+    with bound or address.bind() as listening:
+        try:
+            await runner.setup()
+            address.listen(listening)
+            await web.SockSite(runner, listening, backlog=_BACKLOG).start()
+            yield listening.getsockname()[1]
+        finally:
+            await runner.cleanup()
+
+
 def run(
     service: str,
     app: web.Application,
     *,
-    host: str,
-    port: int,
+    address: Address,
     health: Health,
-    drain: Callable[[], Awaitable[None]] | None = None,
-    collect_after: int = _COLLECT_AFTER,
+    drain: Callable[[], Awaitable[None]],
+    make_runner: MakeRunner = web.AppRunner,
+    gc_threshold: int = _GC_THRESHOLD,
 ) -> None:
-    """Serve `app` until a signal comes; `drain` runs first then, with the port still open.
+    """Serve `app` until a signal comes, then `drain` it with the port still open, and clean up.
 
-    Whoever comes during its last moments gets a few seconds. What keeps the service from starting
-    becomes one sentence on standard error and exit status 1. The collector looks for cycles when
-    there are `collect_after` objects more.
+    What keeps the service from starting becomes one sentence on standard error and exit status 1.
     """
-    try:
-        listening = _bind(host, port)
-    except OSError as error:
-        exit_with(service, f"cannot listen on {host}:{port} ({error.strerror or error}).")
+
+    async def live(bound: socket.socket) -> None:
+        stop = _stop_on_signals(health)
+        async with serve(app, address, bound=bound, make_runner=make_runner), measure_loop_lag():
+            _freeze_heap(gc_threshold)
+            health.started = True
+            log.info("%s.started", service, host=address.host, port=address.port)
+            await stop.wait()
+            health.draining = True
+            log.info("process.draining")
+            await _finish(drain)
+
     _allow_many_files()
-    app.cleanup_ctx.append(measure_loop_lag)
-    _close_after_a_failed_start(app)
-    app.on_startup.append(_on_signal(health, drain))
-    app.on_startup.append(_spare_the_collector(collect_after))
     try:
-        web.run_app(
-            app,
-            sock=listening,
-            loop=uvloop.new_event_loop(),
-            access_log=None,
-            print=None,
-            shutdown_timeout=LATECOMERS,
-        )
+        with address.bind() as bound, asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+            loop.run(live(bound))
+    except asyncio.CancelledError:
+        pass  # a signal during the startup or the cleanup
     except DatabaseRefused as error:
         exit_with(service, f"DATABASE_URL or DATABASE_SECRET is wrong ({error}).")
     except DatabaseUnavailable as error:
@@ -86,30 +161,40 @@ def run(
     log.info("process.stopped")
 
 
-def _close_after_a_failed_start(app: web.Application) -> None:
-    """Let the contexts that are open close when a later one cannot be opened: aiohttp leaves them
-    to the loop, which closes them in no order, with tracebacks."""
-    contexts = list(app.cleanup_ctx)
+def _stop_on_signals(health: Health) -> asyncio.Event:
+    """The event that the first signal sets. Where nothing waits for it, during the startup and once
+    it is set, a signal cancels the calling task instead."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    living = asyncio.current_task()
+    assert living is not None
 
-    async def all_in_order(app: web.Application) -> AsyncIterator[None]:
-        async with contextlib.AsyncExitStack() as stack:
-            for context in contexts:
-                opened: Any = contextlib.asynccontextmanager(context)(app)  # type: ignore[arg-type]
-                await stack.enter_async_context(opened)
-            yield
+    def receive() -> None:
+        if stop.is_set() or not health.started:
+            living.cancel()
+        stop.set()
 
-    app.cleanup_ctx.clear()
-    app.cleanup_ctx.append(all_in_order)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, receive)
+    return stop
 
 
-def _spare_the_collector(after: int) -> Callable[[web.Application], Awaitable[None]]:
-    async def spare(_: web.Application) -> None:
-        """What was made at start stays: the collector need not look at it again and again."""
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(after)
+async def _finish(drain: Callable[[], Awaitable[None]]) -> None:
+    """Wait for `drain`, up to the next signal."""
+    try:
+        await drain()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()  # the cleanup runs as usual
+    except Exception:
+        log.exception("process.drain_failed")
 
-    return spare
+
+def _freeze_heap(gc_threshold: int) -> None:
+    """Exempt what the startup made, which stays, from garbage collection."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(gc_threshold)
 
 
 def _allow_many_files() -> None:
@@ -117,51 +202,3 @@ def _allow_many_files() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # where the kernel allows less than it says
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """A bound socket that does not listen yet: nobody connects before the service has started."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    bound = socket.socket(family, kind, protocol)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except OSError:
-        bound.close()
-        raise
-    return bound
-
-
-def _on_signal(
-    health: Health, drain: Callable[[], Awaitable[None]] | None
-) -> Callable[[web.Application], Awaitable[None]]:
-    tasks: list[asyncio.Task[None]] = []
-
-    async def drain_and_leave() -> None:
-        try:
-            if drain is not None:
-                await drain()
-        except Exception:
-            log.exception("process.drain_failed")
-        asyncio.get_running_loop().call_soon(_leave)
-
-    def begin() -> None:
-        if health.draining:
-            _leave()
-        health.draining = True
-        log.info("process.draining")
-        tasks.append(asyncio.get_running_loop().create_task(drain_and_leave()))
-
-    async def install(_: web.Application) -> None:
-        # replaces the handlers of `web.run_app`, which close the port before anything else
-        for number in _SIGNALS:
-            with contextlib.suppress(NotImplementedError):
-                asyncio.get_running_loop().add_signal_handler(number, begin)
-
-    return install
-
-
-def _leave() -> None:
-    raise web.GracefulExit

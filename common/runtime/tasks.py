@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar, TypeVarTuple
 
 from common.database.errors import DatabaseUnavailable
 from common.telemetry.logs import get_logger
@@ -62,3 +63,47 @@ async def end(task: asyncio.Task[Any]) -> None:
     await asyncio.wait([task])
     if not task.cancelled():
         task.result()
+
+
+Arguments = TypeVarTuple("Arguments")
+
+
+class BoundedTasks:
+    """An `asyncio.TaskGroup` of which at most `limit` tasks run at a time.
+
+    If tasks fail, it raises the first error itself instead of an `ExceptionGroup`.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._slots = asyncio.Semaphore(limit)
+        self._group = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self._group.__aexit__(kind, error, traceback)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def start(
+        self, call: Callable[[*Arguments], Awaitable[Any]], *arguments: *Arguments
+    ) -> None:
+        """Start a task as soon as a slot is free."""
+        await self._slots.acquire()
+        self._group.create_task(self._run(call, *arguments))
+
+    async def _run(
+        self, call: Callable[[*Arguments], Awaitable[Any]], *arguments: *Arguments
+    ) -> None:
+        try:
+            await call(*arguments)
+        finally:
+            self._slots.release()

@@ -1,41 +1,41 @@
-"""What can go wrong in a user's tree. None of these knows HTTP."""
+"""Refusals and failures of a storage. None of them knows HTTP."""
 
 
 class StorageError(Exception):
-    """Base of all refusals below; `str()` is a sentence fit for the user."""
+    """Base of the errors below; `str()` is a sentence for the user."""
 
 
 class InvalidPath(StorageError):
-    """The path holds `.`/`..`, control characters, or names that no storage can hold."""
+    """The path holds `.`, `..` or control characters, or a name that no storage can hold."""
 
 
 class NotFound(StorageError):
-    """Nothing is stored at the path (or not of the kind that was asked for)."""
+    """Nothing is stored at the path, or not of the requested kind."""
 
 
 class PathConflict(StorageError):
-    """A file stands where a directory is needed, or the reverse."""
+    """A file is where a directory is needed, or the reverse."""
 
 
 class DirectoryNotEmpty(StorageError):
-    """A directory that holds something, as the root always does, cannot be renamed."""
+    """A directory that is not empty cannot be renamed; the root never is empty."""
 
 
 class PredefinedDirectory(StorageError):
-    """One of the five predefined directories cannot be renamed."""
+    """None of the five predefined directories can be renamed."""
 
 
 class TargetExists(StorageError):
-    """The target of a rename that must not replace anything is taken."""
+    """The target of a rename exists and must not be replaced."""
 
 
 class OutOfSpace(StorageError):
-    """The storage has no room for the bytes (disk full, quota exceeded)."""
+    """The storage has no space for the bytes (disk full, quota exceeded)."""
 
 
 class StorageUnavailable(StorageError):
-    """The storage did not answer; the same call may succeed later."""
+    """The storage does not respond; the same call may succeed later."""
 
 
 class UnusableName(StorageError):
-    """Something that was put there by other means has a name that no path can address."""
+    """A file that was stored by other means has a name that no path can address."""

@@ -1,4 +1,4 @@
-"""Opens the storage that the settings name."""
+"""Open the storage that the settings select."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,11 +10,9 @@ from common.storage.protocol import Storage
 
 @asynccontextmanager
 async def open_storage(settings: StorageSettings) -> AsyncIterator[Storage]:
-    """The storage, for as long as the context lasts."""
+    """The storage, open while the context lasts."""
     if settings.kind == "s3":
-        from common.storage.s3.storage import (
-            S3Storage,  # with botocore, which local storage can spare
-        )
+        from common.storage.s3.storage import S3Storage  # imports botocore, which is large
 
         async with S3Storage(
             settings.bucket,

@@ -13,16 +13,16 @@ PREDEFINED: Final = ("artifact", "config", "data", "log", "output")
 """The top-level directories that every user always has, sorted."""
 
 MAX_NAME_BYTES: Final = 255
-"""Longest file name that common file systems hold (`NAME_MAX`), in UTF-8 bytes."""
+"""Longest file name on common file systems (`NAME_MAX`), in UTF-8 bytes."""
 
 MAX_PATH_BYTES: Final = 900
-"""Longest path: an S3 key holds 1024 bytes, root prefix and user name included."""
+"""Longest path: an S3 key holds 1024 bytes, including root prefix and user name."""
 
 _MAX_WRITTEN: Final = 4_096
-"""Longest path as it may be written, slashes that do not count included, in characters."""
+"""Longest path in characters as clients may write it, with redundant slashes."""
 
 RESERVED_USER_NAME: Final = ".opencloud-staging"
-"""Directory beside the users' trees in which local uploads are staged."""
+"""Directory beside the users' trees that holds staged local uploads."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -32,14 +32,14 @@ _ESCAPED: Final = {
 
 
 def check_name(name: str) -> str:
-    """Return `name` if it can be the name of one file or directory.
+    """Return `name` if it can name one file or directory.
 
-    Raises `InvalidPath` for an empty name, `.`, `..` (percent-encoded ones included), a slash,
-    control characters, text that is not valid Unicode, and more than 255 bytes of UTF-8.
+    Raises `InvalidPath` for an empty name, `.`, `..` (also percent-encoded), a slash, control
+    characters, text that is not valid Unicode, and more than 255 bytes of UTF-8.
     """
     if not name:
         raise InvalidPath("a name must not be empty")
-    # before anything that looks at each character: a client may send megabytes
+    # before any check that reads each character: a client may send megabytes
     if len(name) > MAX_NAME_BYTES:
         raise InvalidPath(f"a name must not be longer than {MAX_NAME_BYTES} bytes")
     if _is_dots(name):
@@ -56,9 +56,9 @@ def check_name(name: str) -> str:
 
 
 def _is_dots(name: str) -> bool:
-    """Whether `name` is `.` or `..`, however often it was percent-encoded.
+    """Whether `name` is `.` or `..`, percent-encoded any number of times.
 
-    One pass does it: an escape is decoded as soon as it is whole, and may complete another one.
+    One pass suffices: an escape is decoded as soon as it is complete, and may complete another.
     """
     decoded = ""
     for character in name:
@@ -72,10 +72,10 @@ def _is_dots(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class UserPath:
-    """A path inside one user's tree: parsed once at the edge, then it cannot be wrong.
+    """A path inside one user's tree, validated once at the edge (by `parse`).
 
-    `parts` holds no empty, `.` or `..` segment; no `parts` at all is the root of the tree.
-    `slash` tells whether the path was written with a trailing slash, as directories are.
+    `parts` holds no empty, `.` or `..` segment; the root of the tree has no `parts`.
+    `slash`: whether the path was written with a trailing slash, as directories are.
     """
 
     user: str
@@ -86,8 +86,8 @@ class UserPath:
     def parse(cls, user: str, text: str) -> Self:
         """Parse `text`, relative to `user`'s tree; empty segments are dropped.
 
-        Raises `InvalidPath` if any segment is not a name (see `check_name`), or if the whole is
-        longer than `MAX_PATH_BYTES` (or is written with thousands of slashes that do not count).
+        Raises `InvalidPath` if a segment is not a name (see `check_name`), or if the path is longer
+        than `MAX_PATH_BYTES` (or is written with thousands of redundant slashes).
         """
         if len(text) > _MAX_WRITTEN:
             raise InvalidPath(f"a path must not be longer than {MAX_PATH_BYTES} bytes")
@@ -97,7 +97,7 @@ class UserPath:
         return cls(user, parts, not parts or text.endswith("/"))
 
     def __str__(self) -> str:
-        """The path as clients see it: relative to the tree, a trailing slash where it had one."""
+        """The path as clients see it: relative to the tree, with the trailing slash, if any."""
         return "/".join(self.parts) + ("/" if self.slash and self.parts else "")
 
     def __truediv__(self, name: str) -> "UserPath":
@@ -114,7 +114,7 @@ class UserPath:
 
     @property
     def as_directory(self) -> "UserPath":
-        """The same path, written with a trailing slash."""
+        """The same path with a trailing slash."""
         return UserPath(self.user, self.parts, slash=True)
 
     @property
@@ -123,16 +123,16 @@ class UserPath:
 
     @property
     def is_predefined(self) -> bool:
-        """Whether this is one of the five directories that are never lost."""
+        """Whether this is one of the five directories that always exist."""
         return len(self.parts) == 1 and self.parts[0] in PREDEFINED
 
     @property
     def in_predefined(self) -> bool:
-        """Whether this lies in (or is) one of the five directories."""
+        """Whether this is, or is inside, one of the five predefined directories."""
         return bool(self.parts) and self.parts[0] in PREDEFINED
 
     def is_within(self, other: "UserPath") -> bool:
-        """Whether this lies strictly below `other`, in the same user's tree."""
+        """Whether this is strictly below `other`, in the same user's tree."""
         return (
             self.user == other.user
             and len(self.parts) > len(other.parts)
@@ -141,7 +141,7 @@ class UserPath:
 
 
 def check_target(source: UserPath, target: UserPath) -> None:
-    """Whether `source` may be moved to `target`, as far as the paths tell. Raises `InvalidPath`."""
+    """Raise `InvalidPath` if the paths alone forbid moving `source` to `target`."""
     if source.user != target.user or not target.in_predefined:
         raise InvalidPath(f"the target must lie in one of {', '.join(PREDEFINED)}")
     if target.is_within(source):
@@ -150,7 +150,7 @@ def check_target(source: UserPath, target: UserPath) -> None:
 
 @lru_cache(maxsize=1_024)
 def is_user_name(name: str) -> bool:
-    """Whether `name` can be a user's directory, verbatim."""
+    """Whether `name` can be the name of a user's directory, verbatim."""
     try:
         check_name(name)
     except InvalidPath:
@@ -159,6 +159,6 @@ def is_user_name(name: str) -> bool:
 
 
 def relative_to(path: str, directory: Iterable[str]) -> str:
-    """`path` (as in `Entry.path`) relative to the directory with these parts."""
+    """`path` (an `Entry.path`) relative to the directory whose parts are `directory`."""
     prefix = "".join(f"{part}/" for part in directory)
     return path[len(prefix) :]

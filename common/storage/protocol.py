@@ -1,4 +1,10 @@
-"""What every storage can do, whatever stands behind it."""
+"""The interface of every storage, and the values that it exchanges.
+
+The interface stays small: what its methods can be combined to belongs to callers. A resumable
+upload can `write` each portion as a file and join them by a last `write` of what `OpenFile.read`
+yields; a digest is computed over the chunks that are passed to `write`; a quota counts the sizes of
+entries.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -8,21 +14,21 @@ from typing import Any, Final, Protocol
 from common.storage.paths import UserPath
 
 BATCH: Final = 1_000
-"""Entries that are read in one go, so that other work gets its turn."""
+"""Most entries that are read in one step; between steps, other work runs."""
 
 SMALL_FILE: Final = 64 << 10
-"""Up to so many bytes are read or written whole: they cost less than the way to them."""
+"""Bytes up to which a file is read or written in one step: that is cheaper than more steps."""
 
 
-@dataclass(slots=True, unsafe_hash=True)  # frozen ones take thrice as long to make: listings matter
+@dataclass(slots=True, unsafe_hash=True)  # a frozen one takes three times as long to create
 class Entry:
-    """A file or a directory in a user's tree; never changed once made.
+    """A file or a directory in a user's tree; immutable by convention.
 
     `path` is relative to the tree; a directory's ends in a slash and its `size` is None. It never
-    holds empty, `.` or `..` segments, but perhaps control characters. Names that are not UTF-8 are
-    shown with U+FFFD, and under that name there is nothing.
-    `size` is in bytes, `modified` in seconds since the epoch (None where it is not known),
-    `etag` is a strong validator without quotes (None for directories).
+    holds empty, `.` or `..` segments, but may hold control characters. Bytes of a name that are not
+    UTF-8 appear as U+FFFD, and no path addresses such an entry.
+    `size` is in bytes, `modified` in seconds since the epoch (None if unknown), `etag` is a strong
+    validator without quotes (None for directories).
     """
 
     path: str
@@ -46,12 +52,12 @@ class PresignedRequest:
 
 
 class OpenFile(Protocol):
-    """A file opened for reading: what it was when it was opened, whatever replaces it meanwhile."""
+    """A file that was opened for reading: that version, even if it is replaced meanwhile."""
 
     entry: Entry
 
     def read(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        """Stream `length` bytes from `offset` in large pieces; constant memory.
+        """Stream `length` bytes from `offset` in large chunks; constant memory.
 
         Raises `StorageUnavailable` if the storage cannot deliver all of them.
         """
@@ -61,40 +67,40 @@ class OpenFile(Protocol):
 class Storage(Protocol):
     """Users' trees. Every method is safe to cancel and may run concurrently with any other.
 
-    All of them raise `StorageUnavailable` when the storage does not answer, and `InvalidPath` for
-    a path that this storage cannot hold. Symbolic links are never followed and never listed.
+    All methods raise `StorageUnavailable` if the storage does not respond, and `InvalidPath` for a
+    path that this storage cannot hold. Symbolic links are neither followed nor listed.
     """
 
     async def ensure_user(self, user: str) -> None:
-        """Create the user's tree with its predefined directories; cheap once that was done."""
+        """Create the user's tree with its predefined directories; repeated calls are cheap."""
         ...
 
     async def stat(self, path: UserPath) -> Entry:
-        """Describe the file or directory at `path`. Raises `NotFound`.
+        """The file or directory at `path`. Raises `NotFound`.
 
-        A directory goes first if `path` has a trailing slash, where both may share a name.
+        On a storage where both can have the same name, a trailing slash selects the directory.
         """
         ...
 
     def walk(
         self, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
     ) -> AsyncGenerator[list[Entry], None]:
-        """Entries below a directory, sorted by path, up to `batch` at a time (1 000 at most).
+        """Entries below a directory, sorted by path, up to `batch` (at most 1 000) at a time.
 
-        Without `recursive` those directly in it; with `after` only those that sort after that
-        path. Raises `NotFound` if there is no directory.
+        Without `recursive`, only those directly in it; with `after`, only those that sort after
+        that path. Raises `NotFound` if there is no directory.
         """
         ...
 
     async def survey(
         self, inputs: Sequence[UserPath], places: Sequence[UserPath]
     ) -> tuple[list[list[Entry] | None], list[bool]]:
-        """What a submission needs to know, in one round of work.
+        """Everything that a submission needs to know, in one step.
 
         For each of `inputs`: the file there, or all files below the directory there, sorted by
-        path, or None. For each of `places`: whether a file is there, or at any depth below it.
-        Raises `UnusableName` for a file among the inputs, put there by other means, that no path
-        can address.
+        path, or None. For each of `places`: whether there is a file, or a directory that holds
+        files at any depth. Raises `UnusableName` for a file among the inputs that was stored by
+        other means and that no path can address.
         """
         ...
 
@@ -103,38 +109,39 @@ class Storage(Protocol):
         ...
 
     async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
-        """Store a file, replacing one that is there; parents are created.
+        """Store a file and create its parents; an existing file is replaced.
 
-        Visible whole or not at all: if `chunks` raises, or the call is cancelled, nothing is left
-        behind. Raises `PathConflict` (before more than a first piece of the file is read, where
-        that can be known), `OutOfSpace`.
+        The file becomes visible as a whole or not at all: if `chunks` raises or the call is
+        cancelled, nothing is left behind. Raises `PathConflict` (after the first chunk at the
+        latest, unless the conflict arises later) and `OutOfSpace`.
         """
         ...
 
     def open(self, path: UserPath) -> AbstractAsyncContextManager[OpenFile]:
-        """Open a file for reading. Raises `NotFound` when there is none (a directory, too)."""
+        """Open a file for reading. Raises `NotFound`, also for a directory."""
         ...
 
     async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
-        """The bytes of those that are small files (`SMALL_FILE`), in one round of work."""
+        """The content of those of `paths` that are files of up to `SMALL_FILE`, in one step."""
         ...
 
     async def rename(self, source: UserPath, target: UserPath, *, replace: bool = True) -> Entry:
-        """Move a file or an empty directory; describes it at its new place.
+        """Move a file or an empty directory; returns its entry at the new path.
 
-        Parents of `target` are created, an existing target *file* is replaced; onto itself nothing
-        changes. Refusals, checked in this order, leave nothing behind: `NotFound` (no source),
-        `DirectoryNotEmpty` (the root always), `PredefinedDirectory`, `InvalidPath` (`target` is the
-        root, lies outside the predefined directories, or inside `source`), `PathConflict` (a file
-        as the target's parent, a directory at the target, a file at the target of a directory),
-        `TargetExists` (with `replace=False` and a file at the target other than the source).
+        Parents of `target` are created, an existing *file* there is replaced; renaming onto itself
+        changes nothing. A refused rename leaves nothing behind. Refusals in the order of their
+        checks: `NotFound` (no source), `DirectoryNotEmpty` (always for the root),
+        `PredefinedDirectory`, `InvalidPath` (`target` is the root, outside of the predefined
+        directories, or inside `source`), `PathConflict` (a file as the target's parent, a directory
+        at the target, a file at the target of a directory), `TargetExists` (a file at the target
+        other than the source, with `replace=False`).
         """
         ...
 
     async def delete(self, path: UserPath) -> None:
-        """Remove a file or a whole directory; nothing there is fine.
+        """Remove a file or a directory with all its content; idempotent.
 
-        The root and the predefined directories are emptied and recreated, never lost.
+        The root and the predefined directories are emptied, never removed.
         """
         ...
 
@@ -143,23 +150,27 @@ class Storage(Protocol):
         ...
 
     async def presign_download(self, path: UserPath) -> PresignedRequest | None:
-        """A time-limited request for the file's bytes; None where the API itself serves them.
+        """A time-limited request for a file's content; None if only this API serves it.
 
-        Does not look whether there is such a file.
+        Does not check that the file exists.
         """
         ...
 
     async def presign_upload(self, directory: UserPath) -> PresignedRequest | None:
-        """A time-limited form upload into `directory`; None where the API itself takes it.
+        """A time-limited form upload into `directory`; None if only this API accepts it.
 
-        Raises `PathConflict` if the directory, or a parent of it, is a file.
+        Raises `PathConflict` if the directory or one of its parents is a file.
         """
         ...
 
+    async def free_bytes(self) -> int | None:
+        """Space that is left for files; None if unknown or unlimited. Never raises."""
+        ...
+
     async def sweep_staging(self) -> int:
-        """Remove what uploads of killed processes have left behind; returns how many."""
+        """Remove what uploads of killed processes left behind; returns the number of removals."""
         ...
 
     async def health(self) -> dict[str, Any]:
-        """Facts for the readiness body, at least `{"ok": bool}`; never raises."""
+        """Facts for the readiness response, at least `{"ok": bool}`; never raises."""
         ...

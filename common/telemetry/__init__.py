@@ -1,1 +1,1 @@
-"""What operators see: logs, probes, metrics; and what they never see."""
+"""What operators see: logs, probes and metrics, without secrets."""

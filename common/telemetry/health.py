@@ -1,14 +1,14 @@
 """Probes and metrics of a process: `/livez`, `/readyz`, `/metrics`.
 
-`/livez` answers while the event loop turns. `/readyz` tells whether the process wants work: a
-gateway that has started and is not draining; a daemon whose last good tick is young as well. What
-the checks find (database, peer, …) is told in the body and changes no verdict: a gateway taken out
-of service because the database is away would leave a proxy to answer 404 to running workers.
+`/livez` answers while the event loop runs. `/readyz` states whether the process wants work: a
+gateway does from its start until it drains, a daemon while its last good tick is recent as well.
+The findings of the checks (database, peer, …) are part of the body and change no status: with every
+gateway out of service because the database is away, a proxy would answer 404 to running workers.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -21,27 +21,21 @@ from prometheus_client import (
     generate_latest,
 )
 
-from common.config.settings import AdminSettings
-from common.telemetry.logs import get_logger
-
 Check = Callable[[], Awaitable[Mapping[str, Any] | None]]
-CleanupContext = Callable[[web.Application], AsyncIterator[None]]
 
 _CHECK_TIMEOUT: Final = 2.0
 
-READY: Final = Gauge("opencloud_ready", "1 while the process wants work, as its /readyz tells")
+READY: Final = Gauge("opencloud_ready", "1 while the process wants work, as in its /readyz")
 
-log = get_logger()
-
-# a second series beside each counter, which tells nothing here
+# a second series for each counter, of no use here
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Health:
-    """What a process knows of its own state.
+    """The state of one process.
 
-    `max_tick_age`, in seconds, is how old the last good tick of a ready daemon may be; None for a
-    process that has no ticks.
+    `max_tick_age` is the age in seconds up to which a daemon's last good tick counts as recent;
+    None for a process without ticks.
     """
 
     def __init__(self, service: str, *, max_tick_age: float | None = None) -> None:
@@ -53,11 +47,11 @@ class Health:
         self._checks: dict[str, Check] = {}
 
     def add_check(self, name: str, check: Check) -> None:
-        """Tell what `check` finds in the body of `/readyz`; one that raises is shown as not ok."""
+        """Add a check to the body of `/readyz`; one that raises is reported as not ok."""
         self._checks[name] = check
 
     def tick(self) -> None:
-        """The daemon has done its round: the database answered."""
+        """Record a good tick of the daemon: the database answered."""
         self._last_tick = time.monotonic()
 
     @property
@@ -76,7 +70,7 @@ class Health:
 
     async def report(self) -> dict[str, Any]:
         """The body of `/readyz`."""
-        checks = dict(self._checks)  # a service that is starting adds some meanwhile
+        checks = dict(self._checks)  # a startup adds some in the meantime
         results = await asyncio.gather(*(_run(check) for check in checks.values()))
         report: dict[str, Any] = {
             "service": self._service,
@@ -94,13 +88,13 @@ async def _run(check: Check) -> dict[str, Any]:
     try:
         async with asyncio.timeout(_CHECK_TIMEOUT):
             facts = await check()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the probe has to tell
+    except Exception as error:  # noqa: BLE001 - any failure is a finding
         return {"ok": False, "reason": type(error).__name__}
     return {"ok": True, **(facts or {})}
 
 
 def admin_routes(health: Health) -> list[web.RouteDef]:
-    """The three routes, to be added to an application."""
+    """The three routes. `health` becomes the source of the metric `opencloud_ready`."""
     READY.set_function(lambda: health.is_ready)
 
     async def livez(_: web.Request) -> web.Response:
@@ -125,24 +119,3 @@ def _json(body: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> web.Respo
     return web.Response(
         body=orjson.dumps(body, default=str), status=status, content_type="application/json"
     )
-
-
-def serve_admin(settings: AdminSettings, health: Health) -> CleanupContext:
-    """A `cleanup_ctx` that serves the probes on a port of their own, which no ingress routes.
-
-    Raises `OSError` at start when the port is taken.
-    """
-
-    async def serve(_: web.Application) -> AsyncIterator[None]:
-        admin = web.Application()
-        admin.add_routes(admin_routes(health))
-        runner = web.AppRunner(admin, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, settings.host, settings.port).start()
-            log.info("admin.started", host=settings.host, port=settings.port)
-            yield
-        finally:
-            await runner.cleanup()
-
-    return serve

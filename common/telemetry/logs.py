@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object per line on standard output, pretty on a terminal."""
+"""Structured logs: one JSON object per line on standard output, readable text on a terminal."""
 
 import asyncio
 import atexit
@@ -6,7 +6,9 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
 
 import orjson
 import structlog
@@ -15,31 +17,29 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from common.config.settings import LogSettings
 from common.telemetry.redaction import Redaction
 
+_bound: Final[ContextVar[dict[str, Any]]] = ContextVar("bound", default={})  # noqa: B039 - replaced
+
 
 def get_logger() -> Any:
-    """A logger whose events carry what is bound in the current context."""
+    """A logger whose events have the fields that are bound in the current context."""
     return structlog.get_logger()
 
 
+def bind(**fields: Any) -> None:
+    """Add fields to the events that this task logs from now on."""
+    _bound.set(_bound.get() | fields)
+
+
 def configure(service: str, settings: LogSettings) -> None:
-    """Set logging up for the process, the standard library's included."""
+    """Set up the process's logging, the standard library's included."""
     pretty = settings.form == "pretty" or (settings.form == "auto" and sys.stdout.isatty())
     level = logging.getLevelNamesMapping()[settings.level]
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_service(service),
-    ]
-    render: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(), _redact(settings.secrets)]
-        if pretty
-        else [structlog.processors.format_exc_info, _render_json, _redact(settings.secrets)]
-    )
+    complete = _complete(service)
+    render = _render(structlog.dev.ConsoleRenderer() if pretty else _to_json, settings.secrets)
     lines = Lines(sys.stdout)
     atexit.register(lines.flush)
     structlog.configure(
-        processors=[*shared, *render],
+        processors=[complete, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
@@ -47,8 +47,8 @@ def configure(service: str, settings: LogSettings) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+            foreign_pre_chain=[complete, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
         )
     )
     root = logging.getLogger()
@@ -59,10 +59,10 @@ def configure(service: str, settings: LogSettings) -> None:
 
 
 class Lines:
-    """Writes lines to a file: all those of one turn of the event loop in one go.
+    """Writes lines to a file, those of one iteration of the event loop together.
 
-    A busy gateway would else spend a fifth of its time on writing them one by one. Warnings and
-    errors go out at once, with what came before them, and so do lines from outside of the loop.
+    Separate writes would take a fifth of a busy gateway's time. Warnings and errors are written at
+    once, after the lines before them, and so are lines from outside of the loop.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -70,11 +70,11 @@ class Lines:
         self._waiting: list[str] = []
 
     def info(self, line: str) -> None:
-        """One line, which may wait for the end of this turn."""
+        """Write one line by the end of this iteration."""
         self._add(line, at_once=False)
 
     def warning(self, line: str) -> None:
-        """One line, at once."""
+        """Write one line at once."""
         self._add(line, at_once=True)
 
     debug = info
@@ -84,7 +84,7 @@ class Lines:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            self._write(line)  # perhaps another thread: what is waiting is the loop's
+            self._write(line)  # this may be another thread; the waiting lines are the loop's
             return
         self._waiting.append(line)
         if at_once:
@@ -93,7 +93,7 @@ class Lines:
             loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write what is waiting."""
+        """Write the lines that wait."""
         lines, self._waiting = self._waiting, []
         if lines:
             self._write("\n".join(lines))
@@ -103,26 +103,34 @@ class Lines:
         self._file.flush()
 
 
-def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
-    try:
-        return orjson.dumps(event, default=str).decode()
-    except TypeError:  # a number beyond 64 bits, a lone surrogate: what is told of must go on
-        return json.dumps(event, default=str)
+def _complete(service: str) -> Processor:
+    """Adds the bound fields, level, time and service."""
 
-
-def _add_service(service: str) -> Processor:
-    def add(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    def complete(_: WrappedLogger, level: str, event: EventDict) -> EventDict:
+        event = {**_bound.get(), **event}
+        event["level"] = level
+        event["timestamp"] = datetime.now(UTC)
         event["service"] = service
         return event
 
-    return add
+    return complete
 
 
-def _redact(secrets: tuple[str, ...]) -> Callable[[WrappedLogger, str, Any], Any]:
-    """Keep every known secret out of a rendered line, wherever it came from."""
+def _render(to_text: Callable[..., str], secrets: tuple[str, ...]) -> Processor:
+    """Makes an event's line, without any known secret."""
     redaction = Redaction(secrets)
+    return lambda logger, level, event: redaction(to_text(logger, level, event))
 
-    def redact(_: WrappedLogger, __: str, line: str) -> str:
-        return redaction(line)
 
-    return redact
+def _to_json(logger: WrappedLogger, level: str, event: EventDict) -> str:
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(logger, level, event)
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_UTC_Z).decode()
+    except TypeError:  # an integer beyond 64 bits or a lone surrogate, which orjson refuses
+        return json.dumps(event, default=_plain)
+
+
+def _plain(value: object) -> str:
+    """What JSON has no type for, as orjson writes it."""
+    return f"{value:%Y-%m-%dT%H:%M:%S.%fZ}" if isinstance(value, datetime) else str(value)

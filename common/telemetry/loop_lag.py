@@ -3,13 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
-from aiohttp import web
 from prometheus_client import Histogram
 
 EVERY: Final = 0.5
-"""Seconds between two looks."""
+"""Seconds between two measurements."""
 
 LAG: Final = Histogram(
     "opencloud_loop_lag_seconds",
@@ -18,31 +18,34 @@ LAG: Final = Histogram(
 )
 
 
-async def measure_loop_lag(_: web.Application) -> AsyncIterator[None]:
-    """A `cleanup_ctx` that looks while the application runs."""
-    metronome = _Metronome()
-    yield
-    metronome.stop()
+@asynccontextmanager
+async def measure_loop_lag() -> AsyncIterator[None]:
+    """Measure while the context is open."""
+    timer = _PeriodicTimer()
+    try:
+        yield
+    finally:
+        timer.stop()
 
 
-class _Metronome:
-    """A timer at fixed times. Those that it misses while the loop is blocked count as well, so
-    that a stall weighs in the quantiles by its length, not as the one late call that it causes."""
+class _PeriodicTimer:
+    """A timer at fixed times. Those that pass while the loop is blocked count as well: a stall
+    weighs in the quantiles by its length, not as the one late call that it causes."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        # not the loop's own clock, which uvloop reads only once a turn
+        # not the loop's own clock, which uvloop reads only once per iteration
         self._due = time.monotonic() + EVERY
-        self._timer = self._loop.call_later(EVERY, self._look)
+        self._handle = self._loop.call_later(EVERY, self._measure)
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         now = time.monotonic()
         LAG.observe(max(0.0, now - self._due))
         self._due += EVERY
         while self._due <= now:
             LAG.observe(now - self._due)
             self._due += EVERY
-        self._timer = self._loop.call_later(self._due - now, self._look)
+        self._handle = self._loop.call_later(self._due - now, self._measure)
 
     def stop(self) -> None:
-        self._timer.cancel()
+        self._handle.cancel()

@@ -1,4 +1,4 @@
-"""Keeping known secrets out of texts, in whatever spelling they come."""
+"""Removal of known secrets from text, in any of their spellings."""
 
 import base64
 from collections.abc import Iterable, Iterator
@@ -7,18 +7,18 @@ from urllib.parse import quote, quote_plus
 
 import orjson
 
-_LEAST: Final = 6
-"""Characters below which a secret is left alone: it would blot out unrelated text."""
+_MIN_LENGTH: Final = 6
+"""Length in characters from which a secret is replaced: a shorter one would match other text."""
 
-_BLOT: Final = "***"
+_REPLACEMENT: Final = "***"
 
 
 class Redaction:
-    """Replaces secrets: as they are, in JSON, in a URL; if `encoded`, in base64 as well, be it a
-    part of what was encoded (a header of HTTP's basic authentication)."""
+    """Replaces secrets: as they are, in JSON, in a URL; if `encoded`, in base64 as well, even as a
+    part of the encoded text (HTTP's basic authentication)."""
 
     def __init__(self, secrets: Iterable[str], *, encoded: bool = False) -> None:
-        long = [secret for secret in dict.fromkeys(secrets) if len(secret) >= _LEAST]
+        long = [secret for secret in dict.fromkeys(secrets) if len(secret) >= _MIN_LENGTH]
         found = {spelling for secret in long for spelling in _spellings(secret)}
         if encoded:
             found |= {part for secret in long for part in _in_base64(secret)}
@@ -27,7 +27,7 @@ class Redaction:
     def __call__(self, text: str) -> str:
         for spelling in self._spellings:
             if spelling in text:
-                text = text.replace(spelling, _BLOT)
+                text = text.replace(spelling, _REPLACEMENT)
         return text
 
 
@@ -40,11 +40,11 @@ def _spellings(secret: str) -> Iterator[str]:
 
 
 def _in_base64(secret: str) -> Iterator[str]:
-    """What the secret looks like in the middle of something; it may begin at three places."""
+    """The secret's spellings inside of encoded text: one for each offset modulo 3."""
     raw = secret.encode()
     for before in range(3):
         text = base64.b64encode(bytes(before) + raw).decode().rstrip("=")
-        # characters at the ends hold bits of their neighbours, too
+        # the characters at the ends hold bits of their neighbours as well
         part = text[(0, 2, 3)[before] : len(text) - bool((before + len(raw)) % 3)]
         yield part
         yield part.translate(str.maketrans("+/", "-_"))

@@ -3,38 +3,50 @@
 import base64
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-from common.aws import AwsError, create_client, describe
+from common.aws import AwsError, create_client, error_code
 from common.storage.paths import is_user_name
 from common.storage.protocol import Storage
 from common.telemetry.logs import get_logger
-from gateway.http.errors import Conflict, NotThere, Refused
+from gateway.auth.errors import (
+    AccountRefused,
+    UnknownUser,
+    UserExists,
+    WeakPassword,
+    WrongPassword,
+)
 from gateway.settings import CognitoSettings
 
-_PASSWORD: Final = frozenset({"InvalidPasswordException"})
-_TAKEN: Final = frozenset({"UsernameExistsException", "AliasExistsException"})
-_UNKNOWN: Final = frozenset({"UserNotFoundException"})
-_WRONG: Final = frozenset({"NotAuthorizedException"})
+_Errors = Mapping[str, type[AccountRefused]]
+
+_LOG_IN_ERRORS: Final[_Errors] = {
+    "UserNotFoundException": UnknownUser,
+    "NotAuthorizedException": WrongPassword,
+}
+_REGISTRATION_ERRORS: Final[_Errors] = {
+    "InvalidPasswordException": WeakPassword,
+    "UsernameExistsException": UserExists,
+    "AliasExistsException": UserExists,
+}
+
+_FAILURES: Final = (ClientError, BotoCoreError, OSError)
+"""What a call to Cognito may fail with."""
 
 log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """An ID token and the seconds for which it holds."""
+    """An ID token; it is valid for `expires_in` seconds."""
 
     id_token: str
     expires_in: int
-
-
-class CognitoRefused(Refused):
-    """Any other error of Cognito's; the sentence holds its code."""
 
 
 class Accounts:
@@ -46,7 +58,11 @@ class Accounts:
         self._storage = storage
 
     async def issue_token(self, email: str, password: str) -> IssuedToken:
-        """Log in. Raises `NotThere` for an unknown user, `Refused` for a wrong password."""
+        """Log in.
+
+        Raises `UnknownUser`, `WrongPassword`, `AccountRefused` for any other refusal, and
+        `AwsError` when Cognito does not answer.
+        """
         parameters = {"USERNAME": email, "PASSWORD": password, **self._secret_hash(email)}
         try:
             answer = await self._client.initiate_auth(
@@ -54,24 +70,19 @@ class Accounts:
                 ClientId=self._settings.client_id,
                 AuthParameters=parameters,
             )
-        except (ClientError, BotoCoreError, OSError) as error:
-            code = describe(error)
-            if code in _UNKNOWN:
-                raise NotThere("User not found") from error
-            if code in _WRONG:
-                raise Refused("Incorrect email or password") from error
-            raise _refusal(error) from error
+        except _FAILURES as error:
+            raise _error_of(error, _LOG_IN_ERRORS) from error
         issued = answer.get("AuthenticationResult")
         if not issued:  # a challenge, such as a password that has to be changed first
             challenge = answer.get("ChallengeName", "unknown")
-            raise CognitoRefused(f"Cognito asks for more than a password: {challenge}")
+            raise AccountRefused(f"Cognito asks for more than a password: {challenge}")
         return IssuedToken(issued["IdToken"], int(issued["ExpiresIn"]))
 
     async def register(self, email: str, password: str, groups: Sequence[str]) -> None:
         """Create a user with a permanent password, its groups and its storage.
 
-        Raises `Conflict` for one that exists, `Refused` for what Cognito does not accept; a
-        refused registration leaves no user behind.
+        Raises `UserExists`, `WeakPassword`, `AccountRefused` for any other refusal, and `AwsError`
+        when Cognito does not answer; a failed registration leaves no user behind.
         """
         pool = {"UserPoolId": self._settings.user_pool_id}
         user_name = await self._create(pool, email)
@@ -84,8 +95,8 @@ class Accounts:
                 await self._storage.ensure_user(user_name)
         except BaseException as error:
             await self._remove(pool, user_name)
-            if isinstance(error, ClientError | BotoCoreError | OSError):
-                raise _refusal(error) from error
+            if isinstance(error, _FAILURES):
+                raise _error_of(error, _REGISTRATION_ERRORS) from error
             raise
         log.info("account.created", groups=list(groups))
 
@@ -100,17 +111,15 @@ class Accounts:
                 ],
                 MessageAction="SUPPRESS",
             )
-        except (ClientError, BotoCoreError, OSError) as error:
-            if describe(error) in _TAKEN:
-                raise Conflict("User already exists") from error
-            raise _refusal(error) from error
+        except _FAILURES as error:
+            raise _error_of(error, _REGISTRATION_ERRORS) from error
         return str(answer["User"]["Username"])
 
     async def _remove(self, pool: dict[str, str], user_name: str) -> None:
         try:
             await self._client.admin_delete_user(**pool, Username=user_name)
-        except (ClientError, BotoCoreError, OSError) as error:
-            log.error("account.left_behind", user_id=user_name, reason=describe(error))
+        except _FAILURES as error:
+            log.error("account.left_behind", user_id=user_name, reason=error_code(error))
 
     def _secret_hash(self, user_name: str) -> dict[str, str]:
         """Cognito's SECRET_HASH: HMAC-SHA256 of user name and client id, keyed by the secret."""
@@ -124,15 +133,14 @@ class Accounts:
         return {"SECRET_HASH": base64.b64encode(digest).decode()}
 
 
-def _refusal(error: Exception) -> Exception:
-    code = describe(error)
-    if not isinstance(error, ClientError):
-        if type(error).__name__ == "ParamValidationError":
-            return CognitoRefused(f"Cognito refused the request: {code}")
-        return AwsError(f"Cognito did not answer ({code})")
-    if code in _PASSWORD:
-        return Refused("Password does not meet requirements")
-    return CognitoRefused(f"Cognito refused the request: {code}")
+def _error_of(error: Exception, known: _Errors) -> Exception:
+    """Our error for one of botocore's; `known` are Cognito's codes with an error of their own."""
+    code = error_code(error)
+    if kind := known.get(code):
+        return kind(code)
+    if isinstance(error, ClientError | ParamValidationError):
+        return AccountRefused(f"Cognito refused the request: {code}")
+    return AwsError(f"Cognito did not answer ({code})")
 
 
 @asynccontextmanager

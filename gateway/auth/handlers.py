@@ -7,6 +7,15 @@ from aiohttp import web
 from aiohttp_apispec import docs, form_schema, response_schema
 from marshmallow import Schema, fields, pre_load
 
+from gateway.auth.errors import (
+    AccountRefused,
+    KeysUnavailable,
+    UnknownUser,
+    UserExists,
+    WeakPassword,
+    WrongPassword,
+)
+from gateway.http.errors import Answer, ErrorTable
 from gateway.http.fields import Choice, Items, RequestSchema, Text, means_null
 from gateway.http.keys import USER
 from gateway.http.responses import json_response
@@ -15,6 +24,19 @@ if TYPE_CHECKING:
     from gateway.auth.accounts import Accounts  # with botocore
 
 ACCOUNTS: Final[web.AppKey["Accounts"]] = web.AppKey("accounts")
+
+ERRORS: Final[ErrorTable] = {
+    AccountRefused: Answer(HTTPStatus.BAD_REQUEST),
+    UnknownUser: Answer(HTTPStatus.NOT_FOUND, "User not found"),
+    WrongPassword: Answer(HTTPStatus.BAD_REQUEST, "Incorrect email or password"),
+    WeakPassword: Answer(HTTPStatus.BAD_REQUEST, "Password does not meet requirements"),
+    UserExists: Answer(HTTPStatus.CONFLICT, "User already exists"),
+    KeysUnavailable: Answer(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "Tokens cannot be verified at the moment",
+        {"Retry-After": "5"},
+    ),
+}
 
 GROUPS: Final = ("users", "workers", "cloud")
 _COOKIE_SECONDS: Final = 1800
@@ -40,7 +62,7 @@ class TokenRequestSchema(CredentialsSchema):
 
 
 class RegistrationSchema(CredentialsSchema):
-    """Credentials of a new user, and the groups that it joins."""
+    """Credentials of a new user, and the groups to join."""
 
     groups = Items(
         Choice(GROUPS), load_default=None, allow_none=True, metadata={"example": ["users"]}
@@ -63,14 +85,14 @@ class UserSchema(Schema):
 
 
 class TokenSchema(Schema):
-    """An ID token and the seconds for which it holds."""
+    """An ID token; it is valid for `expires_in` seconds."""
 
     id_token = fields.String(metadata={"example": "eyJraWQiOi…"})
     expires_in = fields.Integer(metadata={"example": 3600})
 
 
 class LoginSchema(Schema):
-    """Said once the cookie is set."""
+    """The answer that sets the cookie."""
 
     message = fields.String(metadata={"example": "You've successfully logged in. Welcome back!"})
 

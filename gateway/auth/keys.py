@@ -9,28 +9,25 @@ import jwt
 import orjson
 
 from common.telemetry.logs import get_logger
+from gateway.auth.errors import KeysUnavailable
 
 _WINDOW: Final = 30.0
-"""Seconds within which the key server is asked at most once for ids that it does not know, and
-not again after it has failed."""
+"""Minimum seconds between two fetches for unknown key ids, and between a failed fetch and the
+next one."""
 
 _FIRST_RETRY: Final = 1.0
-"""Seconds between two tries as long as there is no key at all."""
+"""Seconds between two fetches as long as there is no key at all."""
 
 _MAX_AGE: Final = 3_600.0
-"""Seconds after which keys are fetched anew, so that revoked ones go."""
+"""Seconds after which keys are fetched again, so that revoked ones expire."""
 
-_PATIENCE: Final = 0.25
-"""Seconds after which nobody waits for keys that are only to replace known ones."""
+_RENEWAL_WAIT: Final = 0.25
+"""Seconds for which requests wait for a renewal; after that they use the keys at hand."""
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5.0)
 _MAX_BYTES: Final = 1_000_000
 
 log = get_logger()
-
-
-class KeysUnavailable(Exception):
-    """No key has been fetched yet and the key server does not answer."""
 
 
 class KeySet:
@@ -49,7 +46,7 @@ class KeySet:
 
     async def find(self, key_id: str) -> Any | None:
         """The key with this id, or None if the pool has none. Raises `KeysUnavailable`."""
-        if self._is_wanting(key_id):
+        if self._needs_fetch(key_id):
             if key_id in self._keys:
                 await self._renew(key_id)
             else:
@@ -60,31 +57,31 @@ class KeySet:
 
     async def _look_up(self, key_id: str) -> None:
         async with self._lock:
-            if self._is_wanting(key_id):  # nobody has fetched it meanwhile
+            if self._needs_fetch(key_id):  # still: another request may have fetched it
                 await self._refresh()
                 if key_id not in self._keys:
                     self._missed = time.monotonic()
 
     async def _renew(self, key_id: str) -> None:
-        """Fetch the keys anew because of their age. A server that hangs is not waited for."""
+        """Replace keys that are too old, waiting only briefly: the server may hang."""
         if self._renewal is None or self._renewal.done():
             self._began = time.monotonic()
             self._renewal = asyncio.create_task(self._look_up(key_id))
-        left = self._began + _PATIENCE - time.monotonic()
+        left = self._began + _RENEWAL_WAIT - time.monotonic()
         if left > 0:
             await asyncio.wait([self._renewal], timeout=left)
 
     async def close(self) -> None:
-        """End a renewal that is under way; the session is the caller's to close."""
+        """Cancel a renewal in progress; the caller closes the session."""
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.wait([self._renewal])
 
-    def _is_wanting(self, key_id: str) -> bool:
-        """Whether the keys have to be fetched for this one, and may be.
+    def _needs_fetch(self, key_id: str) -> bool:
+        """Whether this key calls for a fetch, and the limits allow one.
 
-        A key that the pool has got since is found at once. An id that it does not know closes the
-        window: the ids of forged tokens are endless.
+        A key added to the pool is found at once. An unknown id closes the window, since forged
+        tokens may carry any number of them.
         """
         now = time.monotonic()
         if not self._keys:

@@ -6,11 +6,12 @@ from typing import Any, Final
 
 import jwt
 
-from gateway.auth.keys import KeySet, KeysUnavailable
-from gateway.http.errors import NotAuthenticated, PeerUnavailable
-from gateway.identity import User
+from gateway.auth.keys import KeySet
+from gateway.identity import NotAuthenticated, User
 
 _LEEWAY: Final = 10.0
+"""Seconds by which clocks may differ."""
+
 _REQUIRED: Final = ["iss", "aud", "exp", "token_use", "cognito:username"]
 _CACHE_SECONDS: Final = 60.0
 _CACHE_SIZE: Final = 10_000
@@ -21,7 +22,7 @@ _WRONG: Final = "Not verified"
 
 
 class TokenVerifier:
-    """Turns a token into a `User`; a verified token is remembered for a minute at most."""
+    """Turns a token into a `User`; a verified token is cached for `_CACHE_SECONDS` at most."""
 
     def __init__(self, keys: KeySet, *, issuer: str, client_id: str) -> None:
         self._keys = keys
@@ -32,8 +33,8 @@ class TokenVerifier:
     async def verify(self, token: str) -> User:
         """The user of a valid token.
 
-        Raises `NotAuthenticated` for what is no token or does not hold, `PeerUnavailable` when no
-        key is to be had.
+        Raises `NotAuthenticated` for a malformed or invalid one, `KeysUnavailable` while there is
+        no key to verify it with.
         """
         if not token.isascii() or len(token) > _MAX_TOKEN:
             raise NotAuthenticated(_MISSING)
@@ -55,15 +56,12 @@ class TokenVerifier:
             jwt.decode(token, options={"verify_signature": False})
         except (jwt.DecodeError, ValueError, RecursionError) as error:
             raise NotAuthenticated(_MISSING) from error
-        except jwt.PyJWTError as error:  # a header that asks for what we do not know
+        except jwt.PyJWTError as error:  # a critical header that we do not support
             raise NotAuthenticated(_WRONG) from error
         key_id = header.get("kid")
         if header.get("alg") != "RS256" or not isinstance(key_id, str):
             raise NotAuthenticated(_WRONG)
-        try:
-            key = await self._keys.find(key_id)
-        except KeysUnavailable as error:
-            raise PeerUnavailable("Tokens cannot be verified at the moment") from error
+        key = await self._keys.find(key_id)
         if key is None:
             raise NotAuthenticated(_WRONG)
         try:
@@ -82,7 +80,7 @@ class TokenVerifier:
             options={
                 "require": _REQUIRED,
                 "strict_aud": True,
-                # PyJWT would refuse those that are no text; nobody here reads them
+                # PyJWT rejects those that are not text; this service does not read them
                 "verify_sub": False,
                 "verify_jti": False,
             },

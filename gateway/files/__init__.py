@@ -1,1 +1,1 @@
-"""Users' files: listed, uploaded, downloaded, renamed, deleted."""
+"""Users' files: list, upload, download, rename, delete."""

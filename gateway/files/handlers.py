@@ -1,6 +1,7 @@
 """`/files`."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -16,40 +17,49 @@ from aiohttp_apispec import (
 
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage
-from gateway.files import entries, links
-from gateway.files.documented import (
-    BYTES,
-    CONDITIONS,
-    DIRECTORY,
-    DOWNLOAD_EXAMPLE,
-    FILE,
-    FILE_PATH,
-    UPLOAD_EXAMPLE,
-    header,
-)
-from gateway.files.downloads import download
-from gateway.files.listings import Asked, Listings
+from gateway.files.downloads import NoSuchRange, OtherVersion, download
+from gateway.files.links import SentRequest, client_origin, presigned, to_this_api
+from gateway.files.listings import ListingQuery, Listings, entry_json
 from gateway.files.renaming import rename
 from gateway.files.schemas import (
+    CONDITION_HEADERS,
+    DIRECTORY_EXAMPLE,
+    DOWNLOAD_EXAMPLE,
+    DOWNLOAD_RESPONSES,
+    FILE_EXAMPLE,
+    FILE_PATH_PARAMETER,
+    UPLOAD_BODY,
+    UPLOAD_EXAMPLE,
     FileSchema,
     ListingSchema,
     PathSchema,
     RenameSchema,
     RequestToSendSchema,
     UploadPlaceSchema,
+    header_parameter,
 )
-from gateway.files.uploads import check_room, find_faults, receive
-from gateway.http.errors import Fault
-from gateway.http.keys import SETTINGS, USER
+from gateway.files.uploads import Body, Uploads
+from gateway.http.errors import Answer, ErrorTable, Fault
+from gateway.http.keys import BY_COOKIE, SETTINGS, USER
 from gateway.http.responses import json_bytes, json_response
+from gateway.http.streaming import send
 from gateway.http.validation import inspected_by
 
 STORAGE: Final[web.AppKey[Storage]] = web.AppKey("storage")
 LISTINGS: Final = web.AppKey("listings", Listings)
+UPLOADS: Final = web.AppKey("uploads", Uploads)
+
+ERRORS: Final[ErrorTable] = {
+    OtherVersion: lambda error, _: Answer(HTTPStatus.PRECONDITION_FAILED, headers=error.headers),
+    NoSuchRange: lambda error, _: Answer(
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+        headers={hdrs.CONTENT_RANGE: f"bytes */{error.size}", hdrs.ACCEPT_RANGES: "bytes"},
+    ),
+}
 
 
 async def _open_tree(request: web.Request) -> Storage:
-    """The storage, the caller's tree being there."""
+    """The storage, after the caller's tree was created."""
     storage = request.app[STORAGE]
     await storage.ensure_user(request[USER].id)
     return storage
@@ -60,14 +70,34 @@ def _path(request: web.Request) -> UserPath:
 
 
 def _upload_directory(request: web.Request) -> UserPath:
-    """The directory that a POST writes to."""
+    """The directory that a POST names."""
     place = request["match_info"]
     return UserPath.parse(request[USER].id, f"{place['f_type']}/{place['base_path']}/")
 
 
+def _body(request: web.Request) -> Body:
+    kind = request.headers.get(hdrs.CONTENT_TYPE, "")
+    return Body(kind, request.content_length, request.content)
+
+
+def _origin(request: web.Request) -> str:
+    return client_origin(
+        request.scheme,
+        request.host,
+        request.headers,
+        remote=request.remote,
+        proxies=request.app[SETTINGS].trusted_proxies,
+    )
+
+
+def _sent(request: web.Request) -> SentRequest:
+    authorization = None if request[BY_COOKIE] else request.headers[hdrs.AUTHORIZATION]
+    return SentRequest(_origin(request), request.rel_url.raw_path, authorization)
+
+
 async def _inspect_upload(request: web.Request, _: Mapping[str, Any]) -> Sequence[Fault]:
-    """What is wrong with the body, beside what is wrong with the path."""
-    return await find_faults(request)
+    """The faults of the body, in addition to those of the path."""
+    return await request.app[UPLOADS].find_faults(_body(request))
 
 
 @docs(
@@ -75,58 +105,50 @@ async def _inspect_upload(request: web.Request, _: Mapping[str, Any]) -> Sequenc
     summary="List a directory",
     description="Entries sorted by path. The root (an empty path) holds the five predefined "
     "directories `config`, `data`, `artifact`, `output` and `log`.",
-    parameters=[{**FILE_PATH, "description": "Directory; empty: the root.", "example": "data/x/"}],
+    parameters=[
+        {**FILE_PATH_PARAMETER, "description": "Directory; empty: the root.", "example": "data/x/"}
+    ],
     errors=(404,),
-    response_example=[FILE, DIRECTORY],
+    response_example=[FILE_EXAMPLE, DIRECTORY_EXAMPLE],
 )
 @querystring_schema(ListingSchema)
 @response_schema(FileSchema(many=True), HTTPStatus.OK, description="The entries.")
 async def list_files(request: web.Request) -> web.Response:
     query = request["querystring"]
     await _open_tree(request)
-    found = await request.app[LISTINGS].make(Asked(path=_path(request), **query))
+    listing = await request.app[LISTINGS].make(ListingQuery(path=_path(request), **query))
     headers: dict[str, str] = {}
-    if found.following is not None:
-        page = urlencode({**request.query, "after": found.following})
-        origin = links.own_origin(request)
-        headers[hdrs.LINK] = f'<{origin}{request.rel_url.raw_path}?{page}>; rel="next"'
-    return json_bytes(found.body, headers=headers)
+    if listing.next_after is not None:
+        page = urlencode({**request.query, "after": listing.next_after})
+        headers[hdrs.LINK] = f'<{_origin(request)}{request.rel_url.raw_path}?{page}>; rel="next"'
+    return json_bytes(listing.body, headers=headers)
 
 
 @docs(
     tags=["Files"],
     summary="Download",
     description="A file's bytes, with ranges and conditional requests; a directory as a zip.",
-    parameters=[FILE_PATH, *CONDITIONS],
+    parameters=[FILE_PATH_PARAMETER, *CONDITION_HEADERS],
     errors={
         404: None,
         412: "The file is not the one that was expected",
         413: "A zip may hold at most 10000 files",
         416: None,
     },
-    responses={
-        "200": {
-            "description": "The bytes, as an attachment.",
-            "content": {"application/zip": BYTES, "*/*": BYTES},
-        },
-        "206": {
-            "description": "The parts asked for by `Range`.",
-            "content": {"multipart/byteranges": BYTES, "*/*": BYTES},
-        },
-        "304": {"description": "The client's copy is still good."},
-    },
+    responses=DOWNLOAD_RESPONSES,
 )
 async def download_file(request: web.Request) -> web.StreamResponse:
     storage = await _open_tree(request)
-    return await download(request, storage, _path(request), request.app[SETTINGS].limits)
+    limits = request.app[SETTINGS].limits
+    return await download(storage, _path(request), request.headers, limits, partial(send, request))
 
 
 @docs(
     tags=["Files"],
     summary="Prepare a download",
     description="The request that downloads the file: a presigned one for ten minutes, or this "
-    "API's own. Its keys are arguments that HTTP clients take as they are.",
-    parameters=[FILE_PATH],
+    "API's own. Its keys are arguments of an HTTP client's request function.",
+    parameters=[FILE_PATH_PARAMETER],
     errors=(404,),
     response_example=DOWNLOAD_EXAMPLE,
 )
@@ -137,45 +159,32 @@ async def download_link(request: web.Request) -> web.Response:
     entry = await storage.stat(path)
     link = None if entry.is_directory else await storage.presign_download(path)
     if link is None:
-        return json_response(links.to_this_api(request, "get", "/download"))
-    return json_response(links.presigned(link))
+        return json_response(to_this_api(_sent(request), "get", "/download"))
+    return json_response(presigned(link))
 
 
 @docs(
     tags=["Files"],
     summary="Upload a file",
     description="Stores the multipart field `file` under its own name; directories are created, "
-    "an existing file is replaced at once and whole.",
+    "an existing file is replaced atomically.",
     errors={
         408: None,
         409: "'data/x' is not a directory",
         413: "A file may have at most 1000000 bytes",
         507: None,
     },
-    requestBody={
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
-            }
-        },
-    },
-    response_example=FILE,
+    requestBody=UPLOAD_BODY,
+    response_example=FILE_EXAMPLE,
 )
 @inspected_by(_inspect_upload)
 @match_info_schema(UploadPlaceSchema)
 @response_schema(FileSchema, HTTPStatus.CREATED, description="The stored file.")
 async def upload_file(request: web.Request) -> web.Response:
     directory = _upload_directory(request)
-    storage = await _open_tree(request)
-    limits = request.app[SETTINGS].limits
-    await check_room(storage, request.content_length or 0, limits)
-    stored = await receive(request, storage, directory, limit=limits.upload_bytes)
-    return json_response(entries.entry_as_json(stored), status=HTTPStatus.CREATED)
+    await _open_tree(request)
+    stored = await request.app[UPLOADS].receive(_body(request), directory)
+    return json_response(entry_json(stored), status=HTTPStatus.CREATED)
 
 
 @docs(
@@ -192,20 +201,18 @@ async def upload_link(request: web.Request) -> web.Response:
     directory = _upload_directory(request)
     storage = await _open_tree(request)
     link = await storage.presign_upload(directory)
-    answer = (
-        links.to_this_api(request, "post", "/upload") if link is None else links.presigned(link)
-    )
+    answer = to_this_api(_sent(request), "post", "/upload") if link is None else presigned(link)
     return json_response(answer, status=HTTPStatus.CREATED)
 
 
 @docs(
     tags=["Files"],
     summary="Create a directory",
-    description="Creates a directory and its parents; one that exists is fine.",
+    description="Creates a directory and its parents; idempotent.",
     errors=(409, 507),
     responses={
         "201": {
-            "description": "The directory is there.",
+            "description": "The directory exists.",
             "content": {"application/json": {"schema": {"type": "null"}, "example": None}},
         }
     },
@@ -223,7 +230,7 @@ async def make_directory(request: web.Request) -> web.Response:
     summary="Rename",
     description="Moves a file or an empty directory. Parents are created, an existing target file "
     "is replaced unless `If-None-Match: *` is sent.",
-    parameters=[header("If-None-Match", "`*`: do not replace a file.", "*")],
+    parameters=[header_parameter("If-None-Match", "`*`: do not replace a file.", "*")],
     errors={
         404: None,
         405: "Cannot rename a non-empty directory",
@@ -232,7 +239,7 @@ async def make_directory(request: web.Request) -> web.Response:
         507: None,
     },
     request_example={"path": "data/y/f.csv"},
-    response_example={**FILE, "path": "data/y/f.csv"},
+    response_example={**FILE_EXAMPLE, "path": "data/y/f.csv"},
 )
 @match_info_schema(PathSchema)
 @json_schema(RenameSchema)
@@ -245,15 +252,15 @@ async def rename_file(request: web.Request) -> web.Response:
         request["json"]["path"],
         replace=request.headers.get(hdrs.IF_NONE_MATCH, "").strip() != "*",
     )
-    return json_response(entries.entry_as_json(moved))
+    return json_response(entry_json(moved))
 
 
 @docs(
     tags=["Files"],
     summary="Delete",
-    description="Removes a file or a whole directory; nothing there is fine. The root and the "
-    "predefined directories are emptied and stay.",
-    responses={"204": {"description": "There is nothing (any more)."}},
+    description="Removes a file or a directory with its content; idempotent. The root and the "
+    "predefined directories are emptied, not removed.",
+    responses={"204": {"description": "There is nothing at this path."}},
 )
 @match_info_schema(PathSchema)
 async def delete_file(request: web.Request) -> web.Response:

@@ -1,62 +1,75 @@
 """`/url` answers: the request that a client sends next, presigned or to this API itself."""
 
 import re
-from ipaddress import ip_address
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final
 from urllib.parse import quote
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from common.storage.protocol import PresignedRequest
-from gateway.http.keys import BY_COOKIE, SETTINGS
 from gateway.http.routing import decode_path
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 _ENDING: Final = "/url"
 
 
+@dataclass(frozen=True, slots=True)
+class SentRequest:
+    """What the answer repeats of the request: origin, path as it was sent, `Authorization`.
+
+    `authorization` is None for a caller by cookie: its client sends that anyway.
+    """
+
+    origin: str
+    raw_path: str
+    authorization: str | None
+
+
 def presigned(request: PresignedRequest) -> dict[str, Any]:
-    return {
-        "method": request.method,
-        "url": request.url,
-        "headers": request.headers,
-        "data": request.data,
-    }
+    return asdict(request)
 
 
-def to_this_api(request: web.Request, method: str, ending: str) -> dict[str, Any]:
-    """The request's own URL as sent, its final `/url` replaced by `ending`."""
-    raw = request.rel_url.raw_path
+def to_this_api(sent: SentRequest, method: str, ending: str) -> dict[str, Any]:
+    """The URL of the request as it was sent, with `ending` in place of the final `/url`."""
+    raw = sent.raw_path
     if raw.endswith(_ENDING):
         path = raw.removesuffix(_ENDING) + ending
-    else:  # the ending came percent-encoded
+    else:  # the ending was percent-encoded
         path = quote(decode_path(raw).removesuffix(_ENDING)) + ending
-    headers = {} if request[BY_COOKIE] else {"authorization": request.headers[hdrs.AUTHORIZATION]}
     return {
         "method": method,
-        "url": f"{own_origin(request)}{path}",
-        "headers": headers,
+        "url": f"{sent.origin}{path}",
+        "headers": {} if sent.authorization is None else {"authorization": sent.authorization},
         "data": {},
     }
 
 
-def own_origin(request: web.Request) -> str:
-    """Scheme and host as the client used them; forwarded ones from trusted proxies only."""
-    scheme, host = request.scheme, request.host
-    if _is_trusted(request):
-        forwarded = _first(request.headers.get(hdrs.X_FORWARDED_PROTO)).lower()
+def client_origin(
+    scheme: str,
+    host: str,
+    headers: Mapping[str, str],
+    *,
+    remote: str | None,
+    proxies: Sequence[IPv4Network | IPv6Network],
+) -> str:
+    """Scheme and host as the client used them: forwarded ones if `remote` is a trusted proxy."""
+    if _is_trusted(remote, proxies):
+        forwarded = _first(headers.get(hdrs.X_FORWARDED_PROTO)).lower()
         scheme = forwarded if forwarded in {"http", "https"} else scheme
-        forwarded = _first(request.headers.get(hdrs.X_FORWARDED_HOST))
+        forwarded = _first(headers.get(hdrs.X_FORWARDED_HOST))
         host = forwarded if _HOST.fullmatch(forwarded) else host
     return f"{scheme}://{host}"
 
 
-def _is_trusted(request: web.Request) -> bool:
+def _is_trusted(remote: str | None, proxies: Sequence[IPv4Network | IPv6Network]) -> bool:
     try:
-        address = ip_address(request.remote or "")
+        address = ip_address(remote or "")
     except ValueError:
         return False
-    return any(address in network for network in request.app[SETTINGS].trusted_proxies)
+    return any(address in network for network in proxies)
 
 
 def _first(value: str | None) -> str:

@@ -1,18 +1,24 @@
-"""Listings as clients get them; those that are asked for at the same time are made once."""
+"""Listings as JSON; equal ones that are requested at the same time are made once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import humanize
+import orjson
 
 from common.runtime.batching import Coalescer
 from common.storage.paths import UserPath
-from common.storage.protocol import BATCH, Storage
-from gateway.files.entries import render
+from common.storage.protocol import BATCH, Entry, Storage
+from gateway.http.responses import iso
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What is to be listed, and which part of it is to be shown."""
+class ListingQuery:
+    """Which directory to list, and which of its entries to show."""
 
     path: UserPath
     recursive: bool
@@ -24,57 +30,89 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A listing as JSON; `following`: where its next part starts after, if there is one."""
+    """A listing as JSON; `next_after`: the last path on this page, if another page follows."""
 
     body: bytes
-    following: str | None
+    next_after: str | None
 
 
 class Listings:
-    """Makes listings. Equal ones that are asked for while one is being made share the next.
+    """Makes listings; equal queries that arrive while one is being answered share the next answer.
 
-    So each shows what was there when it was asked for, and a client that asks for a large
-    directory many times at once costs as much as one that asks twice.
+    So each answer shows the state after its request, and any number of simultaneous requests for a
+    large directory cost as much as two.
     """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._under_way: dict[Asked, Coalescer[Asked, Listing]] = {}
+        self._running: dict[ListingQuery, Coalescer[ListingQuery, Listing]] = {}
 
-    async def make(self, asked: Asked) -> Listing:
+    async def make(self, query: ListingQuery) -> Listing:
         """Raises what `Storage.walk` does."""
-        shared = self._under_way.get(asked)
+        shared = self._running.get(query)
         if shared is None:
-            shared = self._under_way[asked] = Coalescer(
-                self._make_once, when_idle=lambda: self._under_way.pop(asked)
+            shared = self._running[query] = Coalescer(
+                self._make_once, when_idle=lambda: self._running.pop(query)
             )
-        return await shared(asked)
+        return await shared(query)
 
-    async def _make_once(self, equal: Sequence[Asked]) -> list[Listing]:
+    async def _make_once(self, equal: Sequence[ListingQuery]) -> list[Listing]:
         return [await self._list(equal[0])] * len(equal)
 
-    async def _list(self, asked: Asked) -> Listing:
-        """Each batch becomes JSON as it comes, so that a long listing takes little more memory."""
-        most = BATCH if asked.limit is None else min(BATCH, asked.limit + 1)
+    async def _list(self, query: ListingQuery) -> Listing:
+        """Each batch becomes JSON at once: a long listing takes little more memory than that."""
+        most = BATCH if query.limit is None else min(BATCH, query.limit + 1)
         found = self._storage.walk(
-            asked.path, recursive=asked.recursive, after=asked.after, batch=most
+            query.path, recursive=query.recursive, after=query.after, batch=most
         )
-        pieces: list[bytes] = []
-        left, last = asked.limit, ""
+        parts: list[bytes] = []
+        left, last = query.limit, ""
         async with aclosing(found) as batches:
             async for batch in batches:
-                if not asked.show_dirs:
+                if not query.show_dirs:
                     batch = [entry for entry in batch if not entry.is_directory]
                 shown = batch[:left]
                 if shown:
-                    pieces.append(render(shown, details=asked.details))
+                    parts.append(render(shown, details=query.details))
                     last = shown[-1].path
                 if len(batch) > len(shown):
-                    return Listing(_array(pieces), last)
+                    return Listing(_array(parts), last)
                 if left is not None:
                     left -= len(shown)
-        return Listing(_array(pieces), None)
+        return Listing(_array(parts), None)
 
 
-def _array(pieces: list[bytes]) -> bytes:
-    return b"[%b]" % b",".join(pieces)
+def _array(parts: list[bytes]) -> bytes:
+    return b"[%b]" % b",".join(parts)
+
+
+@lru_cache(maxsize=8_192)
+def natural_size(size: int) -> str:
+    """A size for people: `19 Bytes`, `1.0 kB`."""
+    return humanize.naturalsize(size)
+
+
+def entry_json(entry: Entry) -> dict[str, Any]:
+    """The keys of an entry in every listing."""
+    size = entry.size
+    if size is None:
+        return {"path": entry.path, "type": "directory", "size": ""}
+    return {"path": entry.path, "type": "file", "size": natural_size(size)}
+
+
+def detailed_json(entry: Entry) -> dict[str, Any]:
+    """The keys of an entry in a listing with `details`."""
+    modified = None
+    if entry.modified is not None:
+        modified = iso(datetime.fromtimestamp(entry.modified, UTC).replace(tzinfo=None))
+    return {
+        **entry_json(entry),
+        "bytes": entry.size,
+        "modified": modified,
+        "etag": entry.etag,
+    }
+
+
+def render(entries: Iterable[Entry], *, details: bool) -> bytes:
+    """The entries as JSON objects, separated by commas."""
+    return orjson.dumps([*map(detailed_json if details else entry_json, entries)])[1:-1]

@@ -8,16 +8,16 @@ from itertools import pairwise
 from typing import Final
 
 _SPEC = re.compile(r"(\d*)-(\d*)", re.ASCII)
-_MAX_SPEC: Final = 4_000  # longer numbers are nobody's, and slow to read
+_MAX_SPEC: Final = 4_000  # no client sends longer numbers, and they are slow to parse
 _TAG = re.compile(r'(?:W/)?"[^"]*"')
 
 MAX_RANGES: Final = 32
-"""More ranges than this are a waste of everybody's time: the whole file is sent instead."""
+"""Most ranges of a request; for more, the whole file is sent (RFC 9110, section 14.2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Part of a file: first byte and number of bytes, at least one."""
+    """A part of a file: first byte and number of bytes, at least one."""
 
     start: int
     length: int
@@ -27,9 +27,9 @@ class Span:
 
 
 def parse_ranges(header: str | None, size: int) -> list[Span] | None:
-    """The parts asked for; None: send everything; an empty list: none lies in the file.
+    """The requested parts; None: send the whole file; an empty list: no part lies in the file.
 
-    A header that is not understood is ignored, as are overlapping or too many ranges.
+    An invalid header is ignored, as are overlapping and too many ranges.
     """
     if header is None:
         return None
@@ -57,7 +57,7 @@ def parse_ranges(header: str | None, size: int) -> list[Span] | None:
 
 
 def _span(first: str, last: str, size: int) -> Span | None:
-    if not first:  # the last so many bytes
+    if not first:  # the last bytes
         length = min(int(last), size)
         return Span(size - length, length) if length else None
     start = int(first)
@@ -68,7 +68,7 @@ def _span(first: str, last: str, size: int) -> Span | None:
 
 
 def is_not_modified(headers: Mapping[str, str], etag: str, modified: float | None) -> bool:
-    """Whether a client's copy is still good; `If-None-Match` wins over `If-Modified-Since`."""
+    """Whether the client's copy is current; `If-None-Match` overrides `If-Modified-Since`."""
     tags = headers.get("If-None-Match")
     if tags is not None:
         return tags.strip() == "*" or f'"{etag}"' in _weakened(tags)
@@ -77,7 +77,7 @@ def is_not_modified(headers: Mapping[str, str], etag: str, modified: float | Non
 
 
 def is_precondition_failed(headers: Mapping[str, str], etag: str, modified: float | None) -> bool:
-    """Whether `If-Match` or `If-Unmodified-Since` rules the answer out."""
+    """Whether `If-Match` or `If-Unmodified-Since` forbids to send the file."""
     tags = headers.get("If-Match")
     if tags is not None:
         return tags.strip() != "*" and f'"{etag}"' not in _TAG.findall(tags)
@@ -86,7 +86,7 @@ def is_precondition_failed(headers: Mapping[str, str], etag: str, modified: floa
 
 
 def is_range_valid(headers: Mapping[str, str], etag: str, modified: float | None) -> bool:
-    """Whether `If-Range`, if it is there, still names the file as it is."""
+    """Whether `If-Range`, if present, names the current version of the file."""
     condition = headers.get("If-Range")
     if condition is None:
         return True

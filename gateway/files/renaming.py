@@ -1,4 +1,4 @@
-"""Renaming: the order in which refusals are found out is part of the contract."""
+"""Rename: the order of the checks is part of the contract."""
 
 from contextlib import aclosing
 
@@ -15,9 +15,9 @@ from gateway.http.errors import Fault, Invalid, misnamed
 
 
 async def rename(storage: Storage, source: UserPath, new: str, *, replace: bool) -> Entry:
-    """Move `source` to the path that the client wrote; describes it there.
+    """Move `source` to the path that the client sent; returns its entry there.
 
-    Raises as `Storage.rename` does, but `Invalid` for a target that is no path.
+    Raises what `Storage.rename` raises, but `Invalid` for an invalid target.
     """
     try:
         target = _parse_target(source.user, new)
@@ -42,7 +42,7 @@ def _parse_target(user: str, new: str) -> UserPath:
 
 
 async def _check_source(storage: Storage, source: UserPath) -> None:
-    """What is wrong with the source comes before what is wrong with the target."""
+    """Raise the refusals of the source, which take precedence over an invalid target."""
     if source.is_root:
         raise DirectoryNotEmpty(str(source))
     if not (await storage.stat(source)).is_directory:

@@ -1,6 +1,6 @@
-"""What clients send about files, and what they are answered."""
+"""Schemas of requests and responses about files, with their examples in `/openapi.json`."""
 
-from typing import Final
+from typing import Any, Final
 
 from marshmallow import Schema, fields
 
@@ -10,7 +10,7 @@ UPLOAD_TYPES: Final = ("config", "data", "artifact")
 
 
 class PathSchema(RequestSchema):
-    """Something in the caller's tree."""
+    """A file or directory in the caller's tree."""
 
     file_path = TreePath(
         required=True,
@@ -22,7 +22,7 @@ class PathSchema(RequestSchema):
 
 
 class UploadPlaceSchema(RequestSchema):
-    """A directory that the caller may write to."""
+    """A directory into which the caller may upload."""
 
     f_type = Choice(
         UPLOAD_TYPES,
@@ -36,7 +36,7 @@ class UploadPlaceSchema(RequestSchema):
 
 
 class ListingSchema(RequestSchema):
-    """What a listing shows."""
+    """Options of a listing."""
 
     show_dirs = Flag(load_default=True, metadata={"description": "Show directories."})
     recursive = Flag(load_default=False, metadata={"description": "Show what lies below, too."})
@@ -54,7 +54,7 @@ class ListingSchema(RequestSchema):
 
 
 class RenameSchema(RequestSchema):
-    """Where a file goes."""
+    """The target of a rename."""
 
     path = Text(required=True, metadata={"description": "New path, relative to the tree."})
 
@@ -77,9 +77,87 @@ class FileSchema(Schema):
 
 
 class RequestToSendSchema(Schema):
-    """A request that the client sends next, word for word."""
+    """The request that the client sends next, unchanged."""
 
     method = fields.String(metadata={"enum": ["get", "post"]})
     url = fields.String()
     headers = fields.Dict(keys=fields.String(), values=fields.String())
     data = fields.Dict(keys=fields.String(), values=fields.String())
+
+
+# -- OpenAPI: examples, and parameters without a schema ------------------------------------------
+FILE_EXAMPLE: Final = {"path": "data/x/f.csv", "type": "file", "size": "19 Bytes"}
+DIRECTORY_EXAMPLE: Final = {"path": "data/x/", "type": "directory", "size": ""}
+UPLOAD_EXAMPLE: Final = {
+    "method": "post",
+    "url": "https://api.example.org/files/data/x/upload",
+    "headers": {"authorization": "Bearer eyJraWQiOi…"},
+    "data": {},
+}
+DOWNLOAD_EXAMPLE: Final = {
+    "method": "get",
+    "url": "https://api.example.org/files/data/x/f.csv/download",
+    "headers": {"authorization": "Bearer eyJraWQiOi…"},
+    "data": {},
+}
+_BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
+UPLOAD_BODY: Final = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary"}},
+            }
+        }
+    },
+}
+DOWNLOAD_RESPONSES: Final = {
+    "200": {
+        "description": "The bytes, as an attachment.",
+        "content": {"application/zip": _BYTES, "*/*": _BYTES},
+    },
+    "206": {
+        "description": "The parts that `Range` names.",
+        "content": {"multipart/byteranges": _BYTES, "*/*": _BYTES},
+    },
+    "304": {"description": "The client's copy is current."},
+}
+FILE_PATH_PARAMETER: Final = {
+    "in": "path",
+    "name": "file_path",
+    "required": True,
+    "schema": {"type": "string"},
+    "description": "File or directory in the caller's tree; a directory with or without a slash.",
+    "example": "data/x/f.csv",
+}
+
+
+def header_parameter(name: str, description: str, example: str) -> dict[str, Any]:
+    """A header that the handler reads itself, as an OpenAPI parameter."""
+    return {
+        "in": "header",
+        "name": name,
+        "schema": {"type": "string"},
+        "description": description,
+        "example": example,
+    }
+
+
+CONDITION_HEADERS: Final = [
+    header_parameter("Range", "Parts of the file to send; not for directories.", "bytes=0-1023"),
+    header_parameter(
+        "If-Range", "Send parts only of this version, else all of it.", '"18eb197b-13"'
+    ),
+    header_parameter(
+        "If-None-Match", "Send nothing if this is the version still.", '"18eb197b-13"'
+    ),
+    header_parameter("If-Match", "Send only this version; `*`: any.", "*"),
+    header_parameter(
+        "If-Modified-Since", "Send only what changed.", "Thu, 01 Jan 2026 12:00:00 GMT"
+    ),
+    header_parameter(
+        "If-Unmodified-Since", "Send only if unchanged.", "Fri, 31 Dec 2100 12:00:00 GMT"
+    ),
+]

@@ -1,116 +1,114 @@
-"""Bytes in: the multipart field `file` (RFC 7578), streamed into the storage."""
+"""Uploads: the form field `file`, streamed into the storage, within the limits (413, 408, 507)."""
 
-import re
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
-from aiohttp import BodyPartReader, MultipartReader, hdrs, web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
-from multidict import CIMultiDictProxy
 
-from common.storage.budget import Pieces
+from common.storage.budget import ChunkBudget
 from common.storage.errors import InvalidPath, OutOfSpace
 from common.storage.paths import UserPath, check_name
 from common.storage.protocol import Entry, Storage
+from gateway.files.multipart import BrokenForm, FormReader
 from gateway.http.errors import Fault, Invalid, TooLarge, misnamed
 from gateway.metrics import TRANSFERRED, TRANSFERS
 from gateway.settings import Limits
 
-CHUNK: Final = 262_144  # what aiohttp buffers before it makes the client wait
+_CHUNK: Final = 1 << 18  # what aiohttp buffers before it stops reading from the client
 _AROUND: Final = 1 << 20
-"""Bytes that a form may have besides its file before its length alone tells that it is too long."""
-
-UPLOADS: Final = web.AppKey("uploads", Pieces)
+"""Bytes of a form besides its file: only a longer one is refused for its length alone."""
 
 _FIELD: Final = "file"
-_USUAL = re.compile(r'form-data; name="([^"\\]*)"; filename="([^"\\]*)"', re.ASCII)
-_PLAIN_NAME = re.compile(r';\s*filename="((?:[^"\\]|\\.)*)"', re.IGNORECASE | re.DOTALL)
 
-_BROKEN: Final = (
-    ValueError,
-    AssertionError,
-    LookupError,
-    HttpProcessingError,
-    web.RequestPayloadError,
-)
-"""What aiohttp's reader raises for a body that is not multipart, or not to its end."""
+_BROKEN: Final = (BrokenForm, HttpProcessingError, web.RequestPayloadError)
+"""Errors of a body that is not multipart, or not complete."""
 
 
-class _FlatReader(MultipartReader):
-    """Takes each part as bytes, also one that is multipart itself: a saved web page, a mail."""
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The body of a request: its type, its length in bytes if it is known, and its bytes."""
 
-    def _get_part_reader(self, headers: CIMultiDictProxy[str]) -> BodyPartReader:
-        kind = self._mimetype.subtype
-        return BodyPartReader(self._boundary, headers, self._content, subtype=kind)
+    content_type: str
+    length: int | None
+    stream: StreamReader
 
 
-async def receive(
-    request: web.Request, storage: Storage, directory: UserPath, *, limit: int
-) -> Entry:
-    """Store the request's `file` in `directory`.
+class Uploads:
+    """Stores the files that clients upload.
 
-    Raises `Invalid` without a file, with a name that cannot be one, or with a body that breaks
-    off; `TooLarge` beyond `limit` bytes (0: none); whatever the storage refuses with.
+    A client may pause for at most `client_timeout` seconds (0: no limit) between two chunks.
     """
-    reader, part, name = await _open(request)
-    path = _place(directory, name)
-    try:
-        with TRANSFERS.labels("in").track_inprogress(), request.app[UPLOADS].transfer():
-            return await storage.write(path, _chunks(reader, part, request.app[UPLOADS], limit))
-    except _BROKEN as error:
-        raise _unreadable() from error
 
+    def __init__(self, storage: Storage, limits: Limits, *, client_timeout: float) -> None:
+        self._storage = storage
+        self._limits = limits
+        self._client_timeout = client_timeout
+        self._budget = ChunkBudget(largest=_CHUNK)
 
-async def find_faults(request: web.Request) -> Sequence[Fault]:
-    """What is wrong with the body of an upload, as far as can be said before the file's bytes."""
-    try:
-        _, _, name = await _open(request)
-        _place(UserPath(""), name)
-    except Invalid as error:
-        return error.faults
-    return ()
+    async def receive(self, body: Body, directory: UserPath) -> Entry:
+        """Store the file of the form in `directory`.
 
+        Raises `Invalid` without a file, for a name that no file can have, and for an incomplete
+        body; `TooLarge` and `OutOfSpace` beyond the limits; `TooSlow`; and what `Storage.write`
+        raises.
+        """
+        await self._check_length(body.length or 0)
+        form, name = await self._open(body)
+        path = _place(directory, name)
+        try:
+            with TRANSFERS.labels("in").track_inprogress(), self._budget.transfer():
+                return await self._storage.write(path, self._content(form))
+        except _BROKEN as error:
+            raise _unreadable() from error
 
-async def _open(request: web.Request) -> tuple[MultipartReader, BodyPartReader, str]:
-    """The body, read as far as the file's bytes, and the file's name. Raises `Invalid`."""
-    if not request.content_type.startswith("multipart/") or not request.can_read_body:
-        raise _missing()
-    try:
-        reader = _FlatReader(request.headers, request.content)
-        return reader, *await _find_file(reader)
-    except (*_BROKEN, RuntimeError) as error:
-        raise _unreadable() from error
+    async def find_faults(self, body: Body) -> Sequence[Fault]:
+        """The faults of a form that can be found before the content of its file is read."""
+        try:
+            _, name = await self._open(body)
+            _place(UserPath(""), name)
+        except Invalid as error:
+            return error.faults
+        return ()
 
+    async def _check_length(self, length: int) -> None:
+        """Refuse a body of `length` bytes that is certain to fail, before it is sent."""
+        limits = self._limits
+        if limits.upload_bytes and length > limits.upload_bytes + _AROUND:
+            raise _too_large(limits.upload_bytes)
+        if limits.free_bytes:
+            free = await self._storage.free_bytes()
+            if free is not None and free < limits.free_bytes + length:
+                raise OutOfSpace(f"only {free} bytes are left")
 
-async def _find_file(reader: MultipartReader) -> tuple[BodyPartReader, str]:
-    """The first part that is a file of the right field; what comes before it is skipped."""
-    while (part := await reader.next()) is not None:
-        if not isinstance(part, BodyPartReader):
-            continue
-        name = _file_name(part)
-        if name is None:
-            await part.release()
-            continue
-        name = name.rpartition("/")[2]  # browsers send `tree/deep/x.txt` of an uploaded folder
+    async def _open(self, body: Body) -> tuple[FormReader, str]:
+        """The form, read up to the content of its file, and the file's name. Raises `Invalid`."""
+        if not body.content_type.lower().startswith("multipart/") or body.stream.at_eof():
+            raise _missing()
+        try:
+            form = FormReader(body.content_type, body.stream, timeout=self._client_timeout)
+            name = await form.find_file(_FIELD)
+        except _BROKEN as error:
+            raise _unreadable() from error
+        # browsers send `tree/deep/x.txt` for a file of an uploaded folder
+        name = name and name.rpartition("/")[2]
         if not name:
-            break
-        return part, name
-    raise _missing()
+            raise _missing()
+        return form, name
 
-
-def _file_name(part: BodyPartReader) -> str | None:
-    """The name that the client gave the file; None if this is another field, or no file."""
-    disposition = part.headers.get(hdrs.CONTENT_DISPOSITION, "")
-    usual = _USUAL.fullmatch(disposition)  # aiohttp takes as long over it as for the whole rest
-    if usual is not None:
-        return usual[2] if usual[1] == _FIELD else None
-    if part.name != _FIELD or part.filename is None:
-        return None
-    plain = _PLAIN_NAME.search(disposition)
-    if plain is not None and "filename*" not in disposition:
-        # browsers escape nothing but the quotation mark: a backslash is part of the name
-        return plain[1].replace("\\\\", "\\").replace('\\"', '"')
-    return part.filename
+    async def _content(self, form: FormReader) -> AsyncIterator[bytes]:
+        """The content of the file; ends only if the form is complete."""
+        received, limit = 0, self._limits.upload_bytes
+        try:
+            while chunk := await form.read(self._budget.size):
+                received += len(chunk)
+                if limit and received > limit:
+                    raise _too_large(limit)
+                yield chunk
+            await form.finish()
+        finally:
+            TRANSFERRED.labels("in").inc(received)
 
 
 def _place(directory: UserPath, name: str) -> UserPath:
@@ -119,36 +117,6 @@ def _place(directory: UserPath, name: str) -> UserPath:
         return directory / name
     except InvalidPath as error:
         raise Invalid(Fault(["body", _FIELD], misnamed(name, error), "value_error")) from error
-
-
-async def _chunks(
-    reader: MultipartReader, part: Any, pieces: Pieces, limit: int
-) -> AsyncIterator[bytes]:
-    """The file's bytes; ends only where the body says that the file ends."""
-    received = 0
-    try:
-        while chunk := await part.read_chunk(pieces.size):
-            received += len(chunk)
-            if limit and received > limit:
-                raise _too_large(limit)
-            yield chunk
-        while (rest := await reader.next()) is not None:
-            await rest.release()
-    finally:
-        TRANSFERRED.labels("in").inc(received)
-
-
-async def check_room(storage: Storage, coming: int, limits: Limits) -> None:
-    """Refuse a body of `coming` bytes that is bound to fail, before it comes.
-
-    Raises `TooLarge`; `OutOfSpace` where fewer bytes than are to be kept free would be left.
-    """
-    if limits.upload_bytes and coming > limits.upload_bytes + _AROUND:
-        raise _too_large(limits.upload_bytes)
-    if limits.free_bytes:
-        free = (await storage.health()).get("free_bytes")
-        if free is not None and free < limits.free_bytes + coming:
-            raise OutOfSpace(f"only {free} bytes are left")
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -1,7 +1,7 @@
-"""The zip format (PKWARE's APPNOTE.TXT), as far as a streamed archive of stored files needs it.
+"""The subset of the zip format (PKWARE's APPNOTE.TXT) for a streamed archive of stored files. Pure.
 
-Sizes of 4 GiB and more, and more than 65 534 members, take the records of zip64, which are left
-out otherwise: old tools stumble over them. Pure.
+Records of zip64 are written only for sizes of 4 GiB and more and for more than 65 534 members: old
+tools do not understand them.
 """
 
 import struct
@@ -18,7 +18,7 @@ _LOCATOR: Final = struct.Struct("<4sLQL")
 
 _PLAIN: Final = 20
 _ZIP64: Final = 45
-"""Versions of the format that a reader has to know."""
+"""Versions of the format that a reader needs to support."""
 
 _MADE_ON_UNIX: Final = (3 << 8) | _ZIP64
 _SUMS_FOLLOW: Final = 1 << 3
@@ -28,17 +28,17 @@ _MAX16: Final = 0xFFFF
 _MAX32: Final = 0xFFFF_FFFF
 _FILE_MODE: Final = 0o100644 << 16
 _DIRECTORY_MODE: Final = (0o40755 << 16) | 0x10
-_FIRST: Final = 315_619_200.0  # 1980-01-02: zip knows nothing before
-_LAST: Final = 4_354_732_800.0  # 2107-12-31: nor later
-_PIECE: Final = 1 << 18
+_FIRST: Final = 315_619_200.0  # 1980-01-02: zip has no earlier dates
+_LAST: Final = 4_354_732_800.0  # 2107-12-31: and no later ones
+_CHUNK: Final = 1 << 18
 
 
 class Archive:
-    """Makes an archive's records, in the order in which they are to be sent.
+    """Creates the records of an archive, in the order in which they are sent.
 
-    Files are stored, not compressed: images hardly shrink. What stands at the archive's end is
-    kept until then: about 50 bytes and the name of each member. Names are relative, a directory's
-    ends in a slash; `modified` is in seconds since the epoch, and is shown in UTC.
+    Files are stored, not compressed: images hardly shrink. The central directory is held until the
+    end: about 50 bytes and the name of each member. Names are relative, a directory's ends in a
+    slash; `modified` is in seconds since the epoch, and is written in UTC.
     """
 
     def __init__(self) -> None:
@@ -47,19 +47,19 @@ class Archive:
         self._directory = bytearray()
 
     def whole(self, name: str, modified: float | None, content: bytes = b"") -> bytes:
-        """A file whose bytes are at hand, or a directory."""
+        """The record of a file with this content, or of a directory."""
         member = _Member(name, modified, len(content), checksum=crc32(content))
         head = member.head()
         self._note(member, len(head) + len(content))
         return head + content
 
     def begin(self, name: str, modified: float | None, size: int) -> tuple[bytes, "_Member"]:
-        """What stands before a file's bytes; what stands after them, `finish` tells."""
+        """The record before a file's content; call `finish` for the one after it."""
         member = _Member(name, modified, size)
         return member.head(), member
 
     def finish(self, member: "_Member", checksum: int) -> bytes:
-        """What stands after the bytes of the file that was begun; `checksum`: their CRC-32."""
+        """The record after the content of a file that was begun; `checksum`: its CRC-32."""
         member.checksum = checksum
         tail = member.tail()
         self._note(member, len(member.head()) + member.size + len(tail))
@@ -71,7 +71,7 @@ class Archive:
         self._size += length
 
     def end(self) -> Iterator[memoryview]:
-        """The list of members, and where it stands (sections 4.3.12 to 4.3.16)."""
+        """The central directory and its position (sections 4.3.12 to 4.3.16)."""
         start, size, count = self._size, len(self._directory), self._count
         if count >= _MAX16 or size >= _MAX32 or start >= _MAX32:
             facts = (count, count, size, start)
@@ -81,12 +81,12 @@ class Archive:
         facts = (count, count, min(size, _MAX32), min(start, _MAX32))
         self._directory += _END.pack(b"PK\5\6", 0, 0, *facts, 0)
         view = memoryview(self._directory)
-        for position in range(0, len(view), _PIECE):
-            yield view[position : position + _PIECE]
+        for position in range(0, len(view), _CHUNK):
+            yield view[position : position + _CHUNK]
 
 
 class _Member:
-    """One file or directory; its sums follow its bytes if the checksum was not known before."""
+    """A file or directory; without a checksum, checksum and sizes follow the content."""
 
     def __init__(
         self, name: str, modified: float | None, size: int, *, checksum: int | None = None
@@ -99,22 +99,22 @@ class _Member:
         self._flags = (0 if name.isascii() else _IS_UTF8) | (_SUMS_FOLLOW if self._streamed else 0)
 
     def head(self) -> bytes:
-        """The record before its bytes (section 4.3.7)."""
+        """The record before the content (section 4.3.7)."""
         sums = (0, 0, 0) if self._streamed else (self.checksum, self.size, self.size)
         extra, version = b"", _PLAIN
-        if self._streamed and self.size >= _MAX32:  # the sizes that follow will have eight bytes
+        if self._streamed and self.size >= _MAX32:  # the sizes that follow take eight bytes
             sums, extra, version = (0, _MAX32, _MAX32), struct.pack("<2H2Q", 1, 16, 0, 0), _ZIP64
         lengths = (len(self._name), len(extra))
         fixed = _LOCAL.pack(b"PK\3\4", version, self._flags, 0, *self._stamp, *sums, *lengths)
         return fixed + self._name + extra
 
     def tail(self) -> bytes:
-        """The record after its bytes (section 4.3.9)."""
+        """The record after the content (section 4.3.9)."""
         form = "<4sLQQ" if self.size >= _MAX32 else "<4sLLL"
         return struct.pack(form, b"PK\7\10", self.checksum, self.size, self.size)
 
     def entry(self, offset: int) -> bytes:
-        """The record in the list at the end (section 4.3.12); its first one stands at `offset`."""
+        """The record in the central directory (section 4.3.12); the local one is at `offset`."""
         large = [number for number in (self.size, self.size, offset) if number >= _MAX32]
         extra = struct.pack(f"<2H{len(large)}Q", 1, 8 * len(large), *large) if large else b""
         size = min(self.size, _MAX32)
@@ -140,7 +140,7 @@ class _Member:
 
 
 def _stamp(modified: float | None) -> tuple[int, int]:
-    """Time and date as MS-DOS wrote them (section 4.4.6)."""
+    """Time and date in the format of MS-DOS (section 4.4.6)."""
     moment = time.gmtime(min(max(modified or 0.0, _FIRST), _LAST))
     clock = moment.tm_hour << 11 | moment.tm_min << 5 | moment.tm_sec // 2
     return clock, (moment.tm_year - 1980) << 9 | moment.tm_mon << 5 | moment.tm_mday

@@ -1,8 +1,8 @@
-"""A directory as a zip archive, streamed: memory depends neither on how large the files are nor on
-how many there are, but for the list of names that the format puts at the end."""
+"""Stream a directory as a zip archive. Memory does not grow with the sizes of files, and with their
+number only by the list of names that the format requires at the end."""
 
 from binascii import crc32
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, aclosing
 from typing import Final
 
@@ -11,33 +11,32 @@ from common.storage.paths import UserPath, relative_to
 from common.storage.protocol import SMALL_FILE, Entry, Storage
 from gateway.files.zip_format import Archive
 from gateway.http.errors import TooLarge
+from gateway.http.streaming import Chunks
 from gateway.settings import Limits
 
 _AT_ONCE: Final = 32
 _BYTES_AT_ONCE: Final = 128 << 10
-"""How many small files are read together, and how much of them a slow client makes us hold."""
-
-Pieces = AsyncGenerator[bytes | memoryview, None]
+"""Small files that are read together: their number, and their size, which is held per client."""
 
 
-async def stream_zip(storage: Storage, directory: UserPath) -> Pieces:
-    """The archive, piece by piece: all files and directories below `directory`.
+async def stream_zip(storage: Storage, directory: UserPath) -> Chunks:
+    """The archive of all files and directories below `directory`, in chunks.
 
-    A file that vanishes meanwhile is left out. Raises whatever the storage raises.
+    A file that is deleted meanwhile is omitted. Raises what the storage raises.
     """
     archive = Archive()
     async with aclosing(storage.walk(directory)) as batches:
         async for batch in batches:
             for run in _runs(batch):
-                async with aclosing(_pack(storage, directory, archive, run)) as pieces:
-                    async for piece in pieces:
-                        yield piece
-    for piece in archive.end():
-        yield piece
+                async with aclosing(_pack(storage, directory, archive, run)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+    for chunk in archive.end():
+        yield chunk
 
 
 def _runs(batch: list[Entry]) -> Iterator[list[Entry]]:
-    """A few entries at a time; a large file by itself."""
+    """A few entries at a time; a large file alone."""
     run: list[Entry] = []
     size = 0
     for entry in batch:
@@ -52,8 +51,8 @@ def _runs(batch: list[Entry]) -> Iterator[list[Entry]]:
 
 async def _pack(
     storage: Storage, directory: UserPath, archive: Archive, run: list[Entry]
-) -> Pieces:
-    """Everything in the archive that belongs to these entries."""
+) -> Chunks:
+    """The part of the archive that holds these entries."""
     files = [entry for entry in run if not entry.is_directory]
     paths = {entry.path: UserPath(directory.user, tuple(entry.path.split("/"))) for entry in files}
     small = await storage.read_small(
@@ -70,15 +69,15 @@ async def _pack(
         if ready:
             together, ready = b"".join(ready), []
             yield together
-        async with aclosing(_add_file(storage, path, archive, name)) as pieces:
-            async for piece in pieces:
-                yield piece
+        async with aclosing(_add_file(storage, path, archive, name)) as chunks:
+            async for chunk in chunks:
+                yield chunk
     if ready:
         together, ready = b"".join(ready), []
         yield together
 
 
-async def _add_file(storage: Storage, path: UserPath, archive: Archive, name: str) -> Pieces:
+async def _add_file(storage: Storage, path: UserPath, archive: Archive, name: str) -> Chunks:
     async with AsyncExitStack() as stack:
         try:
             file = await stack.enter_async_context(storage.open(path))
@@ -88,14 +87,14 @@ async def _add_file(storage: Storage, path: UserPath, archive: Archive, name: st
         head, member = archive.begin(name, file.entry.modified, size)
         yield head
         checksum = 0
-        async for piece in file.read(0, size):
-            yield piece
-            checksum = crc32(piece, checksum)
+        async for chunk in file.read(0, size):
+            yield chunk
+            checksum = crc32(chunk, checksum)
         yield archive.finish(member, checksum)
 
 
 async def check_limits(storage: Storage, path: UserPath, limits: Limits) -> None:
-    """Raises `TooLarge` for a directory that holds more than a zip may, `NotFound` for none."""
+    """Raise `TooLarge` for a directory that exceeds the limits of a zip, `NotFound` for none."""
     if not (limits.zip_files or limits.zip_bytes):
         return
     files = size = 0

@@ -1,5 +1,8 @@
-"""Bodies that are read whole (JSON, forms): bounded in size, in time, and in how many large ones
-are held at once. A client that is slow or hostile costs the others nothing."""
+"""Bodies that are read whole (JSON, forms).
+
+They are bounded in size, by the progress that the client has to make, and in the number of large
+ones read at once, so that a slow or hostile client costs the others nothing.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,11 +18,14 @@ T = TypeVar("T")
 LARGE_AT_ONCE: Final = 16
 
 _SMALL: Final = 64 * 1024
-"""Bytes up to which a body is small: whatever people send is."""
+"""Bytes up to which a body is small, as bodies typed by people are."""
+
+_LOOKS: Final = 4
+"""How often within the client's time-out its progress is checked."""
 
 
 def is_small(request: web.Request) -> bool:
-    """Whether the body is one of those that people send, as far as its head tells."""
+    """Whether the body is small, according to the request's head."""
     length = request.content_length
     if length is None:
         return not request.body_exists
@@ -27,35 +33,53 @@ def is_small(request: web.Request) -> bool:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The whole body. Raises `TooLarge`, `TooSlow`, and `Busy` rather than let it wait."""
-    return await _bounded(request, request.read)
+    """The whole body. Raises `TooLarge`, `TooSlow`, and `Busy` instead of queueing it."""
+    return await _admit(request, request.read)
 
 
 async def read_form(request: web.Request) -> Any:
-    """The fields of a form. Raises as `read_body` does, and what aiohttp raises for no form."""
-    return await _bounded(request, request.post)
+    """A form's fields. Raises as `read_body` does, and aiohttp's errors for a malformed form."""
+    return await _admit(request, request.post)
 
 
-async def _bounded(request: web.Request, read: Callable[[], Awaitable[T]]) -> T:
-    """Refuse what is too long before it comes; what does not tell its length, as soon as it is."""
+async def _admit(request: web.Request, read: Callable[[], Awaitable[T]]) -> T:
+    """Refuse a body that is announced as too long; aiohttp counts the bytes of any other."""
     limit, length = request.client_max_size, request.content_length
     if length is not None and length > limit:
         raise TooLarge(f"The body may have at most {limit} bytes")
-    if request.content.is_eof():  # it has come with the head
+    if request.content.is_eof():  # it arrived with the head
         return await read()
     if is_small(request):
-        return await _in_time(request, read)
+        return await _while_it_moves(request, read)
     large = request.app[LARGE_BODIES]
     if large.locked():
         raise Busy("Too many large requests are being read at the moment")
     async with large:
-        return await _in_time(request, read)
+        return await _while_it_moves(request, read)
 
 
-async def _in_time(request: web.Request, read: Callable[[], Awaitable[T]]) -> T:
+async def _while_it_moves(request: web.Request, read: Callable[[], Awaitable[T]]) -> T:
+    """Give up when no byte has arrived for the client's time-out, up to a quarter longer.
+
+    A body may take any time as long as its bytes arrive.
+    """
     seconds = request.app[SETTINGS].client_timeout
+    if not seconds:
+        return await read()
+    loop, content = asyncio.get_running_loop(), request.content
+    timer: asyncio.TimerHandle
+
+    def look(arrived: int) -> None:
+        nonlocal timer
+        if content.total_bytes > arrived and not deadline.expired():
+            deadline.reschedule(loop.time() + seconds)
+        timer = loop.call_later(seconds / _LOOKS, look, content.total_bytes)
+
+    timer = loop.call_later(seconds / _LOOKS, look, content.total_bytes)
     try:
-        async with asyncio.timeout(seconds or None):
+        async with asyncio.timeout(seconds) as deadline:
             return await read()
     except TimeoutError as error:
         raise TooSlow("The body did not come in time") from error
+    finally:
+        timer.cancel()

@@ -1,4 +1,4 @@
-"""Cross-origin requests (Fetch standard): the front end's origin may call, no other."""
+"""Cross-origin requests (Fetch standard): allowed from the front end's origin alone."""
 
 from collections.abc import MutableMapping
 from typing import Final
@@ -22,7 +22,7 @@ class Cors:
         return bool(self._origin) and request.headers.get(hdrs.ORIGIN) == self._origin
 
     def add_headers(self, request: web.BaseRequest, headers: MutableMapping[str, str]) -> None:
-        """Add to an answer's headers who may read it; for every answer, errors and streams too."""
+        """Add which origin may read the answer; every answer needs it, errors and streams too."""
         if not self._origin:
             return
         vary = headers.get(hdrs.VARY)
@@ -34,20 +34,20 @@ class Cors:
 
     def preflight(self, request: web.BaseRequest) -> web.Response | None:
         """The answer to a preflight request; None for any other request."""
-        wanted = request.headers
+        sent = request.headers
         if (
             request.method != hdrs.METH_OPTIONS
-            or hdrs.ORIGIN not in wanted
-            or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in wanted
+            or hdrs.ORIGIN not in sent
+            or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in sent
         ):
             return None
         if not self.allows(request):
             return detail_response(400, "This origin may not call")
-        asked = wanted.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "authorization, content-type")
+        names = sent.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "authorization, content-type")
         return web.Response(
             headers={
                 hdrs.ACCESS_CONTROL_ALLOW_METHODS: _METHODS,
-                hdrs.ACCESS_CONTROL_ALLOW_HEADERS: asked,
+                hdrs.ACCESS_CONTROL_ALLOW_HEADERS: names,
                 hdrs.ACCESS_CONTROL_MAX_AGE: _MAX_AGE,
             }
         )

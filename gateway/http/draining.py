@@ -1,7 +1,7 @@
-"""Requests that are being answered: counted, and waited for before the process ends.
+"""Requests in flight: counted, and waited for before the process ends.
 
-aiohttp's own shutdown waits for handlers, but drops whatever bytes still come on their connections:
-an upload under way would wait for the rest of its body in vain. So it has to begin after them.
+aiohttp's own shutdown waits for handlers, but drops the bytes that still arrive on their
+connections: an upload would wait in vain for the rest of its body. So the drain has to end first.
 """
 
 import asyncio
@@ -9,29 +9,31 @@ import contextlib
 
 
 class InFlight:
-    """The requests of one process."""
+    """The requests in flight in one process."""
 
     def __init__(self) -> None:
         self._begun = 0
         self._open: set[int] = set()
-        self._one_ended = asyncio.Event()
+        self._one_ended: asyncio.Event | None = None
 
     def __len__(self) -> int:
         return len(self._open)
 
     def begin(self) -> int:
-        """One more; returns its number, for `end`."""
+        """Count one more; returns its number, for `end`."""
         self._begun += 1
         self._open.add(self._begun)
         return self._begun
 
     def end(self, number: int) -> None:
         self._open.discard(number)
-        self._one_ended.set()
+        if self._one_ended is not None:
+            self._one_ended.set()
 
     async def outlast(self, seconds: float) -> int:
-        """Wait for those of this moment, up to `seconds`; returns how many are still open then."""
+        """Wait up to `seconds` for the requests that are open now; returns how many remain."""
         present = set(self._open)
+        self._one_ended = asyncio.Event()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not present.isdisjoint(self._open):

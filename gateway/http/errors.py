@@ -1,9 +1,12 @@
-"""From what went wrong to what the client reads: one table, one shape.
+"""From exceptions to answers: one table, one shape.
 
-The front end renders `detail` as HTML, so no `<` or `>` that came from a request gets into it.
+Exceptions carry a sentence and know no HTTP; `ERRORS` maps their types to answers. Each feature
+adds the errors of its own (`ERRORS` of its `handlers`), and `gateway.routes` merges the tables.
+
+The front end renders `detail` as HTML, so `<` and `>` never reach it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -14,168 +17,146 @@ from common.aws import AwsError
 from common.database.errors import DatabaseUnavailable
 from common.storage import errors as storage
 from gateway.http.responses import json_response
-from gateway.identity import NotAllowed
+from gateway.identity import NotAllowed, NotAuthenticated
 
 Location = Sequence[str | int]
 
 MAX_FAULTS: Final = 100
-"""Faults of one request that are looked for and reported: the first ones."""
+"""Faults of one request that are collected and reported."""
 
 _SHOWN: Final = 100
-"""Characters of what a client sent that a message repeats."""
+"""Characters of a client's input that a message repeats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with a request, as the contract shapes it."""
+    """One fault of a request, in the contract's shape."""
 
     loc: Location
     msg: str
     type: str
 
 
-def misnamed(given: str, error: Exception) -> str:
-    """The message about a path or a name that cannot be one: what was given, what is allowed."""
-    shown = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}…"
-    return f"Value error, {shown!r} given: {error}"
-
-
 class Invalid(Exception):
-    """The request cannot be understood or breaks a rule: 422 with up to `MAX_FAULTS` faults."""
+    """The request cannot be understood or breaks a rule; holds up to `MAX_FAULTS` faults."""
 
     def __init__(self, *faults: Fault) -> None:
         self.faults = faults[:MAX_FAULTS]
         super().__init__("; ".join(fault.msg for fault in self.faults))
 
 
-class Refused(Exception):
-    """Base of refusals with a sentence for the client; subclasses have their own status."""
-
-    status: HTTPStatus = HTTPStatus.BAD_REQUEST
-    headers: Mapping[str, str] = {}
-
-
-class NotAuthenticated(Refused):
-    """No usable token, or one that does not hold."""
-
-    status = HTTPStatus.UNAUTHORIZED
-    headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012 - never written to
-
-
-class WrongApiKey(Refused):
+class WrongApiKey(Exception):
     """The internal key is not the right one."""
 
-    status = HTTPStatus.UNAUTHORIZED
+
+class TooLarge(Exception):
+    """The request, or what it asks for, exceeds a limit of the service."""
 
 
-class Forbidden(Refused):
-    """The caller is known but may not do this."""
-
-    status = HTTPStatus.FORBIDDEN
+class TooSlow(Exception):
+    """The client stopped sending the body that it announced."""
 
 
-class NotThere(Refused):
-    """What was asked for does not exist, or not for this caller."""
-
-    status = HTTPStatus.NOT_FOUND
+class Busy(Exception):
+    """Too many requests of this kind are in progress; a retry helps."""
 
 
-class Conflict(Refused):
-    """The request clashes with what is there already."""
-
-    status = HTTPStatus.CONFLICT
-
-
-class TooLarge(Refused):
-    """A limit of the service is exceeded."""
-
-    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+def misnamed(given: str, error: Exception) -> str:
+    """The message for an invalid path or name: the value and the rule that it breaks."""
+    shown = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}…"
+    return f"Value error, {shown!r} given: {error}"
 
 
-class TooSlow(Refused):
-    """The client does not send what it announced."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to an exception; without `detail`, the exception's own sentence."""
 
-    status = HTTPStatus.REQUEST_TIMEOUT
-    headers = {"Connection": "close"}  # noqa: RUF012 - never written to
-
-
-class Busy(Refused):
-    """Too much of this kind is under way; trying again helps."""
-
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    headers = {"Retry-After": "2"}  # noqa: RUF012 - never written to
+    status: HTTPStatus
+    detail: str | Sequence[Fault] | None = None
+    headers: Mapping[str, str] | None = None
 
 
-class PeerUnavailable(Refused):
-    """Something this request needs is away; trying again may help."""
-
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    headers = {"Retry-After": "5"}  # noqa: RUF012 - never written to
+ErrorTable = Mapping[type[Exception], Answer | Callable[[Any, str], Answer]]
+"""Answers by type of exception, subclasses included; a function is called with the exception and
+the request's method."""
 
 
+def _invalid_path(error: storage.InvalidPath, method: str) -> Answer:
+    """Nothing can exist at such a path, so reading it is a 404."""
+    if method in {"GET", "HEAD"}:
+        return Answer(HTTPStatus.NOT_FOUND, "Not Found")
+    return Answer(HTTPStatus.UNPROCESSABLE_ENTITY, [Fault(["path"], str(error), "value_error")])
+
+
+def _of_aiohttp(error: web.HTTPException, _: str) -> Answer:
+    allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+    detail = _AIOHTTP_DETAILS.get(error.status) or error.reason
+    return Answer(HTTPStatus(error.status), detail, allow)
+
+
+_AIOHTTP_DETAILS: Final = {
+    404: "Not Found",
+    405: "Method Not Allowed",
+    413: "The body is too long",
+}
+_ALLOW: Final = {"Allow": "GET, PUT, DELETE"}
 _RETRY: Final = {"Retry-After": "2"}
 
-_TABLE: Final[dict[type[Exception], tuple[HTTPStatus, str | None, Mapping[str, str]]]] = {
-    # exception: status, detail (None: the exception's own sentence), headers
-    NotAllowed: (HTTPStatus.FORBIDDEN, None, {}),
-    storage.NotFound: (HTTPStatus.NOT_FOUND, "Not Found", {}),
-    storage.PathConflict: (HTTPStatus.CONFLICT, None, {}),
-    storage.TargetExists: (HTTPStatus.PRECONDITION_FAILED, None, {}),
-    storage.DirectoryNotEmpty: (
-        HTTPStatus.METHOD_NOT_ALLOWED,
-        "Cannot rename a non-empty directory",
-        {"Allow": "GET, PUT, DELETE"},
+ERRORS: Final[ErrorTable] = {
+    Invalid: lambda error, _: Answer(HTTPStatus.UNPROCESSABLE_ENTITY, error.faults),
+    NotAuthenticated: Answer(HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": "Bearer"}),
+    NotAllowed: Answer(HTTPStatus.FORBIDDEN),
+    WrongApiKey: Answer(HTTPStatus.UNAUTHORIZED),
+    TooLarge: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    TooSlow: Answer(HTTPStatus.REQUEST_TIMEOUT, headers={"Connection": "close"}),
+    Busy: Answer(HTTPStatus.SERVICE_UNAVAILABLE, headers=_RETRY),
+    web.RequestPayloadError: Answer(HTTPStatus.BAD_REQUEST, "The body is not what its headers say"),
+    web.HTTPException: _of_aiohttp,
+    storage.InvalidPath: _invalid_path,
+    storage.NotFound: Answer(HTTPStatus.NOT_FOUND, "Not Found"),
+    storage.PathConflict: Answer(HTTPStatus.CONFLICT),
+    storage.TargetExists: Answer(HTTPStatus.PRECONDITION_FAILED),
+    storage.DirectoryNotEmpty: Answer(
+        HTTPStatus.METHOD_NOT_ALLOWED, "Cannot rename a non-empty directory", _ALLOW
     ),
-    storage.PredefinedDirectory: (
-        HTTPStatus.METHOD_NOT_ALLOWED,
-        "Cannot rename a predefined directory",
-        {"Allow": "GET, PUT, DELETE"},
+    storage.PredefinedDirectory: Answer(
+        HTTPStatus.METHOD_NOT_ALLOWED, "Cannot rename a predefined directory", _ALLOW
     ),
-    storage.OutOfSpace: (
-        HTTPStatus.INSUFFICIENT_STORAGE,
-        "There is not enough space left for this file",
-        {},
+    storage.OutOfSpace: Answer(
+        HTTPStatus.INSUFFICIENT_STORAGE, "There is not enough space left for this file"
     ),
-    storage.StorageUnavailable: (
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "The file storage does not answer at the moment",
-        _RETRY,
+    storage.StorageUnavailable: Answer(
+        HTTPStatus.SERVICE_UNAVAILABLE, "The file storage does not answer at the moment", _RETRY
     ),
-    web.RequestPayloadError: (
-        HTTPStatus.BAD_REQUEST,
-        "The body is not what its headers say",
-        {},
-    ),
-    AwsError: (HTTPStatus.SERVICE_UNAVAILABLE, "AWS does not answer at the moment", _RETRY),
-    DatabaseUnavailable: (
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "The database does not answer at the moment",
-        _RETRY,
+    AwsError: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "AWS does not answer at the moment", _RETRY),
+    DatabaseUnavailable: Answer(
+        HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer at the moment", _RETRY
     ),
 }
+"""Errors of requests in general, and of what every feature works with."""
 
-_HTTP_DETAILS: Final = {404: "Not Found", 405: "Method Not Allowed", 413: "The body is too long"}
 
-
-def response_for(error: Exception, method: str) -> web.Response | None:
-    """The answer to a request that failed with `error`; None for an error nobody foresaw."""
-    if isinstance(error, Invalid):
-        return invalid_response(error.faults)
-    if isinstance(error, Refused):
-        return detail_response(error.status, str(error), error.headers)
-    if isinstance(error, web.HTTPException):
-        detail = _HTTP_DETAILS.get(error.status) or error.reason
-        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return detail_response(error.status, detail, allow)
-    if isinstance(error, storage.InvalidPath):
-        if method in {"GET", "HEAD"}:
-            return detail_response(HTTPStatus.NOT_FOUND, "Not Found")
-        return invalid_response([Fault(["path"], str(error), "value_error")])
+def response_for(error: Exception, method: str, table: ErrorTable = ERRORS) -> web.Response | None:
+    """The answer to a request that failed with `error`; None for an unexpected error."""
     for kind in type(error).__mro__:
-        if kind in _TABLE:
-            status, detail_or_none, headers = _TABLE[kind]
-            return detail_response(status, detail_or_none or str(error), headers)
-    return None
+        if (answer := table.get(kind)) is not None:
+            break
+    else:
+        return None
+    if not isinstance(answer, Answer):
+        answer = answer(error, method)
+    detail = str(error) if answer.detail is None else answer.detail
+    if isinstance(detail, str):
+        return detail_response(answer.status, detail, answer.headers)
+    faults = [
+        {
+            "loc": [_harmless(part) if isinstance(part, str) else part for part in fault.loc],
+            "msg": _harmless(fault.msg) or "Invalid value",
+            "type": fault.type,
+        }
+        for fault in detail
+    ]
+    return json_response({"detail": faults}, status=answer.status, headers=answer.headers)
 
 
 def detail_response(
@@ -186,19 +167,7 @@ def detail_response(
     return json_response({"detail": text}, status=status, headers=headers)
 
 
-def invalid_response(faults: Sequence[Fault]) -> web.Response:
-    body: list[dict[str, Any]] = [
-        {
-            "loc": [_harmless(part) if isinstance(part, str) else part for part in fault.loc],
-            "msg": _harmless(fault.msg) or "Invalid value",
-            "type": fault.type,
-        }
-        for fault in faults
-    ]
-    return json_response({"detail": body}, status=HTTPStatus.UNPROCESSABLE_ENTITY)
-
-
 def _harmless(text: str) -> str:
-    """Text that a page can render: no markup, and nothing that JSON could not carry."""
+    """Text that a page can render: without markup, and without what JSON cannot carry."""
     text = text.replace("<", "\\x3c").replace(">", "\\x3e")
     return text.encode("utf-8", "backslashreplace").decode()

@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from common.telemetry.health import Health
     from gateway.http.cors import Cors
     from gateway.http.draining import InFlight
+    from gateway.http.errors import ErrorTable
     from gateway.identity import User, Verifier
     from gateway.settings import Settings
 
 HEALTH: Final[web.AppKey["Health"]] = web.AppKey("health")
 SETTINGS: Final[web.AppKey["Settings"]] = web.AppKey("settings")
+ERROR_TABLE: Final[web.AppKey["ErrorTable"]] = web.AppKey("error_table")
 IN_FLIGHT: Final[web.AppKey["InFlight"]] = web.AppKey("in_flight")
 LARGE_BODIES: Final[web.AppKey[Semaphore]] = web.AppKey("large_bodies")
 VERIFIER: Final[web.AppKey["Verifier"]] = web.AppKey("verifier")

@@ -1,10 +1,9 @@
-"""`/openapi.json`: OpenAPI 3.1, made of the decorators that validation works with.
+"""`/openapi.json`: OpenAPI 3.1, built from the decorators that validation uses.
 
-aiohttp-apispec itself knows Swagger 2 only; this collects the same decorators into OpenAPI 3.
-`docs(...)` takes four keywords beyond the standard ones: `errors` (the statuses that the operation
-answers, or a mapping of them to what each says, for example; None: what it says everywhere),
-`request_example`, `response_example`, and `json_names` (other names that a form's fields may have
-where it comes as JSON).
+aiohttp-apispec itself supports Swagger 2 only. `docs(...)` takes four keywords beyond its own:
+`errors` (the operation's error statuses, or a mapping of them to example sentences; None: the usual
+one), `request_example`, `response_example`, and `json_names` (alternative names of a form's fields
+where it is sent as JSON).
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,7 +30,7 @@ Authenticate with a Cognito ID token: `Authorization: Bearer <token>`. Outside p
 `POST /token` issues one; put it into **Authorize** below."""
 
 _ERRORS: Final = {
-    # status: what it means, and what it says unless the operation has an example of its own
+    # status: its meaning, and its example unless the operation has one of its own
     400: ("The request cannot be carried out as it is.", "The body is not what its headers say"),
     401: ("No usable token, or one that does not hold.", "Not authenticated"),
     403: (
@@ -61,7 +60,7 @@ class DetailSchema(Schema):
 
 
 class FaultSchema(Schema):
-    """One thing that is wrong with a request."""
+    """One fault of a request."""
 
     loc = fields.List(fields.Raw(), required=True, metadata={"example": ["body", "priority"]})
     msg = fields.String(required=True, metadata={"example": "Field required"})
@@ -69,7 +68,7 @@ class FaultSchema(Schema):
 
 
 class InvalidSchema(Schema):
-    """A request that fails validation: every fault found."""
+    """A request that fails validation, with all its faults."""
 
     detail = fields.List(fields.Nested(FaultSchema), required=True)
 
@@ -96,7 +95,7 @@ class OpenApi:
         schemes.security_scheme("internal", {"type": "apiKey", "in": "header", "name": "x-api-key"})
 
     def build(self, routes: Iterable[web.AbstractRoute]) -> bytes:
-        """The document, as JSON, of all decorated handlers among `routes`."""
+        """The document, as JSON, for all decorated handlers among `routes`."""
         for route in routes:
             data = getattr(route.handler, "__apispec__", None)
             if data is not None:
@@ -156,7 +155,7 @@ class OpenApi:
         return {"required": True, "content": contents}
 
     def _with_other_name(self, schema: Schema, name: str, other: str) -> dict[str, Any]:
-        """The schema of an object in which `name` may be called `other`."""
+        """The schema of an object in which `name` may also be called `other`."""
         shape = self._converter.schema2jsonschema(schema)
         return {
             **shape,
@@ -181,10 +180,10 @@ def _responses(data: dict[str, Any], errors: set[int], *, validated: bool) -> di
             shaped["content"] = {_JSON: content}
         responses[str(code)] = shaped
     named = data.get("errors", ())
-    told: Mapping[int, str | None] = named if isinstance(named, Mapping) else {}
+    own: Mapping[int, str | None] = named if isinstance(named, Mapping) else {}
     for status in sorted(errors):
-        meaning, said = _ERRORS[status]
-        example = {"detail": told.get(status) or said}
+        meaning, usual = _ERRORS[status]
+        example = {"detail": own.get(status) or usual}
         responses[str(status)] = {
             "description": meaning,
             "content": {_JSON: {"schema": DetailSchema, "example": example}},
@@ -198,7 +197,7 @@ def _responses(data: dict[str, Any], errors: set[int], *, validated: bool) -> di
 
 
 def openapi_handler(document: bytes) -> Handler:
-    """Serves the document."""
+    """A handler that serves the document."""
 
     async def openapi(_: web.Request) -> web.Response:
         return json_bytes(document)

@@ -1,4 +1,4 @@
-"""JSON answers, by orjson, and the form that dates have in them."""
+"""JSON responses, by orjson, and the form of dates in them."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,14 +13,14 @@ _JSON: Final = {"Content-Type": "application/json"}
 def json_response(
     data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """A JSON answer; `data` may hold `orjson.Fragment`s."""
+    """A JSON response; `data` may hold `orjson.Fragment`s."""
     return json_bytes(orjson.dumps(data), status=status, headers=headers)
 
 
 def json_bytes(
     body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """An answer whose JSON was made before."""
+    """A response of ready JSON."""
     return web.Response(
         body=body, status=status, headers={**_JSON, **headers} if headers else _JSON
     )

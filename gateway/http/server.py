@@ -1,21 +1,21 @@
-"""Connections: what fails outside of the middlewares is answered in JSON as well, and no client is
-waited for for ever.
+"""The server: what aiohttp answers before any handler is JSON as well, and clients have a time-out.
 
 aiohttp answers a request that it cannot parse in plain text, and logs it with a traceback that
-shows what was sent, tokens included. There is no public hook for either.
+shows what was sent, tokens included.
 """
 
 import asyncio
 import traceback
 from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from aiohttp.web_protocol import RequestHandler
 
 from common.telemetry.logs import get_logger
+from gateway.http.client_timeout import ClientTimeout
 from gateway.http.errors import TooSlow, detail_response, response_for
-from gateway.http.patience import Patience
+from gateway.http.middlewares import complete_head
 
 _TOO_LONG: Final = "The request line or a header is too long"
 _NOT_HTTP: Final = "The request is not valid HTTP"
@@ -27,31 +27,57 @@ with a token among them. aiohttp's 8 190 are too few for either."""
 log = get_logger()
 
 
-class _Connection(RequestHandler):
-    __slots__ = ("_client_timeout", "_patience", "is_in_head")
+class Connection(web.RequestHandler):
+    """One client's connection, and how far its current request is.
 
-    def __init__(self, *args: Any, client_timeout: float, **kw: Any) -> None:
-        super().__init__(*args, **kw)
-        self.is_in_head = False
-        self._client_timeout = client_timeout
-        self._patience: Patience | None = None
+    `in_head` is true from the first byte of a head to the start of its request, and on a new
+    connection. A head counts from the first byte that follows in a segment of its own: where a
+    segment ends one request and begins the next, the connection is idle until more arrives.
+    """
+
+    def __init__(self, server: "Server", **options: Any) -> None:
+        super().__init__(server, **options)
+        self.request: web.BaseRequest | None = None
+        self.requests = 0
+        self.in_head = True
+        self._body: StreamReader = EMPTY_PAYLOAD
+        self._writer: AbstractStreamWriter | None = None
+        self._seconds = server.client_timeout
+        self._client_timeout: ClientTimeout | None = None
+
+    @property
+    def written(self) -> int:
+        """Bytes of the latest answer, those that the client has not taken yet included."""
+        return self._writer.output_size if self._writer is not None else 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if self._client_timeout:
-            self._patience = Patience(
-                self, cast("asyncio.Transport", transport), self._client_timeout
+        if self._seconds:
+            self._client_timeout = ClientTimeout(
+                self, cast("asyncio.Transport", transport), self._seconds
             )
 
     def data_received(self, data: bytes) -> None:
+        if data and self._body.is_eof():  # else it belongs to a body, refused ones included
+            self.in_head = True
         super().data_received(data)
-        waiter = self._waiter
-        self.is_in_head = waiter is not None and not waiter.done()
+
+    def begin(self, request: web.BaseRequest) -> None:
+        """A head is complete, and its request starts."""
+        self.in_head = False
+        self.requests += 1
+        self.request = request
+        self._body, self._writer = request.content, request.writer
+
+    def end(self) -> None:
+        """The request's handler has ended; the answer may still be on its way."""
+        self.request = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._patience is not None:
-            self._patience.end()
-            self._patience = None
+        if self._client_timeout is not None:
+            self._client_timeout.stop()
+        # these refer to the connection, which is freed at once without them, else by the collector
+        self._client_timeout, self._body, self._writer = None, EMPTY_PAYLOAD, None
         super().connection_lost(exc)
 
     def handle_error(
@@ -61,74 +87,80 @@ class _Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it may show what was sent
     ) -> web.StreamResponse:
-        """The answer to what no handler has answered; the connection closes after it."""
+        """The answer where no handler gave one; the connection closes after it."""
         if request.writer.output_size > 0:
-            raise ConnectionError("an answer is under way already")
+            raise ConnectionError("part of an answer has been sent")
         if isinstance(exc, HttpProcessingError):
             log.info("request.unreadable", reason=type(exc).__name__)
             sentence = _TOO_LONG if isinstance(exc, LineTooLong) else _NOT_HTTP
             response = detail_response(status, sentence)
         else:
-            if not isinstance(exc, ConnectionError):  # else the client went away
+            if not isinstance(exc, ConnectionError):  # else the client is gone
                 log.error("request.failed", path=request.path, exc_info=exc)
             response = detail_response(500, "Internal Server Error")
         response.force_close()
         return response
 
     def log_exception(self, *args: Any, exc_info: Any = None, **kw: Any) -> None:
-        """What broke a connection; the client's own mistakes are no news."""
+        """Log what broke the connection unless it is the client's fault."""
         if not isinstance(exc_info, web.RequestPayloadError | ConnectionError | TooSlow):
             super().log_exception(*args, exc_info=exc_info, **kw)
 
 
-def _let_go(error: BaseException) -> None:
-    """Let go of what the calls behind an error held: pieces of files, whole bodies.
+class Server(web.Server):
+    """Makes connections of the kind above for the requests of another server."""
 
-    The connection keeps the error, the error its traceback, and that the connection: a cycle, which
-    would hold all this until the collector comes round.
+    def __init__(self, inner: web.Server, *, client_timeout: float) -> None:
+        super().__init__(self._handle, request_factory=inner.request_factory)
+        self._answer = inner.request_handler
+        self.client_timeout = client_timeout
+
+    def __call__(self) -> Connection:
+        return Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,
+            max_line_size=_MAX_LINE,
+            max_field_size=_MAX_LINE,
+        )
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = cast("Connection", request.protocol)
+        connection.begin(request)
+        try:
+            return await self._answer(request)
+        except web.HTTPException as error:  # raised before any middleware: an unknown Expect
+            response = response_for(error, request.method)
+            if response is None:
+                raise
+            complete_head(cast("web.Request", request), response)
+            return response
+        except ConnectionError as error:
+            _break_cycle(error)
+            raise ConnectionResetError("the client is gone") from None
+        finally:
+            connection.end()
+            if (broken := request.content.exception()) is not None:
+                _break_cycle(broken)
+
+
+def _break_cycle(error: BaseException) -> None:
+    """Free what the frames behind an error hold: chunks of files, whole bodies.
+
+    The connection refers to the error, its traceback to the frames, and they to the connection:
+    a cycle that would hold all this until the next garbage collection.
     """
     traceback.clear_frames(error.__traceback__)
     error.__traceback__ = None
 
 
-class _Server(web.Server):
-    client_timeout = 0.0
+class Runner(web.AppRunner):
+    """Serves an application by a `Server`."""
 
-    def __call__(self) -> RequestHandler:
-        return _Connection(
-            self, loop=self._loop, client_timeout=self.client_timeout, **self._kwargs
-        )
+    def __init__(self, app: web.Application, *, client_timeout: float, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._client_timeout = client_timeout
 
-
-def serve_with_care(app: web.Application, *, client_timeout: float) -> None:
-    """Let the application's server make connections of the kind above.
-
-    A client that owes something and does not move for `client_timeout` seconds (0: for however
-    long) is given up.
-    """
-    make_server = app._make_handler  # noqa: SLF001
-
-    def make_own_server(**options: Any) -> web.Server:
-        made = make_server(**options)
-
-        async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            try:
-                return await made.request_handler(request)
-            except web.HTTPException as error:  # raised before any middleware: an unknown Expect
-                response = response_for(error, request.method)
-                if response is None:
-                    raise
-                return response
-            except ConnectionError as error:
-                _let_go(error)
-                raise ConnectionResetError("the client went away") from None
-            finally:
-                if (broken := request.content.exception()) is not None:
-                    _let_go(broken)
-
-        options = {"max_line_size": _MAX_LINE, "max_field_size": _MAX_LINE, **made._kwargs}  # noqa: SLF001
-        server = _Server(handle, request_factory=made.request_factory, **options)
-        server.client_timeout = client_timeout
-        return server
-
-    app._make_handler = make_own_server  # type: ignore[method-assign] # noqa: SLF001
+    async def _make_server(self) -> web.Server:
+        """aiohttp's hook for the server's class; private (docs/adr/0011-aiohttp-internals.md)."""
+        return Server(await super()._make_server(), client_timeout=self._client_timeout)

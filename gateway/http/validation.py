@@ -1,9 +1,8 @@
 """Validation of requests by the schemas that their handlers are decorated with.
 
-The decorators are aiohttp-apispec's (`json_schema`, `querystring_schema`, …), so that what is
-checked and what `/openapi.json` says are one thing. All faults are reported at once, wherever
-they are (of a great many the first ones). A handler finds what was parsed under the decorator's
-`put_into` key of the request.
+The decorators are aiohttp-apispec's (`json_schema`, `querystring_schema`, …), so that validation
+and `/openapi.json` cannot differ. All faults of a request are reported at once, up to `MAX_FAULTS`.
+A handler finds the parsed data under the decorator's `put_into` key of the request.
 """
 
 import asyncio
@@ -42,14 +41,14 @@ _BROKEN_FORM: Final = (
     RuntimeError,
     HttpProcessingError,
 )
-"""What aiohttp raises for a form that is none."""
+"""What aiohttp raises for a malformed form."""
 
 
 def inspected_by(inspection: Inspection) -> Callable[[Handler], Handler]:
-    """Let `inspection` name further faults of a request that has some already.
+    """Let `inspection` find further faults of a request that its schemas find faulty.
 
-    It is given what is valid of the request. A request without faults is not inspected: its
-    handler reports such faults itself.
+    It receives the valid parts. A request that passes its schemas is not inspected: its handler
+    reports such faults itself.
     """
 
     def decorate(handler: Handler) -> Handler:
@@ -60,7 +59,7 @@ def inspected_by(inspection: Inspection) -> Callable[[Handler], Handler]:
 
 
 async def validate(request: web.Request, handler: Callable[..., Any]) -> None:
-    """Parse what the handler's schemas describe into the request. Raises `Invalid`."""
+    """Parse the request by the handler's schemas, into the request. Raises `Invalid`."""
     valid: dict[str, Any] = {}
     faults: list[Fault] = []
     for item in getattr(handler, "__schemas__", ()):
@@ -80,18 +79,18 @@ async def validate(request: web.Request, handler: Callable[..., Any]) -> None:
 
 
 async def _load(request: web.Request, item: Mapping[str, Any], raw: Any) -> Any:
-    """Parse what was sent; a body that may hold a million of things, in a thread."""
+    """Parse one part of the request; a large body in a thread."""
     if item["location"] in _BODIES and not is_small(request):
         return await asyncio.to_thread(item["schema"].load, raw)
     return item["schema"].load(raw)
 
 
 async def _raw(request: web.Request, location: str, schema: Schema) -> Any:
-    """What the client sent there. A form may come as JSON as well."""
+    """The data in one location of the request. A form may also be sent as JSON."""
     if location == "json":
         return await _read_json(request, mended=getattr(schema, "mends_texts", False))
     if location == "querystring":
-        return dict(request.query.items())  # of a key that comes several times the last one
+        return dict(request.query.items())  # the last value of a repeated key
     if location == "match_info":
         return request.match_info
     if location == "headers":
@@ -105,7 +104,7 @@ async def _raw(request: web.Request, location: str, schema: Schema) -> Any:
 
 
 def _fields_of(form: MultiMapping[Any]) -> dict[str, Any]:
-    """A form's fields; one that comes several times is a list."""
+    """A form's fields; a repeated one is a list."""
     found: dict[str, list[Any]] = {}
     for key, value in form.items():
         found.setdefault(key, []).append(value)
@@ -125,8 +124,10 @@ async def _read_json(request: web.Request, *, mended: bool = False) -> Any:
 
 
 def _parse_unusual(body: bytes, *, mended: bool) -> Any:
-    """JSON with a byte order mark, or in another Unicode encoding; `mended`: half characters in its
-    texts become question marks. Raises `ValueError`."""
+    """JSON with a byte order mark or in another Unicode encoding. Raises `ValueError`.
+
+    `mended`: lone surrogates in its texts become question marks.
+    """
     text = body.decode(json.detect_encoding(body))
     if mended:
         text = json.dumps(json.loads(text), ensure_ascii=False)
@@ -134,7 +135,7 @@ def _parse_unusual(body: bytes, *, mended: bool) -> Any:
 
 
 def _flatten(messages: Any, loc: Location) -> Iterator[Fault]:
-    """Marshmallow's nested messages as a flat list of faults."""
+    """Marshmallow's nested messages as a flat sequence of faults."""
     if isinstance(messages, dict):
         for key, inner in messages.items():
             yield from _flatten(inner, loc if key == "_schema" else [*loc, key])

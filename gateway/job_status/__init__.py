@@ -1,1 +1,1 @@
-"""The internal endpoint by which the worker-facing API reports what becomes of jobs."""
+"""The internal endpoint at which the worker-facing API reports jobs' statuses."""

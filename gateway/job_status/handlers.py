@@ -1,4 +1,5 @@
-"""`PUT /_job_status`."""
+"""`PUT /_job_status`. Its caller authenticates with the internal key (`INTERNAL` in
+`gateway.routes`, checked in `gateway.http.middlewares`)."""
 
 from http import HTTPStatus
 from typing import Final
@@ -7,20 +8,23 @@ from aiohttp import web
 from aiohttp_apispec import docs, headers_schema, json_schema
 
 from common.jobs.lifecycle import Report, Source, Status
+from gateway.http.errors import Answer, ErrorTable
 from gateway.http.fields import Choice, RequestSchema, Text, Whole
 from gateway.http.responses import json_response
-from gateway.job_status.service import JobStatusService
+from gateway.job_status.service import JobStatusService, UnknownNumber
 
 JOB_STATUS: Final = web.AppKey("job_status", JobStatusService)
+
+ERRORS: Final[ErrorTable] = {UnknownNumber: Answer(HTTPStatus.NOT_FOUND, "Not Found")}
 
 _EXAMPLE: Final = {"job_id": 1, "status": "running", "runtime_details": "epoch 3 of 100"}
 
 
 class StatusUpdateSchema(RequestSchema):
-    """What a worker reports.
+    """A worker's report.
 
-    It comes once. The end of a log that is not UTF-8, which a Python client sends with surrogates
-    in it, must not cost the job its `error`.
+    It is sent once, so the end of a log that is not UTF-8 (lone surrogates, from a Python client)
+    must not cost the job its `error`.
     """
 
     mends_texts = True

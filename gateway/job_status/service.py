@@ -1,36 +1,36 @@
-"""Takes status updates in: cheap for keep-alives, patient while the database is away."""
+"""Status updates from workers: cheap for keep-alives, patient during database outages."""
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Float, bindparam, or_, select, true, union_all, update
+from sqlalchemy import bindparam, select, union_all
 
-from common.database.engine import Database, padded, utc_now
+from common.database.engine import Database, padded
 from common.database.errors import DatabaseUnavailable
-from common.database.notify import EMAILS, Notifier
+from common.database.notify import Notifier
 from common.database.tables import MAX_JOB_ID, handover_numbers, jobs
 from common.jobs.lifecycle import Report, Status, is_keep_alive
-from common.jobs.updates import Applied, apply_worker_report
+from common.jobs.updates import Applied, is_unseen, report_of_worker, touch
 from common.runtime.batching import Coalescer
 from common.telemetry.logs import get_logger
-from gateway.http.errors import NotThere
 from gateway.metrics import STATUS_UPDATES
 
-_PATIENCE: Final = 5.0
-"""Seconds to wait for a database that is away before the worker is told to come again."""
+_DATABASE_WAIT: Final = 5.0
+"""Seconds for which an update waits for the database before the worker has to retry."""
+
+_RETRY_EVERY: Final = 0.2
 
 log = get_logger()
 
 
-_stale = or_(
-    jobs.c.last_seen_at.is_(None),
-    jobs.c.last_seen_at < utc_now(bindparam("touch_after", type_=Float)),
-).label("is_stale")
+class UnknownNumber(Exception):
+    """No job goes by this number, or no longer."""
 
-_columns = (jobs.c.id, jobs.c.status, jobs.c.worker_number, _stale)
 
-_glance_statement = union_all(
+_columns = (jobs.c.id, jobs.c.status, jobs.c.worker_number, is_unseen)
+
+_look_up_statement = union_all(
     select(jobs.c.id.label("number"), *_columns).where(
         jobs.c.id.in_(bindparam("ids", expanding=True)), jobs.c.deleted_at.is_(None)
     ),
@@ -42,34 +42,28 @@ _glance_statement = union_all(
     ),
 )
 
-_touch_statement = (
-    update(jobs)
-    .where(jobs.c.id.in_(bindparam("ids", expanding=True)), _stale.element == true())
-    .values(last_seen_at=utc_now())
-)
-
 
 class JobStatusService:
-    """Applies what workers report."""
+    """Applies workers' reports."""
 
     def __init__(self, database: Database, notifier: Notifier, *, touch_every: float) -> None:
-        """`touch_every`: seconds between two refreshments of a job's `last_seen_at`, since
-        keep-alives come more often."""
+        """`touch_every`: minimum seconds between two refreshes of a job's `last_seen_at`, since
+        keep-alives are more frequent."""
         self._database = database
         self._notifier = notifier
-        self._touch_after = -touch_every
-        self._glance: Coalescer[int, Status | None] = Coalescer(self._glance_batch, limit=256)
+        self._touch_every = touch_every
+        self._look_up: Coalescer[int, Status | None] = Coalescer(self._look_up_batch, limit=256)
 
     async def report(self, number: int, report: Report) -> None:
         """Apply a report made under `number`.
 
-        Raises `NotThere` when no job goes by that number (any more), on which the peer stops the
-        worker; `DatabaseUnavailable` when the database stays away.
+        Raises `UnknownNumber` when no job goes by that number, on which the peer stops the worker;
+        `DatabaseUnavailable` when the database stays away.
         """
         if not 0 < number <= MAX_JOB_ID:
             raise self._unknown(number)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _PATIENCE
+        deadline = loop.time() + _DATABASE_WAIT
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -78,43 +72,37 @@ class JobStatusService:
                 if loop.time() >= deadline:
                     STATUS_UPDATES.labels("unavailable").inc()
                     raise DatabaseUnavailable("no answer for some seconds") from error
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(_RETRY_EVERY)
 
     async def _report_once(self, number: int, report: Report) -> None:
-        status = await self._glance(number)
+        status = await self._look_up(number)
         if status is not None and is_keep_alive(status, report):
             STATUS_UPDATES.labels("unchanged").inc()
             return
-        async with self._database.transaction() as tx:
-            applied = await apply_worker_report(tx, number, report)
+        applied = await report_of_worker(self._database, self._notifier, number, report)
         if applied is None:
             raise self._unknown(number)
-        if applied.mail_due:
-            self._notifier.notify(EMAILS)
         STATUS_UPDATES.labels("applied").inc()
         _log_applied(applied, number, report)
 
-    def _unknown(self, number: int) -> NotThere:
+    def _unknown(self, number: int) -> UnknownNumber:
         STATUS_UPDATES.labels("unknown").inc()
         log.info("status.unknown_job", number=number)
-        return NotThere("Not Found")
+        return UnknownNumber(number)
 
-    async def _glance_batch(self, numbers: Sequence[int]) -> list[Status | Exception | None]:
-        """Statuses of the jobs whose workers go by these numbers, read without a lock.
+    async def _look_up_batch(self, numbers: Sequence[int]) -> list[Status | Exception | None]:
+        """Statuses of the jobs whose workers report under these numbers, read without a lock.
 
-        None where a lock has to tell: no worker was heard yet, or there is no such job. That is
-        never said without a lock, which a standby that lags behind cannot give.
+        None where only a read with a lock is conclusive: no worker has reported yet, or there is
+        no such job. A standby that lags behind has no locks, so it never denies a job.
         """
         keys = padded(numbers)
-        touch: dict[str, Any] = {"touch_after": self._touch_after}
-        values = {"ids": keys, "numbers": keys, **touch}
+        values = {"ids": keys, "numbers": keys, "unseen_for": self._touch_every}
         async with self._database.reading() as connection:
-            rows = (await connection.execute(_glance_statement, values)).all()
-            known = {row.number: row for row in rows if row.worker_number == row.number}
-            stale = [row.id for row in known.values() if row.is_stale]
-        if stale:
-            async with self._database.transaction() as tx:
-                await tx.execute(_touch_statement, {"ids": padded(stale), **touch})
+            rows = (await connection.execute(_look_up_statement, values)).all()
+        known = {row.number: row for row in rows if row.worker_number == row.number}
+        if unseen := [row.id for row in known.values() if row.is_unseen]:
+            await touch(self._database, unseen, unseen_for=self._touch_every)
         return [
             Status.of_row(known[number].status) if number in known else None for number in numbers
         ]

@@ -1,1 +1,1 @@
-"""Jobs: submitted, described, listed, deleted."""
+"""Jobs: submission, description, listing, deletion."""

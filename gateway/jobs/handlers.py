@@ -13,10 +13,17 @@ from aiohttp_apispec import (
     response_schema,
 )
 
-from gateway.http.errors import Fault
+from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import REQUEST_ID, USER
 from gateway.http.responses import json_bytes, json_response
 from gateway.http.validation import inspected_by
+from gateway.jobs.errors import (
+    JobNotFound,
+    NameTaken,
+    ResultsInTheWay,
+    SubmissionRefused,
+    TooManyInputs,
+)
 from gateway.jobs.schemas import (
     JOB_EXAMPLE,
     REQUEST_EXAMPLE,
@@ -29,9 +36,17 @@ from gateway.jobs.service import Jobs
 
 JOBS: Final = web.AppKey("jobs", Jobs)
 
+ERRORS: Final[ErrorTable] = {
+    JobNotFound: Answer(HTTPStatus.NOT_FOUND, "Job not found"),
+    SubmissionRefused: Answer(HTTPStatus.BAD_REQUEST),
+    NameTaken: Answer(HTTPStatus.CONFLICT, "Job name must be unique"),
+    ResultsInTheWay: Answer(HTTPStatus.CONFLICT),
+    TooManyInputs: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+}
+
 
 async def _inspect(request: web.Request, valid: Mapping[str, Any]) -> list[Fault]:
-    """What breaks the application configuration's rules, beside what breaks the schema."""
+    """Faults against the application configuration, beside those against the schema."""
     return await request.app[JOBS].find_faults(request[USER], valid.get("json", {}))
 
 

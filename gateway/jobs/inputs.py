@@ -1,7 +1,7 @@
 """From the ids of a submission to the files that a worker downloads.
 
 Ids name files or directories under `config/`, `data/`, `artifact/`. What is found is a snapshot of
-names, not of bytes: an input that is deleted before a worker pulls the job makes it fail there.
+names, not of bytes: a job fails if an input is deleted before a worker downloads it.
 """
 
 import asyncio
@@ -13,19 +13,20 @@ from common.config.applications import Entrypoint
 from common.storage.errors import InvalidPath, StorageError, StorageUnavailable
 from common.storage.paths import UserPath, relative_to
 from common.storage.protocol import Entry, Storage
-from gateway.http.errors import MAX_FAULTS, Fault, Refused, TooLarge, misnamed
+from gateway.http.errors import MAX_FAULTS, Fault, misnamed
+from gateway.jobs.errors import InputMissing, InputsClash, TooManyInputs, UnusableInput
 
 _DIRECTORY: Final = {"config_id": "config", "data_ids": "data", "artifact_ids": "artifact"}
 
 _UNFETCHABLE: Final = frozenset("#?%")
 
-_MANY: Final = 2_000
-"""More files than this are arranged in a thread."""
+_MANY_FILES: Final = 2_000
+"""Above this number, files are arranged in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """One id, the argument that it is given for, and where it lies."""
+    """One id, the argument that holds it, and the path that it names."""
 
     argument: str
     id: str
@@ -38,9 +39,9 @@ class Selection:
 def parse_selections(
     user_id: str, files_down: Mapping[str, Any], entrypoint: Entrypoint | None
 ) -> tuple[list[Selection], list[Fault]]:
-    """The selections of a submission, and what is wrong with them: at most `MAX_FAULTS` things.
+    """The selections of a submission, and their faults, `MAX_FAULTS` at most.
 
-    An id that is None was no text: the schema has reported it.
+    An id is None where it was not text, which the schema has reported.
     """
     selections: list[Selection] = []
     faults: list[Fault] = []
@@ -72,12 +73,12 @@ def parse_selections(
 
 
 def count_ids(files_down: Mapping[str, Any]) -> int:
-    """How many ids a submission gives."""
+    """The number of ids in a submission."""
     return sum(len(ids) for _, ids, _ in _given(files_down))
 
 
 def _given(files_down: Mapping[str, Any]) -> Iterator[tuple[str, list[str | None], bool]]:
-    """Argument, its ids, and whether they came as a list."""
+    """Each argument, its ids, and whether they came as a list."""
     config_id = files_down.get("config_id")
     yield "config_id", [] if config_id is None else [config_id], False
     yield "data_ids", files_down.get("data_ids") or [], True
@@ -85,7 +86,7 @@ def _given(files_down: Mapping[str, Any]) -> Iterator[tuple[str, list[str | None
 
 
 def _checked(name: str) -> str:
-    """An id that names something below its directory. Raises `InvalidPath`."""
+    """The id, if it names something below its directory. Raises `InvalidPath`."""
     if not name.strip("/"):
         raise InvalidPath("an id must name a file or a directory")
     return name
@@ -100,33 +101,33 @@ async def collect(
     *,
     limit: int,
 ) -> tuple[dict[str, str], list[bool]]:
-    """Path in the container → storage URI, for every file that the selections hold; and for each
-    of `results` whether files lie there already.
+    """The selected files as path in the container → storage URI; and for each of `results`
+    whether files exist there.
 
-    Raises `Refused` for what does not exist, cannot be fetched, or would clash in the container;
-    `TooLarge` for more than `limit` files (0: any number), or as many selections.
+    Raises `InputMissing`, `UnusableInput`, `InputsClash`, and `TooManyInputs` for more than `limit`
+    files or selections (0: no limit).
     """
     if limit and len(selections) > limit:
-        raise _too_many(limit)  # a million ids are not looked for only to be refused
+        raise _too_many(limit)  # before looking up a million ids
     try:
         found, taken = await storage.survey([selection.path for selection in selections], results)
     except StorageUnavailable:
         raise
     except StorageError as error:
-        raise Refused(str(error)) from error
+        raise UnusableInput(str(error)) from error
     inputs = _Inputs(selections, found, entrypoint, storage.uri(UserPath(user_id)), limit)
-    if sum(map(len, filter(None, found))) > _MANY:
+    if sum(map(len, filter(None, found))) > _MANY_FILES:
         return await asyncio.to_thread(inputs.arrange), taken
     return inputs.arrange(), taken
 
 
-def _too_many(limit: int) -> TooLarge:
-    return TooLarge(f"A job may have at most {limit} input files")
+def _too_many(limit: int) -> TooManyInputs:
+    return TooManyInputs(f"A job may have at most {limit} input files")
 
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
-    """The files that were found for each selection; `tree` is the URI of the user's tree."""
+    """The files found for each selection; `tree` is the URI of the user's tree."""
 
     selections: list[Selection]
     found: list[list[Entry] | None]
@@ -135,11 +136,11 @@ class _Inputs:
     limit: int
 
     def arrange(self) -> dict[str, str]:
-        """Path in the container → storage URI. Raises `Refused`, `TooLarge`."""
+        """Path in the container → storage URI. Raises as `collect` does."""
         uris: dict[str, str] = {}
         for selection, entries in zip(self.selections, self.found, strict=True):
             if entries is None:
-                raise Refused(f"The input {selection} does not exist")
+                raise InputMissing(f"The input {selection} does not exist")
             for entry in entries:
                 place, uri = self._place(selection, entry), f"{self.tree}/{entry.path}"
                 if uris.setdefault(place, uri) != uri:
@@ -151,7 +152,7 @@ class _Inputs:
 
     def _place(self, selection: Selection, entry: Entry) -> str:
         if not _UNFETCHABLE.isdisjoint(entry.path):
-            raise Refused(
+            raise UnusableInput(
                 f"The input file '{entry.path}' has a name that workers cannot fetch:"
                 " it holds '#', '?' or '%'"
             )
@@ -161,21 +162,21 @@ class _Inputs:
         return f"{root}/{name}"
 
     def _check_parents(self, uris: Mapping[str, str]) -> None:
-        """No file may stand where another one needs a directory."""
+        """Raise `InputsClash` for a file where another one needs a directory."""
         for place in uris:
             parent = place
             while (cut := parent.rfind("/")) > 0:
                 parent = parent[:cut]
                 if parent in uris:
-                    raise self._clash(parent, self._giver(place))
+                    raise self._clash(parent, self._source(place))
 
-    def _clash(self, place: str, second: Selection) -> Refused:
-        return Refused(
-            f"The inputs {self._giver(place)} and {second} hold different files"
+    def _clash(self, place: str, second: Selection) -> InputsClash:
+        return InputsClash(
+            f"The inputs {self._source(place)} and {second} hold different files"
             f" for the same place '{place}'"
         )
 
-    def _giver(self, place: str) -> Selection:
+    def _source(self, place: str) -> Selection:
         """The first selection with a file for `place`."""
         return next(
             selection

@@ -1,4 +1,4 @@
-"""What clients send about jobs, and what they are answered."""
+"""Requests and answers about jobs."""
 
 from typing import Any, Final
 
@@ -33,13 +33,7 @@ REQUEST_EXAMPLE: Final[dict[str, Any]] = {
         "files_down": {"config_id": "exp1", "data_ids": ["exp1"], "artifact_ids": []},
         "env_vars": {},
     },
-    "hardware": {
-        "cpu_cores": None,
-        "memory": None,
-        "gpu_model": None,
-        "gpu_archi": None,
-        "gpu_mem": None,
-    },
+    "hardware": dict.fromkeys(("cpu_cores", "memory", "gpu_model", "gpu_archi", "gpu_mem")),
 }
 JOB_EXAMPLE: Final[dict[str, Any]] = {
     **REQUEST_EXAMPLE,
@@ -87,13 +81,16 @@ def _amount() -> Whole:
 
 
 class HardwareSchema(RequestSchema):
-    """What the worker has to have at least; null: no matter."""
+    """Minimum requirements of the worker; null: none."""
 
     cpu_cores = _amount()
     memory = _amount()
     gpu_model = Text(load_default=None, allow_none=True)
     gpu_archi = Text(load_default=None, allow_none=True)
     gpu_mem = _amount()
+
+
+HARDWARE_KEYS: Final = tuple(HardwareSchema().fields)
 
 
 class JobRequestSchema(RequestSchema):
@@ -116,13 +113,13 @@ class JobRequestSchema(RequestSchema):
 
 
 class JobIdSchema(RequestSchema):
-    """The job in question."""
+    """A job in the path."""
 
     job_id = Whole(required=True, metadata={"description": "The job's id.", "example": 1})
 
 
 class PageSchema(RequestSchema):
-    """Part of a list."""
+    """A page of a list."""
 
     offset = Whole(
         load_default=0, least=0, metadata={"description": "How many of the newest to skip."}
@@ -135,7 +132,7 @@ class PageSchema(RequestSchema):
 
 
 class PathsOutSchema(Schema):
-    """Where the job's results are."""
+    """The directories of the job's results."""
 
     output = fields.String()
     log = fields.String()

@@ -1,4 +1,4 @@
-"""What users do with jobs."""
+"""Jobs: submission, description, listing, deletion."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -11,8 +11,9 @@ from common.database.tables import MAX_JOB_ID
 from common.jobs.deletion import delete_job
 from common.storage.protocol import Storage
 from common.telemetry.logs import get_logger
-from gateway.http.errors import Conflict, Fault, NotThere, Refused
+from gateway.http.errors import Fault
 from gateway.identity import User
+from gateway.jobs.errors import JobNotFound, NameTaken, ResultsInTheWay, SubmissionRefused
 from gateway.jobs.inputs import collect
 from gateway.jobs.schemas import MAX_PAGE
 from gateway.jobs.store import JobStore, NewJob
@@ -21,7 +22,6 @@ from gateway.jobs.submission import (
     find_faults,
     handover_payload,
     is_long,
-    job_answer,
     job_row,
     parse_request,
 )
@@ -34,7 +34,7 @@ log = get_logger()
 
 
 class Jobs:
-    """Submission, description, listing and deletion of users' jobs."""
+    """Every operation is on behalf of one user, and sees that user's jobs only."""
 
     def __init__(
         self,
@@ -54,10 +54,9 @@ class Jobs:
     async def submit(
         self, user: User, body: Mapping[str, Any], *, correlation_id: str
     ) -> dict[str, Any]:
-        """Start a job: it is handed over, or ends in `error`, once this has returned.
+        """Start a job. Once this returns, the job will be handed over or end in `error`.
 
-        Raises `Invalid`, `Refused` for inputs that cannot be used, `Conflict` for a name that is
-        taken or under which the user keeps files.
+        Raises `Invalid` and `SubmissionRefused`.
         """
         request = await self._check(parse_request, user, body)
         await self._storage.ensure_user(user.id)
@@ -71,9 +70,11 @@ class Jobs:
                 limit=self._limits.job_files,
             )
             _check_results(request, taken)
-        except Refused as error:
-            raise await self._refusal(request, error) from error
-        job_id, created = await self._store.insert(
+        except SubmissionRefused as error:
+            if await self._store.is_name_taken(user.id, request.name):
+                raise NameTaken from error  # takes precedence over faults of files
+            raise
+        job = await self._store.insert(
             NewJob(
                 job_row(request, correlation_id),
                 lambda date: handover_payload(request, files_down, self._storage, date),
@@ -82,63 +83,54 @@ class Jobs:
         self._notifier.notify(HANDOVERS)
         JOBS_SUBMITTED.inc()
         log.info(
-            "job.submitted", job_id=job_id, correlation_id=correlation_id, files=len(files_down)
+            "job.submitted", job_id=job["id"], correlation_id=correlation_id, files=len(files_down)
         )
-        return job_answer(request, job_id, created)
+        return job
 
     async def find_faults(self, user: User, body: Mapping[str, Any]) -> list[Fault]:
-        """What is wrong with a submission beside what its schema says (see `submit`)."""
+        """Faults of a submission beyond those that its schema finds."""
         return await self._check(find_faults, user, body)
 
     async def _check(
         self, check: Callable[[User, Mapping[str, Any], Catalogue], T], user: User, body: Any
     ) -> T:
-        """Check a body against the configuration in force; a long one in a thread."""
+        """Check a body against the current configuration; a long one in a thread."""
         catalogue = await self._applications.current()
         if is_long(body):
             return await asyncio.to_thread(check, user, body, catalogue)
         return check(user, body, catalogue)
 
-    async def _refusal(self, request: JobRequest, error: Refused) -> Refused:
-        """A name that is taken is told before what is wrong with files."""
-        if await self._store.is_name_taken(request.user.id, request.name):
-            return Conflict("Job name must be unique")
-        return error
-
     async def find(self, user: User, job_id: int) -> dict[str, Any]:
-        """One job. Raises `NotThere`."""
+        """One job. Raises `JobNotFound`."""
         if not 0 < job_id <= MAX_JOB_ID:
-            raise NotThere("Job not found")
+            raise JobNotFound
         return await self._store.find((job_id, user.id))
 
     async def page(self, user: User, *, offset: int, limit: int) -> list[dict[str, Any]]:
-        """Newest first, over the whole set."""
+        """A page of the user's jobs, newest first."""
         if limit == 0:
             return []
         return await self._store.page(user.id, offset=offset, limit=min(limit, MAX_PAGE))
 
     async def delete(self, user: User, job_id: int) -> None:
-        """Remove a job, its hand-over and its results. Raises `NotThere`.
+        """Remove a job, its hand-over and its results. Raises `JobNotFound`.
 
-        Marked first, so that it is gone for everyone, the worker included; what is interrupted
-        is finished by a repeated call or by the dispatcher's sweep.
+        An interrupted deletion is finished by a repeated call or by the dispatcher's sweep.
         """
         if not 0 < job_id <= MAX_JOB_ID:
-            raise NotThere("Job not found")
+            raise JobNotFound
         if not await delete_job(self._database, self._storage, user.id, job_id):
-            raise NotThere("Job not found")
+            raise JobNotFound
         log.info("job.deleted", job_id=job_id)
 
     async def applications(self) -> bytes:
-        """The application configuration as it is, as JSON."""
+        """The application configuration, as JSON."""
         return (await self._applications.current()).as_json
 
 
 def _check_results(request: JobRequest, taken: list[bool]) -> None:
-    """Deleting a job removes its results' directories: no other files may lie there.
-
-    Raises `Conflict`; `taken` tells of each of `result_paths` whether it holds files.
-    """
+    """Raise `ResultsInTheWay` where files exist in a directory of the job's results, which the
+    job's deletion would remove. `taken` goes with `result_paths`."""
     if any(taken):
         where = str(request.result_paths[taken.index(True)])
-        raise Conflict(f"'{where}' already holds files: choose another name or delete them")
+        raise ResultsInTheWay(f"'{where}' already holds files: choose another name or delete them")

@@ -1,4 +1,4 @@
-"""From a valid request body to what the database keeps and what the peer is sent."""
+"""A submission: checked against the configuration, as a row, and as the peer's message."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,20 +12,19 @@ from common.jobs.lifecycle import Status
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage
 from gateway.http.errors import Fault, Invalid
-from gateway.http.responses import iso
 from gateway.identity import User
 from gateway.jobs.inputs import Selection, count_ids, parse_selections
-from gateway.jobs.rows import HARDWARE_KEYS
+from gateway.jobs.schemas import HARDWARE_KEYS
 
 RESULTS: Final = ("output", "log", "artifact")
-"""Top-level directories in which a job's results lie, each under the job's name."""
+"""Top-level directories of a job's results; each has a directory of the job's name."""
 
 _MANY_IDS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """A submission whose every field has been checked; `body` is as clients are answered."""
+    """A valid submission; `body` has the defaults filled in."""
 
     user: User
     body: Mapping[str, Any]
@@ -42,11 +41,12 @@ class JobRequest:
 
     @property
     def result_paths(self) -> list[UserPath]:
-        return [UserPath.parse(self.user.id, path) for path in self.paths_out.values()]
+        """`paths_out` as paths; the name has been checked."""
+        return [UserPath(self.user.id, (kind, self.name)) for kind in RESULTS]
 
 
 def is_long(body: Mapping[str, Any]) -> bool:
-    """Whether a body, of which some parts may be missing, gives so many ids that it takes long."""
+    """Whether a body, perhaps incomplete, has so many ids that checking it takes long."""
     files_down = (body.get("attributes") or {}).get("files_down") or {}
     return count_ids(files_down) > _MANY_IDS
 
@@ -57,19 +57,19 @@ def parse_request(user: User, body: Mapping[str, Any], catalogue: Catalogue) -> 
     if faults or entrypoint is None:
         raise Invalid(*faults)
     hardware = body["hardware"] or dict.fromkeys(HARDWARE_KEYS)
-    answered = {**body, "priority": body["priority"] or 0, "hardware": hardware}
-    return JobRequest(user, answered, entrypoint, selections)
+    complete = {**body, "priority": body["priority"] or 0, "hardware": hardware}
+    return JobRequest(user, complete, entrypoint, selections)
 
 
 def find_faults(user: User, body: Mapping[str, Any], catalogue: Catalogue) -> list[Fault]:
-    """What else is wrong with a body of which only some parts are valid."""
+    """Further faults of a body of which only some parts are valid."""
     return _inspect(user, body, catalogue)[2]
 
 
 def _inspect(
     user: User, body: Mapping[str, Any], catalogue: Catalogue
 ) -> tuple[Entrypoint | None, list[Selection], list[Fault]]:
-    """The entrypoint, the selections, and what is wrong; parts that are missing are passed over."""
+    """The entrypoint, the selections and the faults; missing parts are skipped."""
     entrypoint, faults = _find_entrypoint(body.get("application") or {}, catalogue)
     attributes = body.get("attributes") or {}
     files_down = attributes.get("files_down") or {}
@@ -123,26 +123,10 @@ def job_row(request: JobRequest, correlation_id: str) -> dict[str, Any]:
     }
 
 
-def job_answer(request: JobRequest, job_id: int, created: datetime) -> dict[str, Any]:
-    """The job as its submission is answered."""
-    return {
-        **request.body,
-        "id": job_id,
-        "user_id": request.user.id,
-        "user_email": request.user.email,
-        "date_created": iso(created),
-        "date_started": None,
-        "date_finished": None,
-        "status": Status.QUEUED,
-        "runtime_details": None,
-        "paths_out": request.paths_out,
-    }
-
-
 def handover_payload(
-    request: JobRequest, files_down: Mapping[str, str], storage: Storage, created: datetime
+    request: JobRequest, files_down: Mapping[str, str], storage: Storage, created: datetime | str
 ) -> str:
-    """What the peer is sent, but for `meta.job_id`, which the dispatcher fills in."""
+    """The message to the peer without `meta.job_id`, which the dispatcher fills in."""
     entrypoint, body = request.entrypoint, request.body
     handler = {
         "image_url": entrypoint.image_url,
@@ -158,7 +142,7 @@ def handover_payload(
         "job": {
             "app": {"cmd": entrypoint.cmd, "env": body["attributes"]["env_vars"]},
             "handler": handler,
-            "meta": {"date_created": iso(created)},
+            "meta": {"date_created": created},
             "hardware": body["hardware"],
         },
         "environment": body["environment"],

@@ -1,4 +1,4 @@
-"""A byte-exact HTTP client, tokens of one's own, and a gateway that runs in a thread."""
+"""A byte-exact HTTP client, an issuer of tokens, and a gateway that runs in a thread."""
 
 import asyncio
 import http.client
@@ -11,7 +11,7 @@ import time
 import urllib.parse
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,10 +26,12 @@ from sqlalchemy import text
 
 from common.config.environment import Reader
 from common.database.engine import Database
+from common.runtime.process import Address, serve
 from common.telemetry.health import Health
 from devtools.postgres import run_apart
-from gateway.app import create_app
+from gateway.app import create_app, runner_for
 from gateway.settings import load
+from tests.support.answers import check_answer
 
 FRONTEND = "http://localhost:8080"
 POOL = "eu-central-1_Testing00"
@@ -123,7 +125,7 @@ class Issuer:
 
 
 class KeyServer:
-    """Serves a pool's public keys, counts who asks, can be down, and can hang to its end."""
+    """Serves a pool's public keys, counts the requests, can be down, and can hang until it ends."""
 
     def __init__(self, *issuers: Issuer, port: int = 0) -> None:
         self.keys = [issuer.jwk for issuer in issuers]
@@ -202,15 +204,10 @@ class Gateway:
 
     async def _serve(self) -> None:
         self.app = create_app(self.settings, Health("gateway"))
-        runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=2.0)
-        try:
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            self.port = runner.addresses[0][1]
+        address = Address("PORT", "127.0.0.1", 0)
+        async with serve(self.app, address, make_runner=runner_for(self.settings)) as self.port:
             self._started.set()
             await self._stop.wait()
-        finally:
-            await runner.cleanup()
 
     @property
     def base(self) -> str:
@@ -231,7 +228,7 @@ class Gateway:
 
 
 async def _end_leftovers(loop: asyncio.AbstractEventLoop) -> None:
-    """Connections that wait for what their clients still have to send."""
+    """Cancel what waits for clients that have not sent everything."""
     leftovers = asyncio.all_tasks() - {asyncio.current_task()}
     for task in leftovers:
         task.cancel()
@@ -303,7 +300,7 @@ class Reply:
 
 @dataclass
 class Api:
-    """One caller. Sends targets as they are written: no client library tidies them up."""
+    """One caller, which sends targets as they are written, without any normalisation."""
 
     gateway: Gateway
     user: str = ""
@@ -347,9 +344,13 @@ class Api:
             for name, value in answer.getheaders():
                 name = name.lower()
                 found[name] = f"{found[name]}, {value}" if name in found else value
-            return Reply(answer.status, found, answer.read())
+            reply = Reply(answer.status, found, answer.read())
         finally:
             connection.close()
+        if isinstance(self.gateway, Gateway):
+            kind = reply.headers.get("content-type", "")
+            check_answer(method, target, reply.status, kind, reply.body)
+        return reply
 
     def get(self, target: str, **kw: Any) -> Reply:
         return self.send("GET", target, **kw)
@@ -362,10 +363,6 @@ class Api:
 
     def delete(self, target: str, **kw: Any) -> Reply:
         return self.send("DELETE", target, **kw)
-
-    def with_headers(self, **headers: str) -> "Api":
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return replace(self, headers={**self.headers, **named})
 
     # -- jobs -------------------------------------------------------------------------------
 
@@ -380,7 +377,7 @@ class Api:
         return self.post("/jobs", json=job_body(**changes))
 
     def new_job(self, **changes: Any) -> dict[str, Any]:
-        """A job that runs on no input at all, unless told otherwise."""
+        """A job, without input files by default."""
         reply = self.submit(**{"attributes": {"files_down": {}}, **changes})
         assert reply.status == 201, reply
         return reply.json()
@@ -448,7 +445,7 @@ def job_body(**changes: Any) -> dict[str, Any]:
 
 
 def rows(gateway: Gateway, statement: str, **values: Any) -> list[Any]:
-    """What the gateway's database answers."""
+    """Rows of the gateway's database."""
 
     async def ask() -> list[Any]:
         database = Database(gateway.settings.database)

@@ -1,8 +1,8 @@
-"""Changing a tree on the local disk: blocking functions that make, place and take away.
+"""Change a tree on the local disk: blocking functions that create, place and remove.
 
-A refused or failed change takes away the directories that it made on its way. What is removed as
-a whole is first renamed into the staging directory, so that it vanishes in one step, and then
-deleted there (see `staging.discard`).
+A refused or failed change removes the directories that it has created. A directory is removed by
+renaming it into the staging directory, so that it vanishes in one step; it is deleted there (see
+`staging.discard`).
 """
 
 import errno
@@ -25,11 +25,11 @@ from common.storage.local.tree import (
 from common.storage.paths import PREDEFINED, UserPath
 
 _ATTEMPTS: Final = 20
-"""How often a step is repeated when others keep removing the directory that it has just made."""
+"""Attempts of a step while others keep removing the directory that it has just created."""
 
 
 def _conflict(error: OSError, path: UserPath, depth: int) -> Exception:
-    """`PathConflict` if `error` means that the part at `depth` is no directory, else `error`."""
+    """`PathConflict` if `error` says that the part at `depth` is no directory, else `error`."""
     if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
         return error
     return PathConflict(f"'{'/'.join(path.parts[: depth + 1])}' is not a directory")
@@ -40,15 +40,15 @@ def directory_there(path: UserPath) -> PathConflict:
 
 
 def check_not_permanent(path: UserPath) -> None:
-    """Raise `PathConflict` for a directory that every user has, whether it is there or not."""
+    """Raise `PathConflict` for a directory that always exists, even if it is missing on disk."""
     if path.is_root or path.is_predefined:
         raise directory_there(path)
 
 
 def check_place(root: str, path: UserPath) -> os.stat_result | None:
-    """What is at `path` where a file shall go, if anything; creates nothing.
+    """The status of what is at `path`, where a file is to be placed, if anything is there.
 
-    Raises `PathConflict` if that is a directory, or if a parent is not one.
+    Creates nothing. Raises `PathConflict` if a directory is there, or if a parent is not one.
     """
     check_not_permanent(path)
     fd = _descend_existing(root, path.parent)
@@ -66,14 +66,14 @@ def check_place(root: str, path: UserPath) -> os.stat_result | None:
 
 
 def check_directory(root: str, path: UserPath) -> None:
-    """Raise `PathConflict` if `path` or a parent is something else than a directory."""
+    """Raise `PathConflict` if `path` or a parent exists and is not a directory."""
     fd = _descend_existing(root, path)
     if fd is not None:
         os.close(fd)
 
 
 def _descend_existing(root: str, path: UserPath) -> int | None:
-    """Like `descend`, but None if the directory could be made. Raises `PathConflict`."""
+    """Like `descend`; None if the directory is missing. Raises `PathConflict`."""
     try:
         fd = descend(tree_of(root, path.user), ())
     except FileNotFoundError:
@@ -99,9 +99,9 @@ def make_directory(root: str, path: UserPath) -> None:
 
 @contextmanager
 def make_directories(root: str, path: UserPath) -> Iterator[int]:
-    """Descriptor of the directory `path`, made with its parents where missing.
+    """Descriptor of the directory `path`, created with its parents where missing.
 
-    If the body raises, the directories that were made here go again. Raises `PathConflict`.
+    If the body raises, the directories that were created here are removed. Raises `PathConflict`.
     """
     tree = tree_of(root, path.user)
     for attempt in range(_ATTEMPTS):
@@ -109,7 +109,7 @@ def make_directories(root: str, path: UserPath) -> Iterator[int]:
         try:
             fd = _descend_making(tree, path, made)
         except FileNotFoundError:
-            # Somebody removed a directory between our making and our opening it.
+            # a directory was removed between its creation and its opening
             if attempt == _ATTEMPTS - 1:
                 raise StorageUnavailable("the directory keeps being removed") from None
         except BaseException:
@@ -127,7 +127,7 @@ def make_directories(root: str, path: UserPath) -> Iterator[int]:
 
 
 def _descend_making(tree: str, path: UserPath, made: list[int]) -> int:
-    """Like `descend`, but makes what is missing and notes its depth in `made`."""
+    """Like `descend`, but creates missing directories and appends their depths to `made`."""
     try:
         fd = descend(tree, ())
     except FileNotFoundError:
@@ -151,7 +151,7 @@ def _descend_making(tree: str, path: UserPath, made: list[int]) -> int:
 
 
 def _unmake(tree: str, path: UserPath, made: Sequence[int]) -> None:
-    """Remove the directories at these depths again, unless somebody uses them by now."""
+    """Remove the directories at these depths, except those that are in use by now."""
     with suppress(OSError):
         for depth in reversed(made):
             if depth == 0 and path.parts[0] in PREDEFINED:
@@ -161,7 +161,7 @@ def _unmake(tree: str, path: UserPath, made: Sequence[int]) -> None:
 
 
 def put_in_place(root: str, staging: int, staged: str, path: UserPath, *, fsync: bool) -> None:
-    """Move the staged file to `path`, over a file that is there. Raises `PathConflict`."""
+    """Move the staged file to `path`, replacing a file there. Raises `PathConflict`."""
     check_not_permanent(path)
     for _ in range(_ATTEMPTS):
         try:
@@ -172,17 +172,17 @@ def put_in_place(root: str, staging: int, staged: str, path: UserPath, *, fsync:
         except IsADirectoryError:
             raise directory_there(path) from None
         except FileNotFoundError:
-            continue  # the parent was deleted after we had opened it
+            continue  # the parent was deleted after it was opened
         else:
             return
     raise StorageUnavailable("the directory keeps being removed")
 
 
 def detach(root: str, path: UserPath) -> list[str]:
-    """Take what is at `path` out of the tree; nothing there is fine.
+    """Remove what is at `path`, if anything, from the tree.
 
-    Files and links are gone at once; directories now lie in the staging directory, under the
-    names that are returned. The root and the predefined directories are back, empty.
+    Files and links are deleted; directories are moved into the staging directory, under the
+    returned names. The root and the predefined directories are recreated empty.
     """
     tree = tree_of(root, path.user)
     detached: list[str] = []

@@ -1,69 +1,69 @@
-"""A file on the local disk, opened for reading."""
+"""Read files on the local disk."""
 
 import os
 import stat as modes
 from collections.abc import AsyncGenerator, Sequence
 from itertools import groupby
 
-from common.storage.budget import Pieces
+from common.storage.budget import ChunkBudget
 from common.storage.errors import NotFound, StorageUnavailable
 from common.storage.local.threads import Threads
-from common.storage.local.tree import ABSENT, FILE_FLAGS, file_entry, open_directory, tree_of
+from common.storage.local.tree import ABSENT, FILE_FLAGS, entry_from_stat, open_directory, tree_of
 from common.storage.paths import UserPath
 from common.storage.protocol import SMALL_FILE, Entry
 
 
 class LocalFile:
-    """An `OpenFile` that keeps to the inode it opened, whatever is put in its place meanwhile."""
+    """An `OpenFile`: the inode that was opened, even if another file replaces it meanwhile."""
 
     entry: Entry
 
-    def __init__(self, threads: Threads, pieces: Pieces) -> None:
+    def __init__(self, threads: Threads, budget: ChunkBudget) -> None:
         self._threads = threads
-        self._pieces = pieces
+        self._budget = budget
         self._fd = -1
-        self._whole = b""
+        self._content = b""
 
     def open(self, root: str, path: UserPath) -> None:
-        """Open and describe the file, and read it if it is small; blocking.
+        """Open the file, set `entry`, and read the content of a small file; blocking.
 
-        `close` is due even when this raises.
+        Call `close` even if this raises.
         """
         with open_directory(tree_of(root, path.user), path.parts[:-1]) as parent:
             self._fd = os.open(path.name or ".", FILE_FLAGS, dir_fd=parent)
         status = os.fstat(self._fd)
         if not modes.S_ISREG(status.st_mode):
             raise NotFound(f"there is no file at '{path}'")
-        self.entry = file_entry("/".join(path.parts), status)
+        self.entry = entry_from_stat("/".join(path.parts), status)
         if status.st_size <= SMALL_FILE:
-            self._whole = os.pread(self._fd, status.st_size, 0)
+            self._content = os.pread(self._fd, status.st_size, 0)
 
     def close(self) -> None:
-        self._whole = b""
+        self._content = b""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 
     async def read(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         end = offset + length
-        if length and end <= len(self._whole):
-            yield self._whole[offset:end]
+        if length and end <= len(self._content):
+            yield self._content[offset:end]
             return
         while offset < end:
-            size = min(self._pieces.size, end - offset)
-            piece = await self._threads.run(self._read_piece, size, offset)
-            if not piece:
+            size = min(self._budget.size, end - offset)
+            chunk = await self._threads.run(self._read_chunk, size, offset)
+            if not chunk:
                 raise StorageUnavailable("the file has become shorter than it was")
-            offset += len(piece)
-            yield piece
+            offset += len(chunk)
+            yield chunk
 
-    def _read_piece(self, length: int, offset: int) -> bytes:
-        # Looked up here: the number may belong to another file once this one is closed.
+    def _read_chunk(self, length: int, offset: int) -> bytes:
+        # read in the thread: once closed, the old number may belong to another file
         return os.pread(self._fd, length, offset)
 
 
 def read_small(root: str, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
-    """The bytes of those of `paths` that are small files; blocking."""
+    """The content of those of `paths` that are small files; blocking."""
     found: dict[UserPath, bytes] = {}
     for (user, parts), siblings in groupby(paths, lambda path: (path.user, path.parts[:-1])):
         try:

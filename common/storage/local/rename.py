@@ -1,4 +1,4 @@
-"""Renaming on the local disk: blocking, and never over anything that must not be replaced."""
+"""Rename on the local disk: blocking, and without replacing anything that must stay."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from common.storage.local.changes import check_place, directory_there, make_dire
 from common.storage.local.tree import (
     DIRECTORY_FLAGS,
     directory_entry,
-    file_entry,
+    entry_from_stat,
     open_directory,
     tree_of,
 )
@@ -35,7 +35,7 @@ def rename(root: str, source: UserPath, target: UserPath, replace: bool) -> Entr
         check_target(source, target)
         is_directory = modes.S_ISDIR(status.st_mode)
         moved = UserPath(target.user, target.parts, slash=is_directory)
-        entry = directory_entry(moved) if is_directory else file_entry(str(moved), status)
+        entry = directory_entry(moved) if is_directory else entry_from_stat(str(moved), status)
         if source.parts == target.parts:
             return entry
         taken = check_place(root, target)
@@ -48,9 +48,9 @@ def rename(root: str, source: UserPath, target: UserPath, replace: bool) -> Entr
                 if is_directory or replace:
                     os.rename(source.name, target.name, src_dir_fd=fd, dst_dir_fd=target_fd)
                 else:
-                    _move_beside(fd, source, target_fd, target, status)
+                    _move_without_replacing(fd, source, target_fd, target, status)
             except (IsADirectoryError, NotADirectoryError):
-                raise PathConflict(f"something else stands at '{target}'") from None
+                raise PathConflict(f"'{target}' is taken by something else") from None
             except OSError as error:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                     raise
@@ -80,10 +80,10 @@ def _taken(target: UserPath) -> TargetExists:
     return TargetExists(f"there is something at '{target}'")
 
 
-def _move_beside(
+def _move_without_replacing(
     source_fd: int, source: UserPath, target_fd: int, target: UserPath, status: os.stat_result
 ) -> None:
-    """Move a file without ever replacing one: by a second link, where there can be one."""
+    """Move a file only if the target is free, by a hard link where the disk supports it."""
     try:
         os.link(
             source.name,
@@ -100,14 +100,14 @@ def _move_beside(
         _move_onto_placeholder(source_fd, source, target_fd, target)
         return
     now = os.stat(source.name, dir_fd=source_fd, follow_symlinks=False)
-    if now.st_ino == status.st_ino:  # else somebody has uploaded a new source meanwhile: keep it
+    if now.st_ino == status.st_ino:  # else the source was replaced meanwhile: keep the new one
         os.unlink(source.name, dir_fd=source_fd)
 
 
 def _move_onto_placeholder(
     source_fd: int, source: UserPath, target_fd: int, target: UserPath
 ) -> None:
-    """Claim the target with an empty file, then replace that: for disks without hard links."""
+    """Reserve the target with an empty file, then replace that: for disks without hard links."""
     try:
         os.close(os.open(target.name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, dir_fd=target_fd))
     except FileExistsError:

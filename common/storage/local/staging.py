@@ -1,7 +1,7 @@
-"""The staging directory beside the users' trees: uploads in the making, removals under way.
+"""The staging directory beside the users' trees: unfinished uploads, and directories to delete.
 
-It lies on the same file system as the trees, so that things enter and leave it by one rename.
-Killed processes leave things behind in it; `stale` finds those and `discard` deletes them.
+It is on the same file system as the trees, so that files and directories enter and leave it by one
+rename. What killed processes leave in it, `stale` finds and `discard` deletes.
 """
 
 import errno
@@ -17,13 +17,13 @@ from common.storage.paths import RESERVED_USER_NAME
 
 
 def new_name() -> str:
-    """A name in the staging directory that nobody else has."""
+    """A unique name in the staging directory."""
     return secrets.token_hex(16)
 
 
 @contextmanager
 def open_staging(root: str) -> Iterator[int]:
-    """Descriptor of the staging directory, which is made if missing."""
+    """Descriptor of the staging directory, which is created if missing."""
     place = f"{root}/{RESERVED_USER_NAME}"
     try:
         fd = descend(place, ())
@@ -37,10 +37,9 @@ def open_staging(root: str) -> Iterator[int]:
 
 
 def stale(root: str, max_age: float) -> list[str]:
-    """Names of what a killed process left: files not written to for `max_age` seconds.
+    """Names of leftovers: files not written to for `max_age` seconds, and all directories.
 
-    Directories count whatever their age: they only ever come here to be deleted, and two
-    processes may delete the same one at once.
+    A directory is only moved here to be deleted, and several processes may delete it together.
     """
     if not os.path.isdir(f"{root}/"):
         return []
@@ -56,10 +55,10 @@ def stale(root: str, max_age: float) -> list[str]:
 
 
 def discard(root: str, names: list[str], limit: int) -> None:
-    """Delete what has these names in the staging directory, about `limit` things per call.
+    """Delete what has these names in the staging directory, about `limit` files per call.
 
-    Drops from `names` what is done; to be called until that is empty. A directory inside one of
-    them is moved up beside it and becomes one more name: thus no depth needs many descriptors.
+    Removes from `names` what it has deleted; call it until `names` is empty. A subdirectory is
+    moved up and becomes one more name, so that no depth needs more descriptors.
     """
     with open_staging(root) as staging:
         while names and limit > 0:
@@ -67,7 +66,7 @@ def discard(root: str, names: list[str], limit: int) -> None:
 
 
 def _discard_some(staging: int, names: list[str], limit: int) -> int:
-    """Delete the last of `names`, or `limit` of the things in it; returns how many went."""
+    """Delete the last of `names`, or `limit` of what it holds; returns the number of deletions."""
     name = names.pop()
     try:
         fd = os.open(name, DIRECTORY_FLAGS, dir_fd=staging)
@@ -90,7 +89,7 @@ def _discard_some(staging: int, names: list[str], limit: int) -> int:
     except OSError as error:
         if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
             raise
-        # Not done yet, or an upload that had opened it has just put a file in it.
+        # more than `limit`, or an upload that had opened it has just added a file
         names.append(name)
     return count + 1
 

@@ -1,4 +1,4 @@
-"""`LocalStorage`: users' trees on the local disk, or on a file system mounted there."""
+"""`LocalStorage`: users' trees on a local or mounted file system."""
 
 import asyncio
 import os
@@ -8,39 +8,36 @@ from contextlib import asynccontextmanager, closing
 from types import TracebackType
 from typing import Any, Final, Self
 
-from common.storage.budget import Pieces
+from common.storage.budget import BoundedCache, ChunkBudget
 from common.storage.errors import StorageError
-from common.storage.known_users import KnownUsers
 from common.storage.local import changes, staging, tree
 from common.storage.local import rename as renaming
 from common.storage.local import survey as surveying
 from common.storage.local.file import LocalFile, read_small
 from common.storage.local.threads import Threads, outlast
-from common.storage.local.turns import Turns
 from common.storage.local.upload import StagedFile
 from common.storage.paths import UserPath
 from common.storage.protocol import BATCH, SMALL_FILE, Entry, OpenFile, PresignedRequest
 
 _DELETIONS: Final = 1_000
-"""Things that one hop deletes."""
+"""Files that one call in a thread deletes."""
 
-_HEALTH_TIMEOUT: Final = 5.0
+_DISK_TIMEOUT: Final = 5.0
 
 
 class LocalStorage:
-    """Users' trees below `root`, which is spelled as the workers' side spells it.
+    """Users' trees below `root`, which is spelled as workers spell it.
 
-    An upload is written to a staging file and renamed into place, so that a killed process leaves
-    no half-written file. Whether it survives a power failure is the operator's choice: without
-    `fsync` the system writes it to the disk within its usual seconds; with it, an upload is
-    answered only after the file and its directory are on the disk.
+    An upload is written to a staging file and renamed to its place, so that a killed process leaves
+    no partial file. With `fsync`, `write` returns only after the file and its directory are on the
+    disk; without, the system writes them within seconds, and a power failure may lose them.
 
-    `staging_max_age`: seconds after which `sweep_staging` counts an untouched staging file as
-    left behind by a killed process.
+    `staging_max_age`: seconds after which `sweep_staging` removes a staging file that is not
+    written to.
 
-    `quick_threads` do what takes microseconds on a disk, `walk_threads` read directories (one at a
-    time where that is quick), `bulk_threads` move bytes. On a slow network file system all of them
-    mostly wait.
+    `quick_threads` run calls that take microseconds on a disk, `walk_threads` read directories (one
+    at a time as long as that is quick), `bulk_threads` read and write files. On a slow network file
+    system all of them mostly wait.
     """
 
     def __init__(
@@ -59,11 +56,10 @@ class LocalStorage:
         self._fsync = fsync
         self._staging_max_age = staging_max_age
         self._quick = Threads(quick_threads)
-        self._walks = Threads(walk_threads)
-        self._turns = Turns()
+        self._walks = Threads(walk_threads, serial=True)
         self._bulk = Threads(bulk_threads)
-        self._read, self._written = Pieces(), Pieces()
-        self._known_users = KnownUsers()
+        self._reads, self._writes = ChunkBudget(), ChunkBudget()
+        self._users = BoundedCache()
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,19 +73,19 @@ class LocalStorage:
         await self.close()
 
     async def close(self) -> None:
-        """Wait for what is under way and end the threads; the storage cannot be used again."""
+        """Wait for running calls and end the threads; the storage cannot be used again."""
         await self._quick.close()
         await self._walks.close()
         await self._bulk.close()
 
     async def ensure_user(self, user: str) -> None:
-        if user in self._known_users:
+        if user in self._users:
             return
         await self._quick.run(tree.create_layout, tree.tree_of(self._root, user))
-        self._known_users.add(user)
+        self._users.add(user)
 
     async def stat(self, path: UserPath) -> Entry:
-        return await self._quick.run(tree.describe, self._root, path)
+        return await self._quick.run(tree.entry_at, self._root, path)
 
     async def walk(
         self, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
@@ -98,7 +94,7 @@ class LocalStorage:
         try:
             is_last = False
             while not is_last:
-                entries, is_last = await self._walks.run(self._turns.take, next, found)
+                entries, is_last = await self._walks.run(next, found)
                 if entries:
                     yield entries
         finally:
@@ -111,7 +107,7 @@ class LocalStorage:
         held: list[bool] | None = None
         with closing(surveying.survey(self._root, inputs, places)) as batches:
             while held is None:
-                batch, held = await self._walks.run(self._turns.take, next, batches)
+                batch, held = await self._walks.run(next, batches)
                 for position, some in batch:
                     files.setdefault(position, []).extend(some)
         return [files.get(position) for position in range(len(inputs))], held
@@ -120,7 +116,7 @@ class LocalStorage:
         await self._quick.run(changes.make_directory, self._root, path)
 
     async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
-        with self._written.transfer():
+        with self._writes.transfer():
             return await self._write(path, chunks)
 
     async def _write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
@@ -134,8 +130,8 @@ class LocalStorage:
                 if is_small and len(gathered) > SMALL_FILE:
                     is_small = False
                     await self._quick.run(changes.check_place, self._root, path)
-                if len(gathered) >= self._written.size:
-                    # One piece is written while the next one is gathered.
+                if len(gathered) >= self._writes.size:
+                    # one chunk is written while the next is gathered
                     if job is not None:
                         await self._bulk.result(job)
                     job = self._bulk.submit(staged.write, gathered)
@@ -156,8 +152,8 @@ class LocalStorage:
 
     @asynccontextmanager
     async def open(self, path: UserPath) -> AsyncIterator[OpenFile]:
-        file = LocalFile(self._bulk, self._read)
-        with self._read.transfer():
+        file = LocalFile(self._bulk, self._reads)
+        with self._reads.transfer():
             try:
                 await self._quick.run(file.open, self._root, path)
                 yield file
@@ -174,10 +170,9 @@ class LocalStorage:
         await self._discard(await self._quick.run(changes.detach, self._root, path))
 
     async def sweep_staging(self) -> int:
-        """Delete what killed processes left in the staging directory; returns how many things."""
-        left = await self._quick.run(staging.stale, self._root, self._staging_max_age)
-        count = len(left)
-        await self._discard(left)
+        leftovers = await self._quick.run(staging.stale, self._root, self._staging_max_age)
+        count = len(leftovers)
+        await self._discard(leftovers)
         return count
 
     async def _discard(self, names: list[str]) -> None:
@@ -194,20 +189,29 @@ class LocalStorage:
         await self._quick.run(changes.check_directory, self._root, directory)
         return None
 
-    async def health(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {"ok": False, "kind": "local"}
+    async def free_bytes(self) -> int | None:
         try:
-            async with asyncio.timeout(_HEALTH_TIMEOUT):
-                facts |= await self._quick.result(self._quick.submit(_examine, self._root))
+            _, free = await self._examine()
+        except (StorageError, TimeoutError):
+            return None
+        return free
+
+    async def health(self) -> dict[str, Any]:
+        try:
+            is_writable, free = await self._examine()
         except (StorageError, TimeoutError) as error:
-            facts["reason"] = str(error) or "the disk does not answer"
-        return facts
+            reason = str(error) or "the disk does not answer"
+            return {"ok": False, "kind": "local", "reason": reason}
+        return {"ok": is_writable, "kind": "local", "free_bytes": free}
+
+    async def _examine(self) -> tuple[bool, int]:
+        # not `run`, which would outlast the time-out
+        async with asyncio.timeout(_DISK_TIMEOUT):
+            return await self._quick.result(self._quick.submit(_examine, self._root or "/"))
 
 
-def _examine(root: str) -> dict[str, Any]:
-    os.makedirs(root or "/", exist_ok=True)
-    facts = os.statvfs(root or "/")
-    return {
-        "ok": os.access(root or "/", os.W_OK | os.X_OK),
-        "free_bytes": facts.f_bavail * facts.f_frsize,
-    }
+def _examine(root: str) -> tuple[bool, int]:
+    """Whether files can be created below `root`, and the free bytes of its file system."""
+    os.makedirs(root, exist_ok=True)
+    facts = os.statvfs(root)
+    return os.access(root, os.W_OK | os.X_OK), facts.f_bavail * facts.f_frsize

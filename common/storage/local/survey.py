@@ -1,13 +1,13 @@
-"""What a submission has to know of a local tree: its input files, and which places are taken.
+"""What a submission needs to know about a local tree: its input files, and which places are taken.
 
-Blocking, like `tree`, and on an open tree throughout.
+Blocking, like `tree`; the tree is opened once.
 """
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 
 from common.storage.errors import NotFound, UnusableName
-from common.storage.local.tree import ABSENT, describe_in, open_directory, tree_of, walk_in
+from common.storage.local.tree import ABSENT, entry_in, open_directory, tree_of, walk_in
 from common.storage.paths import UserPath
 from common.storage.protocol import BATCH, Entry
 
@@ -15,15 +15,15 @@ from common.storage.protocol import BATCH, Entry
 def survey(
     root: str, inputs: Sequence[UserPath], places: Sequence[UserPath]
 ) -> Generator[tuple[list[tuple[int, list[Entry]]], list[bool] | None], None, None]:
-    """Files at or below each of `inputs`, in the order of their paths, with that input's position.
+    """The files at or below each of `inputs`, sorted by path, with that input's position.
 
-    Yields batches of about `BATCH` files; the last one comes with what is said of `places`: for
-    each whether it is a file, or a directory with a file at any depth. Where nothing is, no list
-    is given; for an empty directory an empty one. All are in one tree. Raises
-    `UnusableName` for a file whose name is not UTF-8, which nobody could ask for.
+    Yields batches of about `BATCH` files. The last batch comes with one answer per place: whether
+    it is a file, or a directory with a file at any depth. An empty directory yields an empty list,
+    an input that does not exist yields none. All paths are in one tree. Raises `UnusableName` for
+    a file whose name is not UTF-8, since nobody could request it.
 
-    A thread gives the interpreter's lock away at each system call, and a busy event loop lets it
-    wait for it: so the tree is opened once, and what is most likely a directory is read as one.
+    A thread releases the interpreter's lock at each system call, and a busy event loop makes it
+    wait to get it back. To save calls, each input is read as a directory first.
     """
     batch: list[tuple[int, list[Entry]]] = []
     count = 0
@@ -60,7 +60,7 @@ def _files_of(tree: int, path: UserPath) -> Iterator[list[Entry]]:
 def _file_at(tree: int, path: UserPath) -> Entry | None:
     """The file at `path`, if there is one."""
     try:
-        entry = describe_in(tree, path)
+        entry = entry_in(tree, path)
     except NotFound:
         return None
     except OSError as error:
@@ -71,16 +71,16 @@ def _file_at(tree: int, path: UserPath) -> Entry | None:
 
 
 def _check_reachable(tree: int, user: str, shown_path: str) -> None:
-    """Raise `UnusableName` unless U+FFFD really is in the name on disk."""
+    """Raise `UnusableName` unless the name on disk itself contains U+FFFD."""
     try:
-        describe_in(tree, UserPath(user, tuple(shown_path.split("/"))))
+        entry_in(tree, UserPath(user, tuple(shown_path.split("/"))))
     except (OSError, NotFound):
         raise UnusableName(f"the name of '{shown_path}' is not valid UTF-8") from None
 
 
 def _holds_files(tree: int, path: UserPath) -> bool:
     try:
-        if not describe_in(tree, path).is_directory:
+        if not entry_in(tree, path).is_directory:
             return True
         with closing(walk_in(tree, path)) as batches:
             return any(entry.size is not None for batch, _ in batches for entry in batch)

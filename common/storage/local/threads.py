@@ -1,38 +1,80 @@
-"""Threads for calls that block on the disk, such that cancelling loses no descriptor.
+"""Threads for calls that block on the disk, such that a cancellation loses no file descriptor.
 
-A call in a thread cannot be stopped. So whoever waits for one and is cancelled first waits until
-it has ended; what it opened can then be closed by the usual `finally`. Each call is short.
+A call in a thread cannot be stopped. A caller that is cancelled therefore waits until the call has
+ended; what it opened is then closed by the usual `finally`. Each call is short.
 """
 
 import asyncio
+import errno
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar, TypeVarTuple
+from functools import partial
+from typing import Any, Final, TypeVar, TypeVarTuple
 
-from common.storage.local.errors import translate
+from common.storage.errors import (
+    InvalidPath,
+    NotFound,
+    OutOfSpace,
+    StorageError,
+    StorageUnavailable,
+)
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
+_LOCK_TIMEOUT: Final = 0.1
+"""Seconds after which a serial call runs beside another one: that one waits for a slow disk, and
+calls can wait together."""
+
+_ERRORS: Final[dict[int | None, tuple[type[StorageError], str]]] = {
+    errno.ENOENT: (NotFound, "there is nothing at this path"),
+    errno.ENOTDIR: (NotFound, "there is nothing at this path"),
+    errno.EISDIR: (NotFound, "there is no file at this path"),
+    errno.ELOOP: (NotFound, "there is nothing at this path"),
+    errno.ENXIO: (NotFound, "there is nothing at this path"),
+    errno.ENOSPC: (OutOfSpace, "the storage is full"),
+    errno.EDQUOT: (OutOfSpace, "the storage's quota is used up"),
+    errno.EFBIG: (OutOfSpace, "the file is larger than the storage can hold"),
+    errno.ENAMETOOLONG: (InvalidPath, "the path holds a name that is too long for the storage"),
+    errno.EILSEQ: (InvalidPath, "the path holds a name that the storage cannot hold"),
+}
+
+
+def storage_error(error: OSError) -> StorageError:
+    """The storage's error for the system's; it never shows a path of the disk."""
+    kind, sentence = _ERRORS.get(
+        error.errno, (StorageUnavailable, "the storage does not answer as it should")
+    )
+    return kind(sentence)
+
 
 class Threads:
-    """A pool of threads whose `OSError`s arrive as `StorageError`s."""
+    """A pool of threads whose `OSError`s arrive as `StorageError`s.
 
-    def __init__(self, size: int) -> None:
+    `serial`: run one call at a time as long as each is quick. This is for calls that make very many
+    short system calls. A thread releases the interpreter's lock at each of them and has to get it
+    back; several such threads compete for it, and each takes several times as long as alone.
+    """
+
+    def __init__(self, size: int, *, serial: bool = False) -> None:
         self._executor = ThreadPoolExecutor(size, thread_name_prefix="storage")
+        self._lock = threading.Lock() if serial else None
 
     def submit(self, call: Callable[[*Arguments], T], *arguments: *Arguments) -> Future[T]:
-        return self._executor.submit(call, *arguments)
+        if self._lock is None:
+            return self._executor.submit(call, *arguments)
+        return self._executor.submit(_call_serially, self._lock, partial(call, *arguments))
 
     async def result(self, job: Future[T]) -> T:
-        """What `job` returns; cancelled, it does not wait (see `outlast`)."""
+        """The result of `job`. When cancelled, this does not wait for the job (see `outlast`)."""
         try:
             return await asyncio.wrap_future(job)
         except OSError as error:
-            raise translate(error) from error
+            raise storage_error(error) from error
 
     async def run(self, call: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
-        """Call in a thread; whichever way this ends, the call is not running any more."""
+        """Call in a thread; when this returns, raises or is cancelled, the call has ended."""
         job = self.submit(call, *arguments)
         try:
             return await self.result(job)
@@ -44,8 +86,17 @@ class Threads:
         await asyncio.to_thread(self._executor.shutdown)
 
 
+def _call_serially(lock: threading.Lock, call: Callable[[], T]) -> T:
+    is_held = lock.acquire(timeout=_LOCK_TIMEOUT)
+    try:
+        return call()
+    finally:
+        if is_held:
+            lock.release()
+
+
 async def outlast(job: Future[Any]) -> None:
-    """Wait until `job` has ended, whatever it raises; being cancelled counts only afterwards."""
+    """Wait until `job` has ended, and ignore its error; a cancellation takes effect afterwards."""
     waiter = asyncio.wrap_future(job)
     cancelled = None
     while not waiter.done():
@@ -54,6 +105,6 @@ async def outlast(job: Future[Any]) -> None:
         except asyncio.CancelledError as error:
             cancelled = error
     if not waiter.cancelled():
-        waiter.exception()  # seen: otherwise asyncio would log it
+        waiter.exception()  # retrieved: otherwise asyncio would log it
     if cancelled is not None:
         raise cancelled

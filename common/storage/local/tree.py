@@ -1,9 +1,9 @@
-"""Reading a tree on the local disk: blocking functions that never follow a symbolic link.
+"""Read a tree on the local disk: blocking functions that never follow a symbolic link.
 
-Every path is walked one component at a time by directory descriptor, with `O_NOFOLLOW`, so that
-no link that somebody put below a user's directory leads anywhere. Links, sockets, pipes and
-devices do not exist for these functions. They hold at most three descriptors at once, however deep
-the tree is, and raise the operating system's own errors (see `errors`) beside `NotFound`.
+Each component of a path is opened relative to its parent's descriptor, with `O_NOFOLLOW`, so that
+no link below a user's directory leads out of it. Links, sockets, pipes and devices do not exist for
+these functions. They hold at most three descriptors at a time, at any depth of the tree, and raise
+`OSError` (see `threads.storage_error`) beside `NotFound`.
 """
 
 import errno
@@ -21,7 +21,7 @@ from common.storage.protocol import BATCH, Entry
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
-"""What the system answers when nothing that counts is at a path (links count as nothing)."""
+"""The system's errors for a path at which there is no file or directory (links are neither)."""
 
 
 def tree_of(root: str, user: str) -> str:
@@ -52,7 +52,7 @@ def descend(tree: str | int, parts: Sequence[str]) -> int:
 
 
 def create_layout(tree: str) -> None:
-    """Create the user's directory and the predefined ones in it, where they are missing."""
+    """Create the user's directory and the predefined ones in it where missing."""
     os.makedirs(tree, exist_ok=True)
     fd = descend(tree, ())
     try:
@@ -67,8 +67,8 @@ def create_layout(tree: str) -> None:
 
 @contextmanager
 def open_directory(tree: str | int, parts: Sequence[str]) -> Iterator[int]:
-    """Descriptor of a directory; the root and the predefined ones are recreated if missing (below
-    a `tree` that is given by its path)."""
+    """Descriptor of a directory. If `tree` is a path, the root and the predefined directories are
+    recreated where missing."""
     try:
         fd = descend(tree, parts)
     except FileNotFoundError:
@@ -89,10 +89,10 @@ def shown(name: str) -> str:
     return os.fsencode(name).decode(errors="replace")
 
 
-def file_entry(path: str, status: os.stat_result) -> Entry:
-    """Describe a regular file; its etag changes whenever the file is replaced or written to."""
+def entry_from_stat(path: str, status: os.stat_result) -> Entry:
+    """The entry of a regular file; its etag changes when the file is replaced or written to."""
     size = status.st_size
-    # Twice as fast as an f-string, in the innermost loop of every listing.
+    # twice as fast as an f-string, in the innermost loop of every listing
     tag = "%x-%x-%x" % (status.st_mtime_ns, size, status.st_ino)  # noqa: UP031
     return Entry(path, size, status.st_mtime, tag)
 
@@ -101,13 +101,13 @@ def directory_entry(path: UserPath) -> Entry:
     return Entry(str(path.as_directory))
 
 
-def describe(root: str, path: UserPath) -> Entry:
-    """The file or directory at `path`; the trailing slash means nothing here."""
-    return describe_in(tree_of(root, path.user), path)
+def entry_at(root: str, path: UserPath) -> Entry:
+    """The file or directory at `path`; a trailing slash makes no difference."""
+    return entry_in(tree_of(root, path.user), path)
 
 
-def describe_in(tree: str | int, path: UserPath) -> Entry:
-    """As `describe`, in a tree that may be open already."""
+def entry_in(tree: str | int, path: UserPath) -> Entry:
+    """Like `entry_at`, in a tree that may be open already."""
     if path.is_root or path.is_predefined:
         with open_directory(tree, path.parts):
             return directory_entry(path)
@@ -117,17 +117,17 @@ def describe_in(tree: str | int, path: UserPath) -> Entry:
         return directory_entry(path)
     if not modes.S_ISREG(status.st_mode):
         raise NotFound(f"there is nothing at '{path}'")
-    return file_entry("/".join(path.parts), status)
+    return entry_from_stat("/".join(path.parts), status)
 
 
 def walk(
     root: str, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
 ) -> Generator[tuple[list[Entry], bool], None, None]:
-    """What a directory holds, in the order of paths; with `recursive` all that is below it.
+    """What a directory holds, sorted by path; with `recursive`, everything below it.
 
-    Yields up to `batch` entries at a time, and with them whether they are the last. Paths that do
-    not sort after `after` are left out, as is what disappears meanwhile. The predefined
-    directories are always among what the root holds.
+    Yields up to `batch` entries at a time and whether they are the last ones. Paths that do not
+    sort after `after` are omitted, as is what disappears meanwhile. The root always holds the
+    predefined directories.
     """
     return walk_in(tree_of(root, path.user), path, recursive=recursive, after=after, batch=batch)
 
@@ -135,7 +135,7 @@ def walk(
 def walk_in(
     tree: str | int, path: UserPath, *, recursive: bool = True, after: str = "", batch: int = BATCH
 ) -> Generator[tuple[list[Entry], bool], None, None]:
-    """As `walk`, in a tree that may be open already."""
+    """Like `walk`, in a tree that may be open already."""
     start = _Level(path.parts, str(path.as_directory))
     levels = [start]
     entries: list[Entry] = []
@@ -147,7 +147,7 @@ def walk_in(
                 if level.names is None:
                     level.names = level.list_names(fd, after)
                 while level.names and inner is None:
-                    inner = level.describe(fd, entries, batch, after=after, recursive=recursive)
+                    inner = level.read(fd, entries, batch, after=after, recursive=recursive)
                     if len(entries) >= batch:
                         yield entries, False
                         entries = []
@@ -155,14 +155,14 @@ def walk_in(
             if error.errno not in ABSENT or start.names is None:
                 raise
         if inner is not None:
-            levels += (level, inner)  # the rest of the outer one sorts after all of the inner one
+            levels += (level, inner)  # the rest of the outer level sorts after all of the inner
     yield entries, True
 
 
 class _Level:
-    """A directory that is being walked; its descriptor is not kept while others are.
+    """A directory that is being walked; its descriptor is closed while its subdirectories are read.
 
-    `names` is what is still to be described, the first one last; directories' end in a slash.
+    `names`: what is still to be read, in reverse order; directories' names end in a slash.
     """
 
     def __init__(self, parts: tuple[str, ...], prefix: str) -> None:
@@ -182,7 +182,7 @@ class _Level:
         if after:
             later = bisect_right(names, after, key=self._path)
             if later and names[later - 1][-1] == "/":
-                later -= 1  # a directory that does not sort after it may hold what does
+                later -= 1  # a directory before `after` may hold paths that sort after it
             del names[:later]
         names.reverse()
         return names
@@ -190,10 +190,10 @@ class _Level:
     def _path(self, name: str) -> str:
         return self._prefix + shown(name)
 
-    def describe(
+    def read(
         self, fd: int, entries: list[Entry], most: int, *, after: str, recursive: bool
     ) -> "_Level | None":
-        """Add entries until there are `most`; stops at a directory that is to be entered now."""
+        """Add entries until there are `most`; stops at a directory and returns it to be entered."""
         names = self.names or []
         while names and len(entries) < most:
             name = names.pop()
@@ -209,5 +209,5 @@ class _Level:
             except FileNotFoundError:
                 continue
             if modes.S_ISREG(status.st_mode):
-                entries.append(file_entry(path, status))
+                entries.append(entry_from_stat(path, status))
         return None

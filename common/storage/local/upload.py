@@ -1,4 +1,4 @@
-"""One upload on the local disk: a staged file that is put in place when it is whole. Blocking."""
+"""An upload on the local disk: a staged file that is moved to its place when complete. Blocking."""
 
 import os
 from contextlib import suppress
@@ -6,7 +6,7 @@ from typing import Final
 
 from common.storage.local.changes import put_in_place
 from common.storage.local.staging import new_name, open_staging
-from common.storage.local.tree import file_entry
+from common.storage.local.tree import entry_from_stat
 from common.storage.paths import UserPath
 from common.storage.protocol import Entry
 
@@ -14,7 +14,7 @@ _CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os
 
 
 class StagedFile:
-    """A file in the making; ends with `finish` or `abandon`. For one thread at a time."""
+    """An unfinished file; ends with `finish` or `abandon`. For one thread at a time."""
 
     def __init__(self, root: str, path: UserPath, *, fsync: bool) -> None:
         self._root = root
@@ -42,7 +42,7 @@ class StagedFile:
                 done += os.write(self._fd, view[done:])
 
     def finish(self, rest: bytearray) -> Entry:
-        """Append `rest` and put the file in place; on any failure nothing of it is left.
+        """Append `rest` and move the file to its place; a failure leaves nothing behind.
 
         Raises `PathConflict`.
         """
@@ -54,16 +54,16 @@ class StagedFile:
                 if self._fsync:
                     os.fsync(self._fd)
                 status = os.fstat(self._fd)
-                self._close()  # network file systems report a full disk only here
+                self._close()  # only here do network file systems report a full disk
                 put_in_place(self._root, staging, self._name, self._path, fsync=self._fsync)
         except BaseException:
             self.abandon()
             raise
         self.exists = False
-        return file_entry("/".join(self._path.parts), status)
+        return entry_from_stat("/".join(self._path.parts), status)
 
     def abandon(self) -> None:
-        """Remove the staged file, if there is one; may be called again."""
+        """Remove the staged file, if there is one; idempotent."""
         with suppress(OSError):
             self._close()
         if self.exists:

@@ -1,32 +1,79 @@
-"""The S3 operations that a storage needs, on one bucket, with its errors translated."""
+"""The operations on one S3 bucket that a storage needs, and what S3's errors mean for it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from botocore.exceptions import ClientError
+import aiohttp
+from botocore.exceptions import BotoCoreError, ClientError
 
-from common.storage.bounded import BoundedTasks
-from common.storage.errors import NotFound, StorageUnavailable
+from common.runtime.tasks import BoundedTasks
+from common.storage.errors import (
+    InvalidPath,
+    NotFound,
+    OutOfSpace,
+    StorageError,
+    StorageUnavailable,
+)
 from common.storage.protocol import BATCH, Entry
-from common.storage.s3.errors import status_of, translated
 from common.storage.s3.keys import fits_in_xml
 from common.storage.s3.part import Part
 
 _DELETES_IN_FLIGHT: Final = 4
+_MISSING: Final = frozenset({"404", "NoSuchKey", "NotFound"})
+_FULL: Final = frozenset({"EntityTooLarge", "QuotaExceeded", "XMinioStorageFull"})
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Turn the client's errors into `StorageError`s, without addresses or key ids.
+
+    The `ClientError` is kept as the cause (see `failed_precondition`).
+    """
+    try:
+        yield
+    except ClientError as error:
+        raise _storage_error(error) from error
+    except (BotoCoreError, aiohttp.ClientError, OSError) as error:
+        raise StorageUnavailable(f"S3 does not answer ({type(error).__name__})") from error
+
+
+def _storage_error(error: ClientError) -> StorageError:
+    # the bare HTTP status where the response had no body
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    if code in _MISSING:
+        return NotFound("there is nothing at this path")
+    if code == "KeyTooLongError":
+        return InvalidPath("the path is longer than S3 can hold")
+    if code in _FULL or _status(error) == 507:
+        return OutOfSpace("the storage is full")
+    return StorageUnavailable(f"S3 refuses ({code})")
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def failed_precondition(error: StorageUnavailable) -> str | None:
+    """The condition of the request that failed (412); None for any other error."""
+    cause = error.__cause__
+    if not isinstance(cause, ClientError) or _status(cause) != 412:
+        return None
+    return str(cause.response["Error"].get("Condition", ""))
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a listing: objects as S3 describes them, and the prefixes between delimiters."""
+    """One page of a listing: S3's records of objects, and the common prefixes."""
 
     objects: list[dict[str, Any]]
     prefixes: list[str]
 
 
-def describe(path: str, facts: dict[str, Any], size: str) -> Entry:
-    """An entry from S3's `facts`, whose member `size` holds the number of bytes."""
-    return Entry(path, facts[size], facts["LastModified"].timestamp(), facts["ETag"].strip('"'))
+def entry_from_record(path: str, record: dict[str, Any], size: str) -> Entry:
+    """An entry from S3's record of an object; `size` is the record's key of the size in bytes."""
+    return Entry(path, record[size], record["LastModified"].timestamp(), record["ETag"].strip('"'))
 
 
 class Bucket:
@@ -37,20 +84,20 @@ class Bucket:
         self.name = name
 
     async def head(self, key: str, path: str) -> Entry | None:
-        """The object at `key`, described as `path`, if there is one."""
+        """The object at `key`, as the entry of `path`, if there is one."""
         try:
-            with translated():
-                facts = await self.client.head_object(Bucket=self.name, Key=key)
+            with storage_errors():
+                record = await self.client.head_object(Bucket=self.name, Key=key)
         except NotFound:
             return None
-        return describe(path, facts, "ContentLength")
+        return entry_from_record(path, record, "ContentLength")
 
     async def exists(self, key: str) -> bool:
         return await self.head(key, "") is not None
 
     async def first_keys(self, prefix: str, count: int) -> list[str]:
-        """Up to `count` (at most 1 000) keys that start with `prefix`, in order."""
-        with translated():
+        """The first `count` (at most 1 000) keys that start with `prefix`."""
+        with storage_errors():
             answer = await self.client.list_objects_v2(
                 Bucket=self.name, Prefix=prefix, MaxKeys=count
             )
@@ -59,10 +106,10 @@ class Bucket:
     async def pages(
         self, prefix: str, delimiter: str = "", *, start_after: str = "", most: int = BATCH
     ) -> AsyncIterator[Page]:
-        """All objects below `prefix`, in the order of their keys, at most `most` at a time.
+        """All objects below `prefix`, sorted by key, at most `most` at a time.
 
-        With `start_after` those whose keys sort after it; S3 begins with the prefix in which it
-        lies, if there is a delimiter.
+        With `start_after`, those whose keys sort after it; with a delimiter as well, S3 also lists
+        the common prefix of `start_after`.
         """
         request: dict[str, Any] = {"Bucket": self.name, "Prefix": prefix}
         if delimiter:
@@ -72,7 +119,7 @@ class Bucket:
         if most < BATCH:
             request["MaxKeys"] = most
         while True:
-            with translated():
+            with storage_errors():
                 answer = await self.client.list_objects_v2(**request)
             prefixes = [item["Prefix"] for item in answer.get("CommonPrefixes", ())]
             yield Page(answer.get("Contents", []), prefixes)
@@ -81,26 +128,25 @@ class Bucket:
             request["ContinuationToken"] = answer["NextContinuationToken"]
 
     async def put(self, key: str, part: Part | None = None) -> str:
-        """Store an object, by default an empty one, in one request; returns its bare ETag."""
-        with translated():
+        """Store an object, by default an empty one, in one request; returns its unquoted ETag."""
+        with storage_errors():
             answer = await self.client.put_object(Bucket=self.name, Key=key, Body=part or Part())
         return str(answer["ETag"]).strip('"')
 
     async def delete(self, key: str, *, only: str | None = None) -> None:
-        """Delete an object; if `only` is given and it has another ETag by now, leave it."""
+        """Delete an object; with `only`, unless it has another ETag by now."""
         condition = {} if only is None else {"IfMatch": f'"{only}"'}
         try:
-            with translated():
+            with storage_errors():
                 await self.client.delete_object(Bucket=self.name, Key=key, **condition)
         except NotFound:
             return
         except StorageUnavailable as error:
-            cause = error.__cause__
-            if not (isinstance(cause, ClientError) and status_of(cause) == 412):
+            if failed_precondition(error) is None:
                 raise
 
     async def delete_below(self, prefix: str, *, keep: frozenset[str] = frozenset()) -> bool:
-        """Delete all objects below `prefix` but those to keep; returns whether there were any."""
+        """Delete all objects below `prefix` except `keep`; returns whether there were any."""
         some = False
         async with BoundedTasks(_DELETES_IN_FLIGHT) as tasks:
             async for page in self.pages(prefix):
@@ -116,7 +162,7 @@ class Bucket:
 
     async def _delete_batch(self, keys: list[str]) -> None:
         request = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        with translated():
+        with storage_errors():
             answer = await self.client.delete_objects(Bucket=self.name, Delete=request)
         for error in answer.get("Errors", ()):
             raise StorageUnavailable(f"S3 refuses to delete ({error.get('Code')})")

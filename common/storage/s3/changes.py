@@ -1,31 +1,40 @@
-"""Changing keys as if they were a tree: what is refused, moved and removed."""
+"""Change the keys of a bucket as if they were a tree: what is refused, moved, copied, removed."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Final
 
+from common.runtime.tasks import BoundedTasks
 from common.storage.errors import (
     DirectoryNotEmpty,
     NotFound,
     PathConflict,
     PredefinedDirectory,
+    StorageUnavailable,
     TargetExists,
 )
 from common.storage.paths import PREDEFINED, UserPath, check_target
 from common.storage.protocol import Entry
-from common.storage.s3.bucket import Bucket
-from common.storage.s3.copy import copy
+from common.storage.s3.bucket import Bucket, failed_precondition, storage_errors
 from common.storage.s3.keys import Keys
+from common.storage.s3.upload import begin_multipart
+
+_COPY_LIMIT: Final = 5 << 30
+"""Bytes of the largest object that S3 copies in one request."""
+
+_PART_BYTES: Final = 1 << 30
+_PARTS_IN_FLIGHT: Final = 4
 
 
 class Tree:
-    """The users' trees in one bucket, as far as changing them is concerned."""
+    """Changes of the users' trees in one bucket."""
 
     def __init__(self, bucket: Bucket, keys: Keys) -> None:
         self._bucket = bucket
         self._keys = keys
 
     async def create_layout(self, user: str) -> None:
-        """Mark the predefined directories that are not there yet."""
+        """Create the markers of the predefined directories that are missing."""
         tree = self._keys.tree(user)
         present: set[str] = set()
         async for page in self._bucket.pages(tree, "/"):
@@ -34,13 +43,13 @@ class Tree:
         await asyncio.gather(*map(self._bucket.put, missing))
 
     async def file_at(self, path: UserPath) -> Entry | None:
-        """The file at `path`, even if that was written with a slash; None if there is none."""
+        """The file at `path`, with or without a trailing slash; None if there is none."""
         if path.is_root:
             return None
         return await self._bucket.head(self._keys.file(path), "/".join(path.parts))
 
     async def make_directory(self, path: UserPath) -> None:
-        """Mark a directory. Raises `PathConflict` if it or a parent is a file."""
+        """Create a directory's marker. Raises `PathConflict` if it or a parent is a file."""
         await self.check_directory(path)
         await self._bucket.put(self._keys.directory(path))
 
@@ -49,7 +58,7 @@ class Tree:
         await self._refuse_files([*_parents(path), path])
 
     async def check_place(self, path: UserPath) -> None:
-        """Raise `PathConflict` if a parent of `path` is a file, or `path` a directory."""
+        """Raise `PathConflict` if a parent of `path` is a file, or `path` itself a directory."""
         inside, _ = await asyncio.gather(
             self._bucket.first_keys(self._keys.directory(path), 1),
             self._refuse_files(_parents(path)),
@@ -93,7 +102,7 @@ class Tree:
         else:
             origin = self._keys.file(source)
             etag = await copy(self._bucket, origin, file, place, replace=replace)
-            # A new version of the source that was uploaded while we copied stays.
+            # a version of the source that was uploaded during the copy stays
             await self._bucket.delete(origin, only=file.etag)
             entry = Entry("/".join(target.parts), file.size, None, etag)
         await self._keep(source.parent)
@@ -110,8 +119,7 @@ class Tree:
             raise PredefinedDirectory(f"'{source}' is a predefined directory")
 
     async def delete(self, path: UserPath) -> None:
-        """Remove a file; a directory, or else a file, if written with a slash. Nothing there is
-        fine."""
+        """Remove a file; with a trailing slash, a directory or else a file. Idempotent."""
         if path.is_root:
             await self._bucket.delete_below(self._keys.tree(path.user), keep=self._markers(path))
             await self.create_layout(path.user)
@@ -133,12 +141,12 @@ class Tree:
             await self._keep(path.parent)
 
     def _markers(self, path: UserPath) -> frozenset[str]:
-        """Markers of the predefined directories."""
+        """Keys of the markers of the predefined directories."""
         tree = self._keys.tree(path.user)
         return frozenset(f"{tree}{name}/" for name in PREDEFINED)
 
     async def _keep(self, directory: UserPath) -> None:
-        """Mark a directory that has perhaps lost the last thing in it: it is to outlive that."""
+        """Create the marker of a directory that may have lost its last file: it stays."""
         if directory.is_root or directory.is_predefined:
             return
         prefix = self._keys.directory(directory)
@@ -149,3 +157,57 @@ class Tree:
 def _parents(path: UserPath) -> list[UserPath]:
     """The directories above `path`, without the root."""
     return [UserPath(path.user, path.parts[:depth]) for depth in range(1, len(path.parts))]
+
+
+async def copy(
+    bucket: Bucket,
+    source: str,
+    file: Entry,
+    target: str,
+    *,
+    replace: bool,
+    limit: int = _COPY_LIMIT,
+) -> str:
+    """Copy the object at `source`, whose entry is `file`, to `target`; returns the new ETag.
+
+    Raises `TargetExists` if the target exists and must not be replaced, and `StorageUnavailable`
+    if the source is no longer this version. `limit`: bytes that one request copies.
+    """
+    origin = {
+        "CopySource": {"Bucket": bucket.name, "Key": source},
+        "CopySourceIfMatch": f'"{file.etag}"',
+    }
+    condition = {} if replace else {"IfNoneMatch": "*"}
+    try:
+        if (file.size or 0) > limit:
+            return await _copy_parts(bucket, origin, file.size or 0, target, condition, limit)
+        with storage_errors():
+            answer = await bucket.client.copy_object(
+                Bucket=bucket.name, Key=target, **origin, **condition
+            )
+        return str(answer["CopyObjectResult"]["ETag"]).strip('"')
+    except StorageUnavailable as error:
+        failed = failed_precondition(error)
+        if failed is None:
+            raise
+        if "copy-source" in failed.lower():
+            raise StorageUnavailable("the file was replaced meanwhile") from error
+        raise TargetExists("there is something at the target") from error
+
+
+async def _copy_parts(
+    bucket: Bucket,
+    origin: Mapping[str, object],
+    size: int,
+    target: str,
+    condition: dict[str, str],
+    limit: int,
+) -> str:
+    step = min(_PART_BYTES, limit)
+    async with begin_multipart(bucket, target) as multipart:
+        async with BoundedTasks(_PARTS_IN_FLIGHT) as tasks:
+            for number, start in enumerate(range(0, size, step), 1):
+                end = min(start + step, size) - 1
+                part = {**origin, "CopySourceRange": f"bytes={start}-{end}"}
+                await tasks.start(multipart.copy, number, part)
+        return await multipart.complete(**condition)

@@ -1,27 +1,26 @@
-"""An S3 object, opened for reading."""
+"""Read objects in S3."""
 
 from collections.abc import AsyncGenerator
 
-from common.storage.budget import Pieces
+from common.storage.budget import ChunkBudget
 from common.storage.errors import NotFound, StorageUnavailable
 from common.storage.protocol import SMALL_FILE, Entry
-from common.storage.s3.bucket import Bucket
-from common.storage.s3.errors import translated
+from common.storage.s3.bucket import Bucket, storage_errors
 
 
 class S3File:
-    """An `OpenFile` that asks for the version which it was opened on, and for no other."""
+    """An `OpenFile` that requests exactly the version for which it was opened."""
 
-    def __init__(self, bucket: Bucket, key: str, entry: Entry, pieces: Pieces) -> None:
+    def __init__(self, bucket: Bucket, key: str, entry: Entry, budget: ChunkBudget) -> None:
         self._bucket = bucket
         self._key = key
-        self._pieces = pieces
+        self._budget = budget
         self.entry = entry
 
     async def read(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         if length <= 0:
             return
-        with translated():
+        with storage_errors():
             answer = await self._bucket.client.get_object(
                 Bucket=self._bucket.name,
                 Key=self._key,
@@ -31,18 +30,18 @@ class S3File:
         async with answer["Body"] as body:
             left = length
             while left > 0:
-                with translated():
-                    piece = await body.read(min(self._pieces.size, left))
-                if not piece:
+                with storage_errors():
+                    chunk = await body.read(min(self._budget.size, left))
+                if not chunk:
                     raise StorageUnavailable("S3 has closed the connection early")
-                left -= len(piece)
-                yield piece
+                left -= len(chunk)
+                yield chunk
 
 
 async def read_if_small(bucket: Bucket, key: str) -> bytes | None:
-    """The object's bytes, if there is one and it is small."""
+    """The content of the object, if there is one and it is small."""
     try:
-        with translated():
+        with storage_errors():
             answer = await bucket.client.get_object(Bucket=bucket.name, Key=key)
             async with answer["Body"] as body:
                 if answer["ContentLength"] > SMALL_FILE:

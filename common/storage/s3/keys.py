@@ -1,4 +1,4 @@
-"""Between paths and S3 keys: `<root>/<user>/<path>`, a directory's with a slash at the end."""
+"""S3 keys of paths: `<root>/<user>/<path>`, with a slash at the end for a directory."""
 
 import re
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ _UNFIT_FOR_XML = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
 class Keys:
-    """Keys below one root prefix, which may be empty."""
+    """Keys below a root prefix, which may be empty."""
 
     def __init__(self, root: str) -> None:
         self.root = root.strip("/")
         self._start = f"{self.root}/" if self.root else ""
 
     def tree(self, user: str) -> str:
-        """Prefix of all keys of `user`; raises `InvalidPath` if the name cannot be a directory."""
+        """Prefix of the keys of `user`. Raises `InvalidPath` if no directory can have this name."""
         if not is_user_name(user):
             raise InvalidPath("the user's name cannot be the name of a directory")
         return f"{self._start}{user}/"
@@ -40,7 +40,7 @@ class Keys:
 
 
 def addressable(names: Sequence[str]) -> int:
-    """How many of the leading names a path can hold: S3 also takes empty ones and dots."""
+    """Number of leading names that a path can hold: S3 also takes empty names and dots."""
     for position, name in enumerate(names):
         if name in {"", ".", ".."}:
             return position
@@ -48,10 +48,10 @@ def addressable(names: Sequence[str]) -> int:
 
 
 def cut(key: str) -> str:
-    """The beginning of a key that is longer than S3 can hold; it sorts before the key itself."""
+    """The key, cut to the length that S3 can hold; the result sorts before a longer key."""
     return key.encode()[:MAX_KEY_BYTES].decode(errors="ignore")
 
 
 def fits_in_xml(key: str) -> bool:
-    """Whether a request body in XML can name the key (S3 takes any, in a URL)."""
+    """Whether an XML request body can name the key; a URL can name any."""
     return not _UNFIT_FOR_XML.search(key)

@@ -1,8 +1,8 @@
-"""Directories out of keys: what stands below a prefix, as entries.
+"""List directories: entries made of the keys below a prefix.
 
-Presigned uploads and other tools can put any key into a bucket. What no path can address (empty
-names, `.`, `..`) is left out of listings: shown, it could neither be opened nor be unpacked from
-an archive safely. The directory that holds it is shown.
+Presigned uploads and other tools can create any key. Listings omit keys that no path can address
+(empty names, `.`, `..`): they could neither be opened nor safely be unpacked from an archive. The
+directory that holds them is listed.
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 from common.storage.errors import NotFound, UnusableName
 from common.storage.protocol import Entry
-from common.storage.s3.bucket import Bucket, Page, describe
+from common.storage.s3.bucket import Bucket, Page, entry_from_record
 from common.storage.s3.keys import addressable
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The prefix of a directory's keys, and how clients see it."""
+    """The prefix of a directory's keys, and its path as clients see it."""
 
     prefix: str
     shown: str
@@ -27,8 +27,8 @@ async def walk(
 ) -> AsyncGenerator[list[Entry], None]:
     """Entries below a directory, sorted by path, about `batch` at a time.
 
-    With `start_after` those whose keys sort after that one, and perhaps a directory that it lies
-    in. Raises `NotFound` if no key begins with the directory's prefix.
+    With `start_after`, those whose keys sort after it, and possibly a directory that contains it.
+    Raises `NotFound` if no key begins with the directory's prefix.
     """
     read: Callable[[Page], list[Entry]]
     read = _Deep(directory).entries if recursive else _Flat(directory).entries
@@ -45,7 +45,7 @@ async def walk(
 
 @dataclass(slots=True)
 class _Flat:
-    """Reads pages of what is directly in a directory."""
+    """Entries of pages with a delimiter: what is directly in the directory."""
 
     directory: Directory
 
@@ -55,7 +55,7 @@ class _Flat:
         for item in page.objects:
             name = item["Key"][start:]
             if addressable([name]):
-                entries.append(describe(shown + name, item, "Size"))
+                entries.append(entry_from_record(shown + name, item, "Size"))
         for inner in page.prefixes:
             name = inner[start:-1]
             if addressable([name]):
@@ -66,7 +66,7 @@ class _Flat:
 
 @dataclass(slots=True)
 class _Deep:
-    """Reads pages of all that is below a directory; each directory comes before what it holds."""
+    """Entries of pages without a delimiter: each directory precedes what it holds."""
 
     directory: Directory
     here: list[str] = field(default_factory=list)
@@ -81,14 +81,14 @@ class _Deep:
             is_file = reachable == len(folders) and addressable([last])
             folders = folders[:reachable]
             if folders != self.here:
-                # Keys come sorted: all that share a folder stand together.
+                # keys are sorted: those in one folder are adjacent
                 entries += [
                     Entry(shown + "".join(f"{folder}/" for folder in folders[:depth]))
                     for depth in range(_common(self.here, folders) + 1, len(folders) + 1)
                 ]
                 self.here = folders
             if is_file:
-                entries.append(describe(shown + name, item, "Size"))
+                entries.append(entry_from_record(shown + name, item, "Size"))
         return entries
 
 
@@ -97,7 +97,7 @@ def path_of(entry: Entry) -> str:
 
 
 def _common(one: list[str], other: list[str]) -> int:
-    """How many leading names are the same."""
+    """Number of leading names that are equal."""
     for depth, (left, right) in enumerate(zip(one, other, strict=False)):
         if left != right:
             return depth
@@ -107,7 +107,7 @@ def _common(one: list[str], other: list[str]) -> int:
 async def files_below(bucket: Bucket, directory: Directory) -> list[Entry] | None:
     """All files below a directory, or None if no key begins with its prefix.
 
-    Raises `UnusableName` for a file that no path can address: leaving it out would be a lie.
+    Raises `UnusableName` for a file that no path can address, since the result must be complete.
     """
     files: list[Entry] | None = None
     async for page in bucket.pages(directory.prefix):
@@ -119,5 +119,5 @@ async def files_below(bucket: Bucket, directory: Directory) -> list[Entry] | Non
             parts = name.split("/")
             if addressable(parts) < len(parts):
                 raise UnusableName(f"the stored key '{directory.shown}{name}' cannot be a path")
-            files.append(describe(directory.shown + name, item, "Size"))
+            files.append(entry_from_record(directory.shown + name, item, "Size"))
     return files

@@ -1,4 +1,4 @@
-"""What one request carries to S3: the pieces of a file as they came in, never copied into one."""
+"""The body of an upload request to S3: the chunks of a file, without copying them into one."""
 
 import os
 from typing import Final
@@ -6,32 +6,32 @@ from typing import Final
 from aiohttp import Payload
 from aiohttp.abc import AbstractStreamWriter
 
-_LEAST: Final = 1 << 15
+_JOINED: Final = 1 << 15
+"""Bytes up to which chunks are joined: each object costs memory, too."""
 
 
 class Part(Payload):
-    """To botocore an open file, which it measures and rewinds; to aiohttp a body that it can send
-    any number of times (a retry, a redirect)."""
+    """A file for botocore, which measures and rewinds it; for aiohttp, a payload that can be sent
+    repeatedly (retries, redirects)."""
 
-    def __init__(self, *pieces: bytes) -> None:
+    def __init__(self, *chunks: bytes) -> None:
         super().__init__(None)
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._size: int = 0
         self._position = 0
-        for piece in pieces:
-            self.append(piece)
+        for chunk in chunks:
+            self.append(chunk)
 
     @property
     def size(self) -> int:
         return self._size
 
-    def append(self, piece: bytes) -> None:
-        """Add bytes at the end. Small ones are put together: each object takes memory, too."""
-        if self._pieces and len(self._pieces[-1]) < _LEAST:
-            self._pieces[-1] += piece
+    def append(self, chunk: bytes) -> None:
+        if self._chunks and len(self._chunks[-1]) < _JOINED:
+            self._chunks[-1] += chunk
         else:
-            self._pieces.append(piece)
-        self._size += len(piece)
+            self._chunks.append(chunk)
+        self._size += len(chunk)
 
     # -- a file ---------------------------------------------------------------------------
     def tell(self) -> int:
@@ -43,16 +43,16 @@ class Part(Payload):
         return self._position
 
     def read(self, size: int = -1) -> bytes:
-        """For checksums, if botocore is ever told to make them; it sees all that is left."""
+        """Only for checksums, if botocore is configured to compute them."""
         end = self._size if size < 0 else self._position + size
-        found = b"".join(self._pieces)[self._position : end]
+        found = b"".join(self._chunks)[self._position : end]
         self._position += len(found)
         return found
 
     # -- a body ---------------------------------------------------------------------------
     async def write(self, writer: AbstractStreamWriter) -> None:
-        for piece in self._pieces:
-            await writer.write(piece)
+        for chunk in self._chunks:
+            await writer.write(chunk)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return b"".join(self._pieces).decode(encoding, errors)
+        return b"".join(self._chunks).decode(encoding, errors)

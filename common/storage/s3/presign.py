@@ -1,17 +1,17 @@
-"""Requests that clients send to S3 themselves."""
+"""Presigned URLs and forms: requests that clients send to S3 directly."""
 
 from typing import Any, Final
 
 from common.storage.headers import CACHE_CONTROL, attachment, content_type
 from common.storage.protocol import PresignedRequest
-from common.storage.s3.errors import translated
+from common.storage.s3.bucket import storage_errors
 
 LIFETIME: Final = 600
-"""Seconds for which such a request holds."""
+"""Seconds until such a request expires."""
 
 
 async def presign_get(client: Any, bucket: str, key: str) -> PresignedRequest:
-    """A request for the object's bytes, which come with the headers of this API's own downloads."""
+    """A URL for the object's content, served with the headers of this API's own downloads."""
     name = key.rpartition("/")[2]
     params = {
         "Bucket": bucket,
@@ -20,14 +20,14 @@ async def presign_get(client: Any, bucket: str, key: str) -> PresignedRequest:
         "ResponseContentDisposition": attachment(name),
         "ResponseContentType": content_type(name),
     }
-    with translated():
+    with storage_errors():
         url = await client.generate_presigned_url("get_object", Params=params, ExpiresIn=LIFETIME)
     return PresignedRequest(method="get", url=url, headers={}, data={})
 
 
 async def presign_post(client: Any, bucket: str, prefix: str) -> PresignedRequest:
-    """A form upload whose key is `prefix` and the name of the file; nothing else is allowed."""
-    with translated():
+    """A form upload to the key `prefix` + file name, and to no other."""
+    with storage_errors():
         post = await client.generate_presigned_post(
             Bucket=bucket,
             Key=prefix + "${filename}",

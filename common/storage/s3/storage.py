@@ -1,4 +1,4 @@
-"""`S3Storage`: users' trees as keys in one bucket of S3, or of something that speaks it."""
+"""`S3Storage`: users' trees as keys in one bucket of S3 or of a compatible store."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -6,52 +6,42 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession, get_session
-
-from common.storage.bounded import BoundedTasks
-from common.storage.budget import Pieces
+from common.runtime.tasks import BoundedTasks
+from common.storage.budget import BoundedCache, ChunkBudget, PartBudget
 from common.storage.errors import NotFound, StorageError
-from common.storage.known_users import KnownUsers
 from common.storage.paths import PREDEFINED, UserPath
 from common.storage.protocol import BATCH, Entry, OpenFile, PresignedRequest
 from common.storage.s3 import listing
-from common.storage.s3.bucket import Bucket
+from common.storage.s3.bucket import Bucket, storage_errors
 from common.storage.s3.changes import Tree
-from common.storage.s3.errors import translated
+from common.storage.s3.client import create_client, open_session
 from common.storage.s3.file import S3File, read_if_small
 from common.storage.s3.keys import Keys, cut
 from common.storage.s3.listing import Directory
-from common.storage.s3.moments import read_moments_quickly
-from common.storage.s3.multipart import abort_stale
 from common.storage.s3.presign import presign_get, presign_post
-from common.storage.s3.room import Room
-from common.storage.s3.upload import upload
+from common.storage.s3.upload import abort_stale, upload
 
 _HEALTH_TIMEOUT: Final = 5.0
 _CONNECTIONS: Final = 100
 _DOWNLOADS: Final = 256
-"""Files that are read at a time: each takes up to a megabyte for as long as its client takes."""
+"""Files that are read at a time: each holds a connection until its client has the last byte."""
 
 _READS_AT_ONCE: Final = 8
-_LOOKS_AT_ONCE: Final = 32
-"""Inputs of one submission that are looked for at a time, of any number."""
+_SURVEYED_AT_ONCE: Final = 32
+"""Inputs and places of one submission that are looked up at a time."""
 
 _PARTS_AT_ONCE: Final = 24
-"""Parts of uploads, of 8 MiB each, that a process holds; so many large uploads get on at a time."""
-
-_USER_AGENT: Final = "decode-opencloud"
-"""botocore's own is put together anew for each request, which is a tenth of what one takes."""
+"""Parts of 8 MiB that a process holds: this many large uploads progress at a time."""
 
 _STALE_AFTER: Final = 86_400.0
 
 
 class S3Storage:
-    """Users' trees below the key prefix `root`; to be entered as a context manager.
+    """Users' trees below the key prefix `root`; an asynchronous context manager.
 
-    A directory is a key prefix; an object with the directory's own name, a slash at its end and
-    no bytes marks one that may be empty. Credentials and endpoints come from the standard `AWS_*`
-    variables. `public_endpoint`: where clients reach S3, if that is not where this process does.
+    A directory is a key prefix. An empty object whose key ends in a slash, its marker, lets an
+    empty directory exist. Credentials and endpoints come from the standard `AWS_*` variables.
+    `public_endpoint`: where clients reach S3, if it differs from where this process does.
     """
 
     def __init__(
@@ -62,22 +52,27 @@ class S3Storage:
         self._public_endpoint = public_endpoint or None
         self._keys = Keys(root)
         self._clients = AsyncExitStack()
-        self._read = Pieces()
-        self._room = Room(_PARTS_AT_ONCE)
-        self._known_users = KnownUsers()
+        self._reads = ChunkBudget()
+        self._parts = PartBudget(_PARTS_AT_ONCE)
+        self._users = BoundedCache()
 
     async def __aenter__(self) -> Self:
-        session = get_session()  # shared: it keeps the descriptions of AWS that it has read
-        read_moments_quickly(session)
-        client = await self._open_client(session, None)
+        session = open_session()
+
+        async def open_client(connections: int, endpoint: str | None = None) -> Any:
+            client = create_client(
+                session, region=self._region, endpoint=endpoint, connections=connections
+            )
+            return await self._clients.enter_async_context(client)
+
+        client = await open_client(_CONNECTIONS)
         self._bucket = Bucket(client, self._name)
         self._tree = Tree(self._bucket, self._keys)
-        # a client that takes its time with a file occupies a connection for as long
-        downloads = await self._open_client(session, None, connections=_DOWNLOADS)
-        self._downloads = Bucket(downloads, self._name)
+        # a client of their own: slow downloads must not take the connections of other requests
+        self._downloads = Bucket(await open_client(_DOWNLOADS), self._name)
         self._signer = client
         if self._public_endpoint:
-            self._signer = await self._open_client(session, self._public_endpoint)
+            self._signer = await open_client(_CONNECTIONS, self._public_endpoint)
         return self
 
     async def __aexit__(
@@ -91,35 +86,11 @@ class S3Storage:
     async def close(self) -> None:
         await self._clients.aclose()
 
-    async def _open_client(
-        self, session: AioSession, endpoint: str | None, *, connections: int = _CONNECTIONS
-    ) -> Any:
-        config = AioConfig(
-            signature_version="s3v4",
-            s3={
-                "addressing_style": "path",
-                "payload_signing_enabled": False,
-                "us_east_1_regional_endpoint": "regional",
-            },
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            retries={"mode": "standard", "max_attempts": 3},
-            max_pool_connections=connections,
-            user_agent=_USER_AGENT,
-            connect_timeout=5,
-            read_timeout=60,
-        )
-        return await self._clients.enter_async_context(
-            session.create_client(
-                "s3", region_name=self._region, endpoint_url=endpoint, config=config
-            )
-        )
-
     async def ensure_user(self, user: str) -> None:
-        if user in self._known_users:
+        if user in self._users:
             return
         await self._tree.create_layout(user)
-        self._known_users.add(user)
+        self._users.add(user)
 
     async def stat(self, path: UserPath) -> Entry:
         if not path.slash and (file := await self._tree.file_at(path)):
@@ -173,7 +144,7 @@ class S3Storage:
         async def look_into(position: int) -> None:
             held[position] = await self._holds_files(places[position])
 
-        async with BoundedTasks(_LOOKS_AT_ONCE) as tasks:
+        async with BoundedTasks(_SURVEYED_AT_ONCE) as tasks:
             for position in range(len(places)):
                 await tasks.start(look_into, position)
             for position in range(len(inputs)):
@@ -202,7 +173,7 @@ class S3Storage:
 
     async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
         await self._tree.check_place(path)
-        size, etag = await upload(self._bucket, self._keys.file(path), chunks, self._room)
+        size, etag = await upload(self._bucket, self._keys.file(path), chunks, self._parts)
         return Entry("/".join(path.parts), size, None, etag)
 
     @asynccontextmanager
@@ -212,8 +183,8 @@ class S3Storage:
             entry = None
         if entry is None:
             raise NotFound(f"there is no file at '{path}'")
-        with self._read.transfer():
-            yield S3File(self._downloads, self._keys.file(path), entry, self._read)
+        with self._reads.transfer():
+            yield S3File(self._downloads, self._keys.file(path), entry, self._reads)
 
     async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
         found: dict[UserPath, bytes] = {}
@@ -249,11 +220,14 @@ class S3Storage:
         prefix = f"{self._keys.root}/" if self._keys.root else ""
         return await abort_stale(self._bucket, prefix, age=_STALE_AFTER)
 
+    async def free_bytes(self) -> int | None:
+        return None
+
     async def health(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"ok": False, "kind": "s3"}
         try:
             async with asyncio.timeout(_HEALTH_TIMEOUT):
-                with translated():
+                with storage_errors():
                     await self._bucket.client.head_bucket(Bucket=self._name)
             facts["ok"] = True
         except (StorageError, TimeoutError) as error:
@@ -262,12 +236,12 @@ class S3Storage:
 
 
 def _is_permanent(path: UserPath) -> bool:
-    """Whether this is a directory that every user has, marked or not."""
+    """Whether this directory always exists, even without a marker."""
     return path.is_root or path.is_predefined
 
 
 def _complete(entries: list[Entry], missing: list[str]) -> list[str]:
-    """Add the directories that belong among these entries; returns those that come later."""
+    """Add the missing directories that belong among these entries; returns the later ones."""
     last, present = entries[-1].path, {entry.path for entry in entries}
     entries += [Entry(name) for name in missing if name < last and name not in present]
     entries.sort(key=listing.path_of)

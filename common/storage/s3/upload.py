@@ -1,47 +1,54 @@
-"""Streaming an upload to S3: no temporary file, constant memory, parts sent side by side."""
+"""Uploads to S3: streamed without a temporary file, in constant memory, parts in parallel."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-from typing import Final
+from contextlib import aclosing, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
-from common.storage.bounded import BoundedTasks
-from common.storage.s3.bucket import Bucket
-from common.storage.s3.multipart import begin
+from common.runtime.tasks import BoundedTasks
+from common.storage.budget import HeldParts, PartBudget
+from common.storage.errors import StorageError
+from common.storage.s3.bucket import Bucket, storage_errors
 from common.storage.s3.part import Part
-from common.storage.s3.room import Room, Share
 
 PART_BYTES: Final = 8 << 20
 _PARTS_IN_FLIGHT: Final = 3
 _PARTS_PER_SIZE: Final = 1_000
 
-_NEEDS_ROOM: Final = 256 << 10
-"""Smaller parts, which are the whole of small files, do not count."""
+_UNCOUNTED: Final = 256 << 10
+"""Bytes up to which a part is not counted in the part budget: it is all of a small file."""
+
+
+_aborting: set[asyncio.Future[None]] = set()
+"""Keeps these tasks alive: asyncio holds only weak references to them."""
 
 
 async def upload(
-    bucket: Bucket, key: str, chunks: AsyncIterator[bytes], room: Room
+    bucket: Bucket, key: str, chunks: AsyncIterator[bytes], budget: PartBudget
 ) -> tuple[int, str]:
     """Store what `chunks` yields; returns its size and ETag. A failure leaves nothing behind.
 
-    What fits into one part takes one request. Cancelled while the last request is on its way, the
-    file may be there, whole. (Parts of killed processes are for a lifecycle rule of the bucket.)
+    What fits into one part takes one request. If this is cancelled during the last request, the
+    complete file may be stored. Parts of killed processes are left to `abort_stale` and to a
+    lifecycle rule of the bucket.
     """
-    with room.share() as share:
-        async with aclosing(_in_parts(chunks, share)) as parts:
+    with budget.upload() as held:
+        async with aclosing(_in_parts(chunks, held)) as parts:
             part, is_last = await anext(parts)
             if is_last:
                 return part.size, await bucket.put(key, part)
-            async with begin(bucket, key) as multipart:
+            async with begin_multipart(bucket, key) as multipart:
 
                 async def send(number: int, part: Part) -> None:
                     await multipart.upload(number, part)
-                    if part.size > _NEEDS_ROOM:
-                        share.give()
+                    if part.size > _UNCOUNTED:
+                        held.release()
 
                 size, number = part.size, 1
                 async with BoundedTasks(_PARTS_IN_FLIGHT) as tasks:
                     await tasks.start(send, number, part)
-                    del part  # or it would be kept until the next one has come
+                    del part  # else it would stay in memory until the next part is complete
                     async for part, _ in parts:
                         size, number = size + part.size, number + 1
                         await tasks.start(send, number, part)
@@ -50,9 +57,9 @@ async def upload(
 
 
 async def _in_parts(
-    chunks: AsyncIterator[bytes], share: Share
+    chunks: AsyncIterator[bytes], held: HeldParts
 ) -> AsyncGenerator[tuple[Part, bool], None]:
-    """Parts of at least the size that S3 wants, and whether each is the last (maybe empty) one."""
+    """Parts of at least the size that S3 requires; True: the last one, which may be empty."""
     part = Part()
     number = 0
     async for chunk in chunks:
@@ -60,12 +67,83 @@ async def _in_parts(
             yield part, False
             part = Part()
             number += 1
-        if part.size <= _NEEDS_ROOM < part.size + len(chunk):
-            await share.take()
+        if part.size <= _UNCOUNTED < part.size + len(chunk):
+            await held.acquire()
         part.append(chunk)
     yield part, True
 
 
 def _part_bytes(number: int) -> int:
-    """Parts grow with their number: S3 takes 10 000 of them, which thus hold 430 GiB."""
+    """Parts grow with their number, so that the 10 000 that S3 takes hold 430 GiB."""
     return PART_BYTES * (1 + number // _PARTS_PER_SIZE)
+
+
+class Multipart:
+    """A multipart upload that was begun."""
+
+    def __init__(self, bucket: Bucket, key: str, upload_id: str) -> None:
+        self._bucket = bucket
+        self._request = {"Bucket": bucket.name, "Key": key, "UploadId": upload_id}
+        self._etags: dict[int, str] = {}
+
+    async def upload(self, number: int, part: Part) -> None:
+        """Send part `number`; the first is 1."""
+        with storage_errors():
+            answer = await self._bucket.client.upload_part(
+                **self._request, PartNumber=number, Body=part
+            )
+        self._etags[number] = answer["ETag"]
+
+    async def copy(self, number: int, source: dict[str, Any]) -> None:
+        """Copy part `number` from another object (`source`: the request's `CopySource*`)."""
+        with storage_errors():
+            answer = await self._bucket.client.upload_part_copy(
+                **self._request, PartNumber=number, **source
+            )
+        self._etags[number] = answer["CopyPartResult"]["ETag"]
+
+    async def complete(self, **condition: str) -> str:
+        """Create the object from its parts; returns its ETag without quotes."""
+        parts = [
+            {"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())
+        ]
+        with storage_errors():
+            answer = await self._bucket.client.complete_multipart_upload(
+                **self._request, MultipartUpload={"Parts": parts}, **condition
+            )
+        return str(answer["ETag"]).strip('"')
+
+    async def abort(self) -> None:
+        with suppress(StorageError), storage_errors():
+            await self._bucket.client.abort_multipart_upload(**self._request)
+
+
+@asynccontextmanager
+async def begin_multipart(bucket: Bucket, key: str) -> AsyncIterator[Multipart]:
+    """A multipart upload that is aborted if the body fails or is cancelled."""
+    with storage_errors():
+        answer = await bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)
+    multipart = Multipart(bucket, key, answer["UploadId"])
+    try:
+        yield multipart
+    except BaseException:
+        # continues on its own if this task is cancelled again
+        aborting = asyncio.ensure_future(multipart.abort())
+        _aborting.add(aborting)
+        aborting.add_done_callback(_aborting.discard)
+        await asyncio.shield(aborting)
+        raise
+
+
+async def abort_stale(bucket: Bucket, prefix: str, *, age: float) -> int:
+    """Abort multipart uploads below `prefix` that began more than `age` seconds ago.
+
+    No upload takes that long: their processes were killed. Returns the number of uploads.
+    """
+    bound = datetime.now(UTC) - timedelta(seconds=age)
+    with storage_errors():
+        answer = await bucket.client.list_multipart_uploads(Bucket=bucket.name, Prefix=prefix)
+    stale = [item for item in answer.get("Uploads", ()) if item["Initiated"] < bound]
+    for item in stale:
+        await Multipart(bucket, item["Key"], item["UploadId"]).abort()
+    return len(stale)

@@ -1,4 +1,4 @@
-"""A gateway vouches for the endpoint that workers report to."""
+"""A gateway records that the endpoint works to which workers report."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from common.database.engine import Database
 from gateway import app
 
 
-async def test_whatever_a_beat_fails_with_the_next_one_comes(
+async def test_a_beat_that_fails_is_followed_by_the_next(
     database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     beats = 0
@@ -23,7 +23,7 @@ async def test_whatever_a_beat_fails_with_the_next_one_comes(
 
     monkeypatch.setattr(app, "beat", beat)
     monkeypatch.setattr(app, "BEAT_EVERY", 0.001)
-    task = asyncio.create_task(app._beat_for_ever(database))
+    task = asyncio.create_task(app._beat_forever(database))
     await asyncio.wait_for(twice.wait(), 10)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

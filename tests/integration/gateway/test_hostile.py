@@ -1,4 +1,4 @@
-"""Whatever is sent: never a 5xx, and never anything of another user's."""
+"""No input causes a 5xx, or reaches what belongs to another user."""
 
 import hashlib
 import json
@@ -54,7 +54,7 @@ nasty = st.one_of(
 
 @pytest.fixture
 def victim(gateway: Gateway, issuer: Issuer) -> Api:
-    """Somebody whose files are not to be touched."""
+    """A user whose files the others must not reach."""
     api = Api(gateway, VICTIM, issuer.token(VICTIM))
     assert api.get("/files/").status == 200
     api.plant("data/secret.txt", b"secret words")
@@ -73,8 +73,8 @@ def snapshot(root: Path) -> dict[str, str]:
 
 
 def elsewhere(victim: Api, own: str = "") -> dict[str, object]:
-    """The victim's tree byte by byte, and marks of whatever else lies outside of the tree `own`:
-    every other user's files and directories, and what lies beside all trees."""
+    """The victim's tree byte by byte, and the state of all else outside of the tree `own`: other
+    users' files and directories, and what lies beside the trees."""
     root = victim.gateway.root
     found: dict[str, object] = {"victim": snapshot(victim.tree)}
     found["beside"] = [name for name in os.listdir(root.parent) if "opencloud.db" not in name]
@@ -82,7 +82,7 @@ def elsewhere(victim: Api, own: str = "") -> dict[str, object]:
         place = Path(folder).relative_to(root)
         if place.parts[:1] in {(own,), (".opencloud-staging",)}:
             continue
-        # at the top, others come to have a tree: only their names count
+        # a directory's time counts below the top alone: other tests add users
         for name in names:
             facts = os.lstat(f"{folder}/{name}")
             found[f"{place}/{name}"] = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
@@ -137,7 +137,7 @@ def test_file_names_of_any_bytes(api: Api, victim: Api, raw: bytes) -> None:
 
 
 def send_form(api: Api, raw: bytes) -> Reply:
-    """An upload whose file's name comes encoded (RFC 5987), which names the same."""
+    """An upload whose file name is encoded (RFC 5987)."""
     name = quote_from_bytes(raw, safe="").encode()
     shown = b"form-data; name=\"file\"; filename*=UTF-8''" + name
     body, kind = multipart("", b"content", disposition=shown)
@@ -214,7 +214,7 @@ def test_queries_of_any_bytes(api: Api, query: bytes) -> None:
 @given(head=st.binary(max_size=60))
 @QUICK
 def test_requests_of_any_bytes(gateway: Gateway, head: bytes) -> None:
-    """Whatever stands before the end of the head is answered, and by no 5xx."""
+    """Any bytes before the end of the head have an answer, if one, below 500."""
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
         connection.sendall(head + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n\r\n")
         answer = connection.recv(65_536)
@@ -222,30 +222,16 @@ def test_requests_of_any_bytes(gateway: Gateway, head: bytes) -> None:
     assert not answer.startswith((b"HTTP/1.1 5", b"HTTP/1.0 5"))
 
 
-@given(
-    values=st.dictionaries(
-        st.sampled_from(
-            [
-                "Authorization",
-                "Cookie",
-                "Range",
-                "If-None-Match",
-                "If-Match",
-                "If-Range",
-                "If-Modified-Since",
-                "Origin",
-                "X-Request-ID",
-                "X-Forwarded-Host",
-                "X-Forwarded-Proto",
-                "Content-Encoding",
-                "Access-Control-Request-Method",
-            ]
-        ),
-        st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20),
-        max_size=4,
-    )
-)
-@QUICK  # fmt: skip
+HEADERS = [
+    "Authorization", "Cookie", "Range", "If-None-Match", "If-Match", "If-Range",
+    "If-Modified-Since", "Origin", "X-Request-ID", "X-Forwarded-Host", "X-Forwarded-Proto",
+    "Content-Encoding", "Access-Control-Request-Method",
+]  # fmt: skip
+printable = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)
+
+
+@given(values=st.dictionaries(st.sampled_from(HEADERS), printable, max_size=4))
+@QUICK
 def test_headers_of_any_value(api: Api, values: dict[str, str]) -> None:
     api.plant("data/f.txt")
     for target in ("/files/data/f.txt/download", "/files/data/f.txt/url", "/user"):

@@ -1,4 +1,4 @@
-"""What is logged, and what never is: secrets planted in every setting, tokens, bodies."""
+"""What is logged, and what never is: the secrets of all settings, tokens, bodies."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ import pytest
 
 from common.config.settings import REPOSITORY
 from deploy.sandbox.ports import free_port
-from gateway.http.middlewares import SAMPLED
+from gateway.http.request_log import SAMPLED
 from tests.support.gateway import Api, Issuer, KeyServer, multipart, wait_for_port
 
 SECRETS = {
@@ -26,7 +26,7 @@ SECRETS = {
 
 
 class Served:
-    """What `Api` needs to know of a gateway."""
+    """The attributes of a gateway that `Api` uses."""
 
     def __init__(self, port: int, root: Path) -> None:
         self.port, self.root = port, root
@@ -34,7 +34,8 @@ class Served:
 
 @pytest.fixture
 def process(environment: dict[str, str], sqlite_template: Path, tmp_path: Path):
-    """A gateway in a process of its own, its admin port, and what ends it and tells its output."""
+    """A gateway in a process of its own, its admin port, and a function that ends it and returns
+    its lines."""
     shutil.copy(sqlite_template, tmp_path / "opencloud.db")
     port, admin = free_port(), free_port()
     own = {
@@ -125,15 +126,6 @@ def test_each_line_is_json_and_each_request_has_one(process, issuer: Issuer) -> 
     assert (second["route"], second["status"]) == ("/jobs/{job_id}", 422)
     assert first["user_id"] == second["user_id"] == "somebody"
     assert records[-1]["event"] == "process.stopped"
-
-
-def test_a_number_that_json_readers_cannot_hold_fails_no_request(process) -> None:
-    gateway, _, end = process
-    update = {"job_id": 10**30, "status": "running"}
-    headers = {"x-api-key": SECRETS["INTERNAL_API_KEY_SECRET"]}
-    assert Api(gateway).put("/_job_status", json=update, headers=headers).status == 404
-    told = [json.loads(line) for line in end()]
-    assert [line["event"] for line in told].count("status.unknown_job") == 1
 
 
 def test_of_health_checks_and_keep_alives_one_in_a_hundred_is_logged(

@@ -1,4 +1,4 @@
-"""What anybody may ask, and which routes there are."""
+"""The public routes, and which routes there are."""
 
 import re
 
@@ -30,7 +30,7 @@ def test_access_info_names_the_pool(anybody: Api) -> None:
 
 
 @pytest.mark.parametrize("path", PUBLIC)
-def test_public_routes_need_no_token_and_bear_a_wrong_one(anybody: Api, path: str) -> None:
+def test_public_routes_need_no_token_and_ignore_a_wrong_one(anybody: Api, path: str) -> None:
     assert anybody.get(path).status == 200
     assert anybody.get(path, headers={"Authorization": "Bearer nonsense"}).status == 200
 
@@ -45,7 +45,7 @@ def test_all_other_routes_need_a_token(anybody: Api, method: str, path: str) -> 
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000])
-def test_a_token_is_asked_for_before_the_body_is_looked_at(anybody: Api, body: bytes) -> None:
+def test_a_token_is_required_before_the_body_is_read(anybody: Api, body: bytes) -> None:
     assert anybody.post("/jobs", body=body).status == 401
 
 
@@ -133,7 +133,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize(("path", "status"), ANSWERS.items())
-def test_every_answer_tells_the_requests_id_streams_included(
+def test_every_answer_states_the_requests_id_streams_included(
     api: Api, path: str, status: int
 ) -> None:
     api.plant("data/d/f")
@@ -142,7 +142,7 @@ def test_every_answer_tells_the_requests_id_streams_included(
     assert "connection" not in reply.headers
 
 
-def test_while_a_gateway_drains_every_answer_closes_its_connection(
+def test_during_a_drain_every_answer_closes_its_connection(
     start_gateway: StartGateway, issuer: Issuer
 ) -> None:
     user = Api(start_gateway(), "somebody", issuer.token("somebody"))

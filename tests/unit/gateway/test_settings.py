@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,8 @@ import pytest
 import dispatcher.settings
 import gateway.settings
 import notifier.settings
-from common.config.environment import Reader, SettingsError
+from common.config.environment import Reader, SettingsError, load_or_exit
 from common.config.settings import REPOSITORY
-from devtools.postgres import Server
 
 REQUIRED = {
     "COGNITO_CLIENT_ID": "client",
@@ -151,6 +148,9 @@ def test_secrets_are_in_no_repr(environment: Any) -> None:
         ({"TRUSTED_PROXIES": "127.0.0.1, x"}, "TRUSTED_PROXIES holds 'x'"),
         ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL must be"),
         ({"MAX_BODY_BYTES": "1"}, "MAX_BODY_BYTES must be at least"),
+        ({"PORT": "9000"}, "PORT and ADMIN_PORT must differ, both are 9000"),
+        ({"INTERNAL_PORT": "8000"}, "PORT and INTERNAL_PORT must differ, both are 8000"),
+        ({"ADMIN_PORT": "81", "INTERNAL_PORT": "81"}, "ADMIN_PORT and INTERNAL_PORT must differ"),
     ],
     ids=str,
 )
@@ -167,71 +167,20 @@ def test_everything_wrong_is_named_at_once(environment: Any) -> None:
         assert name in str(caught.value)
 
 
-# -- processes -----------------------------------------------------------------------------------
-
-
-def start(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gateway"],
-        cwd=folder,
-        env={"PYTHONPATH": str(REPOSITORY), "ADMIN_PORT": "0", "PORT": "0", **environment},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize(
-    ("environment", "sentence"),
-    [
-        ({}, "COGNITO_USER_POOL_ID is missing"),
-        ({**REQUIRED, "APPLICATION_CONFIG_FILE": "/none.yaml"}, "APPLICATION_CONFIG_FILE"),
-        (
-            {
-                **REQUIRED,
-                "DATABASE_URL": "postgresql://u@127.0.0.1:1/n",
-                "DATABASE_STARTUP_TIMEOUT": "0",
-            },
-            "the database did not answer",
-        ),
-    ],
-    ids=["missing", "applications", "database"],
-)  # fmt: skip
-def test_a_start_that_fails_says_why_in_one_sentence(
-    tmp_path: Path, environment: dict[str, str], sentence: str
+def test_a_dotenv_in_the_working_directory_counts(
+    environment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    ended = start(tmp_path, **environment)
-    assert ended.returncode == 1
-    assert re.fullmatch(r"gateway: .+\.\n", ended.stderr), ended.stderr
-    assert sentence in ended.stderr
-    assert "Traceback" not in ended.stdout
-
-
-def test_a_database_that_refuses_is_a_wrong_setting(tmp_path: Path, postgres: Server) -> None:
-    ended = start(tmp_path, **REQUIRED, DATABASE_URL=postgres.url_of("no_such_database"))
-    assert ended.returncode == 1
-    assert ended.stderr == (
-        "gateway: DATABASE_URL or DATABASE_SECRET is wrong"
-        ' (database "no_such_database" does not exist).\n'
-    )
-    assert "Traceback" not in ended.stdout
-
-
-def test_an_invalid_application_configuration_names_the_key(tmp_path: Path) -> None:
-    path = tmp_path / "applications.yaml"
-    path.write_text("decode: {v1: {train: {app: {cmd: [x]}, handler: {image_url: 3}}}}")
-    ended = start(tmp_path, **REQUIRED, APPLICATION_CONFIG_FILE=str(path))
-    assert ended.returncode == 1
-    assert "decode.v1.train.handler.image_url" in ended.stderr
-    assert "Traceback" not in ended.stdout + ended.stderr
-
-
-def test_a_dotenv_in_the_working_directory_counts(tmp_path: Path) -> None:
-    lines = [f"{name}={value}" for name, value in REQUIRED.items()]
-    (tmp_path / ".env").write_text("\n".join([*lines, "FILESYSTEM=ftp"]))
-    assert "FILESYSTEM must be" in start(tmp_path).stderr
-    assert "S3_BUCKET is missing" in start(tmp_path, FILESYSTEM="s3").stderr
+    (tmp_path / ".env").write_text("FILESYSTEM=ftp")
+    monkeypatch.chdir(tmp_path)
+    for changes, sentence in (
+        ({}, "FILESYSTEM must be 'local' or 's3', not 'ftp'"),
+        ({"FILESYSTEM": "s3"}, "S3_BUCKET is missing"),  # the environment wins
+    ):
+        os.environ.pop("FILESYSTEM", None)
+        os.environ.update(changes)
+        with pytest.raises(SystemExit):
+            load_or_exit("gateway", gateway.settings.load)
+        assert capsys.readouterr().err == f"gateway: settings: {sentence}.\n"
 
 
 # -- .env.example --------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from sqlalchemy import insert
 from common.database.engine import Database, utc_now
 from common.database.tables import handover_numbers, handovers, job_events
 from common.jobs.lifecycle import Report, Source, Status
-from common.jobs.timeline import StoryError, tell
+from common.jobs.timeline import StoryError, read_story
 from common.jobs.updates import apply_worker_report
 from tests.support.records import add_handover, add_job, change
 
@@ -50,7 +50,7 @@ async def job_id(database: Database) -> int:
 
 
 async def test_the_time_line_runs_from_submission_to_mail(database: Database, job_id: int) -> None:
-    story = await tell(database, job_id)
+    story = await read_story(database, job_id)
 
     line = [moment.what.partition("\n")[0] for moment in story.time_line()]
     positions = [
@@ -71,7 +71,7 @@ async def test_the_time_line_runs_from_submission_to_mail(database: Database, jo
 async def test_the_text_shows_the_end_of_details_without_control_characters(
     database: Database, job_id: int
 ) -> None:
-    text = (await tell(database, job_id)).as_text()
+    text = (await read_story(database, job_id)).as_text()
 
     assert f"Job {job_id} 'train_1' of ada: error" in text
     assert "(2 lines more)" in text
@@ -81,13 +81,13 @@ async def test_the_text_shows_the_end_of_details_without_control_characters(
 
 
 async def test_a_fresh_number_finds_its_job(database: Database, job_id: int) -> None:
-    assert (await tell(database, job_id + 1000)).job["id"] == job_id
+    assert (await read_story(database, job_id + 1000)).job["id"] == job_id
 
 
 async def test_json_holds_every_table_but_not_what_was_submitted(
     database: Database, job_id: int
 ) -> None:
-    told = (await tell(database, job_id)).as_json()
+    told = (await read_story(database, job_id)).as_json()
 
     assert SECRET.encode() not in told
     story = orjson.loads(told)
@@ -110,7 +110,7 @@ async def test_every_state_of_an_outbox_is_told(database: Database) -> None:
     }
     for state, words in expected.items():
         job_id = await add_handover(database, state=state)
-        assert words in (await tell(database, job_id)).as_text()
+        assert words in (await read_story(database, job_id)).as_text()
 
 
 async def test_a_job_of_the_earlier_service_is_told_from_its_dates(database: Database) -> None:
@@ -124,7 +124,7 @@ async def test_a_job_of_the_earlier_service_is_told_from_its_dates(database: Dat
         date_finished=started + timedelta(hours=2),
     )
 
-    text = (await tell(database, job_id)).as_text()
+    text = (await read_story(database, job_id)).as_text()
 
     assert "2025-01-01 12:00:00.000  user        submitted" in text
     assert "2025-01-01 14:00:00.000  worker      ended" in text
@@ -135,7 +135,7 @@ async def test_a_job_of_the_earlier_service_is_told_from_its_dates(database: Dat
 @pytest.mark.parametrize("number", [0, -1, 4711, 2**31, 2**70])
 async def test_an_unknown_id_is_said_to_be_unknown(database: Database, number: int) -> None:
     with pytest.raises(StoryError, match=f"there is no job {number}"):
-        await tell(database, number)
+        await read_story(database, number)
 
 
 async def _run(url: str, *arguments: str, folder: Path) -> tuple[int, str, str]:

@@ -1,26 +1,25 @@
 import asyncio
+from datetime import datetime
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
+from common.database.notify import Notifier
 from common.database.tables import emails, handover_numbers, handovers, job_events, jobs
+from common.jobs import updates
 from common.jobs.lifecycle import Report, Source, Status
-from common.jobs.updates import (
-    DETAILS_WAIT,
-    Applied,
-    apply_report,
-    apply_worker_report,
-    lock_job,
-)
+from common.jobs.mails import DETAILS_WAIT
+from common.jobs.updates import Applied
 from tests.support.records import add_handover, add_job, change, job_row, outbox_row, rows
 
 
 async def report(
     database: Database, number: int, status: str, details: str | None = None
 ) -> Applied | None:
-    async with database.transaction() as tx:
-        return await apply_worker_report(tx, number, Report(Status(status), details, Source.WORKER))
+    words = Report(Status(status), details, Source.WORKER)
+    return await updates.report_of_worker(database, Notifier(database), number, words)
 
 
 async def renumbered_job(database: Database) -> tuple[int, int]:
@@ -84,16 +83,6 @@ async def test_identical_keep_alives_add_no_events(database: Database) -> None:
     for _ in range(50):
         await report(database, job_id, "running")
     assert len(await rows(database, job_events)) == 1
-
-
-async def test_what_finished_has_closed_stays_closed(database: Database) -> None:
-    job_id = await add_job(database)
-    await report(database, job_id, "finished")
-    before = await job_row(database, job_id)
-    for status in Status:
-        assert await report(database, job_id, status, "late words") is not None
-    after = await job_row(database, job_id)
-    assert {**after, "last_seen_at": None} == {**before, "last_seen_at": None}
 
 
 @pytest.mark.parametrize("state", ["pending", "sending", "in_doubt", "held", "failed"])
@@ -190,10 +179,7 @@ async def test_a_job_that_fails_twice_is_told_of_once(database: Database) -> Non
 async def silence(database: Database, job_id: int) -> None:
     """What reconciliation says of a job that no worker was heard of for too long."""
     report = Report(Status.ERROR, "no sign of life", Source.RECONCILER)
-    async with database.transaction() as tx:
-        job = await lock_job(tx, job_id)
-        assert job is not None
-        await apply_report(tx, job, report)
+    assert await updates.report(database, Notifier(database), job_id, report) is not None
 
 
 @pytest.mark.parametrize("state", ["pending", "held", "done", "in_doubt"])
@@ -238,3 +224,37 @@ async def test_a_held_mail_waits_for_no_details_any_more_once_they_are_there(
     await report(database, job_id, "error", "the log's tail")
     (mail,) = await rows(database, emails)
     assert (mail["state"], mail["awaits_details"]) == ("held", False)
+
+
+@pytest.mark.parametrize(
+    "seen", [(Status.QUEUED, None), (Status.RUNNING, datetime(2026, 1, 1))],  # noqa: DTZ001
+    ids=["status", "time"],
+)  # fmt: skip
+async def test_a_report_of_ours_does_not_apply_after_a_workers(
+    database: Database, seen: tuple[Status, datetime | None]
+) -> None:
+    job_id = await add_job(database, status="running")
+    lost = Report(Status.ERROR, "no sign of life", Source.RECONCILER)
+    wakes = Notifier(database)
+    assert await updates.report(database, wakes, job_id, lost, if_still=seen) is None
+    assert (await job_row(database, job_id))["status"] == "running"
+    still = (Status.RUNNING, None)
+    assert await updates.report(database, wakes, job_id, lost, if_still=still, heard=True)
+    job = await job_row(database, job_id)
+    assert (job["status"], job["last_seen_at"] is None) == ("error", False)
+
+
+async def test_a_report_applies_only_if_its_outbox_row_is_settled(database: Database) -> None:
+    job_id = await add_job(database)
+    refusal = Report(Status.ERROR, "refused", Source.DISPATCHER)
+    settled: list[bool] = []
+    for answer, expected in ((False, "queued"), (True, "error")):
+
+        async def settle(tx: AsyncConnection, answer: bool = answer) -> bool:
+            settled.append(tx.in_transaction())
+            return answer
+
+        await updates.report(database, Notifier(database), job_id, refusal, settle=settle)
+        assert (await job_row(database, job_id))["status"] == expected
+    await updates.report(database, Notifier(database), 4711, refusal, settle=settle)
+    assert settled == [True] * 3

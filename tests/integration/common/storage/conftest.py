@@ -131,7 +131,7 @@ def session() -> AioSession:
 @pytest.fixture
 def aws(moto_url: str, session: AioSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes moto's server what AWS clients in this process talk to."""
-    monkeypatch.setattr("common.storage.s3.storage.get_session", lambda: session)
+    monkeypatch.setattr("common.storage.s3.client.get_session", lambda: session)
     for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": moto_url}.items():
         monkeypatch.setenv(name, value)
 

@@ -1,4 +1,4 @@
-"""What only a storage on the local disk has to get right: links, staging, threads, descriptors."""
+"""The local disk only: links, staging, threads, descriptors."""
 
 import asyncio
 import errno
@@ -12,6 +12,7 @@ import tracemalloc
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,15 @@ def outside(tmp_path: Path) -> Path:
 def staged(root: Path) -> list[str]:
     place = root / RESERVED_USER_NAME
     return sorted(os.listdir(place)) if place.exists() else []
+
+
+def failing(reason: int) -> Any:
+    """A system call that fails."""
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    return fail
 
 
 def open_descriptors() -> int:
@@ -214,10 +224,7 @@ async def test_control_characters_in_names_break_no_listing(local, home):
 
 
 async def test_name_too_long_for_the_disk_is_refused(local, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise OSError(errno.ENAMETOOLONG, "too long")
-
-    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "open", failing(errno.ENAMETOOLONG))
     with pytest.raises(InvalidPath):
         await local.put("data/a.txt", b"1")
 
@@ -262,10 +269,7 @@ async def test_full_disk_leaves_nothing(local, root, monkeypatch, reason, writes
 
 
 async def test_error_while_putting_in_place_leaves_nothing(local, root, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise OSError(errno.EIO, "broken")
-
-    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", failing(errno.EIO))
     with pytest.raises(StorageUnavailable):
         await local.put("data/new/er/a.bin", b"x")
     assert await local.listing("data", recursive=True) == []
@@ -357,12 +361,9 @@ async def test_sweeping_before_there_is_anything_is_fine(tmp_path):
 
 
 async def test_deleted_directory_is_gone_at_once_and_swept_if_interrupted(local, root, monkeypatch):
-    def interrupt(*args):
-        raise OSError(errno.EIO, "interrupted")
-
     for text in ("data/x/a", "data/x/sub/b", "data/x/sub/deep/c"):
         await local.put(text, b"1")
-    monkeypatch.setattr(local_staging, "discard", interrupt)
+    monkeypatch.setattr(local_staging, "discard", failing(errno.EIO))
     with pytest.raises(StorageUnavailable):
         await local.delete("data/x/")
     assert await local.listing("data", recursive=True) == []
@@ -414,14 +415,11 @@ async def test_fsync_covers_the_file_and_its_directory(local, tmp_path, monkeypa
 async def test_target_that_appears_during_a_rename_is_not_replaced(
     local, home, monkeypatch, has_links
 ):
-    def refuse(*args, **kwargs):
-        raise OSError(errno.EPERM, "no hard links here")
-
     await local.put("data/a.txt", b"new")
     await local.put("data/b.txt", b"old")
     monkeypatch.setattr(local_rename, "check_place", lambda root, path: None)
     if not has_links:
-        monkeypatch.setattr(os, "link", refuse)
+        monkeypatch.setattr(os, "link", failing(errno.EPERM))
     with pytest.raises(TargetExists):
         await local.rename("data/a.txt", "data/b.txt", replace=False)
     assert (await local.get("data/a.txt"), await local.get("data/b.txt")) == (b"new", b"old")
@@ -609,10 +607,11 @@ async def test_disk_is_never_touched_on_the_event_loops_thread(local, monkeypatc
     assert threading.main_thread() not in threads
 
 
-async def test_health_tells_what_is_wrong_and_never_raises(tmp_path):
+async def test_a_broken_disk_is_reported_without_its_path_and_never_raised(tmp_path):
     (tmp_path / "file").touch()
     async with LocalStorage(str(tmp_path / "file" / "root")) as storage:
         health = await storage.health()
+        assert await storage.free_bytes() is None
     assert health["ok"] is False
     assert health["reason"]
     assert str(tmp_path) not in health["reason"]

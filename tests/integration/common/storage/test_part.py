@@ -43,7 +43,7 @@ async def store(
 
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", answer)
-    monkeypatch.setattr("common.storage.s3.storage.get_session", lambda: session)
+    monkeypatch.setattr("common.storage.s3.client.get_session", lambda: session)
     async with TestServer(app) as server:
         endpoint = str(server.make_url("")).rstrip("/")
         for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint}.items():
@@ -80,4 +80,4 @@ def test_it_reads_as_a_file_does() -> None:
 def test_small_pieces_are_put_together() -> None:
     part = Part(*[b"x"] * 100_000)
     assert part.size == 100_000
-    assert len(part._pieces) < 5
+    assert len(part._chunks) < 5

@@ -1,4 +1,4 @@
-"""What only a storage on S3 has to get right: keys, parts, copies, presigned requests."""
+"""S3 only: keys, parts, copies, presigned requests."""
 
 import asyncio
 import base64
@@ -15,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.utils import parse_timestamp
 
+from common.storage.budget import PartBudget
 from common.storage.errors import (
     InvalidPath,
     NotFound,
@@ -25,14 +26,10 @@ from common.storage.errors import (
 )
 from common.storage.paths import PREDEFINED, UserPath
 from common.storage.s3 import changes as s3_changes
-from common.storage.s3 import copy as s3_copy
 from common.storage.s3 import upload as s3_upload
-from common.storage.s3.bucket import Bucket
-from common.storage.s3.errors import translated
-from common.storage.s3.moments import parse_moment
-from common.storage.s3.multipart import abort_stale
+from common.storage.s3.bucket import Bucket, storage_errors
+from common.storage.s3.client import parse_time
 from common.storage.s3.part import Part
-from common.storage.s3.room import Room
 from common.storage.s3.storage import S3Storage
 
 MEBIBYTE = 1 << 20
@@ -56,21 +53,34 @@ def keys(bucket: Any, prefix: str) -> Any:
     return SimpleNamespace(stored=stored, store=store)
 
 
+class Counted:
+    """Counts how many calls of `call` run at a time."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._running = 0
+        self.most = 0
+
+    async def __call__(self, *args: Any, **request: Any) -> Any:
+        self._running += 1
+        self.most = max(self.most, self._running)
+        try:
+            return await self._call(*args, **request)
+        finally:
+            self._running -= 1
+
+
 async def _large(size: int) -> AsyncIterator[bytes]:
     for _ in range(0, size, MEBIBYTE):
         yield b"x" * MEBIBYTE
 
 
 # -- keys -------------------------------------------------------------------------------
-async def test_uri_names_bucket_root_and_user(s3, prefix):
+async def test_uri_names_bucket_root_and_user_and_the_files_key(s3, bucket, prefix):
+    await s3.put("data/x/a.txt", b"hello")
+    assert bucket.Object(f"{prefix}/some-user/data/x/a.txt").get()["Body"].read() == b"hello"
     assert s3.storage.uri(s3.path("data/x/")) == f"s3://{BUCKET}/{prefix}/some-user/data/x"
     assert S3Storage("b", region=REGION).uri(s3.path("data/x")) == "s3://b/some-user/data/x"
-
-
-async def test_file_lies_under_the_key_that_its_uri_names(s3, bucket):
-    await s3.put("data/x/a.txt", b"hello")
-    key = s3.storage.uri(s3.path("data/x/a.txt")).removeprefix(f"s3://{BUCKET}/")
-    assert bucket.Object(key).get()["Body"].read() == b"hello"
 
 
 async def test_key_longer_than_s3_can_hold_is_refused(aws, bucket):
@@ -205,20 +215,10 @@ async def test_failed_upload_leaves_no_parts(s3, bucket, keys, monkeypatch, how)
 
 async def test_no_more_than_three_parts_are_in_flight(s3, monkeypatch):
     client = s3.storage._bucket.client
-    upload_part, in_flight, most = client.upload_part, 0, 0
-
-    async def count(**request: Any) -> Any:
-        nonlocal in_flight, most
-        in_flight += 1
-        most = max(most, in_flight)
-        try:
-            return await upload_part(**request)
-        finally:
-            in_flight -= 1
-
-    monkeypatch.setattr(client, "upload_part", count)
+    counted = Counted(client.upload_part)
+    monkeypatch.setattr(client, "upload_part", counted)
     await s3.storage.write(s3.path("data/large"), _large(64 * MEBIBYTE))
-    assert 1 < most <= 3
+    assert 1 < counted.most <= 3
 
 
 async def test_uploads_of_many_slow_clients_share_their_memory(s3, keys, monkeypatch):
@@ -229,7 +229,7 @@ async def test_uploads_of_many_slow_clients_share_their_memory(s3, keys, monkeyp
         await go_on.wait()
         yield b"x" * MEBIBYTE
 
-    monkeypatch.setattr(s3.storage, "_room", Room(2, patience=0.05))
+    monkeypatch.setattr(s3.storage, "_parts", PartBudget(2, timeout=0.05))
     paths = [s3.path(f"data/slow-{number}") for number in range(4)]
     uploads = {asyncio.create_task(s3.storage.write(path, slow())) for path in paths}
     refused: set[asyncio.Task[Any]] = set()
@@ -237,7 +237,7 @@ async def test_uploads_of_many_slow_clients_share_their_memory(s3, keys, monkeyp
         done, _ = await asyncio.wait(uploads - refused, return_when=asyncio.FIRST_COMPLETED)
         refused |= done
     assert [type(task.exception()) for task in refused] == [StorageUnavailable] * 2
-    await s3.put("data/small", b"s" * 100_000)  # which needs no room
+    await s3.put("data/small", b"s" * 100_000)  # which is not counted
     go_on.set()
     written = await asyncio.gather(*(uploads - refused))
     assert [entry.size for entry in written] == [2 * MEBIBYTE] * 2
@@ -264,7 +264,7 @@ async def test_a_part_that_was_sent_is_not_held_while_a_slow_client_sends_the_ne
     await s3.storage.write(s3.path("data/large"), slow())
 
 
-async def test_uploads_give_all_the_room_back_that_they_took(s3, keys, monkeypatch):
+async def test_uploads_release_all_the_parts_that_they_held(s3, keys, monkeypatch):
     class Broken(Exception):
         pass
 
@@ -273,7 +273,7 @@ async def test_uploads_give_all_the_room_back_that_they_took(s3, keys, monkeypat
             yield chunk
         raise Broken
 
-    monkeypatch.setattr(s3.storage, "_room", Room(2, patience=5.0))
+    monkeypatch.setattr(s3.storage, "_parts", PartBudget(2, timeout=5.0))
     for _ in range(2):
         with pytest.raises(Broken):
             await s3.storage.write(s3.path("data/large"), broken())
@@ -287,7 +287,7 @@ async def test_object_too_large_for_one_copy_is_copied_in_parts(s3, keys):
     body = b"".join(bytes([n]) * MEBIBYTE for n in range(12))
     facts = await s3.put("data/a.bin", body)
     base = s3.storage.uri(s3.path("data")).removeprefix(f"s3://{BUCKET}/")
-    etag = await s3_copy.copy(
+    etag = await s3_changes.copy(
         bucket, f"{base}/a.bin", facts, f"{base}/b.bin", replace=True, limit=5 * MEBIBYTE
     )
     assert etag == (await s3.stat("data/b.bin")).etag
@@ -324,7 +324,7 @@ async def test_failed_precondition_of_a_copy_is_told_apart(condition, refusal, s
     facts = await s3.put("data/a.txt", b"1")
     bucket = Bucket(SimpleNamespace(copy_object=refuse), BUCKET)
     with pytest.raises(refusal):
-        await s3_copy.copy(bucket, "a", facts, "b", replace=False)
+        await s3_changes.copy(bucket, "a", facts, "b", replace=False)
 
 
 # -- reading ----------------------------------------------------------------------------
@@ -351,7 +351,7 @@ async def test_presigned_download_is_an_attachment_for_ten_minutes(s3, moto_url)
     ]
     assert query["response-content-type"] == ["text/plain"]
     assert query["response-cache-control"] == ["private, no-cache"]
-    async with aiohttp.ClientSession() as session, session.get(request.url) as answer:
+    async with aiohttp.request("GET", request.url) as answer:
         assert await answer.read() == b"hello"
 
 
@@ -367,24 +367,6 @@ async def test_presigned_upload_may_only_write_below_its_directory(s3, prefix, m
     assert all(rule == ["starts-with", "$key", base] for rule in on_keys)
     left = datetime.fromisoformat(policy["expiration"]) - datetime.now(UTC)
     assert timedelta(seconds=580) < left <= timedelta(seconds=600)
-
-
-async def test_presigned_upload_works_with_and_without_slash(s3):
-    for number, text in enumerate(("data/x", "data/x/", "data")):
-        request = await s3.storage.presign_upload(s3.path(text))
-        form = aiohttp.FormData(request.data)
-        form.add_field("file", b"posted", filename=f"{number}.txt")
-        async with (
-            aiohttp.ClientSession() as session,
-            session.post(request.url, data=form) as answer,
-        ):
-            assert answer.status == 204
-    assert await s3.listing("data", recursive=True) == [
-        "data/2.txt",
-        "data/x/",
-        "data/x/0.txt",
-        "data/x/1.txt",
-    ]
 
 
 async def test_presigned_urls_name_the_regional_endpoint(aws, monkeypatch):
@@ -407,27 +389,17 @@ async def test_presigned_urls_name_the_public_endpoint(aws, bucket):
 
 
 # -- surveys ----------------------------------------------------------------------------
-async def test_of_any_number_of_inputs_a_few_are_looked_for_at_a_time(s3, monkeypatch):
+async def test_of_any_number_of_inputs_a_few_are_looked_up_at_a_time(s3, monkeypatch):
     await s3.put("data/1.txt", b"one")
-    under_way, most = 0, 0
-    head = Bucket.head
-
-    async def counted(*args):
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
-        try:
-            return await head(*args)
-        finally:
-            under_way -= 1
-
-    monkeypatch.setattr(Bucket, "head", counted)
+    client = s3.storage._bucket.client
+    counted = Counted(client.head_object)
+    monkeypatch.setattr(client, "head_object", counted)
     found, held = await s3.storage.survey(
         [s3.path(f"data/{number}.txt") for number in range(80)], [s3.path("data/"), s3.path("log/")]
     )
     assert [position for position, files in enumerate(found) if files] == [1]
     assert held == [True, False]
-    assert 1 < most <= 32
+    assert 1 < counted.most <= 32
 
 
 # -- errors -----------------------------------------------------------------------------
@@ -447,7 +419,7 @@ async def test_of_any_number_of_inputs_a_few_are_looked_for_at_a_time(s3, monkey
 )
 def test_errors_of_s3_say_what_they_mean(code, status, refusal):
     answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    with pytest.raises(refusal), translated():
+    with pytest.raises(refusal), storage_errors():
         raise ClientError(answer, "GetObject")
 
 
@@ -455,13 +427,13 @@ def test_errors_of_s3_say_what_they_mean(code, status, refusal):
     "value",
     ["2026-11-24T22:10:31.000Z", "Tue, 24 Nov 2026 22:10:31 GMT", "2026-11-24T22:10:31Z", 1.8e9],
 )
-def test_moments_are_what_botocore_takes_them_for(value: Any) -> None:
-    assert parse_moment(value) == parse_timestamp(value)
+def test_timestamps_are_parsed_as_botocore_parses_them(value: Any) -> None:
+    assert parse_time(value) == parse_timestamp(value)
 
 
-def test_a_moment_that_is_none_is_an_error() -> None:
+def test_an_invalid_timestamp_is_an_error() -> None:
     with pytest.raises(ValueError, match="nonsense"):
-        parse_moment("nonsense")
+        parse_time("nonsense")
 
 
 async def test_s3_that_does_not_answer_is_unavailable(aws, monkeypatch, unused_tcp_port):
@@ -508,7 +480,7 @@ async def test_parts_of_killed_processes_are_swept_once_they_are_stale():
         async def abort_multipart_upload(self, **request: str) -> None:
             aborted.append(request["UploadId"])
 
-    assert await abort_stale(Bucket(Client(), BUCKET), "root/", age=86_400.0) == 1
+    assert await s3_upload.abort_stale(Bucket(Client(), BUCKET), "root/", age=86_400.0) == 1
     assert aborted == ["old"]
 
 

@@ -1,16 +1,70 @@
-"""Listings, directories, deletion; and every way in which clients glue URLs."""
+"""Listings, directories, deletion, `/url`; and all the ways in which clients compose URLs."""
 
-import os
+from urllib.parse import quote
 
 import pytest
+import requests
 
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import TOP, Api, Issuer
+from tests.support.gateway import TOP, Api, Issuer, Reply, job_body, on_both_storages
+
+NAME = "ü 'q' 漢;%.tiff"
+CONTENT = b"hello world"
 
 
-def test_the_root_holds_the_predefined_directories(api: Api) -> None:
-    expected = [{"path": path, "type": "directory", "size": ""} for path in TOP]
-    assert api.get("/files/").json() == expected
+@pytest.fixture
+def owner(api: Api) -> Api:
+    """A user with a file."""
+    assert api.upload("data/x", "f.csv", CONTENT).status == 201
+    return api
+
+
+@on_both_storages
+def test_a_tree_is_listed_by_levels_and_whole(owner: Api) -> None:
+    owner.upload("data/x/deep//er", "g.txt", b"")
+    assert owner.post("/files/data/hollow/").status == 201
+    shown = [{"path": path, "type": "directory", "size": ""} for path in TOP]
+    assert owner.get("/files/").json() == shown
+    assert owner.get("/files/data/x").json() == [
+        {"path": "data/x/deep/", "type": "directory", "size": ""},
+        {"path": "data/x/f.csv", "type": "file", "size": "11 Bytes"},
+    ]
+    everything = [
+        "artifact/", "config/", "data/", "data/hollow/", "data/x/", "data/x/deep/",
+        "data/x/deep/er/", "data/x/deep/er/g.txt", "data/x/f.csv", "log/", "output/",
+    ]  # fmt: skip
+    assert owner.paths("", "?recursive=YES") == everything
+    files = [path for path in everything if not path.endswith("/")]
+    assert owner.paths("", "?recursive=1&show_dirs=F") == files
+    assert owner.paths("data/x", "?show_dirs=off") == ["data/x/f.csv"]
+
+
+@on_both_storages
+@pytest.mark.parametrize(
+    "path", ["data/none", "data/none/", "none", "none/x", "data/x/f.csv", "data/x/f.csv/"]
+)
+def test_only_directories_can_be_listed(owner: Api, path: str) -> None:
+    reply = owner.get(f"/files/{path}")
+    assert (reply.status, reply.json()) == (404, {"detail": "Not Found"})
+
+
+@on_both_storages
+@pytest.mark.parametrize("query", ["", "&show_dirs=false", "&details=true"])
+@pytest.mark.parametrize("limit", [2, 9, 100])
+def test_pages_together_are_the_whole(owner: Api, query: str, limit: int) -> None:
+    for path in ("data/a", "data/x/a", "data/x-", quote("config/ü ü")):
+        owner.upload(path, "f.txt")
+    whole = owner.get(f"/files/?recursive=true{query}").json()
+    pages = []
+    following = f"/files/?recursive=true{query}&limit={limit}"
+    while following:
+        reply = owner.get(following)
+        pages.append(reply.json())
+        link = reply.headers.get("link", "").partition("<")[2].partition(">")[0]
+        following = link.removeprefix(owner.gateway.base)
+    assert [entry for page in pages for entry in page] == whole
+    assert {len(page) for page in pages[:-1]} <= {limit}
+    assert pages[-1]
 
 
 @pytest.mark.parametrize(
@@ -32,51 +86,13 @@ def test_empty_segments_are_dropped(api: Api, path: str) -> None:
     ]
 
 
-def test_listings_are_sorted_by_path_and_can_be_narrowed(api: Api) -> None:
-    for path in ("data/b", "data/a/z", "data/a/b/c", "data/a.txt"):
-        api.plant(path)
-    assert api.paths("data/") == ["data/a.txt", "data/a/", "data/b"]
-    assert api.paths("data/", "?show_dirs=off") == ["data/a.txt", "data/b"]
-    everything = ["data/a.txt", "data/a/", "data/a/b/", "data/a/b/c", "data/a/z", "data/b"]
-    assert api.paths("data/", "?recursive=YES") == everything
-    assert api.paths("data/", "?recursive=1&show_dirs=F") == [
-        path for path in everything if not path.endswith("/")
-    ]
-
-
-@pytest.mark.parametrize(
-    "path", ["data/none", "data/none/", "none", "none/x", "data/file", "data/file/", "data/file/x"]
-)
-def test_only_directories_can_be_listed(api: Api, path: str) -> None:
-    api.plant("data/file")
-    reply = api.get(f"/files/{path}")
-    assert (reply.status, reply.json()) == (404, {"detail": "Not Found"})
-
-
-def test_details_and_pages_are_extra(api: Api) -> None:
-    for number in range(5):
+def test_details_are_extra(api: Api) -> None:
+    for number in range(3):
         api.plant(f"data/p/f{number}", b"x" * number)
-    first = api.get("/files/data/p?limit=2&details=true")
-    entry = first.json()[1]
+    entry = api.get("/files/data/p?details=true").json()[1]
     assert set(entry) == {"path", "type", "size", "bytes", "modified", "etag"}
     assert (entry["path"], entry["bytes"], entry["size"]) == ("data/p/f1", 1, "1 Byte")
-    following = first.headers["link"].partition("<")[2].partition(">")[0]
-    second = api.get(following.removeprefix(api.gateway.base))
-    assert [item["path"] for item in second.json()] == ["data/p/f2", "data/p/f3"]
-    assert api.paths("data/p", "?after=data/p/f3") == ["data/p/f4"]
-
-
-def test_names_of_any_bytes_on_disk_do_no_harm(api: Api) -> None:
-    directory = os.fsencode(api.plant("data/odd/plain").parent)
-    with open(directory + b"/\xff\xfe.bin", "wb") as file:
-        file.write(b"x")
-    os.mkdir(directory + b"/d\xff")
-    os.symlink("/etc/passwd", directory + b"/link")
-    assert api.paths("data/odd/") == [
-        "data/odd/d\ufffd/",
-        "data/odd/plain",
-        "data/odd/\ufffd\ufffd.bin",
-    ]
+    assert api.paths("data/p", "?after=data/p/f1") == ["data/p/f2"]
 
 
 def test_a_directory_is_made_with_its_parents_and_again(api: Api) -> None:
@@ -112,12 +128,13 @@ def test_only_three_types_can_be_written_to(api: Api, kind: str, ending: str) ->
         assert allowed in reply.detail[0]["msg"]
 
 
-@pytest.mark.parametrize(
-    "path", ["data/plain/", "data/plain/deep/", "data/plain/url", "data/plain/x/url"]
-)
-def test_a_file_in_the_way_of_a_directory_is_a_conflict(api: Api, path: str) -> None:
-    api.plant("data/plain")
-    assert api.post(f"/files/{path}").status == 409
+@on_both_storages
+@pytest.mark.parametrize("path", ["data/x/f.csv", "data/x/f.csv/deep"])
+def test_a_file_where_a_directory_is_needed_is_a_conflict(owner: Api, path: str) -> None:
+    assert owner.upload(path, "g").status == 409
+    for ending in ("", "url"):
+        assert owner.post(f"/files/{path}/{ending}").status == 409
+    assert owner.paths("data", "?recursive=true") == ["data/x/", "data/x/f.csv"]
 
 
 DOTS = [
@@ -147,36 +164,29 @@ def test_what_no_path_can_hold_is_refused_alike(api: Api, path: str) -> None:
     assert api.post(f"/files/data/{path}/").faults() == {(("path", "base_path"), "value_error")}
 
 
-def test_a_file_and_a_directory_are_deleted(api: Api) -> None:
-    api.plant("data/x/f")
-    api.plant("data/y/deep/g")
-    for path in ("data/x/f", "data/y/", "data/none", "data/none/", "nowhere", "nowhere/x/"):
-        reply = api.delete(f"/files/{path}")
-        assert (reply.status, reply.body) == (204, b"")
-    assert api.paths("", "?recursive=true") == sorted([*TOP, "data/x/"])
-
-
-@pytest.mark.parametrize("path", ["data", "data/", "data//", "/data"])
-def test_a_predefined_directory_is_emptied_and_stays(api: Api, path: str) -> None:
-    api.plant("data/x/f")
-    api.plant("config/kept")
+@pytest.mark.parametrize("path", ["data", "data/", "data//", "/data", "", "/", "//"])
+def test_root_and_predefined_directories_are_emptied_in_every_spelling(api: Api, path: str) -> None:
+    for planted in ("data/x/f", "config/kept", "stray"):
+        api.plant(planted)
     assert api.delete(f"/files/{path}").status == 204
-    assert api.paths("data/") == []
-    assert api.paths("config/") == ["config/kept"]
+    left = ["artifact/", "config/", "config/kept", *TOP[2:], "stray"] if "data" in path else TOP
+    assert api.paths("", "?recursive=true") == left
 
 
-@pytest.mark.parametrize("path", ["", "/", "//"])
-def test_the_root_is_emptied_and_stays(api: Api, path: str) -> None:
-    api.plant("data/x/f")
-    api.plant("stray")
-    assert api.delete(f"/files{path}").status == 204
-    assert api.paths("", "?recursive=true") == TOP
-
-
-def test_a_deleted_predefined_directory_comes_back(api: Api) -> None:
-    (api.tree / "log").rmdir()
-    assert api.paths("log/") == []
-    assert api.paths() == TOP
+@on_both_storages
+def test_deletions_always_succeed_and_the_predefined_directories_stay(owner: Api) -> None:
+    owner.upload("data/x/deep", "g")
+    owner.upload("config/", "c")
+    for path in ("data/x/f.csv", "data/none", "data/none/", "nowhere/"):
+        reply = owner.delete(f"/files/{path}")
+        assert (reply.status, reply.body) == (204, b"")
+    assert owner.paths("data", "?recursive=true") == [
+        "data/x/", "data/x/deep/", "data/x/deep/g",
+    ]  # fmt: skip
+    assert owner.delete("/files/data/").status == 204
+    assert owner.paths("", "?recursive=true") == ["artifact/", "config/", "config/c", *TOP[2:]]
+    assert owner.delete("/files/").status == 204
+    assert owner.paths("", "?recursive=true") == TOP
 
 
 def test_users_see_only_their_own(api: Api, other: Api) -> None:
@@ -188,23 +198,45 @@ def test_users_see_only_their_own(api: Api, other: Api) -> None:
     assert api.get("/files/data/x/f/download").body == b"mine"
 
 
+@on_both_storages
+def test_a_job_takes_its_inputs_from_there(owner: Api) -> None:
+    def submit(*ids: str) -> Reply:
+        files = {"data_ids": [*ids]}
+        return owner.post("/jobs", json=job_body(attributes={"files_down": files}))
+
+    assert submit("x/", "x/f.csv").status == 201
+    assert submit("none").status == 400
+
+
 # -- the two-step protocol -----------------------------------------------------------------------
 
 
+@on_both_storages
+@pytest.mark.parametrize("name", ["plain.txt", NAME])
 @pytest.mark.parametrize("glue", ["/", "//"])
-def test_the_two_steps_work_word_for_word(api: Api, glue: str) -> None:
-    asked = api.post(f"/files/data/x{glue}url")
-    assert asked.status == 201
-    assert asked.json() == {
+def test_clients_send_both_steps_unchanged(api: Api, name: str, glue: str) -> None:
+    step = api.post(f"/files/data/x{glue}url")
+    assert step.status == 201
+    assert set(step.json()) == {"method", "url", "headers", "data"}
+    sent = requests.request(**step.json(), files={"file": (name, CONTENT)}, timeout=30)
+    assert sent.status_code in {201, 204}
+    assert api.paths("data/x") == [f"data/x/{name}"]
+    own = api.get(f"/files/data/x/{quote(name)}/download")
+    step = api.get(f"/files/data/x/{quote(name)}/url")
+    got = requests.request(**step.json(), timeout=30)
+    assert (got.status_code, got.content) == (200, own.body) == (200, CONTENT)
+    for header in ("Content-Disposition", "Content-Type", "Cache-Control", "Content-Length"):
+        assert got.headers[header] == own.headers[header.lower()], header
+
+
+def test_on_local_storage_the_steps_are_requests_to_this_api(owner: Api) -> None:
+    assert owner.post("/files/data/x//url").json() == {
         "method": "post",
-        "url": f"{api.gateway.base}/files/data/x{glue}upload",
-        "headers": {"authorization": f"Bearer {api.token}"},
+        "url": f"{owner.gateway.base}/files/data/x//upload",
+        "headers": {"authorization": f"Bearer {owner.token}"},
         "data": {},
     }
-    assert api.follow(asked.json(), ("up.txt", b"two steps")).status == 201
-    asked = api.get("/files/data/x/up.txt/url")
-    assert asked.json()["method"] == "get"
-    assert api.follow(asked.json()).body == b"two steps"
+    assert owner.get("/files/data/x/f.csv/url").json()["method"] == "get"
 
 
 @pytest.mark.parametrize(
@@ -265,9 +297,3 @@ def test_callers_by_cookie_get_no_header(api: Api) -> None:
     by_cookie = Api(api.gateway, headers={"Cookie": f'Authorization="Bearer {api.token}"'})
     api.plant("data/f")
     assert by_cookie.get("/files/data/f/url").json()["headers"] == {}
-
-
-@pytest.mark.parametrize("path", ["data/none", "data/x/none", "none", "url"])
-def test_nothing_has_no_url(api: Api, path: str) -> None:
-    reply = api.get(f"/files/{path}/url")
-    assert (reply.status, reply.json()) == (404, {"detail": "Not Found"})

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, cast
 
 import orjson
@@ -10,7 +11,7 @@ import pytest
 from common.storage.errors import NotFound
 from common.storage.paths import UserPath
 from common.storage.protocol import Entry, Storage
-from gateway.files.listings import Asked, Listing, Listings
+from gateway.files.listings import Listing, ListingQuery, Listings
 
 
 class SlowStorage:
@@ -31,15 +32,15 @@ class SlowStorage:
         yield found
 
 
-def asked(user: str = "user", path: str = "data/", **changes: Any) -> Asked:
-    plain = {
-        "recursive": False,
-        "show_dirs": True,
-        "details": False,
-        "after": "",
-        "limit": None,
-    }
-    return Asked(path=UserPath.parse(user, path), **{**plain, **changes})
+def asked(user: str = "user", path: str = "data/", **changes: Any) -> ListingQuery:
+    plain = ListingQuery(UserPath.parse(user, path), False, True, False, after="", limit=None)
+    return replace(plain, **changes)
+
+
+async def settle() -> None:
+    """Let all tasks run as far as they get."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -60,10 +61,10 @@ async def test_those_that_come_meanwhile_share_one_that_shows_what_is_there_by_t
     storage: SlowStorage, listings: Listings
 ) -> None:
     first = asyncio.create_task(listings.make(asked()))
-    await asyncio.sleep(0.01)
+    await settle()
     storage.names.append("data/b")
     later = [asyncio.create_task(listings.make(asked())) for _ in range(9)]
-    await asyncio.sleep(0.01)
+    await settle()
     storage.go_on.set()
     assert paths(await first) == ["data/a"]
     assert [paths(await each) for each in later] == [["data/a", "data/b"]] * 9
@@ -72,17 +73,11 @@ async def test_those_that_come_meanwhile_share_one_that_shows_what_is_there_by_t
 
 async def test_only_equal_ones_are_shared(storage: SlowStorage, listings: Listings) -> None:
     each = [
-        asked(),
-        asked(user="other"),
-        asked(path="config/"),
-        asked(recursive=True),
-        asked(show_dirs=False),
-        asked(details=True),
-        asked(after="data/"),
-        asked(limit=5),
-    ]
+        asked(), asked(user="other"), asked(path="config/"), asked(recursive=True),
+        asked(show_dirs=False), asked(details=True), asked(after="data/"), asked(limit=5),
+    ]  # fmt: skip
     tasks = [asyncio.create_task(listings.make(one)) for one in each]
-    await asyncio.sleep(0.01)
+    await settle()
     assert storage.listed == len(each)
     storage.go_on.set()
     await asyncio.gather(*tasks)
@@ -93,7 +88,7 @@ async def test_a_failure_reaches_everyone_who_shares_it(
 ) -> None:
     storage.error = NotFound()
     tasks = [asyncio.create_task(listings.make(asked())) for _ in range(3)]
-    await asyncio.sleep(0.01)
+    await settle()
     storage.go_on.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [NotFound] * 3
@@ -105,10 +100,10 @@ async def test_nothing_is_kept_afterwards(
 ) -> None:
     storage.error = NotFound() if failing else None
     tasks = [asyncio.create_task(listings.make(asked(limit=n % 3 + 1))) for n in range(9)]
-    await asyncio.sleep(0.01)
+    await settle()
     for task in tasks[::2]:
         task.cancel()
     storage.go_on.set()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(0.01)
-    assert listings._under_way == {}
+    await settle()
+    assert listings._running == {}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.gateway import Api
+from tests.support.gateway import Api, on_both_storages
 
 NOT_FOUND = (404, "Not Found")
 NOT_EMPTY = (405, "Cannot rename a non-empty directory")
@@ -39,43 +39,44 @@ def verdict(reply):
     return reply.status if reply.status == 409 else (reply.status, reply.detail)
 
 
-@pytest.mark.parametrize("target", ["data/new.txt", "data/deep/er/new.txt", "data//new.txt"])
-def test_a_file_moves_and_parents_are_made(user: Api, target: str) -> None:
-    clean = target.replace("//", "/")
-    reply = rename(user, "data/r/a.txt", target)
-    assert reply.status == 200
-    assert reply.json() == {"path": clean, "type": "file", "size": "1 Byte"}
-    assert (user.tree / clean).read_bytes() == b"A"
-    assert not (user.tree / "data/r/a.txt").exists()
+@on_both_storages
+def test_files_and_empty_directories_move_and_parents_are_made(api: Api) -> None:
+    api.upload("data/x", "f.csv", b"F")
+    for name in ("hollow", "slash"):
+        api.post(f"/files/data/{name}/")
+    directory = {"type": "directory", "size": ""}
+    for source, target, expected in [
+        ("data/x/f.csv", "artifact//y/g.csv", {"type": "file", "size": "1 Byte"}),
+        ("data/hollow", "data/new/place", directory),
+        ("data/slash/", "data/new/slash/", directory),
+    ]:
+        reply = rename(api, source, target)
+        path = target.replace("//", "/").rstrip("/") + ("/" if expected is directory else "")
+        assert (reply.status, reply.json()) == (200, {"path": path, **expected})
+    assert api.get("/files/artifact/y/g.csv/download").body == b"F"
+    assert api.paths("data", "?recursive=true") == [
+        "data/new/", "data/new/place/", "data/new/slash/", "data/x/",
+    ]  # fmt: skip
+
+
+@on_both_storages
+def test_an_existing_file_is_replaced_unless_the_client_forbids_it(api: Api) -> None:
+    for name in "ab":
+        api.upload("data/r", f"{name}.txt", name.encode())
+    reply = rename(api, "data/r/a.txt", "data/r/b.txt", If_None_Match="*")
+    assert reply.status == 412
+    assert reply.detail
+    assert api.get("/files/data/r/b.txt/download").body == b"b"
+    assert rename(api, "data/r/a.txt", "data/r/c.txt", If_None_Match="*").status == 200
+    assert rename(api, "data/r/c.txt", "data/r/b.txt").status == 200
+    assert api.paths("data/r/") == ["data/r/b.txt"]
+    assert api.get("/files/data/r/b.txt/download").body == b"a"
 
 
 @pytest.mark.parametrize("top", ["config", "artifact", "output", "log"])
 def test_a_file_moves_between_the_predefined_directories(user: Api, top: str) -> None:
     assert rename(user, "data/r/a.txt", f"{top}/a.txt").status == 200
     assert (user.tree / top / "a.txt").read_bytes() == b"A"
-
-
-@pytest.mark.parametrize("slash", ["", "/"])
-def test_an_empty_directory_moves(user: Api, slash: str) -> None:
-    reply = rename(user, f"data/empty{slash}", f"data/new/place{slash}")
-    assert reply.status == 200
-    assert reply.json() == {"path": "data/new/place/", "type": "directory", "size": ""}
-    assert not (user.tree / "data/empty").exists()
-
-
-def test_an_existing_file_is_replaced(user: Api) -> None:
-    assert rename(user, "data/r/a.txt", "data/r/b.txt").status == 200
-    assert user.paths("data/r/") == ["data/r/b.txt"]
-    assert (user.tree / "data/r/b.txt").read_bytes() == b"A"
-
-
-def test_with_if_none_match_it_is_not(user: Api) -> None:
-    before = everything(user)
-    reply = rename(user, "data/r/a.txt", "data/r/b.txt", If_None_Match="*")
-    assert reply.status == 412
-    assert reply.detail
-    assert everything(user) == before
-    assert rename(user, "data/r/a.txt", "data/r/c.txt", If_None_Match="*").status == 200
 
 
 @pytest.mark.parametrize(

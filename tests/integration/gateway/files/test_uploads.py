@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import Api, Gateway, Issuer, multipart
+from tests.support.gateway import Api, Gateway, Issuer, multipart, on_both_storages
 
 MARK = "boundary"
 CONTENT_TYPE = {"Content-Type": f"multipart/form-data; boundary={MARK}"}
@@ -153,7 +153,7 @@ def test_a_file_may_be_multipart_itself(api: Api, kind: str) -> None:
 
 
 def test_other_fields_may_come_before_and_after(api: Api) -> None:
-    body = part("key", b"1") + FILE + part("more", b"2" * 100_000) + END
+    body = part("_charset_", b"x" * 40) + FILE + part("more", b"2" * 100_000) + END
     assert send(api, body).status == 201
     assert (api.tree / "data/up/f.txt").read_bytes() == b"content"
 
@@ -175,9 +175,8 @@ def test_what_stands_around_the_form_is_ignored(api: Api, extra: bytes) -> None:
         b"nothing of the kind",
         FILE.replace(b"Content-Disposition:", b"Content-Disposition"),
         f"--{MARK}\r\n".encode() + b"X: 1\r\n" * 5000 + b"\r\nx\r\n" + END,
-        part("_charset_", b"x" * 40) + FILE + END,
     ],
-    ids=range(10),
+    ids=range(9),
 )
 def test_a_form_that_breaks_off_leaves_nothing(api: Api, body: bytes) -> None:
     assert {loc for loc, _ in send(api, body).faults()} == {("body", "file")}
@@ -220,19 +219,22 @@ def test_a_broken_encoding_leaves_nothing(api: Api) -> None:
     assert_nothing_is_left(api)
 
 
-@pytest.mark.parametrize(
-    ("directory", "name"), [("data/plain", "x"), ("data/plain/deep", "x"), ("data/", "folder")]
-)
-def test_a_file_where_a_folder_is_needed_or_the_reverse_is_a_conflict(
-    api: Api, directory: str, name: str
-) -> None:
-    api.plant("data/plain", b"kept")
-    api.plant("data/folder/x", b"kept")
-    reply = api.upload(directory, name)
-    assert reply.status == 409
-    assert reply.detail
-    assert (api.tree / "data/plain").read_bytes() == b"kept"
-    assert (api.tree / "data/folder/x").read_bytes() == b"kept"
+@on_both_storages
+def test_a_form_that_breaks_off_leaves_nothing_on_any_storage(api: Api) -> None:
+    assert send(api, FILE[:-5]).status == 422
+    assert api.paths("data") == []
+
+
+@on_both_storages
+def test_a_file_where_a_folder_is_needed_or_the_reverse_is_a_conflict(api: Api) -> None:
+    api.upload("data/", "plain", b"kept")
+    api.upload("data/folder", "x", b"kept")
+    before = api.get("/files/data?recursive=true&details=true").json()
+    for directory, name in [("data/plain", "x"), ("data/plain/deep", "x"), ("data/", "folder")]:
+        reply = api.upload(directory, name)
+        assert reply.status == 409
+        assert reply.detail
+    assert api.get("/files/data?recursive=true&details=true").json() == before
 
 
 @pytest.mark.parametrize(
@@ -255,10 +257,26 @@ def test_what_is_bound_to_fail_is_refused_before_it_comes(
     assert api.paths("data/x") == ["data/x/small"]
 
 
-def test_a_full_disk_takes_nothing_more(start_gateway: StartGateway, issuer: Issuer) -> None:
+def test_without_the_free_space_to_keep_every_upload_is_refused(
+    start_gateway: StartGateway, issuer: Issuer
+) -> None:
     gateway = start_gateway(MIN_FREE_BYTES=str(1 << 60))
     api = Api(gateway, "somebody", issuer.token("somebody"))
     assert api.upload("data/x", "small").status == 507
+    assert_nothing_is_left(api)
+
+
+def test_a_client_that_stands_still_in_the_middle_is_answered_408(
+    start_gateway: StartGateway, issuer: Issuer
+) -> None:
+    gateway = start_gateway(CLIENT_TIMEOUT="0.3")
+    api = Api(gateway, "somebody", issuer.token("somebody"))
+    reply = gateway.raw(
+        f"POST /files/data/x/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token}\r\n"
+        f"Content-Type: {CONTENT_TYPE['Content-Type']}\r\nContent-Length: 3000\r\n\r\n".encode()
+        + FILE
+    )
+    assert (reply.status, reply.detail) == (408, "The body did not come in time")
     assert_nothing_is_left(api)
 
 

@@ -28,6 +28,11 @@ def select(**down: Any) -> dict[str, Any]:
     return {"attributes": {"files_down": down}}
 
 
+def without(body: dict[str, Any]) -> dict[str, Any]:
+    """The body without its `...`."""
+    return {name: value for name, value in body.items() if value is not ...}
+
+
 def run(entrypoint: str, **down: Any) -> dict[str, Any]:
     return {"application": {**TRAIN, "entrypoint": entrypoint}, **select(**down)}
 
@@ -124,9 +129,13 @@ def test_what_is_optional_may_be_left_out(user: Api, left_out: Any) -> None:
     reply = user.submit(
         environment=left_out,
         priority=left_out,
-        hardware=left_out,
-        attributes={"files_down": {"config_id": "exp"}},
-    )
+        hardware=left_out if left_out is ... else dict.fromkeys(NO_HARDWARE, left_out),
+        attributes=without({
+            "files_down": without({"config_id": "exp", "data_ids": left_out,
+                                   "artifact_ids": left_out}),
+            "env_vars": left_out,
+        }),
+    )  # fmt: skip
     assert reply.status == 201
     job = reply.json()
     assert (job["environment"], job["priority"], job["hardware"]) == (None, 0, NO_HARDWARE)
@@ -135,21 +144,6 @@ def test_what_is_optional_may_be_left_out(user: Api, left_out: Any) -> None:
         "env_vars": None,
     }
     assert user.get(f"/jobs/{job['id']}").json() == job
-
-
-@pytest.mark.parametrize("null", [None, "", "null"])
-def test_null_in_every_spelling(user: Api, null: Any) -> None:
-    reply = user.submit(
-        hardware=dict.fromkeys(NO_HARDWARE, null),
-        attributes={
-            "files_down": {"config_id": null, "data_ids": null, "artifact_ids": null},
-            "env_vars": null,
-        },
-    )
-    assert reply.status == 201
-    assert reply.json()["hardware"] == NO_HARDWARE
-    assert set(reply.json()["attributes"]["files_down"].values()) == {None}
-    assert reply.json()["attributes"]["env_vars"] is None
 
 
 def test_numbers_as_text_and_whole_floats_are_understood(user: Api) -> None:
@@ -385,11 +379,7 @@ def test_environment_variables_must_be_declared(user: Api) -> None:
 # -- names ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["", ".", "..", "%2e%2e", "a/b", "/a", "a/", "a\0b", "\n", "\x7f", "x" * 256, "ü" * 128],
-    ids=ascii,
-)
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a\0b"], ids=ascii)
 def test_a_name_that_cannot_be_a_directorys_is_refused(user: Api, name: str) -> None:
     assert faults(user, job_name=name) == {(("job_name",), "value_error")}
 
@@ -406,7 +396,8 @@ def test_a_name_is_unique_per_user(user: Api, other: Api) -> None:
     name = user.new_job()["job_name"]
     reply = user.submit(job_name=name)
     assert (reply.status, reply.json()) == (409, {"detail": "Job name must be unique"})
-    # before what is wrong with the inputs
+    # takes precedence over faults of inputs and over results in the way
+    user.plant(f"output/{name}/result")
     again = user.submit(job_name=name, **select(data_ids=["gone"]))
     assert (again.status, again.json()) == (409, {"detail": "Job name must be unique"})
     assert other.new_job(job_name=name)["job_name"] == name
@@ -445,12 +436,6 @@ def test_empty_directories_take_no_name(user: Api) -> None:
     assert user.submit(job_name=name).status == 201
 
 
-def test_a_name_that_is_taken_twice_over_is_said_to_be_a_jobs(user: Api) -> None:
-    job = user.new_job()
-    user.plant(f"output/{job['job_name']}/result")
-    assert user.submit(job_name=job["job_name"]).detail == "Job name must be unique"
-
-
 # -- the application configuration ---------------------------------------------------------------
 
 
@@ -477,13 +462,3 @@ def test_a_changed_configuration_counts_from_the_next_request(
     assert user.get(f"/jobs/{job['id']}").json() == job
     assert user.get("/jobs").json() == [job]
     assert user.report(job["id"], "running").status == 200
-
-
-@pytest.mark.parametrize("nonsense", ["decode: [", "decode: {v1: {train: {}}}", "\0", "- a"])
-def test_the_last_good_configuration_stays_in_force(
-    user: Api, configuration: Callable[[str], int], nonsense: str
-) -> None:
-    before = user.get("/jobs/applications").json()
-    configuration(nonsense)
-    assert user.get("/jobs/applications").json() == before
-    assert user.submit().status == 201

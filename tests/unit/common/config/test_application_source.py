@@ -101,7 +101,7 @@ async def become(applications: Applications, *expected: str) -> None:
 
 
 def test_s3_is_asked_often_enough_for_a_change_to_count_within_five_seconds() -> None:
-    assert application_source._S3_CHECK_EVERY + application_source._S3_PATIENCE < 5.0
+    assert application_source._S3_CHECK_EVERY + application_source._S3_TIMEOUT < 5.0
 
 
 async def test_a_changed_object_counts(bucket: Bucket, applications: Applications) -> None:
@@ -133,7 +133,7 @@ async def test_nonsense_leaves_the_last_good_one_in_force(
 async def test_an_s3_that_does_not_answer_is_given_up_and_asked_again(
     bucket: Bucket, applications: Applications, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(application_source, "_S3_PATIENCE", 0.1)
+    monkeypatch.setattr(application_source, "_S3_TIMEOUT", 0.1)
     bucket.hangs.set()
 
     async def is_asked_again() -> bool:
@@ -147,7 +147,7 @@ async def test_an_s3_that_does_not_answer_holds_up_nobody_behind_another(
     bucket: Bucket, applications: Applications
 ) -> None:
     bucket.hangs.set()
-    async with asyncio.timeout(application_source._S3_PATIENCE):
+    async with asyncio.timeout(application_source._S3_TIMEOUT):
         found = await asyncio.gather(*(names(applications) for _ in range(6)))
     assert found == [["app"]] * 6
     await eventually(lambda: bucket.asked == 2)

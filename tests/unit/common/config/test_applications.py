@@ -22,6 +22,24 @@ def dump(content: object) -> bytes:
     return yaml.safe_dump(content).encode()
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "apps.yaml"
+
+
+@pytest.fixture
+async def applications(path: Path) -> Applications:
+    """The configuration of a file with one application, `app`."""
+    write(path, tree())
+    applications = Applications(str(path))
+    await applications.load()
+    return applications
+
+
+async def names(applications: Applications) -> list[str]:
+    return list((await applications.current()).entrypoints)
+
+
 def write(path: Path, content: object) -> None:
     before = path.stat().st_mtime_ns if path.exists() else 0
     path.write_bytes(content if isinstance(content, bytes) else dump(content))
@@ -95,11 +113,9 @@ def test_an_invalid_file_is_refused_with_the_key_that_is_wrong(content: bytes, k
     assert key in str(refused.value)
 
 
-async def test_a_changed_file_counts_from_the_next_request(tmp_path: Path) -> None:
-    path = tmp_path / "apps.yaml"
-    write(path, tree())
-    applications = Applications(str(path))
-    await applications.load()
+async def test_a_changed_file_counts_from_the_next_request(
+    path: Path, applications: Applications
+) -> None:
     write(path, {"other": tree()["app"]})
     catalogue = await applications.current()
     assert list(catalogue.entrypoints) == ["other"]
@@ -108,48 +124,39 @@ async def test_a_changed_file_counts_from_the_next_request(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("edit", [b"app: [", b"app: 3", b"", None])
 async def test_nonsense_leaves_the_last_good_one_in_force(
-    tmp_path: Path, edit: bytes | None, capsys: pytest.CaptureFixture[str]
+    path: Path, applications: Applications, edit: bytes | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "apps.yaml"
-    write(path, tree())
-    applications = Applications(str(path))
-    await applications.load()
     if edit is None:
         path.unlink()
     else:
         write(path, edit)
     for _ in range(3):
-        assert list((await applications.current()).entrypoints) == ["app"]
+        assert await names(applications) == ["app"]
     assert capsys.readouterr().out.count("applications.refused") == 1
     write(path, {"other": tree()["app"]})
-    assert list((await applications.current()).entrypoints) == ["other"]
+    assert await names(applications) == ["other"]
 
 
 async def test_a_file_that_cannot_be_read_is_told_once_and_read_as_soon_as_it_can(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    path: Path, applications: Applications, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "apps.yaml"
-    write(path, tree())
-    applications = Applications(str(path))
-    await applications.load()
     path.unlink()
     path.mkdir()  # nobody can read it, not even root
     for _ in range(20):
-        assert list((await applications.current()).entrypoints) == ["app"]
+        assert await names(applications) == ["app"]
     assert capsys.readouterr().out.count("applications.refused") == 1
     path.rmdir()
     write(path, {"other": tree()["app"]})
-    assert list((await applications.current()).entrypoints) == ["other"]
+    assert await names(applications) == ["other"]
 
 
-async def test_what_was_not_there_at_first_counts_later(tmp_path: Path) -> None:
-    path = tmp_path / "apps.yaml"
+async def test_what_was_not_there_at_first_counts_later(path: Path) -> None:
     applications = Applications(str(path))
     for _ in range(2):
         with pytest.raises(InvalidApplications):
             await applications.current()
     write(path, tree())
-    assert list((await applications.current()).entrypoints) == ["app"]
+    assert await names(applications) == ["app"]
 
 
 async def test_a_missing_file_at_start_names_the_variable(tmp_path: Path) -> None:
@@ -157,8 +164,7 @@ async def test_a_missing_file_at_start_names_the_variable(tmp_path: Path) -> Non
         await Applications(str(tmp_path / "none.yaml")).load()
 
 
-async def test_the_timeout_of_an_application_that_is_gone_is_not_known(tmp_path: Path) -> None:
-    path = tmp_path / "apps.yaml"
+async def test_the_timeout_of_an_application_that_is_gone_is_not_known(path: Path) -> None:
     write(path, tree(aws_resources={"timeout": 60}))
     applications = Applications(str(path))
     run = {"application": "app", "version": "v1", "entrypoint": "run"}

@@ -1,9 +1,16 @@
-"""Lines of the log: written together, and never late where it matters."""
+"""Log lines: written together, errors at once; their fields and form."""
 
 import asyncio
 import io
+import json
+import re
+import subprocess
+import sys
 import threading
 
+import pytest
+
+from common.config.settings import REPOSITORY
 from common.telemetry.logs import Lines
 
 
@@ -19,7 +26,7 @@ class Writes(io.StringIO):
         return super().write(text)
 
 
-async def test_lines_of_one_turn_of_the_loop_are_written_in_one_go() -> None:
+async def test_lines_of_one_iteration_of_the_loop_are_written_together() -> None:
     file = Writes()
     lines = Lines(file)
     for name in "abc":
@@ -32,7 +39,7 @@ async def test_lines_of_one_turn_of_the_loop_are_written_in_one_go() -> None:
     assert file.getvalue() == "a\nb\nc\nd\n"
 
 
-async def test_an_error_takes_what_came_before_it_along_at_once() -> None:
+async def test_an_error_is_written_at_once_after_the_lines_before_it() -> None:
     file = Writes()
     lines = Lines(file)
     lines.info("a")
@@ -42,7 +49,7 @@ async def test_an_error_takes_what_came_before_it_along_at_once() -> None:
     assert file.count == 1
 
 
-async def test_another_thread_writes_at_once_and_leaves_the_loops_lines_alone() -> None:
+async def test_another_thread_writes_at_once_and_leaves_the_waiting_lines() -> None:
     file = Writes()
     lines = Lines(file)
     lines.info("a")
@@ -54,21 +61,65 @@ async def test_another_thread_writes_at_once_and_leaves_the_loops_lines_alone() 
     assert file.getvalue() == "b\na\n"
 
 
-def test_without_a_loop_lines_are_written_at_once() -> None:
-    file = Writes()
-    Lines(file).info("a")
-    assert file.getvalue() == "a\n"
-
-
-def test_what_a_loop_left_behind_is_written_at_the_end() -> None:
+def test_without_a_loop_lines_are_written_at_once_and_what_a_loop_left_by_a_flush() -> None:
     file = Writes()
     lines = Lines(file)
+    lines.info("a")
+    assert file.getvalue() == "a\n"
 
     async def speak() -> None:
-        lines.info("a")
+        lines.info("b")
 
     loop = asyncio.new_event_loop()
     loop.run_until_complete(speak())
     loop.close()
     lines.flush()
-    assert file.getvalue() == "a\n"
+    assert file.getvalue() == "a\nb\n"
+
+
+SPEAK = """
+import logging
+from common.config.settings import LogSettings
+from common.telemetry import logs
+
+logs.configure("gateway", LogSettings(form={form!r}, level="INFO", secrets=("hunter2-hunter2",)))
+logs.bind(request_id="r")
+log = logs.get_logger()
+log.debug("thing.hidden")
+log.info("thing.happened", number={number}, password="hunter2-hunter2")
+try:
+    raise ValueError("hunter2-hunter2")
+except ValueError:
+    log.exception("thing.failed")
+logging.getLogger("library").warning("of %s", "theirs", extra={{"more": 1}})
+"""
+
+
+def spoken(form: str, number: int) -> list[str]:
+    code = SPEAK.format(form=form, number=number)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert "hunter2" not in ended.stdout
+    return ended.stdout.splitlines()
+
+
+@pytest.mark.parametrize("number", [1, 10**30], ids=["usual", "beyond 64 bits"])
+def test_a_line_is_an_object_with_the_bound_fields(number: int) -> None:
+    happened, failed, foreign = map(json.loads, spoken("json", number))
+    moment = happened.pop("timestamp")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", moment)
+    assert happened == {
+        "event": "thing.happened",
+        "level": "info",
+        "service": "gateway",
+        "request_id": "r",
+        "number": number,
+        "password": "***",
+    }
+    assert "ValueError: ***" in failed["exception"]
+    assert (foreign["event"], foreign["level"], foreign["more"]) == ("of theirs", "warning", 1)
+
+
+def test_lines_on_a_terminal_are_text() -> None:
+    assert any("thing.happened" in line and "request_id" in line for line in spoken("pretty", 1))

@@ -19,7 +19,7 @@ SECRET = 'pass"word\\+/?&=%'
         f"postgresql://user:{quote(SECRET, safe='')}@host/name",
     ],
 )
-def test_a_secret_is_kept_out_in_every_spelling(shown: str) -> None:
+def test_a_secret_is_removed_in_every_spelling(shown: str) -> None:
     left = Redaction([SECRET])(f"before {shown} after")
     assert "***" in left
     assert left.startswith("before ")
@@ -29,11 +29,11 @@ def test_a_secret_is_kept_out_in_every_spelling(shown: str) -> None:
 
 @pytest.mark.parametrize("user", ["", "a", "ab", "abc", "longer"])
 @pytest.mark.parametrize("after", ["", "x", "xy", "xyz"])
-def test_a_secret_is_kept_out_of_what_is_encoded_with_other_things(user: str, after: str) -> None:
+def test_a_secret_is_removed_from_text_that_is_encoded_with_others(user: str, after: str) -> None:
     encoded = base64.b64encode(f"{user}:{SECRET}{after}".encode()).decode()
     left = Redaction([SECRET], encoded=True)(f"Basic {encoded}")
     assert "***" in left
-    # what is left of it holds the neighbours, and some bits of the first and last character
+    # the neighbours remain, and some bits of the first and last character
     assert len(left) <= len("Basic ***") + 4 * (len(user) + len(after)) // 3 + 8
     assert Redaction([SECRET])(encoded) == encoded
 

@@ -1,0 +1,162 @@
+"""Find the file in a multipart form (RFC 7578, RFC 2046) and read it as it arrives.
+
+aiohttp's own reader turns a part that is multipart itself (a saved web page, a mail) into a nested
+reader, waits without limit for a slow client, and copies each chunk twice.
+"""
+
+import asyncio
+import re
+from typing import Final
+
+from aiohttp import StreamReader, content_disposition_filename, parse_content_disposition
+
+from common.telemetry.logs import get_logger
+from gateway.http.errors import TooSlow
+
+_HEAD_CHUNK: Final = 1 << 16
+_MAX_LINE: Final = 8_190
+_MAX_HEADERS: Final = 128
+_MAX_PARTS: Final = 1_000
+
+_BOUNDARY: Final = re.compile(
+    r"""boundary\s*=\s*"?([ -!#-:<-~]{0,69}[!#-:<-~])"?\s*(?:;|$)""", re.I
+)
+_HEADER: Final = re.compile(rb"([!#$%&'*+.^`|~\w-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+_USUAL: Final = re.compile(r'form-data; name="([^"\\]*)"; filename="([^"\\]*)"', re.ASCII)
+_PLAIN_NAME: Final = re.compile(r';\s*filename="((?:[^"\\]|\\.)*)"', re.IGNORECASE | re.DOTALL)
+
+log = get_logger()
+
+
+class BrokenForm(Exception):
+    """The body is not a multipart form, or it ends early."""
+
+
+class FormReader:
+    """Reads the form in `stream` once, part by part.
+
+    Each read waits at most `timeout` seconds (0: no limit) for the client and then raises
+    `TooSlow`. All methods raise `BrokenForm`, and what aiohttp raises for a broken body.
+    """
+
+    def __init__(self, content_type: str, stream: StreamReader, *, timeout: float) -> None:
+        boundary = _BOUNDARY.search(content_type)
+        if boundary is None:
+            raise BrokenForm("no boundary")
+        self._delimiter = b"\r\n--" + boundary[1].encode()
+        self._stream = stream
+        self._timeout = timeout or None
+        self._buffer = b"\r\n"  # belongs to the first delimiter
+        self._position = 0
+        self._is_in_part = True  # the preamble reads like one
+        self._parts = 0
+
+    async def find_file(self, field: str) -> str | None:
+        """Skip to the first file of the form field; returns its name, None if there is no file."""
+        while (disposition := await self._next_part()) is not None:
+            name = file_name(disposition, field)
+            if name is not None:
+                return name
+        return None
+
+    async def finish(self) -> None:
+        """Read to the end of the form."""
+        while await self._next_part() is not None:
+            pass
+
+    async def read(self, size: int) -> bytes:
+        """About `size` bytes of the current part; empty at its end."""
+        while self._is_in_part:
+            content = self._take_content()
+            if content:
+                return content
+            if self._is_in_part:
+                await self._fill(size)
+        return b""
+
+    def _take_content(self) -> bytes:
+        """What is buffered, up to the delimiter, or to what may be the start of one."""
+        start, buffer = self._position, self._buffer
+        end = buffer.find(self._delimiter, start)
+        if end >= 0:
+            self._is_in_part = False
+            self._position = end + len(self._delimiter)
+            return buffer[start:end]
+        end = buffer.find(b"\r", max(start, len(buffer) - len(self._delimiter) + 1))
+        self._buffer = b"" if end < 0 else buffer[end:]
+        self._position = 0
+        return buffer[start:] if end < 0 else buffer[start:end]
+
+    async def _next_part(self) -> str | None:
+        """Skip what is left of the current part; returns the next one's `Content-Disposition`."""
+        while await self.read(_HEAD_CHUNK):
+            pass
+        rest = (await self._line(may_end=True)).strip()
+        if rest == b"--":
+            return None
+        self._parts += 1
+        if rest or self._parts > _MAX_PARTS:
+            raise BrokenForm("no delimiter, or too many parts")
+        self._is_in_part = True
+        return await self._disposition()
+
+    async def _disposition(self) -> str:
+        found = b""
+        for _ in range(_MAX_HEADERS):
+            line = await self._line()
+            if not line:
+                return found.decode("utf-8", "surrogateescape")
+            header = _HEADER.fullmatch(line)
+            if header is None:
+                raise BrokenForm("not a header")
+            if header[1].lower() == b"content-disposition":
+                found = header[2]
+        raise BrokenForm("too many headers")
+
+    async def _line(self, *, may_end: bool = False) -> bytes:
+        """The next line without its end; with `may_end`, the body may end instead."""
+        while (end := self._buffer.find(b"\n", self._position)) < 0:
+            end = len(self._buffer)
+            if end - self._position > _MAX_LINE:
+                break
+            if may_end and self._stream.at_eof():
+                break
+            await self._fill(_HEAD_CHUNK, may_end=may_end)
+        line = self._buffer[self._position : end]
+        if len(line) > _MAX_LINE:
+            raise BrokenForm("too long a line")
+        self._position = end + 1
+        return line.removesuffix(b"\r")
+
+    async def _fill(self, size: int, *, may_end: bool = False) -> None:
+        """Add up to `size` bytes of the body to the buffer."""
+        data = self._stream.read_nowait(size)
+        if not data and not self._stream.is_eof():
+            try:
+                async with asyncio.timeout(self._timeout):
+                    data = await self._stream.read(size)
+            except TimeoutError as error:
+                log.info("client.given_up", owed="body")
+                raise TooSlow("The body did not come in time") from error
+            except RuntimeError as error:  # aiohttp's, the connection was lost before this read
+                raise ConnectionResetError("the client went away") from error
+        if not data and not may_end:
+            raise BrokenForm("the body ends early")
+        self._buffer = self._buffer[self._position :] + data
+        self._position = 0
+
+
+def file_name(disposition: str, field: str) -> str | None:
+    """The file name in a `Content-Disposition`; None for another field, or for no file."""
+    usual = _USUAL.fullmatch(disposition)  # takes a small part of the time of aiohttp's parser
+    if usual is not None:
+        return usual[2] if usual[1] == field else None
+    _, parameters = parse_content_disposition(disposition)
+    name = content_disposition_filename(parameters, "filename")
+    if name is None or content_disposition_filename(parameters, "name") != field:
+        return None
+    plain = _PLAIN_NAME.search(disposition)
+    if plain is not None and "filename*" not in disposition:
+        # browsers escape nothing but the quotation mark: a backslash is part of the name
+        return plain[1].replace("\\\\", "\\").replace('\\"', '"')
+    return name

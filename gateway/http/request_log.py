@@ -1,0 +1,57 @@
+"""The log line and the measurement that every request ends with."""
+
+from functools import lru_cache
+from itertools import count
+from logging import DEBUG
+from typing import Any, Final
+
+from aiohttp import web
+
+from common.telemetry.logs import get_logger
+from gateway.http.keys import USER
+from gateway.metrics import REQUESTS
+
+SAMPLED: Final = 100
+"""One in so many successes of a quiet route is logged, the first included; the others at debug
+level only."""
+
+_QUIET: Final = frozenset({"/", "/_job_status"})
+"""Routes of health checks and keep-alives."""
+
+
+class RequestLog:
+    """The requests of one application."""
+
+    def __init__(self) -> None:
+        self._log = get_logger().bind()  # once: structlog's lazy logger takes a sixth of a line
+        self._succeeded = {route: count() for route in _QUIET}
+
+    def record(self, request: web.Request, status: int, seconds: float) -> None:
+        """Write and measure a request that took `seconds` up to its answer."""
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else "unknown"
+        _duration_of(request.method, route, status).observe(seconds)
+        write, more = self._log.info, {}
+        if route in _QUIET and status < 400:
+            if next(self._succeeded[route]) % SAMPLED == 0:
+                more = {"sampled": SAMPLED}
+            elif self._log.is_enabled_for(DEBUG):
+                write = self._log.debug
+            else:
+                return
+        user = request.get(USER)
+        write(
+            "request.answered",
+            method=request.method,
+            route=route,
+            path=request.path,
+            status=status,
+            ms=round(seconds * 1000, 1),
+            user_id=user.id if user else None,
+            **more,
+        )
+
+
+@lru_cache(maxsize=1024)
+def _duration_of(method: str, route: str, status: int) -> Any:
+    return REQUESTS.labels(method, route, status)
