@@ -57,6 +57,10 @@ class TooSlow(Exception):
     """The client stopped sending the body that it announced."""
 
 
+class Encoded(Exception):
+    """The body has a content coding, which this service does not decode."""
+
+
 class Busy(Exception):
     """Too many requests of this kind are in progress; a retry helps."""
 
@@ -108,6 +112,7 @@ ERRORS: Final[ErrorTable] = {
     NotAllowed: Answer(HTTPStatus.FORBIDDEN),
     WrongApiKey: Answer(HTTPStatus.UNAUTHORIZED),
     TooLarge: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    Encoded: Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, headers={"Accept-Encoding": "identity"}),
     TooSlow: Answer(HTTPStatus.REQUEST_TIMEOUT, headers={"Connection": "close"}),
     Busy: Answer(HTTPStatus.SERVICE_UNAVAILABLE, headers=_RETRY),
     web.RequestPayloadError: Answer(HTTPStatus.BAD_REQUEST, "The body is not what its headers say"),

@@ -20,6 +20,7 @@ from aiohttp.typedefs import Handler, Middleware
 from multidict import istr
 
 from common.telemetry.logs import bind, get_logger
+from gateway.http.body import check_encoding
 from gateway.http.errors import WrongApiKey, detail_response, response_for
 from gateway.http.keys import (
     BY_COOKIE,
@@ -78,15 +79,21 @@ def pipeline(*, public: frozenset[Handler], internal: frozenset[Handler]) -> Mid
                 _check_api_key(request)
             elif target not in public:
                 await _check_user(request)
-            if getattr(target, "__schemas__", None):
-                await validate(request, target)
-            return await handler(request)
+            return await _carry_out(request, target, handler)
         except ConnectionError:
             raise  # the client is gone: there is nobody to answer
         except Exception as error:  # noqa: BLE001 - logged there
             return _error_response(request, error)
 
     return observe
+
+
+async def _carry_out(request: web.Request, target: Handler, handler: Handler) -> web.StreamResponse:
+    if hdrs.CONTENT_ENCODING in request.headers:
+        check_encoding(request)
+    if getattr(target, "__schemas__", None):
+        await validate(request, target)
+    return await handler(request)
 
 
 async def start_stream(request: web.Request, response: web.StreamResponse) -> None:

@@ -44,6 +44,10 @@ _ERRORS: Final = {
     409: ("The request clashes with what is there already.", "'data/x' is not a directory"),
     412: ("A condition that was sent does not hold.", "there is something at 'data/x'"),
     413: ("Too large.", "The body is too long"),
+    415: (
+        "The body is compressed.",
+        "A body is taken as it is: Content-Encoding may only be identity",
+    ),
     416: ("No part of the file lies in the range.", "No part of the file lies in this range"),
     500: ("Something went wrong here; it has been logged.", "Internal Server Error"),
     503: (
@@ -130,7 +134,7 @@ class OpenApi:
                         location="path" if item["location"] == "match_info" else "query",
                     )
                 )
-        errors = {500, *data.get("errors", ())}
+        errors = {415, 500, *data.get("errors", ())}
         if "requestBody" in operation:
             errors |= {400, 408, 413}
         if handler in self._internal:

@@ -120,6 +120,7 @@ class Server(web.Server):
             self,
             loop=asyncio.get_running_loop(),
             access_log=None,
+            auto_decompress=False,
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_LINE,
         )
