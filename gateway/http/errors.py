@@ -9,6 +9,7 @@ The front end renders `detail` as HTML, so `<` and `>` never reach it.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from math import ceil
 from typing import Any, Final
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from aiohttp import web
 from common.aws import AwsError
 from common.database.errors import DatabaseUnavailable
 from common.storage import errors as storage
+from gateway.http.limits import LimitExceeded, Overloaded
 from gateway.http.responses import json_response
 from gateway.identity import NotAllowed, NotAuthenticated
 
@@ -98,6 +100,12 @@ def _of_aiohttp(error: web.HTTPException, _: str) -> Answer:
     return Answer(HTTPStatus(error.status), detail, allow)
 
 
+def _limited(error: LimitExceeded, _: str) -> Answer:
+    overloaded = isinstance(error, Overloaded)
+    status = HTTPStatus.SERVICE_UNAVAILABLE if overloaded else HTTPStatus.TOO_MANY_REQUESTS
+    return Answer(status, headers={"Retry-After": str(max(1, ceil(error.retry_after)))})
+
+
 _AIOHTTP_DETAILS: Final = {
     404: "Not Found",
     405: "Method Not Allowed",
@@ -114,6 +122,7 @@ ERRORS: Final[ErrorTable] = {
     TooLarge: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     Encoded: Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, headers={"Accept-Encoding": "identity"}),
     TooSlow: Answer(HTTPStatus.REQUEST_TIMEOUT, headers={"Connection": "close"}),
+    LimitExceeded: _limited,
     Busy: Answer(HTTPStatus.SERVICE_UNAVAILABLE, headers=_RETRY),
     web.RequestPayloadError: Answer(HTTPStatus.BAD_REQUEST, "The body is not what its headers say"),
     web.HTTPException: _of_aiohttp,

@@ -4,7 +4,8 @@
 2. Errors: an exception becomes its JSON answer.
 3. CORS: a preflight request, which carries no credentials, is answered here.
 4. Authentication: a user's token, or the internal key where the worker-facing API reports.
-5. Validation: what the handler's schemas describe is parsed.
+5. Limits: a caller has a number of requests at once, a user also in a window of time.
+6. Validation: what the handler's schemas describe is parsed.
 
 All of it is one middleware: each more costs a request over 1 µs of processor time.
 """
@@ -21,6 +22,7 @@ from multidict import istr
 
 from common.telemetry.logs import bind, get_logger
 from gateway.http.body import check_encoding
+from gateway.http.callers import CallerLimits
 from gateway.http.errors import WrongApiKey, detail_response, response_for
 from gateway.http.keys import (
     BY_COOKIE,
@@ -30,6 +32,7 @@ from gateway.http.keys import (
     IN_FLIGHT,
     REQUEST_ID,
     SETTINGS,
+    STANDING,
     USER,
     VERIFIER,
 )
@@ -45,11 +48,13 @@ _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 log = get_logger()
 
 
-def pipeline(*, public: frozenset[Handler], internal: frozenset[Handler]) -> Middleware:
+def pipeline(
+    *, public: frozenset[Handler], internal: frozenset[Handler], limits: CallerLimits
+) -> Middleware:
     """The middleware of an application, which denies by default.
 
     `public` handlers need no credentials, `internal` ones the internal key, all others a user of
-    the users' group.
+    the users' group. `limits` hold for all but the internal ones.
     """
     request_log = RequestLog()
 
@@ -77,9 +82,15 @@ def pipeline(*, public: frozenset[Handler], internal: frozenset[Handler]) -> Mid
             target = _find_handler(request)
             if target in internal:
                 _check_api_key(request)
-            elif target not in public:
-                await _check_user(request)
-            return await _carry_out(request, target, handler)
+                return await _carry_out(request, target, handler)
+            if target in public:
+                caller = limits.begin_anonymous(request)
+            else:
+                caller = limits.begin_user(request, await _check_user(request))
+            try:
+                return await _carry_out(request, target, handler)
+            finally:
+                limits.end(caller)
         except ConnectionError:
             raise  # the client is gone: there is nobody to answer
         except Exception as error:  # noqa: BLE001 - logged there
@@ -103,11 +114,14 @@ async def start_stream(request: web.Request, response: web.StreamResponse) -> No
 
 
 def complete_head(request: web.Request, response: web.StreamResponse) -> None:
-    """Add what every answer states: the request's id, which origin may read it, and while the
-    process drains that the connection closes, so that no request meets a closing one."""
+    """Add what every answer states: the request's id, the caller's rate, which origin may read it,
+    and while the process drains that the connection closes, so that no request meets a closing one.
+    """
     headers = response.headers
     if REQUEST_ID in request:  # else refused before any middleware
         headers[_REQUEST_ID_HEADER] = request[REQUEST_ID]
+    if (standing := request.get(STANDING)) is not None:
+        headers.update(standing.headers())
     app = request.app
     if (cors := app.get(CORS)) is not None:
         cors.add_headers(request, headers)
@@ -168,7 +182,8 @@ def _cookie(request: web.Request, name: str) -> str:
     return ""
 
 
-async def _check_user(request: web.Request) -> None:
+async def _check_user(request: web.Request) -> str:
+    """Authenticate the caller; returns the user's id."""
     header = request.headers.get(hdrs.AUTHORIZATION)
     request[BY_COOKIE] = header is None
     if header is None:
@@ -186,3 +201,4 @@ async def _check_user(request: web.Request) -> None:
         and not request.app[CORS].allows(request)
     ):
         raise NotAllowed("A change with the log-in cookie needs the front end's Origin")
+    return user.id

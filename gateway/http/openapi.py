@@ -49,6 +49,10 @@ _ERRORS: Final = {
         "A body is taken as it is: Content-Encoding may only be identity",
     ),
     416: ("No part of the file lies in the range.", "No part of the file lies in this range"),
+    429: (
+        "A limit on this caller's requests is used up; `Retry-After` says when to try again.",
+        "Limit exceeded: 64 requests at once",
+    ),
     500: ("Something went wrong here; it has been logged.", "Internal Server Error"),
     503: (
         "Something that this request needs is away; try again.",
@@ -142,9 +146,10 @@ class OpenApi:
             errors |= {401, 503}
         elif handler not in self._public:
             operation["security"] = [{"user": []}]
-            errors |= {401, 403, 503}
+            errors |= {401, 403, 429, 503}
         else:
             operation["security"] = []
+            errors.add(429)
         operation["responses"] = _responses(data, errors, validated=bool(schemas))
         self.spec.path(path=path, operations={method: operation})
 

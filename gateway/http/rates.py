@@ -4,16 +4,13 @@ A caller's window starts with its first request and is followed by the next one 
 headers are those of draft-ietf-httpapi-ratelimit-headers-10.
 """
 
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from math import ceil
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 from gateway.http.limits import Caller, LimitExceeded
-
-_RATE: Final = re.compile(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})")
 
 _DROPPED: Final = 2
 """Ended windows that one request drops at most: more than it adds, and never a long pause."""
@@ -46,20 +43,6 @@ class RateLimit:
         self._clock = clock
         self._windows: OrderedDict[Caller, _Window] = OrderedDict()  # the oldest first
         self.refused = 0
-
-    @classmethod
-    def parse(cls, text: str, *, clock: Callable[[], float] = time.monotonic) -> Self | None:
-        """The limit that `requests/seconds` states; None, no limit, for a blank text.
-
-        Raises `ValueError` for anything else.
-        """
-        text = text.strip()
-        if not text:
-            return None
-        found = _RATE.fullmatch(text)
-        if found is None:
-            raise ValueError(f"{text[:40]!r} is no rate limit: requests/seconds, such as 600/60")
-        return cls(int(found[1]), int(found[2]), clock=clock)
 
     def __len__(self) -> int:
         """Callers that are remembered."""

@@ -30,7 +30,7 @@ async def read_file(
     loop = asyncio.get_running_loop()
     connection = BaseProtocol(loop)
     connection.connection_made(asyncio.Transport())
-    stream = StreamReader(connection, 2**16, loop=loop)
+    stream = StreamReader(connection, 2**22, loop=loop)  # no body here is longer
 
     async def arrive() -> None:
         for piece in pieces:
