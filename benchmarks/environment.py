@@ -39,6 +39,7 @@ def service_settings(
         "COGNITO_REGION": REGION,
         "COGNITO_JWKS_URL": f"{keys}/jwks.json",
         "LOG_FORMAT": "json",
+        "MAX_CONCURRENT_REQUESTS": "0",  # one user makes all the requests
     }
 
 

@@ -19,8 +19,9 @@ from common.storage.factory import open_storage
 from common.telemetry.health import Health, admin_routes
 from common.telemetry.logs import get_logger
 from gateway import metrics
-from gateway.auth.handlers import ACCOUNTS
+from gateway.auth.handlers import ACCOUNTS, LOG_INS
 from gateway.auth.keys import KeySet
+from gateway.auth.throttle import LogInThrottle
 from gateway.auth.tokens import TokenVerifier
 from gateway.files.handlers import LISTINGS, STORAGE, UPLOADS
 from gateway.files.listings import Listings
@@ -72,6 +73,7 @@ def create_app(settings: Settings, health: Health) -> web.Application:
     app.middlewares.append(pipeline(public=public, internal=INTERNAL, limits=limits))
     app.cleanup_ctx.extend([_serve_admin, _open_verifier, _open_storage])
     if settings.account_endpoints:
+        app[LOG_INS] = LogInThrottle()
         app.cleanup_ctx.append(_open_accounts)
     app.cleanup_ctx.extend(
         [_open_applications, _open_database, _open_notifier, _make_services, _send_heartbeats]

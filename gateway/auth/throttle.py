@@ -10,7 +10,12 @@ from contextlib import asynccontextmanager
 from hashlib import blake2b
 from typing import Final
 
-from gateway.http.limits import LimitExceeded
+from gateway.auth.errors import UnknownUser, WrongPassword
+from gateway.http.limits import Caller, LimitExceeded
+
+_FAILURES: Final = 10
+_WINDOW: Final = 300.0
+"""Wrong passwords of an address, and of an account, in so many seconds."""
 
 _CAPACITY: Final = 32_768
 """Keys that are remembered: at 10 failures each about 10 MiB."""
@@ -118,6 +123,24 @@ class Throttle:
         if times is None:
             return array("d")
         return times[bisect_right(times, now - self._window) :]
+
+
+class LogInThrottle:
+    """Wrong passwords, unknown accounts included, counted by address and by account."""
+
+    def __init__(self) -> None:
+        self._by_address = Throttle(_FAILURES, _WINDOW)
+        self._by_account = Throttle(_FAILURES, _WINDOW)
+
+    @asynccontextmanager
+    async def attempt(self, address: Caller, account: str) -> AsyncIterator[None]:
+        """Around the check of a password. Raises `LimitExceeded`."""
+        failures = (WrongPassword, UnknownUser)
+        async with (
+            self._by_address.attempt(address, failures=failures),
+            self._by_account.attempt(account_key(account), failures=failures),
+        ):
+            yield
 
 
 class _Attempts:

@@ -51,6 +51,10 @@ class WrongApiKey(Exception):
     """The internal key is not the right one."""
 
 
+class BadHost(Exception):
+    """The `Host` of the request is none."""
+
+
 class TooLarge(Exception):
     """The request, or what it asks for, exceeds a limit of the service."""
 
@@ -119,6 +123,7 @@ ERRORS: Final[ErrorTable] = {
     NotAuthenticated: Answer(HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": "Bearer"}),
     NotAllowed: Answer(HTTPStatus.FORBIDDEN),
     WrongApiKey: Answer(HTTPStatus.UNAUTHORIZED),
+    BadHost: Answer(HTTPStatus.BAD_REQUEST),
     TooLarge: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     Encoded: Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, headers={"Accept-Encoding": "identity"}),
     TooSlow: Answer(HTTPStatus.REQUEST_TIMEOUT, headers={"Connection": "close"}),

@@ -22,7 +22,7 @@ from multidict import istr
 
 from common.telemetry.logs import bind, get_logger
 from gateway.http.body import check_encoding
-from gateway.http.callers import CallerLimits
+from gateway.http.callers import CallerLimits, came_by_https, record_refusal
 from gateway.http.errors import WrongApiKey, detail_response, response_for
 from gateway.http.keys import (
     BY_COOKIE,
@@ -37,11 +37,14 @@ from gateway.http.keys import (
     VERIFIER,
 )
 from gateway.http.request_log import RequestLog
+from gateway.http.security import SERVER, check_host
 from gateway.http.validation import validate
 from gateway.identity import NotAllowed, NotAuthenticated
 
 _REQUEST_ID_HEADER: Final = istr("X-Request-ID")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:@=+/-]{1,128}")
+_NO_SNIFFING: Final = istr("X-Content-Type-Options")
+_HSTS: Final = "max-age=31536000"
 _CLIENT_GONE: Final = 499
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -77,6 +80,7 @@ def pipeline(
 
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            check_host(request.headers.get(hdrs.HOST))
             if request.method == hdrs.METH_OPTIONS and (preflight := _preflight(request)):
                 return preflight
             target = _find_handler(request)
@@ -114,12 +118,16 @@ async def start_stream(request: web.Request, response: web.StreamResponse) -> No
 
 
 def complete_head(request: web.Request, response: web.StreamResponse) -> None:
-    """Add what every answer states: the request's id, the caller's rate, which origin may read it,
-    and while the process drains that the connection closes, so that no request meets a closing one.
-    """
+    """Add what every answer states: the request's id, what browsers have to keep to, the caller's
+    rate, which origin may read it, and while the process drains that the connection closes, so that
+    no request meets a closing one."""
     headers = response.headers
     if REQUEST_ID in request:  # else refused before any middleware
         headers[_REQUEST_ID_HEADER] = request[REQUEST_ID]
+    headers[_NO_SNIFFING] = "nosniff"
+    headers[hdrs.SERVER] = SERVER
+    if hdrs.X_FORWARDED_PROTO in request.headers and came_by_https(request):
+        headers[hdrs.STRICT_TRANSPORT_SECURITY] = _HSTS
     if (standing := request.get(STANDING)) is not None:
         headers.update(standing.headers())
     app = request.app
@@ -136,6 +144,10 @@ def _request_id(request: web.Request) -> str:
 
 
 def _error_response(request: web.Request, error: Exception) -> web.Response:
+    if isinstance(error, NotAuthenticated):
+        record_refusal(request, error.reason)
+    elif isinstance(error, WrongApiKey):
+        record_refusal(request, "api_key")
     response = response_for(error, request.method, request.app[ERROR_TABLE])
     if response is None:
         log.error("request.failed", path=request.path, exc_info=error)
@@ -190,7 +202,7 @@ async def _check_user(request: web.Request) -> str:
         header = _cookie(request, "Authorization")
     scheme, _, token = header.strip().partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise NotAuthenticated("Not authenticated")
+        raise NotAuthenticated("Not authenticated", "malformed" if header else "missing")
     user = await request.app[VERIFIER].verify(token.strip())
     bind(user_id=user.id)
     user.check_may_enter()

@@ -25,6 +25,8 @@ from gateway.http.responses import json_bytes
 _JSON: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"
 
+_INTERNAL_KEY: Final = {"type": "apiKey", "in": "header", "name": "x-api-key"}
+
 _ABOUT: Final = """Upload data and configurations, start jobs, follow them, download results.
 
 Authenticate with a Cognito ID token: `Authorization: Bearer <token>`. Outside production
@@ -97,11 +99,9 @@ class OpenApi:
         self._converter: Any = plugin.converter
         self._public = public
         self._internal = internal
-        schemes = self.spec.components
-        schemes.security_scheme(
+        self.spec.components.security_scheme(
             "user", {"type": "http", "scheme": "bearer", "bearerFormat": "Cognito ID token"}
         )
-        schemes.security_scheme("internal", {"type": "apiKey", "in": "header", "name": "x-api-key"})
 
     def build(self, routes: Iterable[web.AbstractRoute]) -> bytes:
         """The document, as JSON, for all decorated handlers among `routes`."""
@@ -138,11 +138,12 @@ class OpenApi:
                         location="path" if item["location"] == "match_info" else "query",
                     )
                 )
-        errors = {415, 500, *data.get("errors", ())}
+        errors = {400, 415, 500, *data.get("errors", ())}
         if "requestBody" in operation:
-            errors |= {400, 408, 413}
+            errors |= {408, 413}
         if handler in self._internal:
             operation["security"] = [{"internal": []}]
+            self.spec.components.security_scheme("internal", _INTERNAL_KEY)
             errors |= {401, 503}
         elif handler not in self._public:
             operation["security"] = [{"user": []}]

@@ -8,7 +8,7 @@ import asyncio
 import traceback
 from typing import Any, Final, cast
 
-from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp import EMPTY_PAYLOAD, StreamReader, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
@@ -16,6 +16,7 @@ from common.telemetry.logs import get_logger
 from gateway.http.client_timeout import ClientTimeout
 from gateway.http.errors import TooSlow, detail_response, response_for
 from gateway.http.middlewares import complete_head
+from gateway.http.security import SERVER
 
 _TOO_LONG: Final = "The request line or a header is too long"
 _NOT_HTTP: Final = "The request is not valid HTTP"
@@ -98,6 +99,8 @@ class Connection(web.RequestHandler):
             if not isinstance(exc, ConnectionError):  # else the client is gone
                 log.error("request.failed", path=request.path, exc_info=exc)
             response = detail_response(500, "Internal Server Error")
+        response.headers[hdrs.SERVER] = SERVER
+        response.headers["X-Content-Type-Options"] = "nosniff"
         response.force_close()
         return response
 

@@ -12,6 +12,7 @@ from gateway.http.keys import IN_FLIGHT
 from tests.integration.gateway.conftest import StartGateway
 from tests.support.gateway import FRONTEND, INTERNAL_KEY, Api, Gateway, Issuer
 
+REST = "Host: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
 AT_ONCE = "Limit exceeded: 2 requests at once"
 
 
@@ -24,9 +25,7 @@ def under_way(gateway: Gateway, head: str, number: int = 2) -> Iterator[None]:
         for _ in range(number):
             connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=10)
             stack.enter_context(connection)
-            connection.sendall(
-                f"{head}\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n".encode()
-            )
+            connection.sendall(f"{head}\r\n{REST}".encode())
         asyncio.run(eventually(lambda: len(in_flight) == number))
         yield
     asyncio.run(eventually(lambda: not len(in_flight)))
