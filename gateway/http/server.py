@@ -25,6 +25,13 @@ _MAX_LINE: Final = 32_768
 """Bytes of the request line, or of one header: a long path in percent-escapes, a browser's cookies
 with a token among them. aiohttp's 8 190 are too few for either."""
 
+_MAX_HEAD: Final = 65_536
+"""Bytes of a whole head. aiohttp bounds lines and their number: 4 MiB for anybody who connects."""
+
+_HEAD_END: Final = b"\r\n\r\n"
+_NO_HEADER: Final = b"\r\n\0\r\n"
+"""What no parser takes within a head."""
+
 log = get_logger()
 
 
@@ -41,6 +48,9 @@ class Connection(web.RequestHandler):
         self.request: web.BaseRequest | None = None
         self.requests = 0
         self.in_head = True
+        self._head_bytes: int | None = 0  # None: the head is complete
+        self._head_tail = b""
+        self._head_is_too_long = False
         self._body: StreamReader = EMPTY_PAYLOAD
         self._writer: AbstractStreamWriter | None = None
         self._seconds = server.client_timeout
@@ -61,7 +71,21 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if data and self._body.is_eof():  # else it belongs to a body, refused ones included
             self.in_head = True
+            if self.request is None and self._head_bytes is not None:
+                data = self._bounded(data)
         super().data_received(data)
+
+    def _bounded(self, data: bytes) -> bytes:
+        """Bytes of a head, or in place of those beyond its limit what lets the parser refuse it."""
+        if self._head_is_too_long:
+            return b""
+        if _HEAD_END in self._head_tail + data:
+            self._head_bytes, self._head_tail = None, b""
+            return data
+        self._head_bytes = (self._head_bytes or 0) + len(data)
+        self._head_tail = (self._head_tail + data)[-len(_HEAD_END) + 1 :]
+        self._head_is_too_long = self._head_bytes > _MAX_HEAD
+        return _NO_HEADER if self._head_is_too_long else data
 
     def begin(self, request: web.BaseRequest) -> None:
         """A head is complete, and its request starts."""
@@ -73,6 +97,7 @@ class Connection(web.RequestHandler):
     def end(self) -> None:
         """The request's handler has ended; the answer may still be on its way."""
         self.request = None
+        self._head_bytes = 0
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._client_timeout is not None:
@@ -92,8 +117,11 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("part of an answer has been sent")
         if isinstance(exc, HttpProcessingError):
-            log.info("request.unreadable", reason=type(exc).__name__)
-            sentence = _TOO_LONG if isinstance(exc, LineTooLong) else _NOT_HTTP
+            if self._head_is_too_long:
+                status, sentence = 431, f"A request's head may have at most {_MAX_HEAD} bytes"
+            else:
+                sentence = _TOO_LONG if isinstance(exc, LineTooLong) else _NOT_HTTP
+            log.info("request.unreadable", reason=type(exc).__name__, status=status)
             response = detail_response(status, sentence)
         else:
             if not isinstance(exc, ConnectionError):  # else the client is gone

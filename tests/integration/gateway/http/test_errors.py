@@ -1,5 +1,9 @@
 """What clients read when something is wrong: shapes, kinds, and no markup."""
 
+import contextlib
+import socket
+import time
+
 import pytest
 
 from tests.support.gateway import INTERNAL_KEY, Api, Gateway
@@ -167,6 +171,46 @@ def test_a_request_that_cannot_be_parsed_is_answered_in_json(
     assert list(reply.json()) == ["detail"]
     assert reply.detail
     assert b"<" not in reply.body
+
+
+HEAD = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n"
+LINE = b"X: " + b"x" * 1_000 + b"\r\n"
+
+
+@pytest.mark.parametrize("step", [1_000, 65_537, 10**6])
+@pytest.mark.parametrize("first", [b"", HEAD + b"\r\n"], ids=["first", "second"])
+def test_a_head_has_a_limit_as_a_whole(gateway: Gateway, step: int, first: bytes) -> None:
+    """It is answered although it does not end."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
+        if first:
+            connection.sendall(first)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 404 ")
+        head = HEAD + LINE * 70
+        with contextlib.suppress(ConnectionError):  # what comes after the limit is not read
+            for start in range(0, len(head), step):
+                connection.sendall(head[start : start + step])
+        answer = connection.recv(65_536)
+        with contextlib.suppress(ConnectionError):
+            assert connection.recv(1) == b""  # it is closed
+    assert answer.startswith(b"HTTP/1.0 431 ")
+    assert b"\r\nContent-Type: application/json\r\n" in answer
+    assert answer.endswith(b'{"detail":"A request\'s head may have at most 65536 bytes"}')
+
+
+@pytest.mark.parametrize("step", [1, 63, 10**6])
+def test_a_long_head_within_the_limit_is_taken_however_it_arrives(
+    gateway: Gateway, step: int
+) -> None:
+    head = HEAD + LINE * 62 + b"\r\n"
+    assert 62_000 < len(head) < 65_536
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
+        connection.sendall(head[:-100])
+        for start in range(len(head) - 100, len(head), step):
+            connection.sendall(head[start : start + step])
+            time.sleep(0)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 404 ")
+        connection.sendall(HEAD + b"\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 404 ")
 
 
 def test_what_could_not_be_parsed_is_not_logged(
