@@ -28,7 +28,6 @@ with a token among them. aiohttp's 8 190 are too few for either."""
 _MAX_HEAD: Final = 65_536
 """Bytes of a whole head. aiohttp bounds lines and their number: 4 MiB for anybody who connects."""
 
-_HEAD_END: Final = b"\r\n\r\n"
 _NO_HEADER: Final = b"\r\n\0\r\n"
 """What no parser takes within a head."""
 
@@ -48,8 +47,7 @@ class Connection(web.RequestHandler):
         self.request: web.BaseRequest | None = None
         self.requests = 0
         self.in_head = True
-        self._head_bytes: int | None = 0  # None: the head is complete
-        self._head_tail = b""
+        self._head_bytes = 0
         self._head_is_too_long = False
         self._body: StreamReader = EMPTY_PAYLOAD
         self._writer: AbstractStreamWriter | None = None
@@ -71,21 +69,15 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if data and self._body.is_eof():  # else it belongs to a body, refused ones included
             self.in_head = True
-            if self.request is None and self._head_bytes is not None:
-                data = self._bounded(data)
+            if self._request_count == self.requests:  # else it may be the body of a queued request
+                self._head_bytes += len(data)
+        complete = self._request_count
         super().data_received(data)
-
-    def _bounded(self, data: bytes) -> bytes:
-        """Bytes of a head, or in place of those beyond its limit what lets the parser refuse it."""
-        if self._head_is_too_long:
-            return b""
-        if _HEAD_END in self._head_tail + data:
-            self._head_bytes, self._head_tail = None, b""
-            return data
-        self._head_bytes = (self._head_bytes or 0) + len(data)
-        self._head_tail = (self._head_tail + data)[-len(_HEAD_END) + 1 :]
-        self._head_is_too_long = self._head_bytes > _MAX_HEAD
-        return _NO_HEADER if self._head_is_too_long else data
+        if self._request_count != complete:
+            self._head_bytes = 0
+        elif self._head_bytes > _MAX_HEAD and not self._head_is_too_long:
+            self._head_is_too_long = True
+            super().data_received(_NO_HEADER)
 
     def begin(self, request: web.BaseRequest) -> None:
         """A head is complete, and its request starts."""
@@ -97,7 +89,6 @@ class Connection(web.RequestHandler):
     def end(self) -> None:
         """The request's handler has ended; the answer may still be on its way."""
         self.request = None
-        self._head_bytes = 0
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._client_timeout is not None:

@@ -1,12 +1,13 @@
 """What clients read when something is wrong: shapes, kinds, and no markup."""
 
 import contextlib
+import re
 import socket
 import time
 
 import pytest
 
-from tests.support.gateway import INTERNAL_KEY, Api, Gateway
+from tests.support.gateway import INTERNAL_KEY, Api, Gateway, multipart
 
 KEY = {"x-api-key": INTERNAL_KEY}
 JSON = {"Content-Type": "application/json"}
@@ -211,6 +212,23 @@ def test_a_long_head_within_the_limit_is_taken_however_it_arrives(
         assert connection.recv(65_536).startswith(b"HTTP/1.1 404 ")
         connection.sendall(HEAD + b"\r\n")
         assert connection.recv(65_536).startswith(b"HTTP/1.1 404 ")
+
+
+def test_a_body_behind_a_queued_request_does_not_count_as_a_head(
+    api: Api, gateway: Gateway
+) -> None:
+    authorization = f"Host: x\r\nAuthorization: Bearer {api.token}\r\n"
+    form, kind = multipart("f", b"x" * 1_000_000)
+    head = (
+        f"GET /user HTTP/1.1\r\n{authorization}\r\n"
+        f"POST /files/data/x/upload HTTP/1.1\r\n{authorization}"
+        f"Content-Type: {kind}\r\nContent-Length: {len(form)}\r\nConnection: close\r\n\r\n"
+    )
+    for _ in range(30):
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
+            connection.sendall(head.encode() + form)
+            answers = b"".join(iter(lambda: connection.recv(65_536), b""))
+        assert re.findall(rb"HTTP/1\.. (\d+)", answers) == [b"200", b"201"]
 
 
 def test_what_could_not_be_parsed_is_not_logged(
