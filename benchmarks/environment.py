@@ -34,6 +34,7 @@ def service_settings(
         "DATABASE_URL": database.url,
         "WORKERFACING_API_URL": peer,
         "LOG_FORMAT": "json",
+        "MAX_CONCURRENT_REQUESTS": "0",  # one user makes all the requests
         **trust(f"{keys}/jwks.json"),
     }
 

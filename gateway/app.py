@@ -19,16 +19,28 @@ from common.storage.factory import open_storage
 from common.telemetry.health import Health, admin_routes
 from common.telemetry.logs import get_logger
 from gateway import metrics
-from gateway.auth.handlers import ACCOUNTS
+from gateway.auth.handlers import ACCOUNTS, LOG_INS
 from gateway.auth.keys import KeySet
+from gateway.auth.throttle import LogInThrottle
 from gateway.auth.tokens import TokenVerifier
 from gateway.files.handlers import LISTINGS, STORAGE, UPLOADS
 from gateway.files.listings import Listings
 from gateway.files.uploads import Uploads
 from gateway.http.body import LARGE_AT_ONCE
+from gateway.http.callers import CallerLimits
+from gateway.http.client_address import TrustedProxies
 from gateway.http.cors import Cors
 from gateway.http.draining import InFlight
-from gateway.http.keys import CORS, ERROR_TABLE, HEALTH, IN_FLIGHT, LARGE_BODIES, SETTINGS, VERIFIER
+from gateway.http.keys import (
+    CORS,
+    ERROR_TABLE,
+    HEALTH,
+    IN_FLIGHT,
+    LARGE_BODIES,
+    PROXIES,
+    SETTINGS,
+    VERIFIER,
+)
 from gateway.http.middlewares import pipeline
 from gateway.http.server import Runner
 from gateway.job_status.handlers import JOB_STATUS
@@ -49,6 +61,7 @@ def create_app(settings: Settings, health: Health) -> web.Application:
     """The public application."""
     app = web.Application(client_max_size=settings.limits.body_bytes)
     app[SETTINGS], app[HEALTH], app[ERROR_TABLE] = settings, health, ERRORS
+    app[PROXIES] = TrustedProxies(settings.trusted_proxies)
     app[CORS] = Cors(settings.frontend_origin)
     app[IN_FLIGHT] = InFlight()
     metrics.IN_FLIGHT.set_function(partial(len, app[IN_FLIGHT]))
@@ -56,9 +69,11 @@ def create_app(settings: Settings, health: Health) -> web.Application:
     public = add_routes(
         app, accounts=settings.account_endpoints, internal=not settings.internal_port
     )
-    app.middlewares.append(pipeline(public=public, internal=INTERNAL))
+    limits = CallerLimits(settings.limits.concurrent_requests, settings.limits.rate)
+    app.middlewares.append(pipeline(public=public, internal=INTERNAL, limits=limits))
     app.cleanup_ctx.extend([_serve_admin, _open_verifier, _open_storage])
     if settings.account_endpoints:
+        app[LOG_INS] = LogInThrottle()
         app.cleanup_ctx.append(_open_accounts)
     app.cleanup_ctx.extend(
         [_open_applications, _open_database, _open_notifier, _make_services, _send_heartbeats]
@@ -166,11 +181,13 @@ async def _serve_internal(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     internal = web.Application(client_max_size=settings.limits.body_bytes)
     internal[SETTINGS], internal[HEALTH] = settings, app[HEALTH]
-    internal[ERROR_TABLE] = app[ERROR_TABLE]
+    internal[ERROR_TABLE], internal[PROXIES] = app[ERROR_TABLE], app[PROXIES]
     internal[IN_FLIGHT], internal[LARGE_BODIES] = app[IN_FLIGHT], app[LARGE_BODIES]
     internal[JOB_STATUS] = app[JOB_STATUS]
     add_internal_routes(internal)
-    internal.middlewares.append(pipeline(public=frozenset(), internal=INTERNAL))
+    internal.middlewares.append(
+        pipeline(public=frozenset(), internal=INTERNAL, limits=CallerLimits(0, None))
+    )
     address = Address("INTERNAL_PORT", settings.host, settings.internal_port)
     async with serve(internal, address, make_runner=runner_for(settings)):
         yield

@@ -9,7 +9,14 @@ USERS_GROUP: Final = "users"
 
 
 class NotAuthenticated(Exception):
-    """There is no usable token, or it is not valid; the message is for the caller."""
+    """There is no usable token, or it is not valid; the message is for the caller.
+
+    `reason` is one word for logs and metrics.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class NotAllowed(Exception):

@@ -97,7 +97,6 @@ _START: Final = """SwaggerUIBundle({
   url: document.getElementById("swagger-ui").dataset.url,
   dom_id: "#swagger-ui",
   deepLinking: true,
-  persistAuthorization: true,
   queryConfigEnabled: false,
   tryItOutEnabled: true,
   validatorUrl: null,

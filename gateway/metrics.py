@@ -24,6 +24,17 @@ STATUS_UPDATES: Final = Counter(
 )
 JOBS_SUBMITTED: Final = Counter("opencloud_jobs_submitted", "Jobs that got their 201.")
 
+CREDENTIALS_REFUSED: Final = Counter(
+    "opencloud_credentials_refused", "Tokens, passwords and keys that were refused.", ["reason"]
+)
+CREDENTIAL_REASONS: Final = (
+    *("missing", "malformed", "algorithm", "unknown_key", "signature"),
+    *("expired", "audience", "issuer", "not_id_token", "claims", "api_key", "password"),
+)
+
+for _reason in CREDENTIAL_REASONS:
+    CREDENTIALS_REFUSED.labels(_reason)
+
 for _direction in ("in", "out"):
     TRANSFERS.labels(_direction)
     TRANSFERRED.labels(_direction)

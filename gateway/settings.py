@@ -1,5 +1,6 @@
 """The gateway's settings (README.md lists every variable)."""
 
+import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import combinations
@@ -22,6 +23,7 @@ from common.config.settings import (
 )
 
 _TOUCH_EVERY: Final = 30.0
+_RATE: Final = re.compile(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,9 @@ class Limits:
     zip_bytes: int = 0
     job_files: int = 0
     free_bytes: int = 0
+    concurrent_requests: int = 64
+    rate: tuple[int, int] | None = None
+    """Requests of a user, and the seconds in which they count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +107,8 @@ def load(reader: Reader) -> Settings:
             zip_bytes=reader.whole("MAX_ZIP_BYTES", 0),
             job_files=reader.whole("MAX_JOB_FILES", 0),
             free_bytes=reader.whole("MIN_FREE_BYTES", 0),
+            concurrent_requests=reader.whole("MAX_CONCURRENT_REQUESTS", 64),
+            rate=_read_rate(reader),
         ),
         client_timeout=reader.seconds("CLIENT_TIMEOUT", 60.0),
         touch_every=_read_touch_every(reader),
@@ -169,3 +176,14 @@ def _read_networks(reader: Reader) -> tuple[IPv4Network | IPv6Network, ...]:
         except ValueError:
             reader.fault(f"TRUSTED_PROXIES holds {item!r}, which is no address or network")
     return tuple(networks)
+
+
+def _read_rate(reader: Reader) -> tuple[int, int] | None:
+    text = reader.text("RATE_LIMIT")
+    if not text:
+        return None
+    found = _RATE.fullmatch(text)
+    if found is None:
+        reader.fault(f"RATE_LIMIT must be requests/seconds, such as 600/60, not {text[:40]!r}")
+        return None
+    return int(found[1]), int(found[2])

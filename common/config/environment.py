@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from dotenv import load_dotenv
@@ -18,6 +18,10 @@ from environs import Env, EnvError
 from common.config.secrets import SecretError, read_secret
 
 T = TypeVar("T")
+
+_PLACEHOLDER: Final = re.compile(r"change[-_ ]?me", re.IGNORECASE)
+_SHORT: Final = 16
+"""Characters below which a secret may be guessed."""
 
 
 class SettingsError(Exception):
@@ -30,6 +34,7 @@ class Reader:
     def __init__(self, *, dotenv: Path | None = None) -> None:
         self.names: set[str] = set()
         self.secrets: list[str] = []
+        self.short_secrets: list[str] = []
         self._faults: list[str] = []
         self._env = Env()
         if dotenv is not None and dotenv.is_file():
@@ -116,8 +121,16 @@ class Reader:
             self.fault(f"{name} cannot be read: {error}")
             return ""
         if value:
-            self.secrets.append(value)
+            self.keep_secret(name, value)
         return value
+
+    def keep_secret(self, name: str, value: str) -> None:
+        """Keep `value` out of the logs; refuse the placeholder unless `PROD` is false."""
+        self.secrets.append(value)
+        if len(value) < _SHORT:
+            self.short_secrets.append(name)
+        if _PLACEHOLDER.fullmatch(value) and self.flag("PROD", default=None) is not False:
+            self.fault(f"{name} still has its placeholder, which only PROD=false accepts")
 
     def fault(self, sentence: str) -> None:
         self._faults.append(sentence)

@@ -1,8 +1,10 @@
 """Settings that several services share, and their variables."""
 
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlencode
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -12,6 +14,9 @@ from common.config.environment import Reader
 VERSION: Final = "1.0.0"
 REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
 DEFAULT_APPLICATIONS: Final = str(REPOSITORY / "application_config.yaml")
+
+_TLS_OPTIONS: Final = ("sslmode", "sslrootcert", "sslcrl", "sslcert", "sslkey")
+"""libpq's names in a database URL. asyncpg understands them in a DSN, not as arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +49,10 @@ def read_database(reader: Reader) -> DatabaseSettings:
         url = _driver_url(text, secret)
     except (ArgumentError, ValueError):
         reader.fault("DATABASE_URL is not a database URL (sqlite:///… or postgresql://…)")
+    except OSError:
+        reader.fault("DATABASE_URL names an sslrootcert that is no readable file of certificates")
     if url.password:
-        reader.secrets.append(str(url.password))
+        reader.keep_secret("DATABASE_SECRET" if secret else "DATABASE_URL", str(url.password))
     return DatabaseSettings(
         url=url,
         pool_size=reader.whole("DATABASE_POOL_SIZE", 10, least=1),
@@ -56,7 +63,10 @@ def read_database(reader: Reader) -> DatabaseSettings:
 
 
 def _driver_url(text: str, secret: str) -> URL:
-    """The URL with the asynchronous driver's name; raises `ValueError` for another database."""
+    """The URL with the asynchronous driver's name.
+
+    Raises `ValueError` for another database, `OSError` for a file of certificates that is none.
+    """
     marker = "{}"
     placeholder = "opencloud-secret"
     url = make_url(text.replace(marker, placeholder))
@@ -72,10 +82,20 @@ def _driver_url(text: str, secret: str) -> URL:
     if backend is None:
         raise ValueError(url.drivername)
     url = url.set(drivername={"sqlite": "sqlite+aiosqlite"}.get(backend, "postgresql+asyncpg"))
-    if "sslmode" in url.query:  # libpq's name for what asyncpg calls ssl
-        mode = url.query["sslmode"]
-        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    if tls := {name: url.query[name] for name in _TLS_OPTIONS if name in url.query}:
+        dsn = f"postgresql://?{urlencode(tls, doseq=True)}"
+        url = url.difference_update_query(_TLS_OPTIONS).update_query_dict({"dsn": dsn})
+    if "sslrootcert" in tls:
+        check_certificates(tls["sslrootcert"])
     return url
+
+
+def check_certificates(path: str | tuple[str, ...]) -> None:
+    """Raise `OSError` unless the file has certificates of authorities.
+
+    A connection would count the missing file as an outage, and wait for its end.
+    """
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=str(path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +144,8 @@ class LogSettings:
     level: str = "INFO"
     form: str = "auto"
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    short_secrets: tuple[str, ...] = ()
+    """Names of variables whose values may be guessed, which the start logs."""
 
 
 def read_logs(reader: Reader) -> LogSettings:
@@ -132,6 +154,7 @@ def read_logs(reader: Reader) -> LogSettings:
         level=reader.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
         form=reader.choice("LOG_FORMAT", "auto", ("auto", "json", "pretty")),
         secrets=tuple(dict.fromkeys(reader.secrets)),
+        short_secrets=tuple(dict.fromkeys(reader.short_secrets)),
     )
 
 

@@ -1,6 +1,7 @@
 """What errors of the two databases mean: an outage, or a refusal of our credentials."""
 
 import sqlite3
+import ssl
 from typing import Final
 
 import asyncpg
@@ -23,6 +24,8 @@ _OUTAGES: Final = (
 _REFUSALS: Final = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
+    asyncpg.ClientConfigurationError,
+    ssl.SSLCertVerificationError,
 )
 _SQLITE_OUTAGES: Final = ("locked", "busy", "unable to open", "disk I/O", "is full")
 

@@ -54,6 +54,8 @@ def configure(service: str, settings: LogSettings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))
+    for variable in settings.short_secrets:
+        get_logger().warning("settings.secret_short", variable=variable)
 
 
 class Lines:

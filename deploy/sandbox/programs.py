@@ -135,7 +135,7 @@ class Catalogue:
             "APPLICATION_CONFIG_FILE": str(REPOSITORY / "deploy/sandbox/applications.yaml"),
             "EMAIL_SENDER_SERVICE": "mailjet",
             "EMAIL_SENDER_ADDRESS": "no-reply@example.com",
-            "EMAIL_SENDER_API_KEY": "sandbox",
+            "EMAIL_SENDER_API_KEY": "sandbox-mail-user",
             "EMAIL_SENDER_SECRET_KEY": "sandbox-mail-key",
             "EMAIL_SENDER_API_URL": url(self._ports.mail),
             "FRONTEND_URL": "http://localhost:8080",

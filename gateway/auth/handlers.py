@@ -15,15 +15,19 @@ from gateway.auth.errors import (
     WeakPassword,
     WrongPassword,
 )
+from gateway.auth.throttle import LogInThrottle
+from gateway.http.callers import client_of, record_refusal
 from gateway.http.errors import Answer, ErrorTable
 from gateway.http.fields import Choice, Items, RequestSchema, Text, means_null
 from gateway.http.keys import USER
 from gateway.http.responses import json_response
+from gateway.http.security import check_page
 
 if TYPE_CHECKING:
-    from gateway.auth.accounts import Accounts  # with botocore
+    from gateway.auth.accounts import Accounts, IssuedToken  # with botocore
 
 ACCOUNTS: Final[web.AppKey["Accounts"]] = web.AppKey("accounts")
+LOG_INS: Final = web.AppKey("log_ins", LogInThrottle)
 
 ERRORS: Final[ErrorTable] = {
     AccountRefused: Answer(HTTPStatus.BAD_REQUEST),
@@ -40,6 +44,7 @@ ERRORS: Final[ErrorTable] = {
 
 GROUPS: Final = ("users", "workers", "cloud")
 _COOKIE_SECONDS: Final = 1800
+_NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
 class CredentialsSchema(RequestSchema):
@@ -134,7 +139,8 @@ async def register(request: web.Request) -> web.Response:
     form = request["form"]
     groups = list(dict.fromkeys(form["groups"] or ["users"]))
     await request.app[ACCOUNTS].register(form["username"], form["password"], groups)
-    return json_response({"email": form["username"], "groups": groups}, status=HTTPStatus.CREATED)
+    created = {"email": form["username"], "groups": groups}
+    return json_response(created, status=HTTPStatus.CREATED, headers=_NO_STORE)
 
 
 @docs(
@@ -149,11 +155,11 @@ async def register(request: web.Request) -> web.Response:
 @form_schema(TokenRequestSchema)
 @response_schema(TokenSchema, HTTPStatus.CREATED, description="The token.")
 async def issue_token(request: web.Request) -> web.Response:
-    form = request["form"]
-    issued = await request.app[ACCOUNTS].issue_token(form["username"], form["password"])
+    issued = await _check_password(request)
     return json_response(
         {"id_token": issued.id_token, "expires_in": issued.expires_in},
         status=HTTPStatus.CREATED,
+        headers=_NO_STORE,
     )
 
 
@@ -161,7 +167,12 @@ async def issue_token(request: web.Request) -> web.Response:
     tags=["Account"],
     summary="Log in",
     description="Like `/token`, but keeps the token in a cookie of the browser for half an hour.",
-    errors={400: "Incorrect email or password", 404: "User not found", 503: _COGNITO_AWAY},
+    errors={
+        400: "Incorrect email or password",
+        403: "A page of another site may not log in",
+        404: "User not found",
+        503: _COGNITO_AWAY,
+    },
     request_example=_CREDENTIALS_EXAMPLE,
     json_names=_JSON_NAMES,
     response_example={"message": "You've successfully logged in. Welcome back!"},
@@ -169,9 +180,10 @@ async def issue_token(request: web.Request) -> web.Response:
 @form_schema(CredentialsSchema)
 @response_schema(LoginSchema, HTTPStatus.OK, description="The cookie is set.")
 async def log_in(request: web.Request) -> web.Response:
-    form = request["form"]
-    issued = await request.app[ACCOUNTS].issue_token(form["username"], form["password"])
-    response = json_response({"message": "You've successfully logged in. Welcome back!"})
+    check_page(request)
+    issued = await _check_password(request)
+    greeting = {"message": "You've successfully logged in. Welcome back!"}
+    response = json_response(greeting, headers=_NO_STORE)
     response.set_cookie(
         "Authorization",
         f"Bearer {issued.id_token}",
@@ -182,3 +194,13 @@ async def log_in(request: web.Request) -> web.Response:
         samesite="None",
     )
     return response
+
+
+async def _check_password(request: web.Request) -> "IssuedToken":
+    form, client = request["form"], client_of(request)
+    try:
+        async with request.app[LOG_INS].attempt(client.caller, form["username"]):
+            return await request.app[ACCOUNTS].issue_token(form["username"], form["password"])
+    except (WrongPassword, UnknownUser):
+        record_refusal(request, "password")
+        raise

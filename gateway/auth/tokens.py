@@ -20,6 +20,14 @@ _MAX_TOKEN: Final = 16_384
 _MISSING: Final = "Not authenticated"
 _WRONG: Final = "Not verified"
 
+_REASONS: Final[dict[type[Exception], str]] = {
+    jwt.ExpiredSignatureError: "expired",
+    jwt.InvalidAudienceError: "audience",
+    jwt.InvalidIssuerError: "issuer",
+    jwt.InvalidSignatureError: "signature",
+}
+"""Why a token of a known key does not hold; anything else is in its claims."""
+
 
 class TokenVerifier:
     """Turns a token into a `User`; a verified token is cached for `_CACHE_SECONDS` at most."""
@@ -37,7 +45,7 @@ class TokenVerifier:
         no key to verify it with.
         """
         if not token.isascii() or len(token) > _MAX_TOKEN:
-            raise NotAuthenticated(_MISSING)
+            raise NotAuthenticated(_MISSING, "malformed")
         digest = hashlib.sha256(token.encode()).digest()
         cached = self._cache.get(digest)
         now = time.time()
@@ -55,19 +63,19 @@ class TokenVerifier:
             header = jwt.get_unverified_header(token)
             jwt.decode(token, options={"verify_signature": False})
         except (jwt.DecodeError, ValueError, RecursionError) as error:
-            raise NotAuthenticated(_MISSING) from error
+            raise NotAuthenticated(_MISSING, "malformed") from error
         except jwt.PyJWTError as error:  # a critical header that we do not support
-            raise NotAuthenticated(_WRONG) from error
+            raise NotAuthenticated(_WRONG, "malformed") from error
         key_id = header.get("kid")
-        if header.get("alg") != "RS256" or not isinstance(key_id, str):
-            raise NotAuthenticated(_WRONG)
-        key = await self._keys.find(key_id)
+        if header.get("alg") != "RS256":
+            raise NotAuthenticated(_WRONG, "algorithm")
+        key = await self._keys.find(key_id) if isinstance(key_id, str) else None
         if key is None:
-            raise NotAuthenticated(_WRONG)
+            raise NotAuthenticated(_WRONG, "unknown_key")
         try:
             return self._decode(token, key)
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
-            raise NotAuthenticated(_WRONG) from error
+            raise NotAuthenticated(_WRONG, _REASONS.get(type(error), "claims")) from error
 
     def _decode(self, token: str, key: Any) -> dict[str, Any]:
         claims: dict[str, Any] = jwt.decode(
@@ -86,8 +94,10 @@ class TokenVerifier:
             },
         )
         kind, name = claims["token_use"], claims["cognito:username"]
-        if kind != "id" or not isinstance(name, str):
-            raise NotAuthenticated(_WRONG)
+        if kind != "id":
+            raise NotAuthenticated(_WRONG, "not_id_token")
+        if not isinstance(name, str):
+            raise NotAuthenticated(_WRONG, "claims")
         return claims
 
 

@@ -75,7 +75,6 @@ def _file_content(file: OpenFile, name: str, conditions: Mapping[str, str]) -> C
         hdrs.ACCEPT_RANGES: "bytes",
         hdrs.CACHE_CONTROL: CACHE_CONTROL,
         hdrs.CONTENT_DISPOSITION: attachment(name),
-        "X-Content-Type-Options": "nosniff",
     }
     if entry.modified is not None:
         headers[hdrs.LAST_MODIFIED] = formatdate(int(entry.modified), usegmt=True)

@@ -41,7 +41,7 @@ from gateway.files.schemas import (
 )
 from gateway.files.uploads import Body, Uploads
 from gateway.http.errors import Answer, ErrorTable, Fault
-from gateway.http.keys import BY_COOKIE, SETTINGS, USER
+from gateway.http.keys import BY_COOKIE, PROXIES, SETTINGS, USER
 from gateway.http.responses import json_bytes, json_response
 from gateway.http.streaming import send
 from gateway.http.validation import inspected_by
@@ -87,7 +87,7 @@ def _origin(request: web.Request) -> str:
         request.host,
         request.headers,
         remote=request.remote,
-        proxies=request.app[SETTINGS].trusted_proxies,
+        proxies=request.app[PROXIES],
     )
 
 

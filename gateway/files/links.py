@@ -1,15 +1,15 @@
 """`/url` answers: the request that a client sends next, presigned or to this API itself."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 from urllib.parse import quote
 
 from aiohttp import hdrs
 
 from common.storage.protocol import PreparedRequest
+from gateway.http.client_address import TrustedProxies
 from gateway.http.routing import decode_path
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
@@ -45,23 +45,15 @@ def client_origin(
     headers: Mapping[str, str],
     *,
     remote: str | None,
-    proxies: Sequence[IPv4Network | IPv6Network],
+    proxies: TrustedProxies,
 ) -> str:
     """Scheme and host as the client used them: forwarded ones if `remote` is a trusted proxy."""
-    if _is_trusted(remote, proxies):
+    if proxies.trusts(remote):
         forwarded = _first(headers.get(hdrs.X_FORWARDED_PROTO)).lower()
         scheme = forwarded if forwarded in {"http", "https"} else scheme
         forwarded = _first(headers.get(hdrs.X_FORWARDED_HOST))
         host = forwarded if _HOST.fullmatch(forwarded) else host
     return f"{scheme}://{host}"
-
-
-def _is_trusted(remote: str | None, proxies: Sequence[IPv4Network | IPv6Network]) -> bool:
-    try:
-        address = ip_address(remote or "")
-    except ValueError:
-        return False
-    return any(address in network for network in proxies)
 
 
 def _first(value: str | None) -> str:

@@ -18,6 +18,9 @@ _MAX_LINE: Final = 8_190
 _MAX_HEADERS: Final = 128
 _MAX_PARTS: Final = 1_000
 
+MAX_AROUND: Final = 1 << 20
+"""Bytes of a form besides the content of its file."""
+
 _BOUNDARY: Final = re.compile(
     r"""boundary\s*=\s*"?([ -!#-:<-~]{0,69}[!#-:<-~])"?\s*(?:;|$)""", re.I
 )
@@ -50,19 +53,18 @@ class FormReader:
         self._position = 0
         self._is_in_part = True  # the preamble reads like one
         self._parts = 0
+        self._around = 0
 
     async def find_file(self, field: str) -> str | None:
-        """Skip to the first file of the form field; returns its name, None if there is no file."""
+        """Skip to the next file of the form field; returns its name.
+
+        None if the form ends without one: it is complete then.
+        """
         while (disposition := await self._next_part()) is not None:
             name = file_name(disposition, field)
             if name is not None:
                 return name
         return None
-
-    async def finish(self) -> None:
-        """Read to the end of the form."""
-        while await self._next_part() is not None:
-            pass
 
     async def read(self, size: int) -> bytes:
         """About `size` bytes of the current part; empty at its end."""
@@ -89,8 +91,9 @@ class FormReader:
 
     async def _next_part(self) -> str | None:
         """Skip what is left of the current part; returns the next one's `Content-Disposition`."""
-        while await self.read(_HEAD_CHUNK):
-            pass
+        while skipped := await self.read(_HEAD_CHUNK):
+            self._count(len(skipped))
+        self._count(len(self._delimiter))
         rest = (await self._line(may_end=True)).strip()
         if rest == b"--":
             return None
@@ -126,7 +129,14 @@ class FormReader:
         if len(line) > _MAX_LINE:
             raise BrokenForm("too long a line")
         self._position = end + 1
+        self._count(len(line))
         return line.removesuffix(b"\r")
+
+    def _count(self, size: int) -> None:
+        """Count bytes that are no content of a file."""
+        self._around += size
+        if self._around > MAX_AROUND:
+            raise BrokenForm("too much around the file")
 
     async def _fill(self, size: int, *, may_end: bool = False) -> None:
         """Add up to `size` bytes of the body to the buffer."""

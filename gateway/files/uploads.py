@@ -11,15 +11,12 @@ from common.storage.budget import ChunkBudget
 from common.storage.errors import InvalidPath, OutOfSpace
 from common.storage.paths import UserPath, check_name
 from common.storage.protocol import Entry, Storage
-from gateway.files.multipart import BrokenForm, FormReader
+from gateway.files.multipart import MAX_AROUND, BrokenForm, FormReader
 from gateway.http.errors import Fault, Invalid, TooLarge, misnamed
 from gateway.metrics import TRANSFERRED, TRANSFERS
 from gateway.settings import Limits
 
 _CHUNK: Final = 1 << 18  # what aiohttp buffers before it stops reading from the client
-_AROUND: Final = 1 << 20
-"""Bytes of a form besides its file: only a longer one is refused for its length alone."""
-
 _FIELD: Final = "file"
 
 _UNREADABLE: Final = "The multipart body cannot be read"
@@ -52,9 +49,9 @@ class Uploads:
     async def receive(self, body: Body, directory: UserPath) -> Entry:
         """Store the file of the form in `directory`.
 
-        Raises `Invalid` without a file, for a name that no file can have, and for an incomplete
-        body; `TooLarge` and `OutOfSpace` beyond the limits; `TooSlow`; and what `Storage.write`
-        raises.
+        Raises `Invalid` without a file, for a second one, for a name that no file can have, and
+        for an incomplete body; `TooLarge` and `OutOfSpace` beyond the limits; `TooSlow`; and what
+        `Storage.write` raises.
         """
         await self._check_length(body.length or 0)
         form, name = await self._open(body)
@@ -77,7 +74,7 @@ class Uploads:
     async def _check_length(self, length: int) -> None:
         """Refuse a body of `length` bytes that is certain to fail, before it is sent."""
         limits = self._limits
-        if limits.upload_bytes and length > limits.upload_bytes + _AROUND:
+        if limits.upload_bytes and length > limits.upload_bytes + MAX_AROUND:
             raise _too_large(limits.upload_bytes)
         if limits.free_bytes:
             free = await self._storage.free_bytes()
@@ -100,7 +97,7 @@ class Uploads:
         return form, name
 
     async def _content(self, form: FormReader) -> AsyncIterator[bytes]:
-        """The content of the file; ends only if the form is complete."""
+        """The content of the file; ends only if the form is complete and has no other."""
         received, limit = 0, self._limits.upload_bytes
         try:
             while chunk := await form.read(self._budget.size):
@@ -108,7 +105,8 @@ class Uploads:
                 if limit and received > limit:
                     raise _too_large(limit)
                 yield chunk
-            await form.finish()
+            if await form.find_file(_FIELD) is not None:
+                raise Invalid(Fault(["body", _FIELD], "Only one file may be sent", "too_many"))
         finally:
             TRANSFERRED.labels("in").inc(received)
 

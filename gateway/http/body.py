@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from aiohttp import hdrs, web
 
-from gateway.http.errors import Busy, TooLarge, TooSlow
+from gateway.http.errors import Busy, Encoded, TooLarge, TooSlow
 from gateway.http.keys import LARGE_BODIES, SETTINGS
 
 T = TypeVar("T")
@@ -29,7 +29,16 @@ def is_small(request: web.Request) -> bool:
     length = request.content_length
     if length is None:
         return not request.body_exists
-    return length <= _SMALL and hdrs.CONTENT_ENCODING not in request.headers
+    return length <= _SMALL
+
+
+def check_encoding(request: web.Request) -> None:
+    """Refuse a compressed body: what it unpacks to has no limit. Raises `Encoded`."""
+    codings = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING)).lower()
+    if request.body_exists and any(
+        coding.strip() not in {"", "identity"} for coding in codings.split(",")
+    ):
+        raise Encoded("A body is taken as it is: Content-Encoding may only be identity")
 
 
 async def read_body(request: web.Request) -> bytes:

@@ -9,6 +9,7 @@ The front end renders `detail` as HTML, so `<` and `>` never reach it.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from math import ceil
 from typing import Any, Final
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from aiohttp import web
 from common.aws import AwsError
 from common.database.errors import DatabaseUnavailable
 from common.storage import errors as storage
+from gateway.http.limits import LimitExceeded, Overloaded
 from gateway.http.responses import json_response
 from gateway.identity import NotAllowed, NotAuthenticated
 
@@ -49,12 +51,20 @@ class WrongApiKey(Exception):
     """The internal key is not the right one."""
 
 
+class BadHost(Exception):
+    """The `Host` of the request is none."""
+
+
 class TooLarge(Exception):
     """The request, or what it asks for, exceeds a limit of the service."""
 
 
 class TooSlow(Exception):
     """The client stopped sending the body that it announced."""
+
+
+class Encoded(Exception):
+    """The body has a content coding, which this service does not decode."""
 
 
 class Busy(Exception):
@@ -94,6 +104,12 @@ def _of_aiohttp(error: web.HTTPException, _: str) -> Answer:
     return Answer(HTTPStatus(error.status), detail, allow)
 
 
+def _limited(error: LimitExceeded, _: str) -> Answer:
+    overloaded = isinstance(error, Overloaded)
+    status = HTTPStatus.SERVICE_UNAVAILABLE if overloaded else HTTPStatus.TOO_MANY_REQUESTS
+    return Answer(status, headers={"Retry-After": str(max(1, ceil(error.retry_after)))})
+
+
 _AIOHTTP_DETAILS: Final = {
     404: "Not Found",
     405: "Method Not Allowed",
@@ -107,8 +123,11 @@ ERRORS: Final[ErrorTable] = {
     NotAuthenticated: Answer(HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": "Bearer"}),
     NotAllowed: Answer(HTTPStatus.FORBIDDEN),
     WrongApiKey: Answer(HTTPStatus.UNAUTHORIZED),
+    BadHost: Answer(HTTPStatus.BAD_REQUEST),
     TooLarge: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    Encoded: Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, headers={"Accept-Encoding": "identity"}),
     TooSlow: Answer(HTTPStatus.REQUEST_TIMEOUT, headers={"Connection": "close"}),
+    LimitExceeded: _limited,
     Busy: Answer(HTTPStatus.SERVICE_UNAVAILABLE, headers=_RETRY),
     web.RequestPayloadError: Answer(HTTPStatus.BAD_REQUEST, "The body is not what its headers say"),
     web.HTTPException: _of_aiohttp,

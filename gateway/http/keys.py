@@ -7,9 +7,11 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from common.telemetry.health import Health
+    from gateway.http.client_address import TrustedProxies
     from gateway.http.cors import Cors
     from gateway.http.draining import InFlight
     from gateway.http.errors import ErrorTable
+    from gateway.http.rates import Standing
     from gateway.identity import User, Verifier
     from gateway.settings import Settings
 
@@ -19,8 +21,10 @@ ERROR_TABLE: Final[web.AppKey["ErrorTable"]] = web.AppKey("error_table")
 IN_FLIGHT: Final[web.AppKey["InFlight"]] = web.AppKey("in_flight")
 LARGE_BODIES: Final[web.AppKey[Semaphore]] = web.AppKey("large_bodies")
 VERIFIER: Final[web.AppKey["Verifier"]] = web.AppKey("verifier")
+PROXIES: Final[web.AppKey["TrustedProxies"]] = web.AppKey("proxies")
 CORS: Final[web.AppKey["Cors"]] = web.AppKey("cors")
 
 USER: Final[web.RequestKey["User"]] = web.RequestKey("user")
+STANDING: Final[web.RequestKey["Standing"]] = web.RequestKey("standing")
 REQUEST_ID: Final[web.RequestKey[str]] = web.RequestKey("request_id")
 BY_COOKIE: Final[web.RequestKey[bool]] = web.RequestKey("by_cookie")

@@ -4,7 +4,8 @@
 2. Errors: an exception becomes its JSON answer.
 3. CORS: a preflight request, which carries no credentials, is answered here.
 4. Authentication: a user's token, or the internal key where the worker-facing API reports.
-5. Validation: what the handler's schemas describe is parsed.
+5. Limits: a caller has a number of requests at once, a user also in a window of time.
+6. Validation: what the handler's schemas describe is parsed.
 
 All of it is one middleware: each more costs a request over 1 µs of processor time.
 """
@@ -20,6 +21,8 @@ from aiohttp.typedefs import Handler, Middleware
 from multidict import istr
 
 from common.telemetry.logs import bind, get_logger
+from gateway.http.body import check_encoding
+from gateway.http.callers import CallerLimits, came_by_https, record_refusal
 from gateway.http.errors import WrongApiKey, detail_response, response_for
 from gateway.http.keys import (
     BY_COOKIE,
@@ -29,26 +32,32 @@ from gateway.http.keys import (
     IN_FLIGHT,
     REQUEST_ID,
     SETTINGS,
+    STANDING,
     USER,
     VERIFIER,
 )
 from gateway.http.request_log import RequestLog
+from gateway.http.security import SERVER, check_host
 from gateway.http.validation import validate
 from gateway.identity import NotAllowed, NotAuthenticated
 
 _REQUEST_ID_HEADER: Final = istr("X-Request-ID")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:@=+/-]{1,128}")
+_NO_SNIFFING: Final = istr("X-Content-Type-Options")
+_HSTS: Final = "max-age=31536000"
 _CLIENT_GONE: Final = 499
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 log = get_logger()
 
 
-def pipeline(*, public: frozenset[Handler], internal: frozenset[Handler]) -> Middleware:
+def pipeline(
+    *, public: frozenset[Handler], internal: frozenset[Handler], limits: CallerLimits
+) -> Middleware:
     """The middleware of an application, which denies by default.
 
     `public` handlers need no credentials, `internal` ones the internal key, all others a user of
-    the users' group.
+    the users' group. `limits` hold for all but the internal ones.
     """
     request_log = RequestLog()
 
@@ -71,22 +80,35 @@ def pipeline(*, public: frozenset[Handler], internal: frozenset[Handler]) -> Mid
 
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            check_host(request.headers.get(hdrs.HOST))
             if request.method == hdrs.METH_OPTIONS and (preflight := _preflight(request)):
                 return preflight
             target = _find_handler(request)
             if target in internal:
                 _check_api_key(request)
-            elif target not in public:
-                await _check_user(request)
-            if getattr(target, "__schemas__", None):
-                await validate(request, target)
-            return await handler(request)
+                return await _carry_out(request, target, handler)
+            if target in public:
+                caller = limits.begin_anonymous(request)
+            else:
+                caller = limits.begin_user(request, await _check_user(request))
+            try:
+                return await _carry_out(request, target, handler)
+            finally:
+                limits.end(caller)
         except ConnectionError:
             raise  # the client is gone: there is nobody to answer
         except Exception as error:  # noqa: BLE001 - logged there
             return _error_response(request, error)
 
     return observe
+
+
+async def _carry_out(request: web.Request, target: Handler, handler: Handler) -> web.StreamResponse:
+    if hdrs.CONTENT_ENCODING in request.headers:
+        check_encoding(request)
+    if getattr(target, "__schemas__", None):
+        await validate(request, target)
+    return await handler(request)
 
 
 async def start_stream(request: web.Request, response: web.StreamResponse) -> None:
@@ -96,11 +118,18 @@ async def start_stream(request: web.Request, response: web.StreamResponse) -> No
 
 
 def complete_head(request: web.Request, response: web.StreamResponse) -> None:
-    """Add what every answer states: the request's id, which origin may read it, and while the
-    process drains that the connection closes, so that no request meets a closing one."""
+    """Add what every answer states: the request's id, what browsers have to keep to, the caller's
+    rate, which origin may read it, and while the process drains that the connection closes, so that
+    no request meets a closing one."""
     headers = response.headers
     if REQUEST_ID in request:  # else refused before any middleware
         headers[_REQUEST_ID_HEADER] = request[REQUEST_ID]
+    headers[_NO_SNIFFING] = "nosniff"
+    headers[hdrs.SERVER] = SERVER
+    if hdrs.X_FORWARDED_PROTO in request.headers and came_by_https(request):
+        headers[hdrs.STRICT_TRANSPORT_SECURITY] = _HSTS
+    if (standing := request.get(STANDING)) is not None:
+        headers.update(standing.headers())
     app = request.app
     if (cors := app.get(CORS)) is not None:
         cors.add_headers(request, headers)
@@ -115,6 +144,10 @@ def _request_id(request: web.Request) -> str:
 
 
 def _error_response(request: web.Request, error: Exception) -> web.Response:
+    if isinstance(error, NotAuthenticated):
+        record_refusal(request, error.reason)
+    elif isinstance(error, WrongApiKey):
+        record_refusal(request, "api_key")
     response = response_for(error, request.method, request.app[ERROR_TABLE])
     if response is None:
         log.error("request.failed", path=request.path, exc_info=error)
@@ -161,14 +194,15 @@ def _cookie(request: web.Request, name: str) -> str:
     return ""
 
 
-async def _check_user(request: web.Request) -> None:
+async def _check_user(request: web.Request) -> str:
+    """Authenticate the caller; returns the user's id."""
     header = request.headers.get(hdrs.AUTHORIZATION)
     request[BY_COOKIE] = header is None
     if header is None:
         header = _cookie(request, "Authorization")
     scheme, _, token = header.strip().partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise NotAuthenticated("Not authenticated")
+        raise NotAuthenticated("Not authenticated", "malformed" if header else "missing")
     user = await request.app[VERIFIER].verify(token.strip())
     bind(user_id=user.id)
     user.check_may_enter()
@@ -179,3 +213,4 @@ async def _check_user(request: web.Request) -> None:
         and not request.app[CORS].allows(request)
     ):
         raise NotAllowed("A change with the log-in cookie needs the front end's Origin")
+    return user.id

@@ -25,6 +25,8 @@ from gateway.http.responses import json_bytes
 _JSON: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"
 
+_INTERNAL_KEY: Final = {"type": "apiKey", "in": "header", "name": "x-api-key"}
+
 _ABOUT: Final = """Upload data and configurations, start jobs, follow them, download results.
 
 Authenticate with a Cognito ID token: `Authorization: Bearer <token>`. Outside production
@@ -44,7 +46,15 @@ _ERRORS: Final = {
     409: ("The request clashes with what is there already.", "'data/x' is not a directory"),
     412: ("A condition that was sent does not hold.", "there is something at 'data/x'"),
     413: ("Too large.", "The body is too long"),
+    415: (
+        "The body is compressed.",
+        "A body is taken as it is: Content-Encoding may only be identity",
+    ),
     416: ("No part of the file lies in the range.", "No part of the file lies in this range"),
+    429: (
+        "A limit on this caller's requests is used up; `Retry-After` says when to try again.",
+        "Limit exceeded: 64 requests at once",
+    ),
     500: ("Something went wrong here; it has been logged.", "Internal Server Error"),
     503: (
         "Something that this request needs is away; try again.",
@@ -89,11 +99,9 @@ class OpenApi:
         self._converter: Any = plugin.converter
         self._public = public
         self._internal = internal
-        schemes = self.spec.components
-        schemes.security_scheme(
+        self.spec.components.security_scheme(
             "user", {"type": "http", "scheme": "bearer", "bearerFormat": "Cognito ID token"}
         )
-        schemes.security_scheme("internal", {"type": "apiKey", "in": "header", "name": "x-api-key"})
 
     def build(self, routes: Iterable[web.AbstractRoute]) -> bytes:
         """The document, as JSON, for all decorated handlers among `routes`."""
@@ -130,17 +138,19 @@ class OpenApi:
                         location="path" if item["location"] == "match_info" else "query",
                     )
                 )
-        errors = {500, *data.get("errors", ())}
+        errors = {400, 415, 500, *data.get("errors", ())}
         if "requestBody" in operation:
-            errors |= {400, 408, 413}
+            errors |= {408, 413}
         if handler in self._internal:
             operation["security"] = [{"internal": []}]
+            self.spec.components.security_scheme("internal", _INTERNAL_KEY)
             errors |= {401, 503}
         elif handler not in self._public:
             operation["security"] = [{"user": []}]
-            errors |= {401, 403, 503}
+            errors |= {401, 403, 429, 503}
         else:
             operation["security"] = []
+            errors.add(429)
         operation["responses"] = _responses(data, errors, validated=bool(schemas))
         self.spec.path(path=path, operations={method: operation})
 

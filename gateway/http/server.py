@@ -8,7 +8,7 @@ import asyncio
 import traceback
 from typing import Any, Final, cast
 
-from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp import EMPTY_PAYLOAD, StreamReader, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
@@ -16,6 +16,7 @@ from common.telemetry.logs import get_logger
 from gateway.http.client_timeout import ClientTimeout
 from gateway.http.errors import TooSlow, detail_response, response_for
 from gateway.http.middlewares import complete_head
+from gateway.http.security import SERVER
 
 _TOO_LONG: Final = "The request line or a header is too long"
 _NOT_HTTP: Final = "The request is not valid HTTP"
@@ -23,6 +24,12 @@ _NOT_HTTP: Final = "The request is not valid HTTP"
 _MAX_LINE: Final = 32_768
 """Bytes of the request line, or of one header: a long path in percent-escapes, a browser's cookies
 with a token among them. aiohttp's 8 190 are too few for either."""
+
+_MAX_HEAD: Final = 65_536
+"""Bytes of a whole head. aiohttp bounds lines and their number: 4 MiB for anybody who connects."""
+
+_NO_HEADER: Final = b"\r\n\0\r\n"
+"""What no parser takes within a head."""
 
 log = get_logger()
 
@@ -40,6 +47,8 @@ class Connection(web.RequestHandler):
         self.request: web.BaseRequest | None = None
         self.requests = 0
         self.in_head = True
+        self._head_bytes = 0
+        self._head_is_too_long = False
         self._body: StreamReader = EMPTY_PAYLOAD
         self._writer: AbstractStreamWriter | None = None
         self._seconds = server.client_timeout
@@ -60,7 +69,15 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if data and self._body.is_eof():  # else it belongs to a body, refused ones included
             self.in_head = True
+            if self._request_count == self.requests:  # else it may be the body of a queued request
+                self._head_bytes += len(data)
+        complete = self._request_count
         super().data_received(data)
+        if self._request_count != complete:
+            self._head_bytes = 0
+        elif self._head_bytes > _MAX_HEAD and not self._head_is_too_long:
+            self._head_is_too_long = True
+            super().data_received(_NO_HEADER)
 
     def begin(self, request: web.BaseRequest) -> None:
         """A head is complete, and its request starts."""
@@ -91,13 +108,18 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("part of an answer has been sent")
         if isinstance(exc, HttpProcessingError):
-            log.info("request.unreadable", reason=type(exc).__name__)
-            sentence = _TOO_LONG if isinstance(exc, LineTooLong) else _NOT_HTTP
+            if self._head_is_too_long:
+                status, sentence = 431, f"A request's head may have at most {_MAX_HEAD} bytes"
+            else:
+                sentence = _TOO_LONG if isinstance(exc, LineTooLong) else _NOT_HTTP
+            log.info("request.unreadable", reason=type(exc).__name__, status=status)
             response = detail_response(status, sentence)
         else:
             if not isinstance(exc, ConnectionError):  # else the client is gone
                 log.error("request.failed", path=request.path, exc_info=exc)
             response = detail_response(500, "Internal Server Error")
+        response.headers[hdrs.SERVER] = SERVER
+        response.headers["X-Content-Type-Options"] = "nosniff"
         response.force_close()
         return response
 
@@ -120,6 +142,7 @@ class Server(web.Server):
             self,
             loop=asyncio.get_running_loop(),
             access_log=None,
+            auto_decompress=False,
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_LINE,
         )

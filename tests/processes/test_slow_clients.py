@@ -92,7 +92,9 @@ async def download_steadily(cloud: Cloud) -> bytes:
 @on_sqlite
 async def test_a_thousand_slow_clients_cost_little_and_delay_nobody(cloud: Cloud) -> None:
     content = plant_large_file(cloud)
-    gateway = await cloud.gateway(CLIENT_TIMEOUT=TIMEOUT, prefix=USUAL_LIMIT)
+    gateway = await cloud.gateway(
+        CLIENT_TIMEOUT=TIMEOUT, MAX_CONCURRENT_REQUESTS=0, prefix=USUAL_LIMIT
+    )
     assert (await cloud.caller.submit("before"))[0] == 201
     memory, files = gateway.memory, gateway.files + 5
     steady = [
@@ -132,6 +134,7 @@ async def test_a_thousand_slow_clients_cost_little_and_delay_nobody(cloud: Cloud
 async def test_slow_downloads_from_s3_delay_nobody(cloud: Cloud, aws_url: str) -> None:
     aws.create_bucket(aws_url, "slow-downloads")
     gateway = await cloud.gateway(
+        MAX_CONCURRENT_REQUESTS=0,
         FILESYSTEM="s3",
         S3_BUCKET="slow-downloads",
         USER_DATA_ROOT_PATH="root",
@@ -157,7 +160,7 @@ async def test_hundreds_of_clients_that_disconnect_leave_nothing_behind(
     cloud: Cloud, database: Database
 ) -> None:
     plant_large_file(cloud)
-    gateway = await cloud.gateway()
+    gateway = await cloud.gateway(MAX_CONCURRENT_REQUESTS=0)
     files = gateway.files + 5
     memory = []
     for turn in range(3):

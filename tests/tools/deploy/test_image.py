@@ -20,14 +20,14 @@ from tests.tools.deploy.places import DEPLOY, REPOSITORY
 from tests.tools.deploy.settings import AFTER_THE_GRACE, read
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+COMPOSE = (DEPLOY / "compose.yaml").read_text()
 FINAL_STAGE = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
 
 
 def compose_services() -> dict[str, Any]:
     """The services, with defaults for variables and a placeholder for required ones."""
-    text = (DEPLOY / "compose.yaml").read_text()
-    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
-    text = re.sub(r"\$\{\w+:\?[^}]*\}", "given-by-the-operator", text)
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", COMPOSE)
+    text = re.sub(r"\$\{\w+(:\?[^}]*)?\}", "given-by-the-operator", text)
     assert "${" not in text
     services: dict[str, Any] = yaml.safe_load(text)["services"]
     return services
@@ -137,6 +137,18 @@ def test_compose_sets_what_the_services_read(name: str) -> None:
         assert longest < settings.shutdown_grace
         patience = int(OURS[name]["stop_grace_period"].removesuffix("s"))
         assert patience >= settings.shutdown_grace + AFTER_THE_GRACE
+
+
+def test_compose_has_no_password_of_its_own_and_its_example_names_what_must_be_set() -> None:
+    required = set(re.findall(r"\$\{(\w+):\?", COMPOSE))
+    assert set(re.findall(r"\$\{(\w+)\}", COMPOSE)) <= required
+    example = (DEPLOY / ".env.example").read_text()
+    assert set(re.findall(r"^(\w+)=$", example, flags=re.MULTILINE)) == required
+    assert not re.findall(r"^\w+=.+$", example, flags=re.MULTILINE)
+    for name, service in compose_services().items():
+        for key, value in (service.get("environment") or {}).items():
+            if re.search("SECRET|PASSWORD", key) and value:
+                assert value == "given-by-the-operator", (name, key)
 
 
 def test_compose_publishes_on_this_machine_only() -> None:

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import yaml
@@ -85,7 +86,9 @@ def test_every_container_is_hardened_and_bounded(manifests: list[Manifest]) -> N
             "capabilities": {"drop": ["ALL"]},
         }
         for bound in ("requests", "limits"):
-            assert set(container["resources"][bound]) == {"cpu", "memory"}
+            assert set(container["resources"][bound]) == {"cpu", "memory", "ephemeral-storage"}
+        for volume in pod["volumes"]:
+            assert "emptyDir" not in volume or volume["emptyDir"]["sizeLimit"]
         mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
         assert mounts["tmp"] == "/tmp"
         assert set(mounts) == {volume["name"] for volume in pod["volumes"]}
@@ -165,9 +168,40 @@ def test_an_edit_of_any_setting_rolls_the_services_out_and_leaves_the_migration_
         assert pod_of(rolled_out) != pod_of(before)
 
 
-def test_the_migration_and_the_services_know_the_same_database(manifests: list[Manifest]) -> None:
-    workloads = of_kind(manifests, "Deployment", "Job")
-    assert len({environment_of(w, manifests)["DATABASE_URL"] for w in workloads}) == 1
+def test_only_the_migration_has_the_role_that_owns_the_tables(manifests: list[Manifest]) -> None:
+    databases, roles = set(), set()
+    for workload in of_kind(manifests, "Deployment", "Job"):
+        url = urlsplit(environment_of(workload, manifests)["DATABASE_URL"])
+        databases.add((url.hostname, url.port, url.path, url.query))
+        (secret,) = (
+            variable["valueFrom"]["secretKeyRef"]["name"]
+            for variable in container_of(workload)["env"]
+            if variable["name"] == "DATABASE_SECRET"
+        )
+        roles.add((workload["kind"], url.username, secret))
+    assert len(databases) == 1
+    assert roles == {
+        ("Deployment", "opencloud", "opencloud-database"),
+        ("Job", "opencloud_owner", "opencloud-database-owner"),
+    }
+
+
+def test_every_workload_verifies_the_database_with_the_mounted_certificates(
+    manifests: list[Manifest],
+) -> None:
+    for workload in of_kind(manifests, "Deployment", "Job"):
+        url = urlsplit(environment_of(workload, manifests)["DATABASE_URL"])
+        options = dict(parse_qsl(url.query))
+        assert options["sslmode"] == "verify-full"
+        mounts = {m["mountPath"]: m for m in container_of(workload)["volumeMounts"]}
+        mount = mounts[str(Path(options["sslrootcert"]).parent)]
+        (volume,) = (v for v in pod_of(workload)["spec"]["volumes"] if v["name"] == mount["name"])
+        assert volume["configMap"] == {"name": "opencloud-database-ca"}
+
+
+def test_nobody_registers_from_outside(manifests: list[Manifest]) -> None:
+    workload = named(manifests, "Deployment", "opencloud-gateway")
+    assert settings_of(workload, manifests).account_endpoints is False
 
 
 def test_ports_are_the_ones_that_the_services_listen_on(manifests: list[Manifest]) -> None:

@@ -1,10 +1,14 @@
 """Connectivity: selectors, services, the ingress and the network policies."""
 
+import re
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import yaml
+
+from gateway.http.server import _MAX_LINE
 from tests.tools.deploy.kustomize import Manifest
 from tests.tools.deploy.objects import (
     environment_of,
@@ -14,6 +18,7 @@ from tests.tools.deploy.objects import (
     ports_of,
     selected,
 )
+from tests.tools.deploy.places import DOCS
 
 
 def test_selectors_select_what_they_are_named_for(manifests: list[Manifest]) -> None:
@@ -49,6 +54,30 @@ def test_the_ingress_reaches_the_public_port_only(manifests: list[Manifest]) -> 
     assert ingress["spec"]["tls"] == [
         {"hosts": [rule["host"]], "secretName": ingress["spec"]["tls"][0]["secretName"]}
     ]
+
+
+def test_the_ingress_bounds_clients_but_no_body(manifests: list[Manifest]) -> None:
+    (ingress,) = of_kind(manifests, "Ingress")
+    prefix = "nginx.ingress.kubernetes.io/"
+    annotations = {
+        name.removeprefix(prefix): value
+        for name, value in ingress["metadata"]["annotations"].items()
+        if name.startswith(prefix)
+    }
+    assert annotations["proxy-body-size"] == "0"
+    assert annotations["proxy-request-buffering"] == annotations["proxy-buffering"] == "off"
+    assert 0 < int(annotations["limit-connections"]) <= 1000
+    assert 0 < int(annotations["limit-rps"]) <= 1000
+    assert not [name for name in annotations if name.endswith("-snippet")]
+
+
+def test_the_manuals_controller_reads_at_most_64_kib_of_a_request_head() -> None:
+    manual = (DOCS / "operating.md").read_text()
+    (block,) = re.findall(r"^```yaml\n(large-client-header-buffers.*?)^```$", manual, re.M | re.S)
+    controller = yaml.safe_load(block)
+    count, size = map(int, re.findall(r"\d+", controller["large-client-header-buffers"]))
+    assert count * size <= 64
+    assert size * 1024 == _MAX_LINE
 
 
 def _peers(manifests: list[Manifest], direction: str, component: str) -> dict[Any, list[Any]]:

@@ -183,6 +183,26 @@ def test_a_dotenv_in_the_working_directory_counts(
         assert capsys.readouterr().err == f"gateway: settings: {sentence}.\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("", None), (" ", None), (" 600/60 ", (600, 60)), ("1/999999999", (1, 999999999))],
+)
+def test_a_rate_is_requests_in_seconds(environment: Any, text: str, rate: Any) -> None:
+    assert load(RATE_LIMIT=text).limits.rate == rate
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("600", "600/", "/60", "600/60/1", "ten/60", "600 / 60", "-1/60", "+1/60", "1.5/60"),
+        *("0/60", "600/0", "1e3/60", "6_0/60", "٣/60", "9999999999/60", "600/60\n60"),
+    ],
+)
+def test_what_is_no_rate_is_refused_with_an_example(environment: Any, text: str) -> None:
+    with pytest.raises(SettingsError, match="RATE_LIMIT must be requests/seconds, such as 600/60"):
+        load(RATE_LIMIT=text)
+
+
 # -- .env.example --------------------------------------------------------------------------------
 
 EXAMPLE = REPOSITORY / ".env.example"

@@ -3,14 +3,17 @@
 import base64
 import hashlib
 import hmac
+import random
 import shutil
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from prometheus_client import REGISTRY
 
 from common.aws import AwsError
 from deploy.sandbox import aws
@@ -19,10 +22,11 @@ from gateway.auth.accounts import Accounts
 from gateway.auth.errors import AccountRefused, UnknownUser, UserExists, WrongPassword
 from gateway.settings import CognitoSettings
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import FRONTEND, Api, Gateway, fresh
+from tests.support.gateway import FRONTEND, Api, Gateway, Reply, fresh
 
 PASSWORD = "Passw0rd!x"
 ROUTES = ["/user", "/token", "/login"]
+REFUSED = ("opencloud_credentials_refused_total", {"reason": "password"})
 GREETING = {"message": "You've successfully logged in. Welcome back!"}
 
 
@@ -90,7 +94,13 @@ def accounts(
 
 @pytest.fixture
 def client(accounts: Gateway) -> Api:
-    return Api(accounts)
+    """A caller from an address of its own: wrong passwords are counted by address."""
+    return from_anywhere(accounts)
+
+
+def from_anywhere(gateway: Gateway) -> Api:
+    address = IPv4Address(random.getrandbits(32))
+    return Api(gateway, headers={"X-Forwarded-For": str(address)})
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +229,98 @@ class TestCredentials:
     def test_an_unknown_user(self, client: Api, path: str) -> None:
         reply = client.post(path, form={"username": address(), "password": PASSWORD})
         assert (reply.status, reply.json()) == (404, {"detail": "User not found"})
+
+
+LIMIT = "Limit exceeded: 10 wrong passwords in 300 s"
+
+
+def register(client: Api) -> dict[str, str]:
+    """The credentials of a new account."""
+    fields = {"email": address(), "password": PASSWORD}
+    assert client.post("/user", json=fields).status == 201
+    return fields
+
+
+def assert_throttled(reply: Reply) -> None:
+    assert (reply.status, reply.json()) == (429, {"detail": LIMIT})
+    assert 200 < int(reply.headers["retry-after"]) <= 300
+    assert "set-cookie" not in reply.headers
+
+
+def test_wrong_passwords_of_an_account_are_limited_from_any_address(client: Api) -> None:
+    right, other = register(client), register(client)
+    wrong = {"email": right["email"].upper(), "password": "Wr0ng!pass"}
+    for number in range(10):
+        path = "/token" if number % 2 else "/login"
+        assert from_anywhere(client.gateway).post(path, json=wrong).status in {400, 404}
+    for path in ("/token", "/login"):
+        assert_throttled(client.post(path, json=right))
+        assert_throttled(client.post(path, json=wrong))
+    assert client.post("/token", json=other).status == 201
+
+
+def test_wrong_passwords_of_an_address_are_limited_for_any_account(client: Api) -> None:
+    right = register(client)
+    for number in range(10):
+        path = "/token" if number % 2 else "/login"
+        reply = client.post(path, json={"email": address(), "password": PASSWORD})
+        assert (reply.status, reply.detail) == (404, "User not found")
+    assert_throttled(client.post("/token", json=right))
+    assert_throttled(client.post("/login", form=right))
+    assert from_anywhere(client.gateway).post("/token", json=right).status == 201
+
+
+def test_right_passwords_and_bad_requests_are_not_limited(client: Api) -> None:
+    right = register(client)
+    for _ in range(11):
+        assert client.post("/token", json={"email": right["email"]}).status == 422
+        assert client.post("/token", json=right).status == 201
+
+
+def test_a_wrong_password_is_logged_and_counted(
+    client: Api, known: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = REGISTRY.get_sample_value(*REFUSED)
+    client.post("/token", json={"email": known, "password": "Wr0ng!pass"})
+    client.post("/login", json={"email": address(), "password": "Wr0ng!pass"})
+    assert REGISTRY.get_sample_value(*REFUSED) == (before or 0) + 2
+    written = capfd.readouterr().out
+    (line, _) = [line for line in written.splitlines() if "credentials.refused" in line]
+    assert f"address={client.headers['X-Forwarded-For']} reason=password" in line
+    assert "Wr0ng" not in written
+    assert known not in written
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_foreign"),
+    [
+        ({}, False),
+        ({"Origin": FRONTEND}, False),
+        ({"Origin": FRONTEND, "Sec-Fetch-Site": "cross-site"}, False),
+        ({"Origin": "http://own.example", "Sec-Fetch-Site": "same-origin"}, False),
+        ({"Sec-Fetch-Site": "none"}, False),
+        ({"Origin": "http://evil.example"}, True),
+        ({"Origin": "null"}, True),
+        ({"Origin": "http://evil.own.example", "Sec-Fetch-Site": "same-site"}, True),
+        ({"Sec-Fetch-Site": "cross-site"}, True),
+    ],
+    ids=str,
+)
+def test_no_page_of_another_site_logs_in(
+    client: Api, known: str, headers: dict[str, str], is_foreign: bool
+) -> None:
+    reply = client.post("/login", form={"username": known, "password": PASSWORD}, headers=headers)
+    if is_foreign:
+        assert (reply.status, reply.detail) == (403, "A page of another site may not log in")
+        assert "set-cookie" not in reply.headers
+    else:
+        assert reply.status == 200
+
+
+def test_answers_about_accounts_are_not_stored(client: Api) -> None:
+    fields = {"email": address(), "password": PASSWORD}
+    for path in ROUTES:
+        assert client.post(path, json=fields).headers["cache-control"] == "no-store"
 
 
 def test_the_grant_type_is_password(client: Api, known: str) -> None:

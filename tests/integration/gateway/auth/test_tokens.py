@@ -12,6 +12,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
+from prometheus_client import REGISTRY
 
 from devtools.user_pool import CLIENT, Issuer
 from gateway.auth import keys
@@ -356,3 +357,68 @@ def test_a_key_set_that_is_none_does_not_replace_the_good_one(
     pool.keys = answer
     assert verdict(ask(gateway, f"Bearer {Issuer('unknown').token('somebody')}")) == WRONG
     assert ask(gateway, f"Bearer {issuer.token('somebody', aud=CLIENT)}").status == 200
+
+
+# -- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reason", "changes"),
+    [
+        ("expired", {"exp": 1}), ("audience", {"aud": "another-client"}),
+        ("issuer", {"iss": "https://example.com"}), ("not_id_token", {"token_use": "access"}),
+        ("claims", {"cognito__username": 3}), ("claims", {"aud": ...}),
+        ("unknown_key", {"kid": "x"}),
+    ],
+)  # fmt: skip
+def test_a_token_that_is_refused_is_logged_with_the_reason(
+    gateway: Gateway, issuer: Issuer, capfd: Any, reason: str, changes: dict[str, Any]
+) -> None:
+    assert_refused(gateway, capfd, f"Bearer {issuer.token('somebody', **changes)}", reason)
+
+
+@pytest.mark.parametrize("value", ["Basic dTpw", "Bearer x", "Bearer a.b.c", "Bearer é.ü.x"])
+def test_what_is_no_token_is_logged_as_malformed(gateway: Gateway, capfd: Any, value: str) -> None:
+    assert_refused(gateway, capfd, value, "malformed")
+
+
+def test_other_refusals_are_logged(gateway: Gateway, issuer: Issuer, capfd: Any) -> None:
+    assert_refused(gateway, capfd, "", "missing")
+    forged = Issuer(issuer.kid).token("somebody")
+    assert_refused(gateway, capfd, f"Bearer {forged}", "signature")
+    without_key = jwt.encode(issuer.claims("somebody"), "k" * 32, "HS256")
+    assert_refused(gateway, capfd, f"Bearer {without_key}", "algorithm")
+
+
+def test_a_wrong_internal_key_is_logged(gateway: Gateway, capfd: Any) -> None:
+    before = refused("api_key")
+    headers = {"x-api-key": "wrong-secret", "X-Forwarded-For": "203.0.113.9"}
+    assert Api(gateway).put("/_job_status", json={}, headers=headers).status == 401
+    assert_logged(capfd, "api_key", "wrong-secret")
+    assert refused("api_key") == before + 1
+
+
+def test_credentials_that_hold_are_not_logged_as_refused(api: Api, capfd: Any) -> None:
+    assert api.get("/user").status == 200
+    assert "credentials.refused" not in capfd.readouterr().out
+
+
+def assert_refused(gateway: Gateway, capfd: Any, authorization: str, reason: str) -> None:
+    before = refused(reason)
+    headers = {"Authorization": authorization, "X-Forwarded-For": "203.0.113.9"}
+    assert Api(gateway).get("/user", headers=headers).status == 401
+    assert_logged(capfd, reason, authorization)
+    assert refused(reason) == before + 1
+
+
+def assert_logged(capfd: Any, reason: str, secret: str) -> None:
+    written = capfd.readouterr().out
+    (line,) = [line for line in written.splitlines() if "credentials.refused" in line]
+    assert f"address=203.0.113.9 reason={reason}" in line
+    assert not secret or secret not in written
+
+
+def refused(reason: str) -> float:
+    found = REGISTRY.get_sample_value("opencloud_credentials_refused_total", {"reason": reason})
+    assert found is not None, "declared at start, so that a rate can be taken"
+    return found

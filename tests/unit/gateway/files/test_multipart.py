@@ -9,7 +9,7 @@ from aiohttp.base_protocol import BaseProtocol
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.files.multipart import BrokenForm, FormReader
+from gateway.files.multipart import MAX_AROUND, BrokenForm, FormReader
 from gateway.http.errors import TooSlow
 
 TYPE = "multipart/form-data; boundary=mark"
@@ -30,7 +30,7 @@ async def read_file(
     loop = asyncio.get_running_loop()
     connection = BaseProtocol(loop)
     connection.connection_made(asyncio.Transport())
-    stream = StreamReader(connection, 2**16, loop=loop)
+    stream = StreamReader(connection, 2**22, loop=loop)  # no body here is longer
 
     async def arrive() -> None:
         for chunk in chunks:
@@ -45,7 +45,7 @@ async def read_file(
         name, content = await form.find_file("file"), b""
         while read := await form.read(2**16):
             content += read
-        await form.finish()
+        assert await form.find_file("file") is None
         return name, content
     finally:
         await arriving
@@ -85,14 +85,23 @@ async def test_the_boundary_may_be_quoted_and_stand_anywhere(kind: str) -> None:
         (BODY.replace(b"Disposition:", b"Disposition"), TYPE),
         (BODY + b"-", TYPE),
         (part("x", b"") * 1_001 + BODY, TYPE),
+        (b"x" * (MAX_AROUND + 1) + BODY, TYPE),
+        (part("x", b"x" * MAX_AROUND) + BODY, TYPE),
+        (file_part(b"") + part("x", b"x" * MAX_AROUND) + b"--mark--", TYPE),
+        ((b"--mark\r\n" + b"X: " + b"x" * 8_000 + b"\r\n\r\n\r\n") * 140 + BODY, TYPE),
         (file_part(b"").replace(b"\r\n\r\n", b"\r\nX" + b"x" * 9_000 + b": 1\r\n\r\n"), TYPE),
         (b"--mark\r\n" + b"X: 1\r\n" * 200 + b"\r\n\r\n--mark--", TYPE),
     ],
-    ids=range(13),
+    ids=range(17),
 )
 async def test_broken_and_incomplete_forms_are_refused(body: bytes, kind: str) -> None:
     with pytest.raises(BrokenForm):
         await read_file([body], kind=kind)
+
+
+async def test_the_size_of_the_file_does_not_count_as_bytes_around_it() -> None:
+    large = b"x" * (2 * MAX_AROUND)
+    assert await read_file([file_part(large) + b"--mark--"]) == ("f", large)
 
 
 @pytest.mark.parametrize("length", [0, 40, len(BODY) - 4])

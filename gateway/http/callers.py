@@ -1,0 +1,62 @@
+"""Who sends a request, and the limits on all the requests of one caller."""
+
+from aiohttp import hdrs, web
+
+from common.telemetry.logs import get_logger
+from gateway.http.client_address import ClientAddress
+from gateway.http.concurrency import ConcurrencyLimit
+from gateway.http.keys import PROXIES, STANDING
+from gateway.http.limits import Caller, LimitExceeded, user_caller
+from gateway.http.rates import RateLimit
+from gateway.metrics import CREDENTIALS_REFUSED
+
+log = get_logger()
+
+
+def client_of(request: web.Request) -> ClientAddress:
+    """The client's address, as trusted proxies report it."""
+    return request.app[PROXIES].client(
+        request.remote, request.headers.getall(hdrs.X_FORWARDED_FOR, ())
+    )
+
+
+def came_by_https(request: web.Request) -> bool:
+    """Whether the client used https, as a trusted proxy reports it."""
+    scheme = request.headers.get(hdrs.X_FORWARDED_PROTO, "").partition(",")[0].strip().lower()
+    return scheme == "https" and request.app[PROXIES].trusts(request.remote)
+
+
+def record_refusal(request: web.Request, reason: str) -> None:
+    """Log and count credentials that were refused, with where they came from."""
+    CREDENTIALS_REFUSED.labels(reason).inc()
+    log.info("credentials.refused", address=client_of(request).text, reason=reason)
+
+
+class CallerLimits:
+    """Requests that one caller may have in progress, and those of a user in a window of time."""
+
+    def __init__(self, concurrent: int, rate: tuple[int, int] | None) -> None:
+        """`concurrent` 0 and `rate` None mean no limit; a rate is requests and seconds."""
+        self._concurrency = ConcurrencyLimit(concurrent)
+        self._rate = RateLimit(*rate) if rate else None
+
+    def begin_user(self, request: web.Request, user_id: str) -> Caller:
+        """Count a request of a user; `end` has to follow. Raises `LimitExceeded`."""
+        caller = user_caller(user_id)
+        if self._rate is not None:
+            try:
+                request[STANDING] = self._rate.take(caller)
+            except LimitExceeded:
+                request[STANDING] = self._rate.standing(caller)
+                raise
+        self._concurrency.begin(caller)
+        return caller
+
+    def begin_anonymous(self, request: web.Request) -> Caller:
+        """Count a request without credentials by its address; as `begin_user`."""
+        caller = client_of(request).caller
+        self._concurrency.begin(caller)
+        return caller
+
+    def end(self, caller: Caller) -> None:
+        self._concurrency.end(caller)
