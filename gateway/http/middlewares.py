@@ -71,7 +71,7 @@ def pipeline(*, public: frozenset[Handler], internal: frozenset[Handler]) -> Mid
 
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if request.method == hdrs.METH_OPTIONS and (preflight := _preflight(request)):
+            if request.method == "OPTIONS" and (preflight := request.app[CORS].preflight(request)):
                 return preflight
             target = _find_handler(request)
             if target in internal:
@@ -82,7 +82,7 @@ def pipeline(*, public: frozenset[Handler], internal: frozenset[Handler]) -> Mid
                 await validate(request, target)
             return await handler(request)
         except ConnectionError:
-            raise  # the client is gone: there is nobody to answer
+            raise  # the client is gone
         except Exception as error:  # noqa: BLE001 - logged there
             return _error_response(request, error)
 
@@ -102,8 +102,7 @@ def complete_head(request: web.Request, response: web.StreamResponse) -> None:
     if REQUEST_ID in request:  # else refused before any middleware
         headers[_REQUEST_ID_HEADER] = request[REQUEST_ID]
     app = request.app
-    if (cors := app.get(CORS)) is not None:
-        cors.add_headers(request, headers)
+    app[CORS].add_headers(request, headers)
     if app[HEALTH].draining:
         response.force_close()
 
@@ -124,11 +123,6 @@ def _error_response(request: web.Request, error: Exception) -> web.Response:
     return response
 
 
-def _preflight(request: web.Request) -> web.Response | None:
-    cors = request.app.get(CORS)
-    return cors.preflight(request) if cors is not None else None
-
-
 def _find_handler(request: web.Request) -> Handler:
     """The handler of the route, without middleware. An unknown path or method is refused here,
     before authentication."""
@@ -139,7 +133,7 @@ def _find_handler(request: web.Request) -> Handler:
 
 
 def _check_api_key(request: web.Request) -> None:
-    """Refuse a wrong key; a missing one is a fault that validation reports."""
+    """Refuse a wrong key; validation reports a missing one."""
     sent = request.headers.get("x-api-key")
     expected = request.app[SETTINGS].internal_api_key
     if sent is not None and not hmac.compare_digest(
