@@ -68,7 +68,7 @@ class Catalogue:
 class Applications:
     """The configuration in force: `load` at start, `current` from then on, `close` at the end.
 
-    One task at a time reads it again; callers wait for that task only briefly, since the last valid
+    One task at a time reads it again; callers wait for it only briefly, since the last valid
     configuration is at hand.
     """
 
@@ -146,11 +146,8 @@ class Applications:
 
     async def timeout_of(self, application: Mapping[str, Any]) -> float | None:
         """Seconds that a job of this application may take; None if that is not configured."""
-        found = (await self.current()).find(
-            application.get("application"),
-            application.get("version"),
-            application.get("entrypoint"),
-        )
+        keys = (application.get(key) for key in ("application", "version", "entrypoint"))
+        found = (await self.current()).find(*keys)
         return found.timeout if found else None
 
 
@@ -179,19 +176,17 @@ def parse(content: bytes) -> Catalogue:
 def _entrypoint(item: dict[str, Any], place: str, application: str, version: str) -> Entrypoint:
     app = _mapping(item.get("app"), f"{place}.app")
     handler = _mapping(item.get("handler"), f"{place}.handler")
+
+    def text(key: str, default: str | None = None) -> str:
+        return _text(handler.get(key, default), f"{place}.handler.{key}")
+
     return Entrypoint(
         cmd=_texts(app.get("cmd"), f"{place}.app.cmd"),
         env=_texts(app.get("env") or [], f"{place}.app.env"),
-        image_url=_text(handler.get("image_url"), f"{place}.handler.image_url"),
-        image_name=_text(handler.get("image_name", application), f"{place}.handler.image_name"),
-        image_version=_text(
-            handler.get("image_version", version), f"{place}.handler.image_version"
-        ),
-        aws_job_def=(
-            _text(handler["aws_job_def"], f"{place}.handler.aws_job_def")
-            if handler.get("aws_job_def") is not None
-            else None
-        ),
+        image_url=text("image_url"),
+        image_name=text("image_name", application),
+        image_version=text("image_version", version),
+        aws_job_def=None if handler.get("aws_job_def") is None else text("aws_job_def"),
         files_down=_paths(handler.get("files_down"), f"{place}.handler.files_down", FILES_DOWN),
         files_up=_paths(handler.get("files_up"), f"{place}.handler.files_up", FILES_UP),
         timeout=_timeout(item, handler, place),
@@ -204,10 +199,8 @@ def _timeout(item: dict[str, Any], handler: dict[str, Any], place: str) -> float
             continue
         where = f"{where}.aws_resources"
         resources = _mapping(owner["aws_resources"], where)
-        if resources.get("hardware") is not None:
-            _mapping(resources["hardware"], f"{where}.hardware")
-        timeout = resources.get("timeout")
-        if timeout is None:
+        _mapping(resources.get("hardware") or {}, f"{where}.hardware")
+        if (timeout := resources.get("timeout")) is None:
             continue
         is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
         if not is_number or not 0 < timeout <= _LONGEST_TIMEOUT:

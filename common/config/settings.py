@@ -13,6 +13,12 @@ VERSION: Final = "1.0.0"
 REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
 DEFAULT_APPLICATIONS: Final = str(REPOSITORY / "application_config.yaml")
 
+_DRIVERS: Final = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSettings:
@@ -57,21 +63,17 @@ def read_database(reader: Reader) -> DatabaseSettings:
 
 def _driver_url(text: str, secret: str) -> URL:
     """The URL with the asynchronous driver's name; raises `ValueError` for another database."""
-    marker = "{}"
     placeholder = "opencloud-secret"
-    url = make_url(text.replace(marker, placeholder))
-    if marker in text:
-        # filled in after parsing, since the URL object percent-encodes what it renders
-        url = url.set(
-            username=(url.username or "").replace(placeholder, secret) or None,
-            password=(url.password or "").replace(placeholder, secret) or None,
-        )
-    backend = {"sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}.get(
-        url.drivername.partition("+")[0]
-    )
-    if backend is None:
+    url = make_url(text.replace("{}", placeholder))
+    driver = _DRIVERS.get(url.drivername.partition("+")[0])
+    if driver is None:
         raise ValueError(url.drivername)
-    url = url.set(drivername={"sqlite": "sqlite+aiosqlite"}.get(backend, "postgresql+asyncpg"))
+    url = url.set(
+        drivername=driver,
+        # filled in after parsing, since the URL object percent-encodes what it renders
+        username=(url.username or "").replace(placeholder, secret) or None,
+        password=(url.password or "").replace(placeholder, secret) or None,
+    )
     if "sslmode" in url.query:  # libpq's name for what asyncpg calls ssl
         mode = url.query["sslmode"]
         url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
@@ -136,10 +138,10 @@ def read_logs(reader: Reader) -> LogSettings:
 
 
 def read_stale_after(reader: Reader) -> float:
-    """Seconds of silence after which the peer is asked for a job's status, if it can be asked."""
+    """Seconds without an update after which the peer is asked for a job's status, if it can be."""
     return reader.seconds("STALE_AFTER", 120.0)
 
 
 def read_silence_margin(reader: Reader) -> float:
-    """Seconds for which a job may be silent beyond its application's time-out."""
+    """Seconds without an update, beyond its application's time-out, after which a job stalled."""
     return reader.seconds("SILENCE_MARGIN", 3_600.0)

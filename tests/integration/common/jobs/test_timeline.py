@@ -58,7 +58,7 @@ async def test_the_time_line_runs_from_submission_to_mail(database: Database, jo
         for what in (
             "queued",
             f"hand-over written, number {job_id}",
-            f"no proof of arrival: to be sent again under the fresh number {job_id + 1000}",
+            f"no proof of arrival: to be sent again under number {job_id + 1000}",
             "running",
             "error",
         )
