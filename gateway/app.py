@@ -8,6 +8,7 @@ from typing import Any, Final
 import aiohttp
 from aiohttp import web
 
+from common.aws import create_client
 from common.config.applications import Applications, InvalidApplications
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
@@ -101,10 +102,11 @@ async def _open_storage(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _open_accounts(app: web.Application) -> AsyncIterator[None]:
-    from gateway.auth.accounts import open_accounts  # imports botocore, which is slow
+    from gateway.auth.accounts import Accounts  # imports botocore, which is slow
 
-    async with open_accounts(app[SETTINGS].cognito, app[STORAGE]) as accounts:
-        app[ACCOUNTS] = accounts
+    cognito = app[SETTINGS].cognito
+    async with create_client("cognito-idp", region=cognito.region) as client:
+        app[ACCOUNTS] = Accounts(client, cognito, app[STORAGE])
         yield
 
 

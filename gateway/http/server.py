@@ -17,12 +17,9 @@ from gateway.http.client_timeout import ClientTimeout
 from gateway.http.errors import TooSlow, detail_response, response_for
 from gateway.http.middlewares import complete_head
 
-_TOO_LONG: Final = "The request line or a header is too long"
-_NOT_HTTP: Final = "The request is not valid HTTP"
-
 _MAX_LINE: Final = 32_768
-"""Bytes of the request line, or of one header: a long path in percent-escapes, a browser's cookies
-with a token among them. aiohttp's 8 190 are too few for either."""
+"""Bytes of the request line, or of one header. aiohttp's 8 190 are too few for a long path in
+percent-escapes, and for a browser's cookies with a token among them."""
 
 log = get_logger()
 
@@ -92,8 +89,11 @@ class Connection(web.RequestHandler):
             raise ConnectionError("part of an answer has been sent")
         if isinstance(exc, HttpProcessingError):
             log.info("request.unreadable", reason=type(exc).__name__)
-            sentence = _TOO_LONG if isinstance(exc, LineTooLong) else _NOT_HTTP
-            response = detail_response(status, sentence)
+            too_long = isinstance(exc, LineTooLong)
+            what = (
+                "request line or a header is too long" if too_long else "request is not valid HTTP"
+            )
+            response = detail_response(status, f"The {what}")
         else:
             if not isinstance(exc, ConnectionError):  # else the client is gone
                 log.error("request.failed", path=request.path, exc_info=exc)
