@@ -89,11 +89,10 @@ class Connection(web.RequestHandler):
             raise ConnectionError("part of an answer has been sent")
         if isinstance(exc, HttpProcessingError):
             log.info("request.unreadable", reason=type(exc).__name__)
-            too_long = isinstance(exc, LineTooLong)
-            what = (
-                "request line or a header is too long" if too_long else "request is not valid HTTP"
-            )
-            response = detail_response(status, f"The {what}")
+            sentence = "The request is not valid HTTP"
+            if isinstance(exc, LineTooLong):
+                sentence = "The request line or a header is too long"
+            response = detail_response(status, sentence)
         else:
             if not isinstance(exc, ConnectionError):  # else the client is gone
                 log.error("request.failed", path=request.path, exc_info=exc)

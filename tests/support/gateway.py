@@ -3,9 +3,7 @@
 import asyncio
 import http.client
 import json as jsonlib
-import os
 import socket
-import subprocess
 import threading
 import time
 import urllib.parse
@@ -13,7 +11,6 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,8 +27,9 @@ from common.runtime.process import Address, serve
 from common.telemetry.health import Health
 from devtools.postgres import run_apart
 from gateway.app import create_app, runner_for
-from gateway.settings import load
+from gateway.settings import Settings, load
 from tests.support.answers import check_answer
+from tests.support.local_server import LocalServer
 
 FRONTEND = "http://localhost:8080"
 POOL = "eu-central-1_Testing00"
@@ -124,42 +122,16 @@ class Issuer:
         return jwt.encode(claims, self.key, "RS256", headers={"kid": kid or self.kid})
 
 
-class KeyServer:
-    """Serves a pool's public keys, counts the requests, can be down, and can hang until it ends."""
+class KeyServer(LocalServer):
+    """Serves a pool's public keys, and can be down."""
 
     def __init__(self, *issuers: Issuer, port: int = 0) -> None:
         self.keys = [issuer.jwk for issuer in issuers]
-        self.asked = 0
         self.is_down = False
-        self.hangs = False
-        self._ended = threading.Event()
-        outer = self
+        super().__init__(port)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.asked += 1
-                if outer.hangs:
-                    outer._ended.wait()
-                    return
-                body = jsonlib.dumps({"keys": outer.keys}).encode()
-                self.send_response(503 if outer.is_down else 200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/jwks.json"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    def close(self) -> None:
-        self._ended.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def answer(self, *_: object) -> tuple[int, str, bytes]:
+        return 503 if self.is_down else 200, "", jsonlib.dumps({"keys": self.keys}).encode()
 
 
 # -- the gateway --------------------------------------------------------------------------------
@@ -172,7 +144,7 @@ class Gateway:
         self.environment = dict(environment)
         self.root = Path(environment["USER_DATA_ROOT_PATH"])
         self.settings = read_settings(environment)
-        self.loop = uvloop.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop
         self.port = 0
         self.app: web.Application | None = None
         self._stop = asyncio.Event()
@@ -194,13 +166,13 @@ class Gateway:
 
     def _run(self) -> None:
         try:
-            self.loop.run_until_complete(self._serve())
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                self.loop = runner.get_loop()
+                runner.run(self._serve())
         except BaseException as error:
             self._failure = error
         finally:
             self._started.set()
-            self.loop.run_until_complete(_end_leftovers(self.loop))
-            self.loop.close()
 
     async def _serve(self) -> None:
         self.app = create_app(self.settings, Health("gateway"))
@@ -227,40 +199,13 @@ class Gateway:
                 answer.close()
 
 
-async def _end_leftovers(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what waits for clients that have not sent everything."""
-    leftovers = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in leftovers:
-        task.cancel()
-    await asyncio.gather(*leftovers, return_exceptions=True)
-    await loop.shutdown_asyncgens()
-
-
-def wait_for_port(port: int, process: subprocess.Popen[Any]) -> None:
-    """Wait for a process to listen."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1.0).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    pytest.fail(f"nothing listens on port {port}")
-
-
-def read_settings(environment: Mapping[str, str]) -> Any:
-    """The gateway's settings from this environment alone."""
-    before = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(environment)
-    try:
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """The gateway's settings from this environment alone. Raises `SettingsError`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.environ", dict(environment))
         reader = Reader()
         settings = load(reader)
-        reader.check()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    reader.check()
     return settings
 
 
