@@ -28,6 +28,8 @@ from tests.support.gateway import (
 StartGateway = Callable[..., Gateway]
 StartProcess = Callable[..., Process]
 
+NO_AWS = "http://127.0.0.1:1"
+
 
 @pytest.fixture(scope="session")
 def issuer() -> Issuer:
@@ -88,9 +90,14 @@ def gateway(
 
 @pytest.fixture
 def start_gateway(
-    environment: dict[str, str], sqlite_template: Path, tmp_path: Path
+    environment: dict[str, str],
+    sqlite_template: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[StartGateway]:
     """Starts a gateway with settings of its own; None as a value leaves one out."""
+    for name, value in aws.environment(NO_AWS).items():
+        monkeypatch.setenv(name, value)
     with ExitStack() as stack:
 
         def start(**changes: str | None) -> Gateway:

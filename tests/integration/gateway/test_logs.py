@@ -10,7 +10,7 @@ from deploy.sandbox import aws
 from deploy.sandbox.ports import free_port
 from devtools.services import Process
 from gateway.http.request_log import SAMPLED
-from tests.integration.gateway.conftest import StartProcess
+from tests.integration.gateway.conftest import NO_AWS, StartProcess
 from tests.support.gateway import INTERNAL_KEY, Api, Issuer, multipart
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 async def served(start_process: StartProcess, issuer: Issuer) -> tuple[Process, Api]:
     """A gateway's process, and a user of it."""
     port = free_port()
-    no_cognito = aws.environment("http://127.0.0.1:1")
+    no_cognito = aws.environment(NO_AWS)
     logs = {"LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json"}
     process = start_process(PORT=port, PROD="false", **logs, **no_cognito)
     await process.wait_until_ready()

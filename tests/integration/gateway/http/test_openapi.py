@@ -29,8 +29,7 @@ Operations = dict[tuple[str, str], dict[str, Any]]
 
 @pytest.fixture
 def document(start_gateway: StartGateway) -> Any:
-    gateway = start_gateway(PROD="false", AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="x")
-    return Api(gateway).get("/openapi.json").json()
+    return Api(start_gateway(PROD="false")).get("/openapi.json").json()
 
 
 @pytest.fixture
