@@ -184,8 +184,8 @@ def test_a_user_may_have_no_email(gateway: Gateway, issuer: Issuer, email: Any) 
 @pytest.mark.parametrize(
     "name",
     [
-        "", ".", "..", "a/b", "../other", "/etc", "a\0b", "a\nb", "\x7f", "\x85", "u" * 256,
-        "ü" * 128, "\ud800", ".opencloud-staging",
+        "", ".", "..", "a/b", "../other", "./other", "other/data", "/etc", "a\0b", "a\nb", "\x7f",
+        "\x85", "u" * 256, "ü" * 128, "\ud800", ".opencloud-staging",
     ],
     ids=ascii,
 )  # fmt: skip
