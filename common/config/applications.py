@@ -80,7 +80,7 @@ class Applications:
         self._began = 0.0
         self._unreadable = ""
 
-    async def load(self) -> Catalogue:
+    async def load(self) -> None:
         """Read the configuration at start. Raises `InvalidApplications`."""
         try:
             content = await self._source.read_if_changed()
@@ -90,32 +90,22 @@ class Applications:
                 f" ({getattr(error, 'strerror', None) or error})"
             ) from error
         self._catalogue = await asyncio.to_thread(parse, content or b"")
-        return self._catalogue
 
     async def current(self) -> Catalogue:
         """The configuration in force, read again first if it has changed.
 
         Raises `InvalidApplications` only if there has never been a valid one.
         """
-        if self._catalogue is None:
-            return await self._load_late()
         if self._reading is None and self._source.is_due():
             self._began = time.monotonic()
             self._reading = asyncio.create_task(self._read_again())
         if self._reading is not None:
             left = self._began + self._source.wait - time.monotonic()
-            if left > 0:
-                await asyncio.wait([self._reading], timeout=left)
+            if left > 0 or self._catalogue is None:
+                await asyncio.wait([self._reading], timeout=left if self._catalogue else None)
+        if self._catalogue is None:
+            raise InvalidApplications("there is no valid application configuration yet")
         return self._catalogue
-
-    async def _load_late(self) -> Catalogue:
-        if not self._source.is_due():
-            raise InvalidApplications("there is no application configuration yet")
-        try:
-            return await self.load()
-        except InvalidApplications as error:
-            self._refuse(str(error))
-            raise
 
     async def _read_again(self) -> None:
         try:

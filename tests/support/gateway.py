@@ -27,6 +27,7 @@ from common.runtime.process import Address, serve
 from common.telemetry.health import Health
 from devtools.postgres import run_apart
 from gateway.app import create_app, runner_for
+from gateway.jobs.schemas import HARDWARE_KEYS
 from gateway.settings import Settings, load
 from tests.support.answers import check_answer
 from tests.support.local_server import LocalServer
@@ -383,7 +384,7 @@ def job_body(**changes: Any) -> dict[str, Any]:
             "files_down": {"config_id": "exp", "data_ids": ["exp"], "artifact_ids": ["exp"]},
             "env_vars": {"KEY": "value"},
         },
-        "hardware": dict.fromkeys(["cpu_cores", "memory", "gpu_model", "gpu_archi", "gpu_mem"]),
+        "hardware": dict.fromkeys(HARDWARE_KEYS),
         **changes,
     }
     return {name: value for name, value in body.items() if value is not ...}
@@ -401,6 +402,12 @@ def rows(gateway: Gateway, statement: str, **values: Any) -> list[Any]:
             await database.close()
 
     return run_apart(ask())
+
+
+def payload_of(user: Api, job_id: int) -> Any:
+    """The message that the peer gets for a job."""
+    statement = "SELECT payload FROM handovers WHERE job_id = :id"
+    return jsonlib.loads(rows(user.gateway, statement, id=job_id)[0][0])
 
 
 def multipart(

@@ -34,10 +34,7 @@ async def failure(process: Process) -> str:
     [
         ({"COGNITO_USER_POOL_ID": None}, "COGNITO_USER_POOL_ID is missing"),
         ({"APPLICATION_CONFIG_FILE": "/none.yaml"}, "APPLICATION_CONFIG_FILE"),
-        (
-            {"DATABASE_URL": UNREACHABLE, "DATABASE_STARTUP_TIMEOUT": 0},
-            "the database did not answer",
-        ),
+        ({"DATABASE_URL": UNREACHABLE, "DATABASE_STARTUP_TIMEOUT": 0}, "database did not answer"),
     ],
     ids=["missing", "applications", "database"],
 )

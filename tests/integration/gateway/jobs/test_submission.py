@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.jobs.schemas import HARDWARE_KEYS
-from tests.support.gateway import Api, Reply, fresh, job_body, on_both_databases, rows
+from tests.support.gateway import Api, Reply, fresh, job_body, on_both_databases, payload_of, rows
 
 pytestmark = on_both_databases
 
@@ -40,18 +40,11 @@ def run(entrypoint: str, **down: Any) -> dict[str, Any]:
     return {"application": {**TRAIN, "entrypoint": entrypoint}, **select(**down)}
 
 
-def payload(user: Api, job_id: int) -> Any:
-    """What the peer is going to be sent."""
-    statement = "SELECT payload FROM handovers WHERE job_id = :id"
-    ((found,),) = rows(user.gateway, statement, id=job_id)
-    return json.loads(found)
-
-
 def files_down(user: Api, **body: Any) -> dict[str, str]:
     """Path in the container → path in the user's tree."""
     reply = user.submit(**body)
     assert reply.status == 201, reply
-    down = payload(user, reply.json()["id"])["job"]["handler"]["files_down"]
+    down = payload_of(user, reply.json()["id"])["job"]["handler"]["files_down"]
     return {inside: uri.removeprefix(f"{user.tree}/") for inside, uri in down.items()}
 
 
@@ -99,7 +92,7 @@ def test_the_hand_over_is_written_with_the_job(user: Api) -> None:
     reply = user.submit(priority=4, environment="local", hardware=hardware)
     job = reply.json()
     root = str(user.tree)
-    assert payload(user, job["id"]) == {
+    assert payload_of(user, job["id"]) == {
         "job": {
             "app": {"cmd": ["run", "--fast"], "env": {"KEY": "value"}},
             "handler": {
@@ -131,7 +124,7 @@ def test_the_hand_over_is_written_with_the_job(user: Api) -> None:
 
 def test_the_job_definition_is_passed_on_where_there_is_one(user: Api) -> None:
     job = user.submit(**run("fit", data_ids=["exp"])).json()
-    assert payload(user, job["id"])["job"]["handler"]["aws_job_def"] == "definition"
+    assert payload_of(user, job["id"])["job"]["handler"]["aws_job_def"] == "definition"
 
 
 @pytest.mark.parametrize("left_out", [..., None, "", "null"])

@@ -75,7 +75,7 @@ async def test_s3_is_not_asked_again_at_once(
 
 
 @pytest.mark.parametrize("edit", [b"app: [", b"app: 3", b"", None])
-async def test_nonsense_leaves_the_last_good_one_in_force(
+async def test_an_invalid_edit_leaves_the_last_valid_one_in_force(
     bucket: Bucket, applications: Applications, edit: bytes | None
 ) -> None:
     bucket.content = edit
@@ -98,7 +98,7 @@ async def test_an_s3_that_does_not_answer_is_given_up_and_asked_again(
     await eventually(is_asked_again)
 
 
-async def test_an_s3_that_does_not_answer_holds_up_nobody_behind_another(
+async def test_callers_do_not_queue_for_an_s3_that_does_not_answer(
     bucket: Bucket, applications: Applications
 ) -> None:
     bucket.hangs = True
