@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from aiohttp import web
 
+from common.aws import create_client
 from common.config.applications import Applications, InvalidApplications
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
@@ -15,6 +16,7 @@ from common.database.notify import ChannelNotifier
 from common.jobs.heartbeat import BEAT_EVERY, GATEWAY, beat
 from common.runtime.process import Address, CannotStart, MakeRunner, serve
 from common.runtime.startup import open_database
+from common.runtime.tasks import end
 from common.storage.factory import open_storage
 from common.telemetry.health import Health, admin_routes
 from common.telemetry.logs import get_logger
@@ -52,7 +54,6 @@ from gateway.settings import Settings
 
 _APPLICATIONS: Final = web.AppKey("applications", Applications)
 _DATABASE: Final = web.AppKey("database", Database)
-_NOTIFIER: Final = web.AppKey("notifier", ChannelNotifier)
 
 log = get_logger()
 
@@ -75,9 +76,7 @@ def create_app(settings: Settings, health: Health) -> web.Application:
     if settings.account_endpoints:
         app[LOG_INS] = LogInThrottle()
         app.cleanup_ctx.append(_open_accounts)
-    app.cleanup_ctx.extend(
-        [_open_applications, _open_database, _open_notifier, _make_services, _send_heartbeats]
-    )
+    app.cleanup_ctx.extend([_open_applications, _open_database, _open_services, _send_heartbeats])
     if settings.internal_port:
         app.cleanup_ctx.append(_serve_internal)
     return app
@@ -118,10 +117,11 @@ async def _open_storage(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _open_accounts(app: web.Application) -> AsyncIterator[None]:
-    from gateway.auth.accounts import open_accounts  # imports botocore, which is slow
+    from gateway.auth.accounts import Accounts  # imports botocore, which is slow
 
-    async with open_accounts(app[SETTINGS].cognito, app[STORAGE]) as accounts:
-        app[ACCOUNTS] = accounts
+    cognito = app[SETTINGS].cognito
+    async with create_client("cognito-idp", region=cognito.region) as client:
+        app[ACCOUNTS] = Accounts(client, cognito, app[STORAGE])
         yield
 
 
@@ -144,35 +144,30 @@ async def _open_database(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-async def _open_notifier(app: web.Application) -> AsyncIterator[None]:
-    app[_NOTIFIER] = ChannelNotifier(app[_DATABASE])
-    yield
-    await app[_NOTIFIER].close()
-
-
-async def _make_services(app: web.Application) -> AsyncIterator[None]:
-    settings, database, notifier = app[SETTINGS], app[_DATABASE], app[_NOTIFIER]
+async def _open_services(app: web.Application) -> AsyncIterator[None]:
+    settings, database = app[SETTINGS], app[_DATABASE]
+    notifier = ChannelNotifier(database)
     app[JOB_STATUS] = JobStatusService(database, notifier, touch_every=settings.touch_every)
     app[JOBS] = Jobs(database, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
     yield
+    await notifier.close()
 
 
 async def _send_heartbeats(app: web.Application) -> AsyncIterator[None]:
     beating = asyncio.create_task(_beat_forever(app[_DATABASE]))
     yield
-    beating.cancel()
-    await asyncio.gather(beating, return_exceptions=True)
+    await end(beating)
 
 
 async def _beat_forever(database: Database) -> None:
-    """Record that the endpoint works to which workers report: its outage is not their silence."""
+    """Record that the endpoint for workers' updates works: jobs do not stall while it is down."""
     while True:
         try:
             await beat(database, GATEWAY)
         except DatabaseUnavailable as error:
             log.warning("heartbeat.missed", reason=str(error))
         except Exception:
-            log.exception("heartbeat.failed")  # without beats, no job would ever count as stalled
+            log.exception("heartbeat.failed")  # without beats, no job would count as stalled
         await asyncio.sleep(BEAT_EVERY)
 
 
@@ -180,10 +175,10 @@ async def _serve_internal(app: web.Application) -> AsyncIterator[None]:
     """The worker-facing API's endpoint on a port of its own, which no ingress routes."""
     settings = app[SETTINGS]
     internal = web.Application(client_max_size=settings.limits.body_bytes)
-    internal[SETTINGS], internal[HEALTH] = settings, app[HEALTH]
-    internal[ERROR_TABLE], internal[PROXIES] = app[ERROR_TABLE], app[PROXIES]
-    internal[IN_FLIGHT], internal[LARGE_BODIES] = app[IN_FLIGHT], app[LARGE_BODIES]
-    internal[JOB_STATUS] = app[JOB_STATUS]
+    internal[CORS] = Cors("")
+    shared: list[web.AppKey[Any]] = [SETTINGS, HEALTH, ERROR_TABLE, PROXIES, IN_FLIGHT]
+    for key in (*shared, LARGE_BODIES, JOB_STATUS):
+        internal[key] = app[key]
     add_internal_routes(internal)
     internal.middlewares.append(
         pipeline(public=frozenset(), internal=INTERNAL, limits=CallerLimits(0, None))

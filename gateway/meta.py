@@ -18,9 +18,9 @@ WELCOME: Final = "Welcome to the DECODE OpenCloud User-facing API"
 class CognitoInfoSchema(Schema):
     """A Cognito user pool and its client."""
 
-    user_pool_id = fields.String(metadata={"example": "eu-central-1_AbCdEfGhI"})
-    client_id = fields.String(metadata={"example": "3n4b5urk1ft4fl3mg5e62d9ado"})
-    region = fields.String(metadata={"example": "eu-central-1"})
+    user_pool_id = fields.String()
+    client_id = fields.String()
+    region = fields.String()
 
 
 class AccessInfoSchema(Schema):
@@ -58,16 +58,7 @@ async def welcome(_: web.Request) -> web.Response:
 )
 @response_schema(AccessInfoSchema, HTTPStatus.OK, description="The pool's coordinates.")
 async def access_info(request: web.Request) -> web.Response:
-    cognito = request.app[SETTINGS].cognito
-    return json_response(
-        {
-            "cognito": {
-                "user_pool_id": cognito.user_pool_id,
-                "client_id": cognito.client_id,
-                "region": cognito.region,
-            }
-        }
-    )
+    return json_response(AccessInfoSchema().dump(request.app[SETTINGS]))
 
 
 _ASSETS: Final = {
@@ -131,5 +122,5 @@ async def docs_asset(request: web.Request) -> web.Response:
 
 @cache
 def _content_of(name: str) -> bytes:
-    """The content of one of the files above, read once."""
+    """One of the files above, read once."""
     return files("swagger_ui").joinpath("static", name).read_bytes()

@@ -139,8 +139,7 @@ def _read_cognito(reader: Reader) -> CognitoSettings:
 
 
 def _read_touch_every(reader: Reader) -> float:
-    """Well within the silence after which a dispatcher, by the same settings, counts a job as
-    stalled."""
+    """Well within the time after which a dispatcher with these settings counts a job as stalled."""
     limits = (read_stale_after(reader), read_silence_margin(reader))
     return min(_TOUCH_EVERY, *(limit / 4 for limit in limits))
 

@@ -15,7 +15,7 @@ _READ_AGAIN_EVERY: Final = 2.0
 """Seconds between two attempts to read an unreadable file."""
 
 _S3_TIMEOUT: Final = 2.0
-"""Seconds that a request may take once there is a configuration to go on with."""
+"""Seconds that a request may take once there is a configuration to use meanwhile."""
 
 
 class Source(Protocol):

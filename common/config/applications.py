@@ -68,7 +68,7 @@ class Catalogue:
 class Applications:
     """The configuration in force: `load` at start, `current` from then on, `close` at the end.
 
-    One task at a time reads it again; callers wait for that task only briefly, since the last valid
+    One task at a time reads it again; callers wait for it only briefly, since the last valid
     configuration is at hand.
     """
 
@@ -80,7 +80,7 @@ class Applications:
         self._began = 0.0
         self._unreadable = ""
 
-    async def load(self) -> Catalogue:
+    async def load(self) -> None:
         """Read the configuration at start. Raises `InvalidApplications`."""
         try:
             content = await self._source.read_if_changed()
@@ -90,32 +90,22 @@ class Applications:
                 f" ({getattr(error, 'strerror', None) or error})"
             ) from error
         self._catalogue = await asyncio.to_thread(parse, content or b"")
-        return self._catalogue
 
     async def current(self) -> Catalogue:
         """The configuration in force, read again first if it has changed.
 
         Raises `InvalidApplications` only if there has never been a valid one.
         """
-        if self._catalogue is None:
-            return await self._load_late()
         if self._reading is None and self._source.is_due():
             self._began = time.monotonic()
             self._reading = asyncio.create_task(self._read_again())
         if self._reading is not None:
             left = self._began + self._source.wait - time.monotonic()
-            if left > 0:
-                await asyncio.wait([self._reading], timeout=left)
+            if left > 0 or self._catalogue is None:
+                await asyncio.wait([self._reading], timeout=left if self._catalogue else None)
+        if self._catalogue is None:
+            raise InvalidApplications("there is no valid application configuration yet")
         return self._catalogue
-
-    async def _load_late(self) -> Catalogue:
-        if not self._source.is_due():
-            raise InvalidApplications("there is no application configuration yet")
-        try:
-            return await self.load()
-        except InvalidApplications as error:
-            self._refuse(str(error))
-            raise
 
     async def _read_again(self) -> None:
         try:
@@ -146,11 +136,8 @@ class Applications:
 
     async def timeout_of(self, application: Mapping[str, Any]) -> float | None:
         """Seconds that a job of this application may take; None if that is not configured."""
-        found = (await self.current()).find(
-            application.get("application"),
-            application.get("version"),
-            application.get("entrypoint"),
-        )
+        keys = (application.get(key) for key in ("application", "version", "entrypoint"))
+        found = (await self.current()).find(*keys)
         return found.timeout if found else None
 
 
@@ -179,19 +166,17 @@ def parse(content: bytes) -> Catalogue:
 def _entrypoint(item: dict[str, Any], place: str, application: str, version: str) -> Entrypoint:
     app = _mapping(item.get("app"), f"{place}.app")
     handler = _mapping(item.get("handler"), f"{place}.handler")
+
+    def text(key: str, default: str | None = None) -> str:
+        return _text(handler.get(key, default), f"{place}.handler.{key}")
+
     return Entrypoint(
         cmd=_texts(app.get("cmd"), f"{place}.app.cmd"),
         env=_texts(app.get("env") or [], f"{place}.app.env"),
-        image_url=_text(handler.get("image_url"), f"{place}.handler.image_url"),
-        image_name=_text(handler.get("image_name", application), f"{place}.handler.image_name"),
-        image_version=_text(
-            handler.get("image_version", version), f"{place}.handler.image_version"
-        ),
-        aws_job_def=(
-            _text(handler["aws_job_def"], f"{place}.handler.aws_job_def")
-            if handler.get("aws_job_def") is not None
-            else None
-        ),
+        image_url=text("image_url"),
+        image_name=text("image_name", application),
+        image_version=text("image_version", version),
+        aws_job_def=None if handler.get("aws_job_def") is None else text("aws_job_def"),
         files_down=_paths(handler.get("files_down"), f"{place}.handler.files_down", FILES_DOWN),
         files_up=_paths(handler.get("files_up"), f"{place}.handler.files_up", FILES_UP),
         timeout=_timeout(item, handler, place),
@@ -204,10 +189,8 @@ def _timeout(item: dict[str, Any], handler: dict[str, Any], place: str) -> float
             continue
         where = f"{where}.aws_resources"
         resources = _mapping(owner["aws_resources"], where)
-        if resources.get("hardware") is not None:
-            _mapping(resources["hardware"], f"{where}.hardware")
-        timeout = resources.get("timeout")
-        if timeout is None:
+        _mapping(resources.get("hardware") or {}, f"{where}.hardware")
+        if (timeout := resources.get("timeout")) is None:
             continue
         is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
         if not is_number or not 0 < timeout <= _LONGEST_TIMEOUT:

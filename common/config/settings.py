@@ -17,6 +17,11 @@ DEFAULT_APPLICATIONS: Final = str(REPOSITORY / "application_config.yaml")
 
 _TLS_OPTIONS: Final = ("sslmode", "sslrootcert", "sslcrl", "sslcert", "sslkey")
 """libpq's names in a database URL. asyncpg understands them in a DSN, not as arguments."""
+_DRIVERS: Final = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,21 +72,17 @@ def _driver_url(text: str, secret: str) -> URL:
 
     Raises `ValueError` for another database, `OSError` for a file of certificates that is none.
     """
-    marker = "{}"
     placeholder = "opencloud-secret"
-    url = make_url(text.replace(marker, placeholder))
-    if marker in text:
-        # filled in after parsing, since the URL object percent-encodes what it renders
-        url = url.set(
-            username=(url.username or "").replace(placeholder, secret) or None,
-            password=(url.password or "").replace(placeholder, secret) or None,
-        )
-    backend = {"sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}.get(
-        url.drivername.partition("+")[0]
-    )
-    if backend is None:
+    url = make_url(text.replace("{}", placeholder))
+    driver = _DRIVERS.get(url.drivername.partition("+")[0])
+    if driver is None:
         raise ValueError(url.drivername)
-    url = url.set(drivername={"sqlite": "sqlite+aiosqlite"}.get(backend, "postgresql+asyncpg"))
+    url = url.set(
+        drivername=driver,
+        # filled in after parsing, since the URL object percent-encodes what it renders
+        username=(url.username or "").replace(placeholder, secret) or None,
+        password=(url.password or "").replace(placeholder, secret) or None,
+    )
     if tls := {name: url.query[name] for name in _TLS_OPTIONS if name in url.query}:
         dsn = f"postgresql://?{urlencode(tls, doseq=True)}"
         url = url.difference_update_query(_TLS_OPTIONS).update_query_dict({"dsn": dsn})
@@ -159,10 +160,10 @@ def read_logs(reader: Reader) -> LogSettings:
 
 
 def read_stale_after(reader: Reader) -> float:
-    """Seconds of silence after which the peer is asked for a job's status, if it can be asked."""
+    """Seconds without an update after which the peer is asked for a job's status, if it can be."""
     return reader.seconds("STALE_AFTER", 120.0)
 
 
 def read_silence_margin(reader: Reader) -> float:
-    """Seconds for which a job may be silent beyond its application's time-out."""
+    """Seconds without an update, beyond its application's time-out, after which a job stalled."""
     return reader.seconds("SILENCE_MARGIN", 3_600.0)

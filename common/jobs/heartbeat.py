@@ -1,14 +1,14 @@
 """Record when each part of the service was last healthy; gaps are outages.
 
-A worker's silence counts only while it could be heard. The dispatcher records a heartbeat for
-database and peer, each gateway one for the endpoint of workers' updates. An outage ends with the
-first heartbeat after it; the very first one marks the adoption of a database.
+A job can stall only while its worker can be heard. The dispatcher records a heartbeat for database
+and peer, each gateway one for the endpoint of workers' updates. An outage ends with the first
+heartbeat after it; the very first one marks the adoption of a database.
 """
 
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import case, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,22 +28,16 @@ GATEWAY: Final = "gateway"
 async def beat(database: Database, name: str) -> None:
     """Record that the part `name` is healthy. Raises `DatabaseUnavailable`."""
     dialect = sqlite if database.is_sqlite else postgresql
+    first = dialect.insert(heartbeats).values(
+        name=name, last_at=utc_now(), outage_ended_at=utc_now()
+    )
     gap = heartbeats.c.last_at < utc_now(-OUTAGE_AFTER)
+    ended = case((gap, utc_now()), else_=heartbeats.c.outage_ended_at)
+    later = first.on_conflict_do_update(
+        index_elements=[heartbeats.c.name], set_={"last_at": utc_now(), "outage_ended_at": ended}
+    )
     async with database.transaction() as tx:
-        beaten = await tx.execute(
-            update(heartbeats)
-            .where(heartbeats.c.name == name)
-            .values(
-                last_at=utc_now(),
-                outage_ended_at=case((gap, utc_now()), else_=heartbeats.c.outage_ended_at),
-            )
-        )
-        if beaten.rowcount == 0:
-            await tx.execute(
-                dialect.insert(heartbeats)
-                .values(name=name, last_at=utc_now(), outage_ended_at=utc_now())
-                .on_conflict_do_nothing(index_elements=[heartbeats.c.name])
-            )
+        await tx.execute(later)
 
 
 async def listening_since(connection: AsyncConnection) -> datetime | None:
@@ -52,17 +46,9 @@ async def listening_since(connection: AsyncConnection) -> datetime | None:
     None during an outage of any part, and before the first heartbeat of the peer. A part without
     any heartbeat does not count.
     """
-    row = (
-        await connection.execute(
-            select(
-                func.max(heartbeats.c.outage_ended_at).label("since"),
-                func.min(heartbeats.c.last_at).label("last"),
-                utc_now(-OUTAGE_AFTER).label("bound"),
-                func.count().filter(heartbeats.c.name == PEER).label("peers"),
-            )
-        )
-    ).one()
-    if not row.peers or row.last < row.bound:
-        return None
-    since: datetime = row.since
+    statement = select(func.max(heartbeats.c.outage_ended_at)).having(
+        func.min(heartbeats.c.last_at) >= utc_now(-OUTAGE_AFTER),
+        func.count().filter(heartbeats.c.name == PEER) > 0,
+    )
+    since: datetime | None = (await connection.execute(statement)).scalar_one_or_none()
     return since

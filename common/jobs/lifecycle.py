@@ -2,14 +2,14 @@
 
     queued → pulled → preprocessing → running → postprocessing → finished | error
 
-Any status may follow any other (the peer requeues a job whose worker went silent), except:
+Any status may follow any other (the peer requeues a job that stalled), except:
 
 - `finished` is final: later reports change nothing;
 - after an `error` that a worker reported, only `queued` (a retry) and `finished` change the status,
   since a failing job still reports `postprocessing` while it uploads its logs; details are kept;
 - an `error` that no worker reported (reconciliation's "no sign of life", the peer's refusal of a
   copy sent after a doubt) is undone by any report of a worker. One that a worker reported is a
-  fact: its date stays and the user gets its mail, whatever follows (an undone `error` included).
+  fact: its date stays and the user gets its mail, even if an undone `error` follows.
 """
 
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ class Change:
 
 
 def is_keep_alive(current: Status, report: Report) -> bool:
-    """Whether the report changes nothing, whatever the rest of the job's state."""
+    """Whether the report changes nothing in any job of this status."""
     if current is Status.FINISHED:
         return True
     return report.status is current and not report.details and current is not Status.ERROR

@@ -7,7 +7,7 @@ that is undone is withdrawn unless it has been sent.
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Row, delete, false, or_, true, update
+from sqlalchemy import ColumnElement, Row, delete, or_, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -40,15 +40,13 @@ def _unsent_error(job: Row[Any]) -> tuple[ColumnElement[bool], ...]:
 
 async def _move_mail(tx: AsyncConnection, job: Row[Any], *, waits: bool) -> bool:
     """Make the delayed mail of an `error` due now or, with `waits`, restart its delay."""
-    moved = await tx.execute(
-        update(emails)
-        .where(*_unsent_error(job), emails.c.awaits_details == true())
-        .values(
-            due_at=utc_now(DETAILS_WAIT if waits else 0.0),
-            awaits_details=true() if waits else false(),
-        )
-    )
+    delayed = (*_unsent_error(job), emails.c.awaits_details == true())
+    moved = await tx.execute(update(emails).where(*delayed).values(_delay(waits=waits)))
     return moved.rowcount > 0
+
+
+def _delay(*, waits: bool) -> dict[str, Any]:
+    return {"due_at": utc_now(DETAILS_WAIT if waits else 0.0), "awaits_details": waits}
 
 
 async def _write_mail(tx: AsyncConnection, job: Row[Any], kind: Status, *, waits: bool) -> bool:
@@ -58,9 +56,8 @@ async def _write_mail(tx: AsyncConnection, job: Row[Any], kind: Status, *, waits
     result = await tx.execute(
         dialect.insert(emails)
         .values(
+            **_delay(waits=waits),
             state=OutboxState.PENDING,
-            due_at=utc_now(DETAILS_WAIT if waits else 0.0),
-            awaits_details=true() if waits else false(),
             correlation_id=job.correlation_id,
             created_at=utc_now(),
             job_id=job.id,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Table, select
+from sqlalchemy import Table, or_, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -77,17 +77,15 @@ class Story:
             kind = f"mail '{mail['kind']}'"
             yield from _at(mail["created_at"], "gateway", f"{kind} written to {mail['recipient']}")
             yield from _at(mail["settled_at"], "notifier", f"{kind} {_settled(mail)}")
-        yield from _at(
-            self.job["deleted_at"], "user", "deleted; its files and rows are being removed"
-        )
+        removal = "deleted; its files and rows are being removed"
+        yield from _at(self.job["deleted_at"], "user", removal)
 
     def standing(self) -> list[str]:
         """The current state of hand-over, worker and mails, one sentence each."""
-        sentences = []
-        if self.handover is None:
-            sentences.append("Hand-over: none (settled and pruned, or of an earlier service)")
-        else:
-            sentences.append(f"Hand-over: {_state(self.handover, self.now)}")
+        state = "none (settled and pruned, or of an earlier service)"
+        if self.handover is not None:
+            state = _state(self.handover, self.now)
+        sentences = [f"Hand-over: {state}"]
         if self.job["last_seen_at"] is not None:
             sentences.append(f"Worker: last heard of at {_time(self.job['last_seen_at'])}")
         sentences += [f"Mail '{mail['kind']}': {_state(mail, self.now)}" for mail in self.mails]
@@ -119,9 +117,7 @@ class Story:
             f"correlation id {job['correlation_id'] or 'none'}",
             f"worker's number {job['worker_number'] or 'none yet'}",
         ]
-        line = [
-            f"{_time(moment.at)}  {moment.source:<10}  {moment.what}" for moment in self.time_line()
-        ]
+        line = [f"{_time(one.at)}  {one.source:<10}  {one.what}" for one in self.time_line()]
         return _printable("\n".join([*head, "", *line, "", *self.standing()]))
 
 
@@ -195,29 +191,20 @@ async def read_story(database: Database, number: int) -> Story:
     if not 0 < number <= MAX_JOB_ID:
         raise StoryError(f"there is no job {number}")
     async with database.reading() as connection:
-        found = await _rows(connection, jobs, jobs.c.id == number)
+        alias = select(handover_numbers.c.job_id).where(handover_numbers.c.number == number)
+        found = await _rows(connection, jobs, or_(jobs.c.id == number, jobs.c.id.in_(alias)))
         if not found:
-            alias = await _rows(connection, handover_numbers, handover_numbers.c.number == number)
-            if not alias:
-                raise StoryError(f"there is no job {number}")
-            found = await _rows(connection, jobs, jobs.c.id == alias[0]["job_id"])
-        job = found[0]
-        handover = await _rows(connection, handovers, handovers.c.job_id == job["id"])
-        return Story(
-            now=(await connection.execute(select(utc_now()))).scalar_one(),
-            job=job,
-            events=await _rows(connection, job_events, job_events.c.job_id == job["id"]),
-            handover=handover[0] if handover else None,
-            numbers=await _rows(
-                connection, handover_numbers, handover_numbers.c.job_id == job["id"]
-            ),
-            mails=await _rows(connection, emails, emails.c.job_id == job["id"]),
-        )
+            raise StoryError(f"there is no job {number}")
+        events, handover, numbers, mails = [
+            await _rows(connection, table, table.c.job_id == found[0]["id"])
+            for table in (job_events, handovers, handover_numbers, emails)
+        ]
+        now = (await connection.execute(select(utc_now()))).scalar_one()
+    return Story(now, found[0], events, handover[0] if handover else None, numbers, mails)
 
 
 async def _rows(connection: AsyncConnection, table: Table, condition: Any) -> list[Record]:
     columns = [column for column in table.columns if column.name not in _USER_INPUT]
     key = next(iter(table.primary_key))
     result = await connection.execute(select(*columns).where(condition).order_by(key))
-    names = [str(column.name) for column in columns]
-    return [dict(zip(names, row, strict=True)) for row in result]
+    return [{str(name): value for name, value in row.items()} for row in result.mappings()]

@@ -217,29 +217,24 @@ async def _apply(
 
 
 async def _state_of(tx: AsyncConnection, job: Row[Any], status: Status) -> JobState:
-    event = None
-    has_failed = False
+    if status is Status.FINISHED:
+        return JobState(status, job.has_started, job.has_ended, last=None)
     of_job = {"event_job_id": job.id}
-    if status is not Status.FINISHED:
-        event = (await tx.execute(_last_event, of_job)).one_or_none()
-    if status is Status.ERROR:
-        has_failed = (await tx.execute(_worker_error, of_job)).one_or_none() is not None
+    event = (await tx.execute(_last_event, of_job)).one_or_none()
     last = event and Report(Status(event.status), event.details, Source(event.source))
-    return JobState(status, job.has_started, job.has_ended, last, has_failed=has_failed)
+    failed = status is Status.ERROR and (await tx.execute(_worker_error, of_job)).first()
+    return JobState(status, job.has_started, job.has_ended, last, has_failed=bool(failed))
 
 
 async def _write_job(tx: AsyncConnection, job_id: int, change: Change, *, heard: bool) -> None:
-    values: dict[str, Any] = {}
-    if heard:
-        values["last_seen_at"] = utc_now()
-    if change.enters:
-        values["status"] = change.status
-    if change.starts:
-        values["date_started"] = utc_now()
-    if change.ends:
-        values["date_finished"] = utc_now()
-    if change.reopens:
-        values["date_finished"] = None
+    candidates: list[tuple[bool, str, Any]] = [
+        (heard, "last_seen_at", utc_now()),
+        (change.enters, "status", change.status),
+        (change.starts, "date_started", utc_now()),
+        (change.ends, "date_finished", utc_now()),
+        (change.reopens, "date_finished", None),
+    ]
+    values = {name: value for applies, name, value in candidates if applies}
     if change.details:
         details = jobs.c.runtime_details
         values["runtime_details"] = case(

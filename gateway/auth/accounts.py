@@ -3,14 +3,13 @@
 import base64
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-from common.aws import AwsError, create_client, error_code
+from common.aws import AwsError, error_code
 from common.storage.paths import is_user_name
 from common.storage.protocol import Storage
 from common.telemetry.logs import get_logger
@@ -50,7 +49,7 @@ class IssuedToken:
 
 
 class Accounts:
-    """Creates users and issues tokens; one Cognito client for the life of the process."""
+    """Creates users and issues tokens; `client` is aiobotocore's for Cognito."""
 
     def __init__(self, client: Any, settings: CognitoSettings, storage: Storage) -> None:
         self._client = client
@@ -141,9 +140,3 @@ def _error_of(error: Exception, known: _Errors) -> Exception:
     if isinstance(error, ClientError | ParamValidationError):
         return AccountRefused(f"Cognito refused the request: {code}")
     return AwsError(f"Cognito did not answer ({code})")
-
-
-@asynccontextmanager
-async def open_accounts(settings: CognitoSettings, storage: Storage) -> AsyncIterator[Accounts]:
-    async with create_client("cognito-idp", region=settings.region) as client:
-        yield Accounts(client, settings, storage)

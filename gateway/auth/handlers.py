@@ -50,8 +50,8 @@ _NO_STORE: Final = {"Cache-Control": "no-store"}
 class CredentialsSchema(RequestSchema):
     """An e-mail address (as `username` or `email`) and a password."""
 
-    username = Text(required=True, metadata={"example": "user@example.com"})
-    password = Text(required=True, metadata={"example": "Microscopy-1", "format": "password"})
+    username = Text(required=True)
+    password = Text(required=True, metadata={"format": "password"})
 
     @pre_load
     def accept_email(self, data: Any, **_: Any) -> Any:
@@ -69,9 +69,7 @@ class TokenRequestSchema(CredentialsSchema):
 class RegistrationSchema(CredentialsSchema):
     """Credentials of a new user, and the groups to join."""
 
-    groups = Items(
-        Choice(GROUPS), load_default=None, allow_none=True, metadata={"example": ["users"]}
-    )
+    groups = Items(Choice(GROUPS), load_default=None, allow_none=True)
 
     @pre_load
     def accept_one_group(self, data: Any, **_: Any) -> Any:
@@ -85,25 +83,26 @@ class RegistrationSchema(CredentialsSchema):
 class UserSchema(Schema):
     """A user, as the token describes it."""
 
-    email = fields.String(allow_none=True, metadata={"example": "user@example.com"})
-    groups = fields.List(fields.String(), metadata={"example": ["users"]})
+    email = fields.String(allow_none=True)
+    groups = fields.List(fields.String())
 
 
 class TokenSchema(Schema):
     """An ID token; it is valid for `expires_in` seconds."""
 
-    id_token = fields.String(metadata={"example": "eyJraWQiOi…"})
-    expires_in = fields.Integer(metadata={"example": 3600})
+    id_token = fields.String()
+    expires_in = fields.Integer()
 
 
 class LoginSchema(Schema):
     """The answer that sets the cookie."""
 
-    message = fields.String(metadata={"example": "You've successfully logged in. Welcome back!"})
+    message = fields.String()
 
 
 _USER_EXAMPLE: Final = {"email": "user@example.com", "groups": ["users"]}
 _CREDENTIALS_EXAMPLE: Final = {"username": "user@example.com", "password": "Microscopy-1"}
+_LOGGED_IN: Final = {"message": "You've successfully logged in. Welcome back!"}
 _COGNITO_AWAY: Final = "AWS does not answer at the moment"
 _JSON_NAMES: Final = {"username": "email"}
 
@@ -156,11 +155,7 @@ async def register(request: web.Request) -> web.Response:
 @response_schema(TokenSchema, HTTPStatus.CREATED, description="The token.")
 async def issue_token(request: web.Request) -> web.Response:
     issued = await _check_password(request)
-    return json_response(
-        {"id_token": issued.id_token, "expires_in": issued.expires_in},
-        status=HTTPStatus.CREATED,
-        headers=_NO_STORE,
-    )
+    return json_response(issued, status=HTTPStatus.CREATED, headers=_NO_STORE)
 
 
 @docs(
@@ -175,15 +170,14 @@ async def issue_token(request: web.Request) -> web.Response:
     },
     request_example=_CREDENTIALS_EXAMPLE,
     json_names=_JSON_NAMES,
-    response_example={"message": "You've successfully logged in. Welcome back!"},
+    response_example=_LOGGED_IN,
 )
 @form_schema(CredentialsSchema)
 @response_schema(LoginSchema, HTTPStatus.OK, description="The cookie is set.")
 async def log_in(request: web.Request) -> web.Response:
     check_page(request)
     issued = await _check_password(request)
-    greeting = {"message": "You've successfully logged in. Welcome back!"}
-    response = json_response(greeting, headers=_NO_STORE)
+    response = json_response(_LOGGED_IN, headers=_NO_STORE)
     response.set_cookie(
         "Authorization",
         f"Bearer {issued.id_token}",

@@ -110,19 +110,10 @@ class KeySet:
                 if len(body) > _MAX_BYTES:
                     raise ValueError("too long for a key set")
         found = orjson.loads(body)
-        keys = found.get("keys") if isinstance(found, dict) else None
-        if not isinstance(keys, list):
+        if not isinstance(found, dict):
             raise ValueError("not a key set")  # noqa: TRY004 - the peer's mistake, not ours
         try:
-            usable = {
-                item["kid"]: jwt.PyJWK(item, algorithm="RS256").key
-                for item in keys
-                if isinstance(item, dict)
-                and item.get("kty") == "RSA"
-                and isinstance(item.get("kid"), str)
-            }
+            keys = jwt.PyJWKSet.from_dict(found).keys
         except jwt.PyJWTError as error:
-            raise ValueError("a key that cannot be used") from error
-        if not usable:
-            raise ValueError("no usable key")
-        return usable
+            raise ValueError("no usable key") from error
+        return {key.key_id: key.key for key in keys if key.key_id and key.key_type == "RSA"}

@@ -1,17 +1,15 @@
-"""Bodies that are read whole (JSON, forms).
+"""Bodies that are read whole (JSON, forms): bounded in size, and large ones in their number.
 
-They are bounded in size, by the progress that the client has to make, and in the number of large
-ones read at once, so that a slow or hostile client costs the others nothing.
+A client that stops sending one is given up by `gateway.http.client_timeout`.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from aiohttp import hdrs, web
 
-from gateway.http.errors import Busy, Encoded, TooLarge, TooSlow
-from gateway.http.keys import LARGE_BODIES, SETTINGS
+from gateway.http.errors import Busy, Encoded, TooLarge
+from gateway.http.keys import LARGE_BODIES
 
 T = TypeVar("T")
 
@@ -19,9 +17,6 @@ LARGE_AT_ONCE: Final = 16
 
 _SMALL: Final = 64 * 1024
 """Bytes up to which a body is small, as bodies typed by people are."""
-
-_LOOKS: Final = 4
-"""How often within the client's time-out its progress is checked."""
 
 
 def is_small(request: web.Request) -> bool:
@@ -56,39 +51,10 @@ async def _admit(request: web.Request, read: Callable[[], Awaitable[T]]) -> T:
     limit, length = request.client_max_size, request.content_length
     if length is not None and length > limit:
         raise TooLarge(f"The body may have at most {limit} bytes")
-    if request.content.is_eof():  # it arrived with the head
+    if is_small(request) or request.content.is_eof():  # it arrived with the head
         return await read()
-    if is_small(request):
-        return await _while_it_moves(request, read)
     large = request.app[LARGE_BODIES]
     if large.locked():
         raise Busy("Too many large requests are being read at the moment")
     async with large:
-        return await _while_it_moves(request, read)
-
-
-async def _while_it_moves(request: web.Request, read: Callable[[], Awaitable[T]]) -> T:
-    """Give up when no byte has arrived for the client's time-out, up to a quarter longer.
-
-    A body may take any time as long as its bytes arrive.
-    """
-    seconds = request.app[SETTINGS].client_timeout
-    if not seconds:
         return await read()
-    loop, content = asyncio.get_running_loop(), request.content
-    timer: asyncio.TimerHandle
-
-    def look(arrived: int) -> None:
-        nonlocal timer
-        if content.total_bytes > arrived and not deadline.expired():
-            deadline.reschedule(loop.time() + seconds)
-        timer = loop.call_later(seconds / _LOOKS, look, content.total_bytes)
-
-    timer = loop.call_later(seconds / _LOOKS, look, content.total_bytes)
-    try:
-        async with asyncio.timeout(seconds) as deadline:
-            return await read()
-    except TimeoutError as error:
-        raise TooSlow("The body did not come in time") from error
-    finally:
-        timer.cancel()

@@ -36,13 +36,9 @@ class Cors:
             headers.setdefault(hdrs.ACCESS_CONTROL_EXPOSE_HEADERS, _EXPOSED)
 
     def preflight(self, request: web.BaseRequest) -> web.Response | None:
-        """The answer to a preflight request; None for any other request."""
+        """The answer to a preflight request; None for any other OPTIONS request."""
         sent = request.headers
-        if (
-            request.method != hdrs.METH_OPTIONS
-            or hdrs.ORIGIN not in sent
-            or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in sent
-        ):
+        if hdrs.ORIGIN not in sent or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in sent:
             return None
         if not self.allows(request):
             return detail_response(400, "This origin may not call")

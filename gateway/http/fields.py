@@ -58,29 +58,21 @@ class RequestSchema(Schema):
 
 
 class _ContractField(fields.Field[Any]):
-    """Kinds of errors and spellings of null, which the fields below share."""
+    """What the fields below share: the error for another type or null, and spellings of null."""
 
-    null_kind = "string_type"
-    null_message = "Input should be a valid string"
-
-    def make_error(self, key: str, **kwargs: Any) -> ValidationError:
-        if key == "required":
-            return invalid("missing", "Field required")
-        if key == "null":
-            return invalid(self.null_kind, self.null_message)
-        return super().make_error(key, **kwargs)
+    wrong_type = Message("Input should be a valid string", "string_type")
 
     def deserialize(
         self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any
     ) -> Any:
         if value is missing:
             if self.required:
-                raise self.make_error("required")
+                raise invalid("missing", "Field required")
             return self.load_default
         if self.allow_none and means_null(value):
             return None
         if value is None:
-            raise self.make_error("null")
+            raise ValidationError(self.wrong_type)
         return self._deserialize(value, attr, data, **kwargs)
 
 
@@ -89,7 +81,7 @@ class Text(_ContractField, fields.String):
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str):
-            raise invalid("string_type", "Input should be a valid string")
+            raise ValidationError(self.wrong_type)
         return value
 
 
@@ -119,8 +111,7 @@ class TreePath(Text):
 class Whole(_ContractField, fields.Integer):
     """A whole number from `least` to `most`; `most` is only used with `least`."""
 
-    null_kind = "int_type"
-    null_message = "Input should be a valid integer"
+    wrong_type = Message("Input should be a valid integer", "int_type")
 
     def __init__(self, *, least: int | None = None, most: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -131,33 +122,27 @@ class Whole(_ContractField, fields.Integer):
         self.metadata = {**{k: v for k, v in limits.items() if v is not None}, **self.metadata}
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> int:
-        number = parse_integer(value)
+        number = self._parse(value)
         if not self.least <= number <= self.most:
             given = number if abs(number) <= MAX_INTEGER else "a huge number"
             raise invalid("value_error", f"Value error, {given} given, {self.allowed} allowed")
         return number
 
-
-def parse_integer(value: Any) -> int:
-    """A whole number, given as such, as a whole float, or as text. Raises `ValidationError`."""
-    if isinstance(value, str):
-        if not _INTEGER.fullmatch(value):
-            raise invalid(
-                "int_parsing",
-                "Input should be a valid integer, unable to parse string as an integer",
-            )
-        # Python refuses longer ones; cut short, such a number is still beyond every limit
-        return int(value.strip().partition(".")[0][:_MAX_DIGITS])
-    if isinstance(value, float):
-        if not value.is_integer():
-            raise invalid(
-                "int_from_float",
-                "Input should be a valid integer, got a number with a fractional part",
-            )
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise invalid("int_type", "Input should be a valid integer")
-    return value
+    def _parse(self, value: Any) -> int:
+        if isinstance(value, str):
+            if not _INTEGER.fullmatch(value):
+                sentence = f"{self.wrong_type}, unable to parse string as an integer"
+                raise invalid("int_parsing", sentence)
+            # Python refuses longer ones; cut short, such a number is still beyond every limit
+            return int(value.strip().partition(".")[0][:_MAX_DIGITS])
+        if isinstance(value, float):
+            if not value.is_integer():
+                sentence = f"{self.wrong_type}, got a number with a fractional part"
+                raise invalid("int_from_float", sentence)
+            return int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValidationError(self.wrong_type)
+        return value
 
 
 class Flag(_ContractField, fields.Boolean):
@@ -177,16 +162,13 @@ class Choice(_ContractField, fields.String):
         self.choices = tuple(choices)
         enum = [*self.choices, None] if self.allow_none else [*self.choices]
         self.metadata = {"enum": enum, **self.metadata}
-        quoted = [f"'{choice}'" for choice in self.choices]
-        self.message = "Input should be " + " or ".join(
-            filter(None, [", ".join(quoted[:-1]), quoted[-1]])
-        )
-        self.null_kind = "enum"
-        self.null_message = self.message
+        *others, last = [f"'{choice}'" for choice in self.choices]
+        allowed = f"{', '.join(others)} or {last}" if others else last
+        self.wrong_type = Message(f"Input should be {allowed}", "enum")
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str) or value not in self.choices:
-            raise invalid("enum", self.message)
+            raise ValidationError(self.wrong_type)
         return value
 
 
@@ -197,12 +179,11 @@ class Items(_ContractField, fields.List[Any]):
     Validation stops after `MAX_FAULTS` errors.
     """
 
-    null_kind = "list_type"
-    null_message = "Input should be a valid list"
+    wrong_type = Message("Input should be a valid list", "list_type")
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
         if not isinstance(value, list):
-            raise invalid("list_type", "Input should be a valid list")
+            raise ValidationError(self.wrong_type)
         result, errors = [], {}
         for index, item in enumerate(value):
             try:
@@ -223,18 +204,17 @@ class TextMap(_ContractField, fields.Dict):
     At most `MAX_FAULTS` errors are reported.
     """
 
-    null_kind = "dict_type"
-    null_message = "Input should be a valid dictionary"
+    wrong_type = Message("Input should be a valid dictionary", "dict_type")
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(keys=fields.String(), values=fields.String(), **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> dict[str, str]:
         if not isinstance(value, Mapping):
-            raise invalid("dict_type", "Input should be a valid dictionary")
+            raise ValidationError(self.wrong_type)
         valid = {key: item for key, item in value.items() if isinstance(item, str)}
         errors = {
-            key: [Message("Input should be a valid string", "string_type")]
+            key: [_ContractField.wrong_type]
             for key in islice((key for key in value if key not in valid), MAX_FAULTS)
         }
         if errors:
@@ -248,14 +228,13 @@ class Part(_ContractField, fields.Nested):
     Its schema's hooks do not run: loading the fields directly takes half of marshmallow's time.
     """
 
-    null_kind = "model_type"
-    null_message = "Input should be an object"
+    wrong_type = Message("Input should be an object", "model_type")
 
     def _deserialize(
         self, value: Any, attr: Any, data: Any, partial: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
         if not isinstance(value, Mapping):
-            raise ValidationError({"_schema": [self.schema.error_messages["type"]]})
+            raise ValidationError(self.wrong_type)
         result, errors = {}, {}
         for name, inner in self.schema.load_fields.items():
             try:

@@ -81,7 +81,7 @@ def pipeline(
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             check_host(request.headers.get(hdrs.HOST))
-            if request.method == hdrs.METH_OPTIONS and (preflight := _preflight(request)):
+            if request.method == "OPTIONS" and (preflight := request.app[CORS].preflight(request)):
                 return preflight
             target = _find_handler(request)
             if target in internal:
@@ -96,7 +96,7 @@ def pipeline(
             finally:
                 limits.end(caller)
         except ConnectionError:
-            raise  # the client is gone: there is nobody to answer
+            raise  # the client is gone
         except Exception as error:  # noqa: BLE001 - logged there
             return _error_response(request, error)
 
@@ -131,8 +131,7 @@ def complete_head(request: web.Request, response: web.StreamResponse) -> None:
     if (standing := request.get(STANDING)) is not None:
         headers.update(standing.headers())
     app = request.app
-    if (cors := app.get(CORS)) is not None:
-        cors.add_headers(request, headers)
+    app[CORS].add_headers(request, headers)
     if app[HEALTH].draining:
         response.force_close()
 
@@ -157,11 +156,6 @@ def _error_response(request: web.Request, error: Exception) -> web.Response:
     return response
 
 
-def _preflight(request: web.Request) -> web.Response | None:
-    cors = request.app.get(CORS)
-    return cors.preflight(request) if cors is not None else None
-
-
 def _find_handler(request: web.Request) -> Handler:
     """The handler of the route, without middleware. An unknown path or method is refused here,
     before authentication."""
@@ -172,7 +166,7 @@ def _find_handler(request: web.Request) -> Handler:
 
 
 def _check_api_key(request: web.Request) -> None:
-    """Refuse a wrong key; a missing one is a fault that validation reports."""
+    """Refuse a wrong key; validation reports a missing one."""
     sent = request.headers.get("x-api-key")
     expected = request.app[SETTINGS].internal_api_key
     if sent is not None and not hmac.compare_digest(

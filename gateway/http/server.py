@@ -18,12 +18,9 @@ from gateway.http.errors import TooSlow, detail_response, response_for
 from gateway.http.middlewares import complete_head
 from gateway.http.security import SERVER
 
-_TOO_LONG: Final = "The request line or a header is too long"
-_NOT_HTTP: Final = "The request is not valid HTTP"
-
 _MAX_LINE: Final = 32_768
-"""Bytes of the request line, or of one header: a long path in percent-escapes, a browser's cookies
-with a token among them. aiohttp's 8 190 are too few for either."""
+"""Bytes of the request line, or of one header. aiohttp's 8 190 are too few for a long path in
+percent-escapes, and for a browser's cookies with a token among them."""
 
 _MAX_HEAD: Final = 65_536
 """Bytes of a whole head. aiohttp bounds lines and their number: 4 MiB for anybody who connects."""
@@ -110,8 +107,10 @@ class Connection(web.RequestHandler):
         if isinstance(exc, HttpProcessingError):
             if self._head_is_too_long:
                 status, sentence = 431, f"A request's head may have at most {_MAX_HEAD} bytes"
+            elif isinstance(exc, LineTooLong):
+                sentence = "The request line or a header is too long"
             else:
-                sentence = _TOO_LONG if isinstance(exc, LineTooLong) else _NOT_HTTP
+                sentence = "The request is not valid HTTP"
             log.info("request.unreadable", reason=type(exc).__name__, status=status)
             response = detail_response(status, sentence)
         else:

@@ -43,8 +43,8 @@ class ApiKeySchema(RequestSchema):
 @docs(
     tags=["Internal"],
     summary="Report a job's status",
-    description="Called by the worker-facing API. A 404 tells it to delete its copy of the job and "
-    "to stop the worker, so it is never answered for a job that exists.",
+    description="Called by the worker-facing API. On a 404 it deletes its copy of the job and "
+    "stops the worker, so a job that exists is never answered with one.",
     errors={401: "unauthorized", 404: None, 413: None},
     request_example=_EXAMPLE,
     responses={

@@ -14,20 +14,11 @@ class NameTaken(SubmissionRefused):
 
 
 class ResultsInTheWay(SubmissionRefused):
-    """Files lie where the job's results would be written, and where its deletion would remove
-    them."""
-
-
-class InputMissing(SubmissionRefused):
-    """An input does not exist."""
+    """Files lie where the job's results would be written, and its deletion would remove them."""
 
 
 class UnusableInput(SubmissionRefused):
-    """An input's name is one that workers cannot fetch, or that no storage can hold."""
-
-
-class InputsClash(SubmissionRefused):
-    """Two inputs hold different files for the same place in the container."""
+    """An input does not exist, cannot be fetched by workers, or clashes with another one."""
 
 
 class TooManyInputs(SubmissionRefused):

@@ -105,7 +105,7 @@ async def describe_job(request: web.Request) -> web.Response:
     tags=["Jobs"],
     summary="Delete a job",
     description="Removes the job, its hand-over if that has not happened yet, and its output, log "
-    "and artifact directories. A worker that runs it is told to stop at its next status update.",
+    "and artifact directories. Its worker learns from its next status update that it has to stop.",
     errors={404: "Job not found"},
     responses={"204": {"description": "The job is gone."}},
 )

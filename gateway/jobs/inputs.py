@@ -14,7 +14,7 @@ from common.storage.errors import InvalidPath, StorageError, StorageUnavailable
 from common.storage.paths import UserPath, relative_to
 from common.storage.protocol import Entry, Storage
 from gateway.http.errors import MAX_FAULTS, Fault, misnamed
-from gateway.jobs.errors import InputMissing, InputsClash, TooManyInputs, UnusableInput
+from gateway.jobs.errors import TooManyInputs, UnusableInput
 
 _DIRECTORY: Final = {"config_id": "config", "data_ids": "data", "artifact_ids": "artifact"}
 
@@ -62,14 +62,15 @@ def parse_selections(
             selections.append(Selection(argument, name, path))
         if ids and entrypoint is not None and argument not in entrypoint.files_down:
             allowed = ", ".join(entrypoint.files_down) or "none"
-            faults.append(
-                Fault(
-                    ["body", "attributes"],
-                    f"Value error, this entrypoint takes no {argument}, allowed: {allowed}",
-                    "value_error",
-                )
-            )
+            sentence = f"Value error, this entrypoint takes no {argument}, allowed: {allowed}"
+            faults.append(Fault(["body", "attributes"], sentence, "value_error"))
     return selections, faults
+
+
+def _checked(name: str) -> str:
+    if not name.strip("/"):
+        raise InvalidPath("an id must name a file or a directory")
+    return name
 
 
 def count_ids(files_down: Mapping[str, Any]) -> int:
@@ -81,15 +82,8 @@ def _given(files_down: Mapping[str, Any]) -> Iterator[tuple[str, list[str | None
     """Each argument, its ids, and whether they came as a list."""
     config_id = files_down.get("config_id")
     yield "config_id", [] if config_id is None else [config_id], False
-    yield "data_ids", files_down.get("data_ids") or [], True
-    yield "artifact_ids", files_down.get("artifact_ids") or [], True
-
-
-def _checked(name: str) -> str:
-    """The id, if it names something below its directory. Raises `InvalidPath`."""
-    if not name.strip("/"):
-        raise InvalidPath("an id must name a file or a directory")
-    return name
+    for argument in ("data_ids", "artifact_ids"):
+        yield argument, files_down.get(argument) or [], True
 
 
 async def collect(
@@ -104,8 +98,8 @@ async def collect(
     """The selected files as path in the container → storage URI; and for each of `results`
     whether files exist there.
 
-    Raises `InputMissing`, `UnusableInput`, `InputsClash`, and `TooManyInputs` for more than `limit`
-    files or selections (0: no limit).
+    Raises `UnusableInput`, and `TooManyInputs` for more than `limit` files or selections (0: no
+    limit).
     """
     if limit and len(selections) > limit:
         raise _too_many(limit)  # before looking up a million ids
@@ -140,7 +134,7 @@ class _Inputs:
         uris: dict[str, str] = {}
         for selection, entries in zip(self.selections, self.found, strict=True):
             if entries is None:
-                raise InputMissing(f"The input {selection} does not exist")
+                raise UnusableInput(f"The input {selection} does not exist")
             for entry in entries:
                 place, uri = self._place(selection, entry), f"{self.tree}/{entry.path}"
                 if uris.setdefault(place, uri) != uri:
@@ -162,7 +156,7 @@ class _Inputs:
         return f"{root}/{name}"
 
     def _check_parents(self, uris: Mapping[str, str]) -> None:
-        """Raise `InputsClash` for a file where another one needs a directory."""
+        """Raise `UnusableInput` for a file where another one needs a directory."""
         for place in uris:
             parent = place
             while (cut := parent.rfind("/")) > 0:
@@ -170,8 +164,8 @@ class _Inputs:
                 if parent in uris:
                     raise self._clash(parent, self._source(place))
 
-    def _clash(self, place: str, second: Selection) -> InputsClash:
-        return InputsClash(
+    def _clash(self, place: str, second: Selection) -> UnusableInput:
+        return UnusableInput(
             f"The inputs {self._source(place)} and {second} hold different files"
             f" for the same place '{place}'"
         )

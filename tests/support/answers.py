@@ -61,6 +61,6 @@ def _close(node: Any) -> None:
 
 def _find_operation(method: str, path: str) -> Any:
     for resource in _routes().resources():
-        if resource._match(path) is not None:
+        if resource.match(path) is not None:
             return _document()["paths"].get(resource.canonical, {}).get(method.lower())
     return None

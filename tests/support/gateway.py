@@ -3,11 +3,8 @@
 import asyncio
 import http.client
 import json as jsonlib
-import os
 import socket
-import subprocess
 import threading
-import time
 import urllib.parse
 import uuid
 from collections.abc import Mapping
@@ -27,7 +24,8 @@ from common.telemetry.health import Health
 from devtools.postgres import run_apart
 from devtools.user_pool import INTERNAL_KEY
 from gateway.app import create_app, runner_for
-from gateway.settings import load
+from gateway.jobs.schemas import HARDWARE_KEYS
+from gateway.settings import Settings, load
 from tests.support.answers import check_answer
 
 FRONTEND = "http://localhost:8080"
@@ -88,7 +86,7 @@ class Gateway:
         self.environment = dict(environment)
         self.root = Path(environment["USER_DATA_ROOT_PATH"])
         self.settings = read_settings(environment)
-        self.loop = uvloop.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop
         self.port = 0
         self.app: web.Application | None = None
         self._stop = asyncio.Event()
@@ -110,13 +108,13 @@ class Gateway:
 
     def _run(self) -> None:
         try:
-            self.loop.run_until_complete(self._serve())
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                self.loop = runner.get_loop()
+                runner.run(self._serve())
         except BaseException as error:
             self._failure = error
         finally:
             self._started.set()
-            self.loop.run_until_complete(_end_leftovers(self.loop))
-            self.loop.close()
 
     async def _serve(self) -> None:
         self.app = create_app(self.settings, Health("gateway"))
@@ -143,40 +141,13 @@ class Gateway:
                 answer.close()
 
 
-async def _end_leftovers(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what waits for clients that have not sent everything."""
-    leftovers = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in leftovers:
-        task.cancel()
-    await asyncio.gather(*leftovers, return_exceptions=True)
-    await loop.shutdown_asyncgens()
-
-
-def wait_for_port(port: int, process: subprocess.Popen[Any]) -> None:
-    """Wait for a process to listen."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1.0).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    pytest.fail(f"nothing listens on port {port}")
-
-
-def read_settings(environment: Mapping[str, str]) -> Any:
-    """The gateway's settings from this environment alone."""
-    before = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(environment)
-    try:
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """The gateway's settings from this environment alone. Raises `SettingsError`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.environ", dict(environment))
         reader = Reader()
         settings = load(reader)
-        reader.check()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    reader.check()
     return settings
 
 
@@ -354,7 +325,7 @@ def job_body(**changes: Any) -> dict[str, Any]:
             "files_down": {"config_id": "exp", "data_ids": ["exp"], "artifact_ids": ["exp"]},
             "env_vars": {"KEY": "value"},
         },
-        "hardware": dict.fromkeys(["cpu_cores", "memory", "gpu_model", "gpu_archi", "gpu_mem"]),
+        "hardware": dict.fromkeys(HARDWARE_KEYS),
         **changes,
     }
     return {name: value for name, value in body.items() if value is not ...}
@@ -372,6 +343,12 @@ def rows(gateway: Gateway, statement: str, **values: Any) -> list[Any]:
             await database.close()
 
     return run_apart(ask())
+
+
+def payload_of(user: Api, job_id: int) -> Any:
+    """The message that the peer gets for a job."""
+    statement = "SELECT payload FROM handovers WHERE job_id = :id"
+    return jsonlib.loads(rows(user.gateway, statement, id=job_id)[0][0])
 
 
 def multipart(

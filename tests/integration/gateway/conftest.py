@@ -1,19 +1,25 @@
-"""A gateway for the whole run, of each kind of database; callers whose trees nobody else uses."""
+"""A gateway for the whole run, of each kind of database; callers with trees of their own."""
 
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from deploy.sandbox import aws
+from deploy.sandbox.ports import free_port
+from devtools.services import Process
 from devtools.user_pool import Issuer, trust
 from tests.support.gateway import APPLICATIONS, FRONTEND, Api, Gateway, fresh
 from tests.support.key_server import KeyServer
 
 StartGateway = Callable[..., Gateway]
+StartProcess = Callable[..., Process]
+
+NO_AWS = "http://127.0.0.1:1"
 
 
 @pytest.fixture(scope="session")
@@ -39,45 +45,42 @@ def gateway(
     `on_both_storages` those that run it with its files on a stand-in for S3."""
     folder = tmp_path_factory.mktemp(f"gateway-{request.param}")
     with ExitStack() as stack:
+        own = own_places(folder)
         if request.param == "postgresql":
             server = request.getfixturevalue("postgres")
             name = server.create_database(template=request.getfixturevalue("postgres_template"))
             stack.callback(server.drop_database, name)
-            url = server.url_of(name)
+            own["DATABASE_URL"] = server.url_of(name)
         else:
             shutil.copy(request.getfixturevalue("sqlite_template"), folder / "opencloud.db")
-            url = f"sqlite:///{folder}/opencloud.db"
-        own = {"DATABASE_URL": url, "USER_DATA_ROOT_PATH": str(folder / "users")}
-        if request.param == "s3":
-            endpoint = stack.enter_context(aws.moto_server())
-            aws.create_bucket(endpoint, "files")
-            own |= {"FILESYSTEM": "s3", "S3_BUCKET": "files", "USER_DATA_ROOT_PATH": "users"}
-            with pytest.MonkeyPatch.context() as patch:  # clients of AWS read it when they are made
+        with pytest.MonkeyPatch.context() as patch:  # clients of AWS read it when they are made
+            if request.param == "s3":
+                endpoint = stack.enter_context(aws.moto_server())
+                aws.create_bucket(endpoint, "files")
+                own |= {"FILESYSTEM": "s3", "S3_BUCKET": "files", "USER_DATA_ROOT_PATH": "users"}
                 for name, value in aws.environment(endpoint).items():
                     patch.setenv(name, value)
-                running = stack.enter_context(Gateway({**environment, **own}))
-        else:
             running = stack.enter_context(Gateway({**environment, **own}))
         yield running
 
 
 @pytest.fixture
 def start_gateway(
-    environment: dict[str, str], sqlite_template: Path, tmp_path: Path
+    environment: dict[str, str],
+    sqlite_template: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[StartGateway]:
     """Starts a gateway with settings of its own; None as a value leaves one out."""
+    for name, value in aws.environment(NO_AWS).items():
+        monkeypatch.setenv(name, value)
     with ExitStack() as stack:
 
         def start(**changes: str | None) -> Gateway:
             folder = tmp_path / fresh("gateway")
             folder.mkdir()
             shutil.copy(sqlite_template, folder / "opencloud.db")
-            settings = {
-                **environment,
-                "DATABASE_URL": f"sqlite:///{folder}/opencloud.db",
-                "USER_DATA_ROOT_PATH": str(folder / "users"),
-                **changes,
-            }
+            settings = {**environment, **own_places(folder), **changes}
             kept = {name: value for name, value in settings.items() if value is not None}
             return stack.enter_context(Gateway(kept))
 
@@ -85,8 +88,35 @@ def start_gateway(
 
 
 @pytest.fixture
+def start_process(
+    environment: dict[str, str], sqlite_template: Path, tmp_path: Path
+) -> Iterator[StartProcess]:
+    """Starts a gateway as a process; None as a value leaves a setting out."""
+    shutil.copy(sqlite_template, tmp_path / "opencloud.db")
+    local = {"HOST": "127.0.0.1", "ADMIN_HOST": "127.0.0.1", **own_places(tmp_path)}
+    started: list[Process] = []
+
+    def start(*, admin_port: int | None = None, **changes: Any) -> Process:
+        settings = {**environment, **local, "PORT": free_port(), **changes}
+        kept = {name: value for name, value in settings.items() if value is not None}
+        started.append(Process("gateway", kept, tmp_path, admin_port=admin_port))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def own_places(folder: Path) -> dict[str, str]:
+    return {
+        "DATABASE_URL": f"sqlite:///{folder}/opencloud.db",
+        "USER_DATA_ROOT_PATH": str(folder / "users"),
+    }
+
+
+@pytest.fixture
 def new_user(gateway: Gateway, issuer: Issuer) -> Callable[[], Api]:
-    """Makes callers that nobody else is."""
+    """Makes callers with trees of their own."""
 
     def make() -> Api:
         user = fresh("user")

@@ -1,4 +1,4 @@
-"""A gateway records that the endpoint works to which workers report."""
+"""A gateway records that the endpoint for workers' updates works."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ async def test_a_beat_that_fails_is_followed_by_the_next(
         beats += 1
         if beats == 2:
             twice.set()
-        raise RuntimeError("nobody foresaw this")
+        raise RuntimeError("unforeseen")
 
     monkeypatch.setattr(app, "beat", beat)
     monkeypatch.setattr(app, "BEAT_EVERY", 0.001)
@@ -27,4 +27,4 @@ async def test_a_beat_that_fails_is_followed_by_the_next(
     await asyncio.wait_for(twice.wait(), 10)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert "nobody foresaw this" in capsys.readouterr().out
+    assert "unforeseen" in capsys.readouterr().out

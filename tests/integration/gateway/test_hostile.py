@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from devtools.user_pool import INTERNAL_KEY, Issuer
-from tests.support.gateway import Api, Gateway, Reply, job_body, multipart, on_both_databases
+from tests.support.gateway import Api, Gateway, job_body, multipart, on_both_databases
 
 QUICK = settings(
     max_examples=60,
@@ -72,7 +72,7 @@ def snapshot(root: Path) -> dict[str, str]:
     }
 
 
-def elsewhere(victim: Api, own: str = "") -> dict[str, object]:
+def elsewhere(victim: Api, own: str) -> dict[str, object]:
     """The victim's tree byte by byte, and the state of all else outside of the tree `own`: other
     users' files and directories, and what lies beside the trees."""
     root = victim.gateway.root
@@ -132,16 +132,12 @@ def test_paths_of_any_bytes(
 def test_file_names_of_any_bytes(api: Api, victim: Api, raw: bytes) -> None:
     before = elsewhere(victim, api.user)
     assert_harmless(api.upload("data/x", raw))
-    assert_harmless(send_form(api, raw))
-    assert elsewhere(victim, api.user) == before
-
-
-def send_form(api: Api, raw: bytes) -> Reply:
-    """An upload whose file name is encoded (RFC 5987)."""
-    name = quote_from_bytes(raw, safe="").encode()
-    shown = b"form-data; name=\"file\"; filename*=UTF-8''" + name
+    encoded = quote_from_bytes(raw, safe="").encode()  # RFC 5987
+    shown = b"form-data; name=\"file\"; filename*=UTF-8''" + encoded
     body, kind = multipart("", b"content", disposition=shown)
-    return api.post("/files/data/x/upload", body=body, headers={"Content-Type": kind})
+    form = {"Content-Type": kind}
+    assert_harmless(api.post("/files/data/x/upload", body=body, headers=form))
+    assert elsewhere(victim, api.user) == before
 
 
 @given(text=st.text(max_size=30))
@@ -239,20 +235,6 @@ def test_headers_of_any_value(api: Api, values: dict[str, str]) -> None:
     assert_harmless(api.send("OPTIONS", "/jobs", headers=values))
 
 
-@pytest.mark.parametrize("user", ["../victim", "victim/../victim", "..", "./victim", "victim/data"])
-def test_user_names_lead_nowhere(gateway: Gateway, issuer: Issuer, victim: Api, user: str) -> None:
-    before = elsewhere(victim)
-    intruder = Api(gateway, token=issuer.token(user))
-    for reply in (
-        intruder.get("/files/?recursive=true"),
-        intruder.get("/files/data/secret.txt/download"),
-        intruder.upload("data/x", "f"),
-        intruder.delete("/files/"),
-    ):
-        assert reply.status == 403
-    assert elsewhere(victim) == before
-
-
 @pytest.mark.parametrize("planted", ["data/link", "data/folder"])
 def test_links_lead_nowhere(api: Api, victim: Api, planted: str) -> None:
     before = elsewhere(victim, api.user)
@@ -272,11 +254,3 @@ def test_links_lead_nowhere(api: Api, victim: Api, planted: str) -> None:
     api.delete(f"/files/{planted}/")
     api.delete("/files/data/")
     assert elsewhere(victim, api.user) == before
-
-
-def test_a_job_name_with_markup_is_answered_as_data(api: Api) -> None:
-    name = "<img src=x onerror=alert(1)>"
-    reply = api.submit(job_name=name, attributes={"files_down": {}})
-    assert reply.status == 201
-    assert reply.headers["content-type"] == "application/json"
-    assert reply.json()["job_name"] == name

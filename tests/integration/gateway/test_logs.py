@@ -1,131 +1,73 @@
-"""What is logged, and what never is: the secrets of all settings, tokens, bodies."""
+"""What a gateway's process shows, and what it never does: tokens, bodies, queries."""
 
 import json
-import shutil
-import signal
-import subprocess
-import sys
-import urllib.request
-from pathlib import Path
-from urllib.error import URLError
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from common.config.settings import REPOSITORY
-from deploy.sandbox.lifeline import tied_to_parent
+from deploy.sandbox import aws
 from deploy.sandbox.ports import free_port
-from devtools.user_pool import Issuer
+from devtools.services import Process
+from devtools.user_pool import INTERNAL_KEY, Issuer
 from gateway.http.request_log import SAMPLED
-from tests.support.gateway import Api, multipart, wait_for_port
-from tests.support.key_server import KeyServer
+from tests.integration.gateway.conftest import NO_AWS, StartProcess
+from tests.support.gateway import Api, multipart
 
 pytestmark = pytest.mark.slow
 
-SECRETS = {
-    "INTERNAL_API_KEY_SECRET": "planted-internal-key",
-    "COGNITO_SECRET": "planted-cognito-secret",
-    "DATABASE_SECRET": "planted-database-secret",
-    "AWS_ACCESS_KEY_ID": "planted-access-key",
-    "AWS_SECRET_ACCESS_KEY": "planted-secret-key",
-}
-
-
-class Served:
-    """The attributes of a gateway that `Api` uses."""
-
-    def __init__(self, port: int, root: Path) -> None:
-        self.port, self.root = port, root
-
 
 @pytest.fixture
-def process(environment: dict[str, str], sqlite_template: Path, tmp_path: Path):
-    """A gateway in a process of its own, its admin port, and a function that ends it and returns
-    its lines."""
-    shutil.copy(sqlite_template, tmp_path / "opencloud.db")
-    port, admin = free_port(), free_port()
-    own = {
-        "PYTHONPATH": str(REPOSITORY),
-        "PROD": "false",
-        "HOST": "127.0.0.1",
-        "PORT": str(port),
-        "ADMIN_PORT": str(admin),
-        "DATABASE_URL": "sqlite:///./opencloud.db",
-        "USER_DATA_ROOT_PATH": str(tmp_path / "users"),
-        "LOG_LEVEL": "DEBUG",
-        "LOG_FORMAT": "json",
-    }
-    running = subprocess.Popen(
-        tied_to_parent([sys.executable, "-m", "gateway"], signal.SIGKILL),
-        cwd=tmp_path,
-        env={**environment, **own, **SECRETS},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-    def end() -> list[str]:
-        running.send_signal(signal.SIGTERM)
-        lines, _ = running.communicate(timeout=30)
-        return lines.splitlines()
-
-    try:
-        wait_for_port(port, running)
-        yield Served(port, tmp_path / "users"), admin, end
-    finally:
-        running.kill()
-        running.communicate()
-    assert running.returncode == 0
+async def served(start_process: StartProcess, issuer: Issuer) -> tuple[Process, Api]:
+    """A gateway's process, and a user of it."""
+    port = free_port()
+    no_cognito = aws.environment(NO_AWS)
+    logs = {"LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json"}
+    process = start_process(PORT=port, PROD="false", **logs, **no_cognito)
+    await process.wait_until_ready()
+    return process, Api(SimpleNamespace(port=port), "somebody", issuer.token("somebody"))
 
 
-def test_no_secret_token_or_body_is_ever_shown(
-    process, issuer: Issuer, key_server: KeyServer
-) -> None:
-    gateway, admin, end = process
-    token = issuer.token("somebody")
-    api = Api(gateway, "somebody", token)
-    body, kind = multipart("f.txt", b"planted-content")
-    secret = SECRETS["INTERNAL_API_KEY_SECRET"]
+async def records_of(process: Process) -> list[dict[str, Any]]:
+    """What it has logged by its end."""
+    assert await process.terminate() == 0
+    return [json.loads(line) for line in process.output.splitlines()]
+
+
+async def test_no_token_body_or_query_is_ever_shown(served: tuple[Process, Api]) -> None:
+    process, api = served
+    token, anybody = api.token, Api(api.gateway)
     update = {"job_id": 1, "status": "running", "runtime_details": "planted-details"}
-    anybody = Api(gateway)
     replies = [
         api.get("/user"),
         api.get("/user", headers={"Authorization": f"Bearer {token}x"}),
         api.get("/user", headers={"Cookie": f"Authorization=Bearer {token}"}),
-        api.post("/files/data/x/upload", body=body, headers={"Content-Type": kind}),
-        api.post("/jobs", json={"job_name": "planted-body"}),
-        api.put("/files/data/none", json={"path": 3}),
+        api.upload("data/x", "f.txt", b"planted-content"),
+        api.submit(job_name=3, hardware="planted-body"),
         api.get("/jobs?limit=planted-query"),
-        anybody.put("/_job_status", json=update, headers={"x-api-key": secret}),
-        anybody.put("/_job_status", json=update, headers={"x-api-key": f"{secret}-wrong"}),
+        anybody.put("/_job_status", json=update, headers={"x-api-key": INTERNAL_KEY}),
+        anybody.put("/_job_status", json=update, headers={"x-api-key": "planted-key"}),
         anybody.post("/token", json={"email": "me@example.com", "password": "planted-password"}),
-        anybody.get("/docs"),
-        anybody.get("/openapi.json"),
-        anybody.get("/access_info"),
     ]
-    assert {reply.status // 100 for reply in replies} >= {2, 4}
-    shown = [reply.text for reply in replies]
-    for probe in ("livez", "readyz", "metrics"):
-        with urllib.request.urlopen(f"http://127.0.0.1:{admin}/{probe}") as answer:
-            shown.append(answer.read().decode())
-    lines = end()
-    for text in [*shown, *lines]:
-        assert "planted" not in text
-        assert token not in text
-        assert token.split(".")[2] not in text
+    assert {reply.status // 100 for reply in replies} == {2, 4, 5}
+    pages = {path: await process.page(path) for path in ("/livez", "/readyz", "/metrics")}
+    ready = json.loads(pages["/readyz"])
+    assert (ready["ready"], ready["database"]["ok"], ready["storage"]["ok"]) == (True, True, True)
+    await records_of(process)
+    for text in (process.output, *pages.values(), *(reply.text for reply in replies)):
+        for secret in ("planted", INTERNAL_KEY, token, token.split(".")[2]):
+            assert secret not in text
 
 
-def test_each_line_is_json_and_each_request_has_one(process, issuer: Issuer) -> None:
-    gateway, _, end = process
-    api = Api(gateway, "somebody", issuer.token("somebody"))
+async def test_each_line_is_json_and_each_request_has_one(served: tuple[Process, Api]) -> None:
+    process, api = served
     api.get("/files/", headers={"X-Request-ID": "first-request"})
     api.get("/jobs/x", headers={"X-Request-ID": "second-request"})
     body, kind = multipart("", b"", disposition=b"form-data; name=\"file\"; filename*=UTF-8''%80")
     api.post("/files/data/x/upload", body=body, headers={"Content-Type": kind})
-    records = [json.loads(line) for line in end()]
-    assert all(record["service"] == "gateway" for record in records)
-    answered = {
-        record["request_id"]: record for record in records if record["event"] == "request.answered"
-    }
+    records = await records_of(process)
+    assert {record["service"] for record in records} == {"gateway"}
+    answered = {r["request_id"]: r for r in records if r["event"] == "request.answered"}
     first, second = answered["first-request"], answered["second-request"]
     assert (first["method"], first["path"], first["status"]) == ("GET", "/files/", 200)
     assert (second["route"], second["status"]) == ("/jobs/{job_id}", 422)
@@ -133,37 +75,19 @@ def test_each_line_is_json_and_each_request_has_one(process, issuer: Issuer) -> 
     assert records[-1]["event"] == "process.stopped"
 
 
-def test_of_health_checks_and_keep_alives_one_in_a_hundred_is_logged(
-    process, issuer: Issuer
+async def test_of_health_checks_and_keep_alives_one_in_a_hundred_is_logged(
+    served: tuple[Process, Api],
 ) -> None:
-    gateway, _, end = process
-    api, anybody = Api(gateway, "somebody", issuer.token("somebody")), Api(gateway)
+    process, api = served
     for _ in range(SAMPLED + 1):
-        assert anybody.get("/").status == 200
+        assert api.get("/").status == 200
     update = {"job_id": api.new_job()["id"], "status": "running"}
-    for key, status in ((SECRETS["INTERNAL_API_KEY_SECRET"], 200), ("wrong", 401)):
+    for key, status in ((INTERNAL_KEY, 200), ("wrong", 401)):
         for _ in range(3):
-            reply = anybody.put("/_job_status", json=update, headers={"x-api-key": key})
+            reply = api.put("/_job_status", json=update, headers={"x-api-key": key})
             assert reply.status == status
-    answered = [
-        record
-        for record in map(json.loads, end())
-        if record["event"] == "request.answered" and record["level"] != "debug"
-    ]
-    of = {
-        route: [record.get("sampled") for record in answered if record["route"] == route]
-        for route in ("/", "/_job_status")
-    }
-    assert of == {"/": [SAMPLED, SAMPLED], "/_job_status": [SAMPLED, None, None, None]}
-
-
-def test_the_probes_say_that_it_is_ready(process) -> None:
-    _, admin, end = process
-    with urllib.request.urlopen(f"http://127.0.0.1:{admin}/readyz") as answer:
-        report = json.load(answer)
-    assert report["ready"] is True
-    assert report["database"]["ok"] is True
-    assert report["storage"]["ok"] is True
-    end()
-    with pytest.raises(URLError):
-        urllib.request.urlopen(f"http://127.0.0.1:{admin}/livez")
+    sampled: dict[str, list[int | None]] = {"/": [], "/_job_status": []}
+    for record in await records_of(process):
+        if record.get("route") in sampled and record["level"] != "debug":
+            sampled[record["route"]].append(record.get("sampled"))
+    assert sampled == {"/": [SAMPLED, SAMPLED], "/_job_status": [SAMPLED, None, None, None]}

@@ -3,50 +3,20 @@
 import asyncio
 import os
 import re
-import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from common.config.settings import REPOSITORY
 from deploy.sandbox.ports import free_port
 from devtools.postgres import Server
 from devtools.services import Process
 from devtools.waiting import eventually
-
-StartProcess = Callable[..., Process]
+from tests.integration.gateway.conftest import StartProcess
 
 UNREACHABLE = "postgresql://u@127.0.0.1:1/n"
-
-
-@pytest.fixture
-def start(
-    environment: dict[str, str], sqlite_template: Path, tmp_path: Path
-) -> Iterator[StartProcess]:
-    """Starts a gateway on a database that is ready; None as a value leaves a setting out."""
-    shutil.copy(sqlite_template, tmp_path / "opencloud.db")
-    own = {
-        "PYTHONPATH": str(REPOSITORY),
-        "HOST": "127.0.0.1",
-        "ADMIN_HOST": "127.0.0.1",
-        "DATABASE_URL": f"sqlite:///{tmp_path}/opencloud.db",
-        "USER_DATA_ROOT_PATH": str(tmp_path / "users"),
-    }
-    started: list[Process] = []
-
-    def begin(*, admin_port: int | None = None, **changes: Any) -> Process:
-        settings = {**environment, **own, "PORT": free_port(), **changes}
-        kept = {name: value for name, value in settings.items() if value is not None}
-        started.append(Process("gateway", kept, tmp_path, admin_port=admin_port))
-        return started[-1]
-
-    yield begin
-    for process in started:
-        process.kill()
 
 
 async def failure(process: Process) -> str:
@@ -64,56 +34,53 @@ async def failure(process: Process) -> str:
     [
         ({"COGNITO_USER_POOL_ID": None}, "COGNITO_USER_POOL_ID is missing"),
         ({"APPLICATION_CONFIG_FILE": "/none.yaml"}, "APPLICATION_CONFIG_FILE"),
-        (
-            {"DATABASE_URL": UNREACHABLE, "DATABASE_STARTUP_TIMEOUT": 0},
-            "the database did not answer",
-        ),
+        ({"DATABASE_URL": UNREACHABLE, "DATABASE_STARTUP_TIMEOUT": 0}, "database did not answer"),
     ],
     ids=["missing", "applications", "database"],
 )
 async def test_a_start_that_fails_says_why_in_one_sentence(
-    start: StartProcess, changes: dict[str, Any], sentence: str
+    start_process: StartProcess, changes: dict[str, Any], sentence: str
 ) -> None:
-    assert sentence in await failure(start(**changes))
+    assert sentence in await failure(start_process(**changes))
 
 
 async def test_a_database_that_refuses_is_a_wrong_setting(
-    start: StartProcess, postgres: Server
+    start_process: StartProcess, postgres: Server
 ) -> None:
-    assert await failure(start(DATABASE_URL=postgres.url_of("no_such_database"))) == (
+    assert await failure(start_process(DATABASE_URL=postgres.url_of("no_such_database"))) == (
         "gateway: DATABASE_URL or DATABASE_SECRET is wrong"
         ' (database "no_such_database" does not exist).'
     )
 
 
 async def test_an_invalid_application_configuration_names_the_key(
-    start: StartProcess, tmp_path: Path
+    start_process: StartProcess, tmp_path: Path
 ) -> None:
     path = tmp_path / "applications.yaml"
     path.write_text("decode: {v1: {train: {app: {cmd: [x]}, handler: {image_url: 3}}}}")
-    sentence = await failure(start(APPLICATION_CONFIG_FILE=path))
+    sentence = await failure(start_process(APPLICATION_CONFIG_FILE=path))
     assert "decode.v1.train.handler.image_url" in sentence
 
 
 @pytest.mark.parametrize("setting", ["PORT", "ADMIN_PORT", "INTERNAL_PORT"])
 async def test_a_taken_port_ends_the_start_with_the_settings_name(
-    start: StartProcess, setting: str
+    start_process: StartProcess, setting: str
 ) -> None:
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         port = taken.getsockname()[1]
         own = {"admin_port": port} if setting == "ADMIN_PORT" else {setting: port}
-        assert await failure(start(**own)) == (
+        assert await failure(start_process(**own)) == (
             f"gateway: cannot listen on 127.0.0.1 ({setting} {port}: address already in use)."
         )
 
 
 @pytest.mark.parametrize("setting", ["PORT", "ADMIN_PORT", "INTERNAL_PORT"])
 async def test_of_two_gateways_that_start_at_once_on_one_port_one_ends(
-    start: StartProcess, setting: str
+    start_process: StartProcess, setting: str
 ) -> None:
     port = free_port()
     own = {"admin_port": port} if setting == "ADMIN_PORT" else {setting: port}
-    both = [start(**own), start(**own)]
+    both = [start_process(**own), start_process(**own)]
     ended = [process for process in both if await _ends_or_starts(process) == "ended"]
     assert len(ended) == 1, [process.output for process in both]
     assert f"({setting} {port}: address already in use)" in await failure(ended[0])
@@ -130,9 +97,9 @@ async def _ends_or_starts(process: Process) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_during_the_startup_ends_it(
-    start: StartProcess, number: signal.Signals
+    start_process: StartProcess, number: signal.Signals
 ) -> None:
-    process = start(DATABASE_URL=UNREACHABLE)
+    process = start_process(DATABASE_URL=UNREACHABLE)
     await eventually(lambda: "admin.started" in process.output)
     os.kill(process.pid, number)
     assert await process.wait() == 0
@@ -141,8 +108,8 @@ async def test_a_signal_during_the_startup_ends_it(
     assert "Traceback" not in process.output
 
 
-async def test_a_second_signal_ends_the_drain(start: StartProcess) -> None:
-    process = start(DRAIN_DELAY=600)
+async def test_a_second_signal_ends_the_drain(start_process: StartProcess) -> None:
+    process = start_process(DRAIN_DELAY=600)
     await process.wait_until_ready()
     os.kill(process.pid, signal.SIGTERM)
     await eventually(lambda: "process.draining" in process.output)

@@ -1,6 +1,5 @@
 """Settings: what is required, what is understood, and one sentence for what is wrong."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import gateway.settings
 import notifier.settings
 from common.config.environment import Reader, SettingsError, load_or_exit
 from common.config.settings import REPOSITORY
+from tests.support.gateway import read_settings
 
 REQUIRED = {
     "COGNITO_CLIENT_ID": "client",
@@ -22,21 +22,18 @@ SERVICES = [gateway.settings, dispatcher.settings, notifier.settings]
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def environ(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An environment with the required variables alone."""
-    monkeypatch.setattr("os.environ", dict(REQUIRED))
-    return monkeypatch
+    environ = dict(REQUIRED)
+    monkeypatch.setattr("os.environ", environ)
+    return environ
 
 
 def load(**changes: str) -> gateway.settings.Settings:
-    os.environ.update(changes)
-    reader = Reader()
-    settings = gateway.settings.load(reader)
-    reader.check()
-    return settings
+    return read_settings({**REQUIRED, **changes})
 
 
-def test_the_defaults_are_the_contracts(environment: Any) -> None:
+def test_the_defaults_are_the_contracts() -> None:
     settings = load()
     assert (settings.host, settings.port) == ("0.0.0.0", 8000)
     assert settings.frontend_origin == "http://localhost:8080"
@@ -50,7 +47,7 @@ def test_the_defaults_are_the_contracts(environment: Any) -> None:
     assert settings.cognito.jwks_url == f"{issuer}/.well-known/jwks.json"
 
 
-def test_the_issuer_is_derived_even_when_the_keys_are_elsewhere(environment: Any) -> None:
+def test_the_issuer_is_derived_even_when_the_keys_are_elsewhere() -> None:
     settings = load(COGNITO_JWKS_URL="http://keys.example/jwks.json", COGNITO_REGION="us-east-1")
     assert settings.cognito.jwks_url == "http://keys.example/jwks.json"
     assert settings.cognito.issuer == "https://cognito-idp.us-east-1.amazonaws.com/pool"
@@ -65,7 +62,7 @@ def test_the_issuer_is_derived_even_when_the_keys_are_elsewhere(environment: Any
     ],
 )  # fmt: skip
 def test_the_account_endpoints_are_on_outside_production(
-    environment: Any, prod: str | None, auth: str | None, on: bool
+    prod: str | None, auth: str | None, on: bool
 ) -> None:
     given = {name: value for name, value in (("PROD", prod), ("AUTH", auth)) if value is not None}
     assert load(**given).account_endpoints is on
@@ -81,7 +78,7 @@ def test_the_account_endpoints_are_on_outside_production(
         ("http://a.example:443", "http://a.example:443"),
     ],
 )  # fmt: skip
-def test_the_front_end_is_an_origin(environment: Any, url: str, origin: str) -> None:
+def test_the_front_end_is_an_origin(url: str, origin: str) -> None:
     assert load(FRONTEND_URL=url).frontend_origin == origin
 
 
@@ -89,9 +86,7 @@ def test_the_front_end_is_an_origin(environment: Any, url: str, origin: str) -> 
     ("secret", "value"),
     [("plain", "plain"), ('{"password": "p:@/%", "username": "x"}', "p:@/%"), ("p@ss", "p@ss")],
 )
-def test_a_secret_fills_the_databases_url_encoded(
-    environment: Any, secret: str, value: str
-) -> None:
+def test_a_secret_fills_the_databases_url_encoded(secret: str, value: str) -> None:
     settings = load(DATABASE_URL="postgresql://postgres:{}@host:5432/name", DATABASE_SECRET=secret)
     url = settings.database.url
     assert (url.password, url.host, url.port, url.database) == (value, "host", 5432, "name")
@@ -102,26 +97,20 @@ def test_a_secret_fills_the_databases_url_encoded(
     ("stale_after", "margin", "seconds"),
     [("", "", 30.0), ("40", "", 10.0), ("40", "8", 2.0), ("1000", "0", 0.0)],
 )
-def test_signs_of_life_are_written_often_enough_for_no_job_to_look_silent(
-    environment: Any, stale_after: str, margin: str, seconds: float
+def test_signs_of_life_are_written_often_enough_for_no_job_to_look_stalled(
+    stale_after: str, margin: str, seconds: float
 ) -> None:
     assert load(STALE_AFTER=stale_after, SILENCE_MARGIN=margin).touch_every == seconds
 
 
-def test_every_secret_is_read_in_each_form(environment: Any) -> None:
-    wrapped = {name: f'{{"password": "{name}-value"}}' for name in ("COGNITO_SECRET",)}
-    settings = load(**wrapped, INTERNAL_API_KEY_SECRET='{"password": "inner"}')
-    assert settings.cognito.client_secret == "COGNITO_SECRET-value"
-    assert settings.internal_api_key == "inner"
-
-
-def test_secrets_are_in_no_repr(environment: Any) -> None:
+def test_secrets_may_be_wrapped_in_json_and_are_in_no_repr() -> None:
     settings = load(
         DATABASE_URL="postgresql://u:{}@h/n",
         DATABASE_SECRET="planted-1",
-        INTERNAL_API_KEY_SECRET="planted-2",
-        COGNITO_SECRET="planted-3",
+        INTERNAL_API_KEY_SECRET='{"password": "planted-2"}',
+        COGNITO_SECRET='{"password": "planted-3"}',
     )
+    assert (settings.internal_api_key, settings.cognito.client_secret) == ("planted-2", "planted-3")
     assert "planted" not in repr(settings)
 
 
@@ -154,21 +143,20 @@ def test_secrets_are_in_no_repr(environment: Any) -> None:
     ],
     ids=str,
 )
-def test_what_is_wrong_is_named(environment: Any, changes: dict[str, str], named: str) -> None:
+def test_a_wrong_variable_is_named(changes: dict[str, str], named: str) -> None:
     with pytest.raises(SettingsError, match=r"^[^\n]*$") as caught:
         load(**changes)
     assert named in str(caught.value)
 
 
-def test_everything_wrong_is_named_at_once(environment: Any) -> None:
+def test_all_wrong_variables_are_named_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         load(PORT="x", PROD="maybe", COGNITO_CLIENT_ID="")
-    for name in ("PORT", "PROD", "COGNITO_CLIENT_ID"):
-        assert name in str(caught.value)
+    assert all(name in str(caught.value) for name in ("PORT", "PROD", "COGNITO_CLIENT_ID"))
 
 
 def test_a_dotenv_in_the_working_directory_counts(
-    environment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     (tmp_path / ".env").write_text("FILESYSTEM=ftp")
     monkeypatch.chdir(tmp_path)
@@ -176,8 +164,8 @@ def test_a_dotenv_in_the_working_directory_counts(
         ({}, "FILESYSTEM must be 'local' or 's3', not 'ftp'"),
         ({"FILESYSTEM": "s3"}, "S3_BUCKET is missing"),  # the environment wins
     ):
-        os.environ.pop("FILESYSTEM", None)
-        os.environ.update(changes)
+        environ.pop("FILESYSTEM", None)
+        environ.update(changes)
         with pytest.raises(SystemExit):
             load_or_exit("gateway", gateway.settings.load)
         assert capsys.readouterr().err == f"gateway: settings: {sentence}.\n"
@@ -187,7 +175,7 @@ def test_a_dotenv_in_the_working_directory_counts(
     ("text", "rate"),
     [("", None), (" ", None), (" 600/60 ", (600, 60)), ("1/999999999", (1, 999999999))],
 )
-def test_a_rate_is_requests_in_seconds(environment: Any, text: str, rate: Any) -> None:
+def test_a_rate_is_requests_in_seconds(environ: Any, text: str, rate: Any) -> None:
     assert load(RATE_LIMIT=text).limits.rate == rate
 
 
@@ -198,7 +186,7 @@ def test_a_rate_is_requests_in_seconds(environment: Any, text: str, rate: Any) -
         *("0/60", "600/0", "1e3/60", "6_0/60", "٣/60", "9999999999/60", "600/60\n60"),
     ],
 )
-def test_what_is_no_rate_is_refused_with_an_example(environment: Any, text: str) -> None:
+def test_what_is_no_rate_is_refused_with_an_example(environ: Any, text: str) -> None:
     with pytest.raises(SettingsError, match="RATE_LIMIT must be requests/seconds, such as 600/60"):
         load(RATE_LIMIT=text)
 
@@ -215,7 +203,7 @@ def exemplified() -> dict[str, str]:
     return dict(pairs)
 
 
-def test_the_example_lists_exactly_the_variables_that_are_read(environment: Any) -> None:
+def test_the_example_lists_exactly_the_variables_that_are_read(environ: dict[str, str]) -> None:
     names: set[str] = set()
     for service in SERVICES:
         reader = Reader()

@@ -22,6 +22,20 @@ async def report(
     return await updates.report_of_worker(database, ChannelNotifier(database), number, words)
 
 
+async def is_mail_due(
+    database: Database, number: int, status: str, details: str | None = None
+) -> bool:
+    """Whether a mail is due after this report."""
+    applied = await report(database, number, status, details)
+    return applied is not None and applied.mail_due
+
+
+@pytest.fixture
+async def running(database: Database) -> int:
+    """A running job."""
+    return await add_job(database, status="running")
+
+
 async def renumbered_job(database: Database) -> tuple[int, int]:
     """A job that was sent a second time; its id and the delivery number."""
     job_id = await add_handover(database)
@@ -34,55 +48,22 @@ async def renumbered_job(database: Database) -> tuple[int, int]:
     return job_id, fresh
 
 
-async def test_a_jobs_whole_life_is_recorded(database: Database) -> None:
-    job_id = await add_job(database)
-    for status in ("pulled", "preprocessing", "running", "postprocessing", "finished"):
-        assert await report(database, job_id, status) is not None
-    job = await job_row(database, job_id)
-    assert job["status"] == "finished"
-    assert job["date_started"] is not None
-    assert job["date_finished"] >= job["date_started"]
-    assert [row["status"] for row in await rows(database, job_events)] == [
-        "pulled",
-        "preprocessing",
-        "running",
-        "postprocessing",
-        "finished",
-    ]
-
-
-async def test_an_unknown_or_deleted_job_tells_the_worker_to_stop(database: Database) -> None:
-    assert await report(database, 4711, "running") is None
-    job_id = await add_job(database)
-    await change(database, jobs, job_id, deleted_at=utc_now())
-    assert await report(database, job_id, "running") is None
-
-
-async def test_a_hundred_final_updates_at_once_are_one(database: Database) -> None:
-    job_id = await add_job(database, status="running")
-    outcomes = await asyncio.gather(*(report(database, job_id, "finished") for _ in range(100)))
+async def test_a_hundred_final_updates_at_once_are_one(database: Database, running: int) -> None:
+    outcomes = await asyncio.gather(*(report(database, running, "finished") for _ in range(100)))
     assert all(outcomes)
     assert len(await rows(database, job_events)) == 1
     (mail,) = await rows(database, emails)
     assert (mail["kind"], mail["recipient"]) == ("finished", "ada@example.org")
-    first = (await job_row(database, job_id))["date_finished"]
-    await report(database, job_id, "finished")
-    assert (await job_row(database, job_id))["date_finished"] == first
+    first = (await job_row(database, running))["date_finished"]
+    await report(database, running, "finished")
+    assert (await job_row(database, running))["date_finished"] == first
 
 
-async def test_parallel_details_are_all_kept(database: Database) -> None:
-    job_id = await add_job(database, status="running")
+async def test_parallel_details_are_all_kept(database: Database, running: int) -> None:
     lines = [f"line {number}" for number in range(50)]
-    await asyncio.gather(*(report(database, job_id, "running", line) for line in lines))
-    kept = (await job_row(database, job_id))["runtime_details"].split("\n")
+    await asyncio.gather(*(report(database, running, "running", line) for line in lines))
+    kept = (await job_row(database, running))["runtime_details"].split("\n")
     assert sorted(kept) == sorted(lines)
-
-
-async def test_identical_keep_alives_add_no_events(database: Database) -> None:
-    job_id = await add_job(database)
-    for _ in range(50):
-        await report(database, job_id, "running")
-    assert len(await rows(database, job_events)) == 1
 
 
 @pytest.mark.parametrize("state", ["pending", "sending", "in_doubt", "held", "failed"])
@@ -112,7 +93,7 @@ async def test_the_first_number_heard_wins_and_any_other_has_to_stop(
     assert (job["status"], job["worker_number"]) == ("finished", winner)
 
 
-async def test_of_two_copies_heard_at_once_one_wins(database: Database) -> None:
+async def test_one_of_two_copies_heard_at_once_wins(database: Database) -> None:
     numbers = await renumbered_job(database)
     outcomes = await asyncio.gather(
         *(report(database, number, "pulled") for number in numbers for _ in range(5))
@@ -121,16 +102,11 @@ async def test_of_two_copies_heard_at_once_one_wins(database: Database) -> None:
     assert winners in (({True}, {False}), ({False}, {True}))
 
 
-async def test_the_mail_of_an_error_waits_for_its_details(database: Database) -> None:
-    job_id = await add_job(database, status="running")
-    first = await report(database, job_id, "error")
-    assert first is not None
-    assert not first.mail_due
+async def test_the_mail_of_an_error_waits_for_its_details(database: Database, running: int) -> None:
+    assert not await is_mail_due(database, running, "error")
     assert await _mail_wait(database) == pytest.approx(DETAILS_WAIT, abs=2.0)
-    await report(database, job_id, "postprocessing")
-    last = await report(database, job_id, "error", "the log's tail")
-    assert last is not None
-    assert last.mail_due
+    await report(database, running, "postprocessing")
+    assert await is_mail_due(database, running, "error", "the log's tail")
     assert await _mail_wait(database) <= 1.0
     assert len(await rows(database, emails)) == 1
 
@@ -144,53 +120,46 @@ async def _mail_wait(database: Database) -> float:
 
 async def test_a_job_without_an_address_gets_no_mail(database: Database) -> None:
     job_id = await add_job(database, user_email=None)
-    applied = await report(database, job_id, "finished")
-    assert applied is not None
-    assert not applied.mail_due
+    assert not await is_mail_due(database, job_id, "finished")
     assert await rows(database, emails) == []
 
 
 @pytest.mark.parametrize("status", ["queued", "finished"])
 async def test_what_follows_a_workers_error_leaves_its_date_and_sends_its_mail(
-    database: Database, status: str
+    database: Database, running: int, status: str
 ) -> None:
-    job_id = await add_job(database, status="running")
-    await report(database, job_id, "error")
-    ended = (await job_row(database, job_id))["date_finished"]
-    next_one = await report(database, job_id, status)
-    job = await job_row(database, job_id)
+    await report(database, running, "error")
+    ended = (await job_row(database, running))["date_finished"]
+    assert await is_mail_due(database, running, status)
+    job = await job_row(database, running)
     assert (job["status"], job["date_finished"]) == (status, ended)
-    assert next_one is not None
-    assert next_one.mail_due
     mails = await rows(database, emails)
     assert [mail["kind"] for mail in mails] == ["error", "finished"][: 1 + (status == "finished")]
     assert not any(mail["awaits_details"] for mail in mails)
 
 
-async def test_a_job_that_fails_twice_is_told_of_once(database: Database) -> None:
-    job_id = await add_job(database, status="running")
-    await report(database, job_id, "error", "first")
-    await change(database, emails, job_id, state="done", settled_at=utc_now())
-    await report(database, job_id, "queued")
-    await report(database, job_id, "error", "second")
+async def test_a_job_that_fails_twice_gets_one_mail(database: Database, running: int) -> None:
+    await report(database, running, "error", "first")
+    await change(database, emails, running, state="done", settled_at=utc_now())
+    await report(database, running, "queued")
+    await report(database, running, "error", "second")
     assert len(await rows(database, emails)) == 1
 
 
-async def silence(database: Database, job_id: int) -> None:
-    """What reconciliation says of a job that no worker was heard of for too long."""
+async def stall(database: Database, job_id: int) -> None:
+    """Reconciliation's report of a stalled job."""
     report = Report(Status.ERROR, "no sign of life", Source.RECONCILER)
     assert await updates.report(database, ChannelNotifier(database), job_id, report) is not None
 
 
 @pytest.mark.parametrize("state", ["pending", "held", "done", "in_doubt"])
 async def test_the_unsent_mail_of_an_error_that_is_undone_is_withdrawn(
-    database: Database, state: str
+    database: Database, running: int, state: str
 ) -> None:
-    job_id = await add_job(database, status="running")
-    await silence(database, job_id)
-    await change(database, emails, job_id, state=state)
-    assert await report(database, job_id, "running") is not None
-    job = await job_row(database, job_id)
+    await stall(database, running)
+    await change(database, emails, running, state=state)
+    assert await report(database, running, "running") is not None
+    job = await job_row(database, running)
     assert (job["status"], job["date_finished"]) == ("running", None)
     left = [mail["state"] for mail in await rows(database, emails)]
     assert left == ([] if state in {"pending", "held"} else [state])
@@ -198,30 +167,29 @@ async def test_the_unsent_mail_of_an_error_that_is_undone_is_withdrawn(
 
 @pytest.mark.parametrize("state", ["pending", "held"])
 async def test_an_undone_error_after_a_workers_own_leaves_that_ones_date_and_mail(
-    database: Database, state: str
+    database: Database, running: int, state: str
 ) -> None:
-    job_id = await add_job(database, status="running")
-    await report(database, job_id, "error", "the log's tail")
-    await change(database, emails, job_id, state=state)
-    ended = (await job_row(database, job_id))["date_finished"]
-    await report(database, job_id, "queued")
-    await report(database, job_id, "running")
-    await silence(database, job_id)
-    await report(database, job_id, "running")
-    job = await job_row(database, job_id)
+    await report(database, running, "error", "the log's tail")
+    await change(database, emails, running, state=state)
+    ended = (await job_row(database, running))["date_finished"]
+    await report(database, running, "queued")
+    await report(database, running, "running")
+    await stall(database, running)
+    await report(database, running, "running")
+    job = await job_row(database, running)
     assert (job["status"], job["date_finished"]) == ("running", ended)
     assert [(mail["kind"], mail["state"]) for mail in await rows(database, emails)] == [
         ("error", state)
     ]
 
 
-async def test_a_held_mail_waits_for_no_details_any_more_once_they_are_there(
+async def test_a_held_mail_stops_waiting_for_details_that_have_come(
     database: Database,
+    running: int,
 ) -> None:
-    job_id = await add_job(database, status="running")
-    await report(database, job_id, "error")
-    await change(database, emails, job_id, state="held")
-    await report(database, job_id, "error", "the log's tail")
+    await report(database, running, "error")
+    await change(database, emails, running, state="held")
+    await report(database, running, "error", "the log's tail")
     (mail,) = await rows(database, emails)
     assert (mail["state"], mail["awaits_details"]) == ("held", False)
 
@@ -231,16 +199,15 @@ async def test_a_held_mail_waits_for_no_details_any_more_once_they_are_there(
     ids=["status", "time"],
 )  # fmt: skip
 async def test_a_report_of_ours_does_not_apply_after_a_workers(
-    database: Database, seen: tuple[Status, datetime | None]
+    database: Database, running: int, seen: tuple[Status, datetime | None]
 ) -> None:
-    job_id = await add_job(database, status="running")
     lost = Report(Status.ERROR, "no sign of life", Source.RECONCILER)
     wakes = ChannelNotifier(database)
-    assert await updates.report(database, wakes, job_id, lost, if_still=seen) is None
-    assert (await job_row(database, job_id))["status"] == "running"
+    assert await updates.report(database, wakes, running, lost, if_still=seen) is None
+    assert (await job_row(database, running))["status"] == "running"
     still = (Status.RUNNING, None)
-    assert await updates.report(database, wakes, job_id, lost, if_still=still, heard=True)
-    job = await job_row(database, job_id)
+    assert await updates.report(database, wakes, running, lost, if_still=still, heard=True)
+    job = await job_row(database, running)
     assert (job["status"], job["last_seen_at"] is None) == ("error", False)
 
 

@@ -54,9 +54,7 @@ async def test_a_daemon_is_ready_while_its_last_good_tick_is_recent(
     assert body["last_tick_age"] > 5.0
 
 
-async def test_checks_are_reported_and_change_no_status(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_checks_are_reported_and_change_no_status(monkeypatch: pytest.MonkeyPatch) -> None:
     async def good() -> dict[str, Any]:
         return {"latency": 1}
 

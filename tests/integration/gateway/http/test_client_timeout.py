@@ -1,8 +1,9 @@
-"""Clients that owe a head, a body, or the reading of an answer, and those that owe nothing."""
+"""Clients that owe a head, a body, or the reading of an answer, and idle ones."""
 
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 import structlog
@@ -26,19 +27,16 @@ def gateway(start_gateway: StartGateway) -> Gateway:
 
 @pytest.fixture
 def connect(gateway: Gateway) -> Iterator[Connect]:
-    opened: list[socket.socket] = []
+    with ExitStack() as stack:
 
-    def open_one() -> socket.socket:
-        connection = socket.socket()
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-        connection.settimeout(10)
-        connection.connect(("127.0.0.1", gateway.port))
-        opened.append(connection)
-        return connection
+        def open_one() -> socket.socket:
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+            connection.settimeout(10)
+            connection.connect(("127.0.0.1", gateway.port))
+            return connection
 
-    yield open_one
-    for connection in opened:
-        connection.close()
+        yield open_one
 
 
 def is_closed(connection: socket.socket) -> bool:
@@ -53,11 +51,7 @@ def given_up(events: list[EventDict]) -> list[str]:
     return [event["owed"] for event in events if event["event"] == "client.given_up"]
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [b"", GET[:9], GET[:-1]],
-    ids=["nothing", "a method", "all but a byte"],
-)
+@pytest.mark.parametrize("sent", [b"", GET[:9], GET[:-1]], ids=["nothing", "9 bytes", "almost"])
 def test_an_unfinished_head_is_given_up(connect: Connect, sent: bytes) -> None:
     with structlog.testing.capture_logs() as events:
         connection = connect()

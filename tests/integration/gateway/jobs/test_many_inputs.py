@@ -4,20 +4,19 @@ import asyncio
 import threading
 from typing import Any
 
-import orjson
 import pytest
 
 from devtools.user_pool import Issuer
 from gateway.jobs import submission
 from gateway.jobs.schemas import JobRequestSchema
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import Api, job_body, rows
+from tests.support.gateway import Api, payload_of
 
 MANY = 2_500
 
 
 def submit(user: Api, *ids: str):
-    return user.post("/jobs", json=job_body(attributes={"files_down": {"data_ids": [*ids]}}))
+    return user.submit(attributes={"files_down": {"data_ids": [*ids]}})
 
 
 @pytest.fixture
@@ -30,9 +29,7 @@ def user(api: Api) -> Api:
 def test_every_file_is_handed_over_under_its_own_place(user: Api) -> None:
     reply = submit(user, "many")
     assert reply.status == 201
-    statement = "SELECT payload FROM handovers WHERE job_id = :id"
-    [[text]] = rows(user.gateway, statement, id=reply.json()["id"])
-    assert orjson.loads(text)["job"]["handler"]["files_down"] == {
+    assert payload_of(user, reply.json()["id"])["job"]["handler"]["files_down"] == {
         f"data/{number:04}.tif": f"{user.tree}/data/many/{number:04}.tif" for number in range(MANY)
     }
 
@@ -53,12 +50,12 @@ def test_a_limit_is_kept(start_gateway: StartGateway, issuer: Issuer) -> None:
     reply = submit(user, "x", "y")
     assert reply.status == 413
     assert "3" in reply.detail
-    # not looked for one by one first
+    # without looking up each id
     assert submit(user, *(f"none/{number}" for number in range(4))).status == 413
 
 
 @pytest.mark.parametrize("wrong", [1, "", "..", "x%2f" * 64])
-def test_of_a_great_many_faults_the_first_hundred_are_told(api: Api, wrong: Any) -> None:
+def test_only_the_first_hundred_faults_are_reported(api: Api, wrong: Any) -> None:
     down = {"data_ids": ["fine", *[wrong] * 5_000], "artifact_ids": [wrong] * 5_000}
     reply = api.submit(attributes={"files_down": down}, priority=9)
     assert reply.status == 422

@@ -1,21 +1,24 @@
-"""`POST /jobs`: what is taken, what is refused, and what is handed over."""
+"""`POST /jobs`: what is accepted, what is refused, and what is handed over."""
 
 import json
+import operator
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.gateway import Api, fresh, job_body, on_both_databases, rows
+from gateway.jobs.schemas import HARDWARE_KEYS
+from tests.support.gateway import Api, Reply, fresh, job_body, on_both_databases, payload_of, rows
 
 pytestmark = on_both_databases
 
 TRAIN = {"application": "decode", "version": "v1", "entrypoint": "train"}
-NO_HARDWARE = dict.fromkeys(["cpu_cores", "memory", "gpu_model", "gpu_archi", "gpu_mem"])
+NO_HARDWARE = dict.fromkeys(HARDWARE_KEYS)
 
 
 @pytest.fixture
@@ -37,30 +40,30 @@ def run(entrypoint: str, **down: Any) -> dict[str, Any]:
     return {"application": {**TRAIN, "entrypoint": entrypoint}, **select(**down)}
 
 
-def payload(user: Api, job_id: int) -> Any:
-    """What the peer is going to be sent."""
-    statement = "SELECT payload FROM handovers WHERE job_id = :id"
-    ((found,),) = rows(user.gateway, statement, id=job_id)
-    return json.loads(found)
-
-
 def files_down(user: Api, **body: Any) -> dict[str, str]:
     """Path in the container → path in the user's tree."""
     reply = user.submit(**body)
     assert reply.status == 201, reply
-    down = payload(user, reply.json()["id"])["job"]["handler"]["files_down"]
+    down = payload_of(user, reply.json()["id"])["job"]["handler"]["files_down"]
     return {inside: uri.removeprefix(f"{user.tree}/") for inside, uri in down.items()}
 
 
-def faults(user: Api, **body: Any) -> set[tuple[tuple[Any, ...], str]]:
+def faults(user: Api, **body: Any) -> set[tuple[str, str]]:
+    """Where in the body, with dots, and which."""
     found = user.submit(**body).faults()
-    return {(loc[1:], kind) for loc, kind in found if loc[0] == "body"}
+    return {(".".join(map(str, loc[1:])), kind) for loc, kind in found if loc[0] == "body"}
+
+
+def assert_names(reply: Reply, *named: str) -> None:
+    assert reply.status == 400, reply
+    for name in named:
+        assert name in reply.detail
 
 
 # -- what is answered, kept and handed over ------------------------------------------------------
 
 
-def test_the_job_is_answered_as_it_was_sent(user: Api) -> None:
+def test_the_answer_repeats_the_submission(user: Api) -> None:
     body = job_body(priority=3, environment="cloud")
     reply = user.post("/jobs", json=body)
     assert reply.status == 201
@@ -89,7 +92,7 @@ def test_the_hand_over_is_written_with_the_job(user: Api) -> None:
     reply = user.submit(priority=4, environment="local", hardware=hardware)
     job = reply.json()
     root = str(user.tree)
-    assert payload(user, job["id"]) == {
+    assert payload_of(user, job["id"]) == {
         "job": {
             "app": {"cmd": ["run", "--fast"], "env": {"KEY": "value"}},
             "handler": {
@@ -121,7 +124,7 @@ def test_the_hand_over_is_written_with_the_job(user: Api) -> None:
 
 def test_the_job_definition_is_passed_on_where_there_is_one(user: Api) -> None:
     job = user.submit(**run("fit", data_ids=["exp"])).json()
-    assert payload(user, job["id"])["job"]["handler"]["aws_job_def"] == "definition"
+    assert payload_of(user, job["id"])["job"]["handler"]["aws_job_def"] == "definition"
 
 
 @pytest.mark.parametrize("left_out", [..., None, "", "null"])
@@ -176,30 +179,27 @@ def test_texts_of_any_kind_are_kept(user: Api, text: str) -> None:
 # -- inputs --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("slash", ["", "/", "//"])
-def test_a_directory_is_walked(user: Api, slash: str) -> None:
-    assert files_down(user, **select(data_ids=[f"exp{slash}"])) == {
-        "data/frames.tif": "data/exp/frames.tif",
-        "data/deep/more.tif": "data/exp/deep/more.tif",
-    }
+EXP = {"frames.tif": "exp/frames.tif", "deep/more.tif": "exp/deep/more.tif"}
 
 
-def test_a_file_keeps_its_own_name(user: Api) -> None:
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["exp"], EXP),
+        (["exp/"], EXP),
+        (["exp", "exp/", "exp//", "exp/frames.tif"], EXP),
+        (["exp/deep/more.tif", "top.csv"], {"more.tif": "exp/deep/more.tif", "top.csv": "top.csv"}),
+        (["hollow"], {}),
+    ],
+    ids=str,
+)
+def test_directories_are_walked_and_files_keep_their_names(
+    user: Api, ids: list[str], expected: dict[str, str]
+) -> None:
     user.plant("data/top.csv")
-    assert files_down(user, **select(data_ids=["exp/deep/more.tif", "top.csv"])) == {
-        "data/more.tif": "data/exp/deep/more.tif",
-        "data/top.csv": "data/top.csv",
-    }
-
-
-def test_the_same_file_chosen_twice_comes_once(user: Api) -> None:
-    down = files_down(user, **select(data_ids=["exp", "exp/", "exp//", "exp/frames.tif"]))
-    assert list(down.values()).count("data/exp/frames.tif") == 1
-
-
-def test_an_empty_directory_brings_nothing(user: Api) -> None:
     (user.tree / "data/hollow").mkdir()
-    assert files_down(user, **select(data_ids=["hollow"])) == {}
+    down = {f"data/{inside}": f"data/{path}" for inside, path in expected.items()}
+    assert files_down(user, **select(data_ids=ids)) == down
 
 
 @pytest.mark.parametrize(
@@ -209,19 +209,14 @@ def test_an_empty_directory_brings_nothing(user: Api) -> None:
 )  # fmt: skip
 def test_an_input_that_does_not_exist_is_named(user: Api, argument: str, given: Any) -> None:
     reply = user.submit(**select(**{argument: given}))
-    missing = given if isinstance(given, str) else given[-1]
-    assert reply.status == 400
-    assert argument in reply.detail
-    assert missing in reply.detail
+    assert_names(reply, argument, given if isinstance(given, str) else given[-1])
     assert user.get("/jobs").json() == []
 
 
 @pytest.mark.parametrize("path", ["a#b", "a?b", "a%20b", "d#d/x", "deep/100%/x"])
 def test_names_that_workers_cannot_fetch_are_refused(user: Api, path: str) -> None:
     user.plant(f"data/odd/{path}")
-    reply = user.submit(**select(data_ids=["odd"]))
-    assert reply.status == 400
-    assert path in reply.detail
+    assert_names(user.submit(**select(data_ids=["odd"])), path)
 
 
 @pytest.mark.parametrize(
@@ -232,19 +227,14 @@ def test_names_that_workers_cannot_fetch_are_refused(user: Api, path: str) -> No
 def test_selections_that_clash_are_both_named(user: Api, ids: list[str]) -> None:
     for path in ("A/f", "B/f", "f", "C/f/inner"):
         user.plant(f"data/{path}")
-    reply = user.submit(**select(data_ids=ids))
-    assert reply.status == 400
-    for name in ids:
-        assert f"'{name}'" in reply.detail
+    assert_names(user.submit(**select(data_ids=ids)), *(f"'{name}'" for name in ids))
 
 
 def test_selections_of_two_arguments_can_clash(user: Api) -> None:
     user.plant("config/c/f")
     user.plant("data/d/f")
     reply = user.submit(**run("flat", config_id="c", data_ids=["d"]))
-    assert reply.status == 400
-    assert "config_id 'c'" in reply.detail
-    assert "data_ids 'd'" in reply.detail
+    assert_names(reply, "config_id 'c'", "data_ids 'd'")
 
 
 @pytest.mark.parametrize(
@@ -260,9 +250,9 @@ def test_selections_of_two_arguments_can_clash(user: Api) -> None:
     ids=ascii,
 )  # fmt: skip
 def test_ids_that_can_name_nothing(user: Api, argument: str, given: Any, place: Any) -> None:
-    where = ("attributes", "files_down", argument)
-    expected = {((*where, index), "value_error") for index in place} or {(where, "value_error")}
-    assert faults(user, **select(**{argument: given})) == expected
+    places = [f"attributes.files_down.{argument}.{index}" for index in place]
+    expected = places or [f"attributes.files_down.{argument}"]
+    assert faults(user, **select(**{argument: given})) == {(p, "value_error") for p in expected}
 
 
 def test_ids_for_an_argument_that_the_entrypoint_does_not_take(user: Api) -> None:
@@ -285,46 +275,34 @@ def test_no_ids_for_it_are_no_fault(user: Api, nothing: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("place", "value", "kind"),
     [
-        ({"job_name": ...}, (("job_name",), "missing")),
-        ({"job_name": None}, (("job_name",), "string_type")),
-        ({"job_name": 5}, (("job_name",), "string_type")),
-        ({"environment": "any"}, (("environment",), "enum")),
-        ({"environment": 1}, (("environment",), "enum")),
-        ({"priority": 6}, (("priority",), "value_error")),
-        ({"priority": -1}, (("priority",), "value_error")),
-        ({"priority": 10**40}, (("priority",), "value_error")),
-        ({"priority": 2.5}, (("priority",), "int_from_float")),
-        ({"priority": "high"}, (("priority",), "int_parsing")),
-        ({"priority": True}, (("priority",), "int_type")),
-        ({"hardware": []}, (("hardware",), "model_type")),
-        ({"hardware": {"memory": "much"}}, (("hardware", "memory"), "int_parsing")),
-        ({"hardware": {"gpu_model": 1}}, (("hardware", "gpu_model"), "string_type")),
-        ({"hardware": {"gpu_mem": 10**20}}, (("hardware", "gpu_mem"), "value_error")),
-        ({"application": ...}, (("application",), "missing")),
-        ({"application": None}, (("application",), "model_type")),
-        ({"application": "x"}, (("application",), "model_type")),
-        ({"application": {**TRAIN, "version": 1}}, (("application", "version"), "string_type")),
-        ({"attributes": ...}, (("attributes",), "missing")),
-        ({"attributes": {}}, (("attributes", "files_down"), "missing")),
-        ({"attributes": {"files_down": None}}, (("attributes", "files_down"), "model_type")),
-        (select(data_ids="x"), (("attributes", "files_down", "data_ids"), "list_type")),
-        (select(data_ids=["exp", 1]), (("attributes", "files_down", "data_ids", 1), "string_type")),
-        (select(config_id=["exp"]), (("attributes", "files_down", "config_id"), "string_type")),
-        (
-            {"attributes": {"files_down": {}, "env_vars": {"KEY": 1}}},
-            (("attributes", "env_vars", "KEY"), "string_type"),
-        ),
-        (
-            {"attributes": {"files_down": {}, "env_vars": ["KEY"]}},
-            (("attributes", "env_vars"), "dict_type"),
-        ),
+        ("job_name", ..., "missing"), ("job_name", None, "string_type"),
+        ("environment", "any", "enum"), ("environment", 1, "enum"),
+        ("priority", 6, "value_error"), ("priority", -1, "value_error"),
+        ("priority", 10**40, "value_error"), ("priority", 2.5, "int_from_float"),
+        ("priority", "high", "int_parsing"), ("priority", True, "int_type"),
+        ("hardware", [], "model_type"), ("hardware.memory", "much", "int_parsing"),
+        ("hardware.gpu_model", 1, "string_type"), ("hardware.gpu_mem", 10**20, "value_error"),
+        ("application", ..., "missing"), ("application", None, "model_type"),
+        ("application", "x", "model_type"), ("application.version", 1, "string_type"),
+        ("attributes", ..., "missing"), ("attributes.files_down", ..., "missing"),
+        ("attributes.files_down", None, "model_type"),
+        ("attributes.files_down.data_ids", "x", "list_type"),
+        ("attributes.files_down.config_id", ["exp"], "string_type"),
+        ("attributes.env_vars.KEY", 1, "string_type"),
+        ("attributes.env_vars", ["KEY"], "dict_type"),
     ],
     ids=ascii,
-)
-def test_each_wrong_field_is_named(user: Api, changes: dict, expected: tuple) -> None:
-    assert faults(user, **changes) == {expected}
+)  # fmt: skip
+def test_each_wrong_field_is_named(user: Api, place: str, value: Any, kind: str) -> None:
+    body = job_body()
+    *outer, last = place.split(".")
+    part = reduce(operator.getitem, outer, body)
+    part[last] = value
+    if value is ...:
+        del part[last]
+    assert user.post("/jobs", json=body).faults() == {(("body", *outer, last), kind)}
 
 
 def test_all_faults_are_reported_at_once(user: Api) -> None:
@@ -340,16 +318,16 @@ def test_all_faults_are_reported_at_once(user: Api) -> None:
         },
     )
     assert found == {
-        (("job_name",), "value_error"),
-        (("environment",), "enum"),
-        (("priority",), "value_error"),
-        (("hardware", "memory"), "int_parsing"),
-        (("attributes", "files_down", "config_id"), "value_error"),
-        (("attributes", "files_down", "data_ids", 0), "string_type"),
-        (("attributes", "files_down", "data_ids", 2), "value_error"),
-        (("attributes", "files_down", "data_ids", 3), "string_type"),
-        (("attributes", "env_vars", "KEY"), "string_type"),
-        (("attributes",), "value_error"),
+        ("job_name", "value_error"),
+        ("environment", "enum"),
+        ("priority", "value_error"),
+        ("hardware.memory", "int_parsing"),
+        ("attributes.files_down.config_id", "value_error"),
+        ("attributes.files_down.data_ids.0", "string_type"),
+        ("attributes.files_down.data_ids.2", "value_error"),
+        ("attributes.files_down.data_ids.3", "string_type"),
+        ("attributes.env_vars.KEY", "string_type"),
+        ("attributes", "value_error"),
     }
 
 
@@ -360,12 +338,10 @@ def test_an_unknown_application_is_named_with_those_there_are(user: Api, part: s
         (("body", "application", part), "value_error"),
         (("body", "priority"), "value_error"),
     }
-    message = reply.detail[-1]["msg"]
-    assert "none-such" in message
-    allowed = {"application": "decode", "version": "v1", "entrypoint": "train, fit, flat"}
-    assert sorted(message.partition("allowed: ")[2].split(", ")) == sorted(
-        allowed[part].split(", ")
-    )
+    given, _, allowed = reply.detail[-1]["msg"].partition("allowed: ")
+    assert "none-such" in given
+    choices = {"application": ["decode"], "version": ["v1"], "entrypoint": ["fit", "flat", "train"]}
+    assert sorted(allowed.split(", ")) == choices[part]
 
 
 def test_environment_variables_must_be_declared(user: Api) -> None:
@@ -381,25 +357,24 @@ def test_environment_variables_must_be_declared(user: Api) -> None:
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\0b"], ids=ascii)
 def test_a_name_that_cannot_be_a_directorys_is_refused(user: Api, name: str) -> None:
-    assert faults(user, job_name=name) == {(("job_name",), "value_error")}
+    assert faults(user, job_name=name) == {("job_name", "value_error")}
 
 
 @pytest.mark.parametrize(
     "name", ["<img src=x onerror=alert(1)>", "ü 漢", "null", "a\\b", "x" * 255]
 )
-def test_any_other_name_will_do(user: Api, name: str) -> None:
+def test_any_other_name_is_accepted(user: Api, name: str) -> None:
     job = user.new_job(job_name=name)
     assert job["paths_out"]["output"] == f"output/{name}"
 
 
 def test_a_name_is_unique_per_user(user: Api, other: Api) -> None:
     name = user.new_job()["job_name"]
-    reply = user.submit(job_name=name)
-    assert (reply.status, reply.json()) == (409, {"detail": "Job name must be unique"})
+    first = user.submit(job_name=name)
     # takes precedence over faults of inputs and over results in the way
     user.plant(f"output/{name}/result")
-    again = user.submit(job_name=name, **select(data_ids=["gone"]))
-    assert (again.status, again.json()) == (409, {"detail": "Job name must be unique"})
+    for reply in (first, user.submit(job_name=name, **select(data_ids=["gone"]))):
+        assert (reply.status, reply.json()) == (409, {"detail": "Job name must be unique"})
     assert other.new_job(job_name=name)["job_name"] == name
 
 

@@ -1,77 +1,36 @@
-"""The application configuration in S3, played by the smallest server that has one object."""
+"""The application configuration in S3, played by a server that has one object."""
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 import pytest
-import yaml
 
 from common.config import application_source
 from common.config.applications import Applications, InvalidApplications
+from deploy.sandbox import aws
 from devtools.waiting import eventually
-from tests.unit.common.config.test_applications import tree
+from tests.support.local_server import LocalServer
+from tests.unit.common.config.test_applications import dump, names, tree
 
 
-class Bucket:
-    """One object at `/conf/apps.yaml`; None: deleted. While it hangs, nobody gets an answer."""
+class Bucket(LocalServer):
+    """One object at `/conf/apps.yaml`; None: deleted."""
 
-    def __init__(self) -> None:
-        self.content: bytes | None = b""
-        self.asked = 0
-        self.hangs = threading.Event()
-        self._goes_on = threading.Event()
-        outer = self
+    content: bytes | None = b""
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.asked += 1
-                if outer.hangs.is_set():
-                    outer._goes_on.wait(30)
-                    return
-                status, body, etag = outer._answer(self.path, self.headers["If-None-Match"])
-                self.send_response(status)
-                self.send_header("ETag", etag)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    def _answer(self, path: str, known: str | None) -> tuple[int, bytes, str]:
+    def answer(self, path: str, headers: Mapping[str, str]) -> tuple[int, str, bytes]:
         assert path == "/conf/apps.yaml"
         if self.content is None:
-            return 404, b"<Error><Code>NoSuchKey</Code></Error>", ""
+            return 404, "", b"<Error><Code>NoSuchKey</Code></Error>"
         etag = f'"{hash(self.content)}"'
-        return (304, b"", etag) if known == etag else (200, self.content, etag)
-
-    def put(self, content: object) -> None:
-        self.content = content if isinstance(content, bytes) else yaml.safe_dump(content).encode()
-
-    def close(self) -> None:
-        self._goes_on.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        known = headers["If-None-Match"] == etag
+        return 304 if known else 200, etag, b"" if known else self.content
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     bucket = Bucket()
-    for name, value in {
-        "AWS_ENDPOINT_URL": bucket.url,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "eu-central-1",
-    }.items():
+    for name, value in aws.environment(bucket.url).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(application_source, "_S3_CHECK_EVERY", 0.0)
     yield bucket
@@ -80,19 +39,15 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
 
 @pytest.fixture
 async def applications(bucket: Bucket) -> AsyncIterator[Applications]:
-    bucket.put(tree())
+    bucket.content = dump(tree())
     applications = Applications("s3://conf/apps.yaml")
     await applications.load()
     yield applications
     await applications.close()
 
 
-async def names(applications: Applications) -> list[str]:
-    return list((await applications.current()).entrypoints)
-
-
 async def become(applications: Applications, *expected: str) -> None:
-    """S3 may take longer than anybody waits for it."""
+    """S3 may take longer than a caller waits for it."""
 
     async def are_there() -> bool:
         return await names(applications) == list(expected)
@@ -106,7 +61,7 @@ def test_s3_is_asked_often_enough_for_a_change_to_count_within_five_seconds() ->
 
 async def test_a_changed_object_counts(bucket: Bucket, applications: Applications) -> None:
     assert await names(applications) == ["app"]
-    bucket.put({"other": tree()["app"]})
+    bucket.content = dump({"other": tree()["app"]})
     await become(applications, "other")
 
 
@@ -120,13 +75,13 @@ async def test_s3_is_not_asked_again_at_once(
 
 
 @pytest.mark.parametrize("edit", [b"app: [", b"app: 3", b"", None])
-async def test_nonsense_leaves_the_last_good_one_in_force(
+async def test_an_invalid_edit_leaves_the_last_valid_one_in_force(
     bucket: Bucket, applications: Applications, edit: bytes | None
 ) -> None:
     bucket.content = edit
     for _ in range(3):
         assert await names(applications) == ["app"]
-    bucket.put({"other": tree()["app"]})
+    bucket.content = dump({"other": tree()["app"]})
     await become(applications, "other")
 
 
@@ -134,7 +89,7 @@ async def test_an_s3_that_does_not_answer_is_given_up_and_asked_again(
     bucket: Bucket, applications: Applications, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(application_source, "_S3_TIMEOUT", 0.1)
-    bucket.hangs.set()
+    bucket.hangs = True
 
     async def is_asked_again() -> bool:
         assert await names(applications) == ["app"]
@@ -143,10 +98,10 @@ async def test_an_s3_that_does_not_answer_is_given_up_and_asked_again(
     await eventually(is_asked_again)
 
 
-async def test_an_s3_that_does_not_answer_holds_up_nobody_behind_another(
+async def test_callers_do_not_queue_for_an_s3_that_does_not_answer(
     bucket: Bucket, applications: Applications
 ) -> None:
-    bucket.hangs.set()
+    bucket.hangs = True
     async with asyncio.timeout(application_source._S3_TIMEOUT):
         found = await asyncio.gather(*(names(applications) for _ in range(6)))
     assert found == [["app"]] * 6

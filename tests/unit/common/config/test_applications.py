@@ -7,7 +7,7 @@ import orjson
 import pytest
 import yaml
 
-from common.config.applications import Applications, InvalidApplications, parse
+from common.config.applications import Applications, Entrypoint, InvalidApplications, parse
 from common.config.settings import DEFAULT_APPLICATIONS
 
 HANDLER = {"image_url": "image", "files_down": {"data_ids": "data"}, "files_up": {"log": "log"}}
@@ -16,6 +16,12 @@ ENTRYPOINT = {"app": {"cmd": ["run"], "env": ["LEVEL"]}, "handler": HANDLER}
 
 def tree(**changes: object) -> dict[str, object]:
     return {"app": {"v1": {"run": {**ENTRYPOINT, **changes}}}}
+
+
+def entrypoint(**changes: object) -> Entrypoint:
+    found = parse(dump(tree(**changes))).find("app", "v1", "run")
+    assert found is not None
+    return found
 
 
 def dump(content: object) -> bytes:
@@ -47,13 +53,9 @@ def write(path: Path, content: object) -> None:
 
 
 def test_the_repositorys_own_file_describes_what_users_run() -> None:
-    catalogue = parse(Path(DEFAULT_APPLICATIONS).read_bytes())
-    train = catalogue.find("decode", "v0_10_1", "train")
-    fit = catalogue.find("decode", "v0_10_1", "fit")
-    comet = catalogue.find("comet", "latest", "run")
-    assert train is not None
-    assert fit is not None
-    assert comet is not None
+    found = parse(Path(DEFAULT_APPLICATIONS).read_bytes()).entrypoints
+    train, fit = found["decode"]["v0_10_1"]["train"], found["decode"]["v0_10_1"]["fit"]
+    comet = found["comet"]["latest"]["run"]
     assert train.timeout == 12 * 3600
     assert fit.timeout == 5 * 3600
     assert train.files_up == {"log": "log", "artifact": "model"}
@@ -62,30 +64,24 @@ def test_the_repositorys_own_file_describes_what_users_run() -> None:
     assert comet.image_url.endswith("/decode-cloud/comet:latest")
 
 
-def test_names_default_to_application_and_version() -> None:
-    found = parse(dump(tree())).find("app", "v1", "run")
-    assert found is not None
-    assert (found.image_name, found.image_version, found.aws_job_def) == ("app", "v1", None)
+@pytest.mark.parametrize(
+    ("configured", "names"),
+    [
+        ({}, ("app", "v1", None)),
+        ({"image_name": "n", "image_version": "w", "aws_job_def": "d"}, ("n", "w", "d")),
+    ],
+)
+def test_names_default_to_application_and_version(
+    configured: dict[str, str], names: tuple[str, str, str | None]
+) -> None:
+    found = entrypoint(handler={**HANDLER, **configured})
+    assert (found.image_name, found.image_version, found.aws_job_def) == names
 
 
-def test_configured_names_win() -> None:
-    handler = {**HANDLER, "image_name": "n", "image_version": "w", "aws_job_def": "d"}
-    found = parse(dump(tree(handler=handler))).find("app", "v1", "run")
-    assert found is not None
-    assert (found.image_name, found.image_version, found.aws_job_def) == ("n", "w", "d")
-
-
-@pytest.mark.parametrize("place", ["beside", "under"])
-def test_resources_are_accepted_beside_and_under_the_handler(place: str) -> None:
-    resources = {"hardware": {"GPU": 1}, "timeout": 18000}
-    changes: dict[str, object] = (
-        {"aws_resources": resources}
-        if place == "beside"
-        else {"handler": {**HANDLER, "aws_resources": resources}}
-    )
-    found = parse(dump(tree(**changes))).find("app", "v1", "run")
-    assert found is not None
-    assert found.timeout == 18000.0
+def test_resources_are_accepted_beside_and_under_the_handler() -> None:
+    resources = {"aws_resources": {"hardware": {"GPU": 1}, "timeout": 18000}}
+    assert entrypoint(**resources).timeout == 18000.0
+    assert entrypoint(handler={**HANDLER, **resources}).timeout == 18000.0
 
 
 @pytest.mark.parametrize(
@@ -123,7 +119,7 @@ async def test_a_changed_file_counts_from_the_next_request(
 
 
 @pytest.mark.parametrize("edit", [b"app: [", b"app: 3", b"", None])
-async def test_nonsense_leaves_the_last_good_one_in_force(
+async def test_an_invalid_edit_leaves_the_last_valid_one_in_force(
     path: Path, applications: Applications, edit: bytes | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if edit is None:
@@ -137,11 +133,11 @@ async def test_nonsense_leaves_the_last_good_one_in_force(
     assert await names(applications) == ["other"]
 
 
-async def test_a_file_that_cannot_be_read_is_told_once_and_read_as_soon_as_it_can(
+async def test_an_unreadable_file_is_logged_once_and_read_as_soon_as_it_can_be(
     path: Path, applications: Applications, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path.unlink()
-    path.mkdir()  # nobody can read it, not even root
+    path.mkdir()  # unreadable, even for root
     for _ in range(20):
         assert await names(applications) == ["app"]
     assert capsys.readouterr().out.count("applications.refused") == 1
@@ -150,7 +146,7 @@ async def test_a_file_that_cannot_be_read_is_told_once_and_read_as_soon_as_it_ca
     assert await names(applications) == ["other"]
 
 
-async def test_what_was_not_there_at_first_counts_later(path: Path) -> None:
+async def test_a_file_that_appears_after_the_start_counts(path: Path) -> None:
     applications = Applications(str(path))
     for _ in range(2):
         with pytest.raises(InvalidApplications):
@@ -164,7 +160,7 @@ async def test_a_missing_file_at_start_names_the_variable(tmp_path: Path) -> Non
         await Applications(str(tmp_path / "none.yaml")).load()
 
 
-async def test_the_timeout_of_an_application_that_is_gone_is_not_known(path: Path) -> None:
+async def test_an_application_that_is_gone_has_no_timeout(path: Path) -> None:
     write(path, tree(aws_resources={"timeout": 60}))
     applications = Applications(str(path))
     run = {"application": "app", "version": "v1", "entrypoint": "run"}

@@ -34,29 +34,27 @@ SECRETS = [
 @pytest.mark.parametrize(("service", "name"), SECRETS)
 @pytest.mark.parametrize("production", [{}, {"PROD": "true"}], ids=["unset", "true"])
 def test_production_refuses_the_placeholder(
-    monkeypatch: pytest.MonkeyPatch, service: str, name: str, production: dict[str, str]
+    service: str, name: str, production: dict[str, str]
 ) -> None:
     with pytest.raises(SettingsError, match=f"^{name} still has its placeholder[^;]*$"):
-        read(service, {**COMPLETE, **production, name: "Change-Me"}, monkeypatch)
+        read(service, {**COMPLETE, **production, name: "Change-Me"})
 
 
 @pytest.mark.parametrize("value", ["change-me", '{"password": "CHANGE_ME"}', "changeme"])
-def test_the_placeholder_is_known_in_every_spelling(
-    monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
+def test_the_placeholder_is_known_in_every_spelling(value: str) -> None:
     with pytest.raises(SettingsError, match="placeholder"):
-        read("notifier", {**COMPLETE, "EMAIL_SENDER_API_KEY": value}, monkeypatch)
-    read("notifier", {**COMPLETE, "EMAIL_SENDER_API_KEY": value, "PROD": "0"}, monkeypatch)
+        read("notifier", {**COMPLETE, "EMAIL_SENDER_API_KEY": value})
+    read("notifier", {**COMPLETE, "EMAIL_SENDER_API_KEY": value, "PROD": "0"})
 
 
-def test_a_placeholder_inside_the_databases_url_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_placeholder_inside_the_databases_url_is_refused() -> None:
     with pytest.raises(SettingsError, match="DATABASE_URL still has its placeholder"):
-        read("migrate", {"DATABASE_URL": "postgresql://u:change-me@h/n"}, monkeypatch)
+        read("migrate", {"DATABASE_URL": "postgresql://u:change-me@h/n"})
 
 
-def test_only_short_secrets_count_as_short(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_short_secrets_count_as_short() -> None:
     given = {"INTERNAL_API_KEY_SECRET": "fifteen-letters", "COGNITO_SECRET": "sixteen--letters"}
-    settings, _ = read("gateway", {**COMPLETE, **given}, monkeypatch)
+    settings, _ = read("gateway", {**COMPLETE, **given})
     assert settings.logs.short_secrets == ("INTERNAL_API_KEY_SECRET",)
 
 

@@ -26,9 +26,19 @@ class Writes(io.StringIO):
         return super().write(text)
 
 
-async def test_lines_of_one_iteration_of_the_loop_are_written_together() -> None:
-    file = Writes()
-    lines = Lines(file)
+@pytest.fixture
+def file() -> Writes:
+    return Writes()
+
+
+@pytest.fixture
+def lines(file: Writes) -> Lines:
+    return Lines(file)
+
+
+async def test_lines_of_one_iteration_of_the_loop_are_written_together(
+    file: Writes, lines: Lines
+) -> None:
     for name in "abc":
         lines.info(name)
     assert file.getvalue() == ""
@@ -39,9 +49,9 @@ async def test_lines_of_one_iteration_of_the_loop_are_written_together() -> None
     assert file.getvalue() == "a\nb\nc\nd\n"
 
 
-async def test_an_error_is_written_at_once_after_the_lines_before_it() -> None:
-    file = Writes()
-    lines = Lines(file)
+async def test_an_error_is_written_at_once_after_the_lines_before_it(
+    file: Writes, lines: Lines
+) -> None:
     lines.info("a")
     lines.error("b")
     assert file.getvalue() == "a\nb\n"
@@ -49,9 +59,9 @@ async def test_an_error_is_written_at_once_after_the_lines_before_it() -> None:
     assert file.count == 1
 
 
-async def test_another_thread_writes_at_once_and_leaves_the_waiting_lines() -> None:
-    file = Writes()
-    lines = Lines(file)
+async def test_another_thread_writes_at_once_and_leaves_the_waiting_lines(
+    file: Writes, lines: Lines
+) -> None:
     lines.info("a")
     thread = threading.Thread(target=lines.warning, args=("b",))
     thread.start()
@@ -61,9 +71,9 @@ async def test_another_thread_writes_at_once_and_leaves_the_waiting_lines() -> N
     assert file.getvalue() == "b\na\n"
 
 
-def test_without_a_loop_lines_are_written_at_once_and_what_a_loop_left_by_a_flush() -> None:
-    file = Writes()
-    lines = Lines(file)
+def test_lines_are_written_at_once_without_a_loop_and_after_it_by_a_flush(
+    file: Writes, lines: Lines
+) -> None:
     lines.info("a")
     assert file.getvalue() == "a\n"
 
