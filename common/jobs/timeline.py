@@ -71,9 +71,7 @@ class Story:
             outcome = f"hand-over {_settled(self.handover)}"
             yield from _at(self.handover["settled_at"], "dispatcher", outcome)
         for number in self.numbers:
-            what = (
-                f"no proof of arrival: to be sent again under the fresh number {number['number']}"
-            )
+            what = f"no proof of arrival: to be sent again as delivery number {number['number']}"
             yield from _at(number["created_at"], "dispatcher", what)
         for mail in self.mails:
             kind = f"mail '{mail['kind']}'"

@@ -13,12 +13,12 @@ from aiohttp.test_utils import TestServer
 from common.config.settings import AdminSettings, LogSettings
 from common.database.engine import Database
 from common.database.tables import emails
-from common.outbox.doubts import Doubts
 from common.outbox.outbox import Outbox
 from notifier.app import create_app
 from notifier.messages import Mail
 from notifier.settings import MailjetSettings, Settings
 from tests.conftest import settings_of
+from tests.support.fakes import serving
 
 API_KEY = "mailjet-api-key"
 SECRET_KEY = "mailjet-secret-key"
@@ -80,11 +80,11 @@ class FakeMailjet:
 
     @asynccontextmanager
     async def served(self, port: int | None = None) -> AsyncIterator[FakeMailjet]:
-        app = web.Application(client_max_size=1 << 28)
-        app.router.add_post("/v3.1/send", self.send)
-        app.router.add_get("/v3/REST/message", self.look_up)
-        async with TestServer(app, port=port) as server:
-            self.url = str(server.make_url("")).rstrip("/")
+        routes = [
+            web.post("/v3.1/send", self.send),
+            web.get("/v3/REST/message", self.look_up),
+        ]
+        async with serving(routes, port) as self.url:
             yield self
 
 
@@ -110,11 +110,6 @@ def notifier_settings(url: str, mailjet_url: str, **changes: Any) -> Settings:
 def outbox_of(database: Database) -> Outbox[Mail]:
     """The mails, as one notifier claims them."""
     return Outbox(database, emails, Mail, lease=60.0)
-
-
-def doubts_of(database: Database) -> Doubts[Mail]:
-    """The mails in doubt, as one notifier claims them."""
-    return Doubts(database, emails, Mail, lease=60.0)
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """Rows of jobs and outboxes as the services write them."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
@@ -9,6 +10,7 @@ from sqlalchemy import RowMapping, Table, insert, select, update
 
 from common.database.engine import Database, utc_now
 from common.database.tables import emails, handovers, jobs
+from devtools.waiting import eventually
 
 PAYLOAD: Mapping[str, Any] = {
     "job": {
@@ -56,39 +58,30 @@ async def add_handover(database: Database, job_id: int | None = None, **values: 
     """A due hand-over, of a job of its own unless one is named; returns the job's id."""
     if job_id is None:
         job_id = await add_job(database)
-    row = {
-        "state": "pending",
-        "due_at": utc_now(),
-        "created_at": utc_now(),
-        "correlation_id": f"correlation-{job_id}",
-        "job_id": job_id,
-        "priority": 0,
-        "number": job_id,
-        "payload": orjson.dumps(PAYLOAD).decode(),
-        **values,
-    }
-    async with database.transaction() as tx:
-        await tx.execute(insert(handovers).values(row))
-    return job_id
+    payload = orjson.dumps(PAYLOAD).decode()
+    own = {"priority": 0, "number": job_id, "payload": payload}
+    return await _add_item(database, handovers, job_id, {**own, **values})
 
 
 async def add_mail(database: Database, job_id: int | None = None, **values: Any) -> int:
     """A due mail, about a job of its own unless one is named; returns the job's id."""
     if job_id is None:
         job_id = await add_job(database, status="finished")
+    own = {"kind": "finished", "recipient": "ada@example.org", "custom_id": uuid4().hex}
+    return await _add_item(database, emails, job_id, {**own, **values})
+
+
+async def _add_item(database: Database, table: Table, job_id: int, values: dict[str, Any]) -> int:
     row = {
         "state": "pending",
         "due_at": utc_now(),
         "created_at": utc_now(),
         "correlation_id": f"correlation-{job_id}",
         "job_id": job_id,
-        "kind": "finished",
-        "recipient": "ada@example.org",
-        "custom_id": uuid4().hex,
         **values,
     }
     async with database.transaction() as tx:
-        await tx.execute(insert(emails).values(row))
+        await tx.execute(insert(table).values(row))
     return job_id
 
 
@@ -123,10 +116,24 @@ async def end_leases(database: Database, table: Table) -> None:
         await tx.execute(update(table).where(being_sent).values(leased_until=utc_now(-1.0)))
 
 
+async def states(database: Database, table: Table) -> list[str]:
+    """The states of an outbox's items, by their ids."""
+    return [str(row["state"]) for row in await rows(database, table)]
+
+
+async def until(database: Database, table: Table, *, within: float = 15.0, **counts: int) -> None:
+    """Wait until an outbox holds exactly so many items in these states."""
+
+    async def is_so() -> bool:
+        return Counter(await states(database, table)) == Counter(counts)
+
+    await eventually(is_so, within=within)
+
+
 async def all_done(database: Database, table: Table, count: int | None = None) -> bool:
     """Whether everything in an outbox, or so many items, has been delivered."""
-    states = [row["state"] for row in await rows(database, table)]
-    return bool(states) and states == ["done"] * (count or len(states))
+    found = await states(database, table)
+    return bool(found) and found == ["done"] * (count or len(found))
 
 
 async def _one(database: Database, table: Table, condition: Any) -> RowMapping:

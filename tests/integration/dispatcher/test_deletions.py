@@ -99,7 +99,7 @@ async def test_an_interrupted_deletion_is_finished_by_the_sweep(
 
 
 async def test_an_interrupted_deletion_is_finished_by_a_repeated_one(
-    database: Database, storage: Storage, tmp_path: Path
+    database: Database, storage: Storage
 ) -> None:
     job_id = await interrupted_job(database, 6.0)
     assert await delete_job(database, storage, "ada", job_id)

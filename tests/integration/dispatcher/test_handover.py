@@ -1,7 +1,6 @@
 import asyncio
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -13,20 +12,24 @@ from deploy.sandbox.ports import free_port
 from devtools.waiting import eventually
 from dispatcher import maintenance
 from tests.integration.dispatcher.conftest import Dispatch
-from tests.support.dispatcher import FakePeer, hear, numbered
-from tests.support.records import add_handover, add_job, change, job_row, outbox_row, rows
+from tests.support.dispatcher import FakePeer, answering, hear, numbered
+from tests.support.fakes import abort
+from tests.support.metrics import metric
+from tests.support.records import (
+    add_handover,
+    add_job,
+    all_done,
+    change,
+    job_row,
+    outbox_row,
+    rows,
+    states,
+    until,
+)
 
 
-async def states(database: Database) -> list[str]:
-    return [str(row["state"]) for row in await rows(database, handovers)]
-
-
-async def all_done(database: Database) -> bool:
-    return set(await states(database)) == {"done"}
-
-
-def status(code: int, **headers: str) -> Any:
-    return lambda: web.json_response({"detail": f"status {code}"}, status=code, headers=headers)
+async def drop(request: web.Request, _: Any) -> web.StreamResponse:
+    return abort(request)
 
 
 async def test_every_job_of_a_burst_arrives_once_under_its_id_and_with_its_correlation_id(
@@ -34,7 +37,7 @@ async def test_every_job_of_a_burst_arrives_once_under_its_id_and_with_its_corre
 ) -> None:
     expected = [await add_handover(database) for _ in range(100)]
     async with dispatch():
-        await eventually(lambda: all_done(database))
+        await until(database, handovers, done=100)
     assert sorted(peer.taken) == expected
     assert peer.request_ids == [f"correlation-{job_id}" for job_id in peer.taken]
 
@@ -43,12 +46,10 @@ async def test_every_job_of_a_burst_arrives_once_under_its_id_and_with_its_corre
 async def test_a_refused_job_ends_in_error_with_the_peers_words_and_a_mail(
     database: Database, peer: FakePeer, dispatch: Dispatch, code: int
 ) -> None:
-    job_ids = [await add_handover(database) for _ in range(5)]
-    poisoned = job_ids[2]
-    peer.behave = numbered({poisoned: status(code)})
+    poisoned, *_ = [await add_handover(database) for _ in range(5)]
+    peer.behave = numbered({poisoned: answering(code)})
     async with dispatch():
-        await eventually(lambda: _count(database, "done", 4))
-        await eventually(lambda: _count(database, "failed", 1))
+        await until(database, handovers, done=4, failed=1)
     job = await job_row(database, poisoned)
     assert job["status"] == "error"
     assert f"status {code}" in job["runtime_details"]
@@ -58,10 +59,6 @@ async def test_a_refused_job_ends_in_error_with_the_peers_words_and_a_mail(
     assert peer.tried.count(poisoned) == 1
 
 
-async def _count(database: Database, state: str, count: int) -> bool:
-    return (await states(database)).count(state) == count
-
-
 @pytest.mark.parametrize("code", [429, 503])
 async def test_what_was_not_taken_is_sent_again_under_the_same_number(
     database: Database, peer: FakePeer, dispatch: Dispatch, code: int
@@ -69,11 +66,11 @@ async def test_what_was_not_taken_is_sent_again_under_the_same_number(
     job_id = await add_handover(database)
 
     async def refuse_twice(_: web.Request, __: Any) -> web.StreamResponse | None:
-        return status(code)() if len(peer.tried) <= 2 else None
+        return answering(code)() if len(peer.tried) <= 2 else None
 
     peer.behave = refuse_twice
     async with dispatch():
-        await eventually(lambda: all_done(database))
+        await until(database, handovers, done=1)
     assert peer.tried == [job_id] * 3
     assert await rows(database, handover_numbers) == []
 
@@ -82,7 +79,7 @@ async def test_a_retry_after_for_one_job_is_respected_and_holds_up_no_other(
     database: Database, peer: FakePeer, dispatch: Dispatch
 ) -> None:
     poisoned = await add_handover(database)
-    peer.behave = numbered({poisoned: status(503, **{"Retry-After": "40"})})
+    peer.behave = numbered({poisoned: answering(503, **{"Retry-After": "40"})})
 
     async def waits() -> Any:
         row = await outbox_row(database, handovers, poisoned)
@@ -96,12 +93,6 @@ async def test_a_retry_after_for_one_job_is_respected_and_holds_up_no_other(
     assert peer.tried.count(poisoned) == 1
 
 
-async def drop(request: web.Request, _: Any) -> web.StreamResponse:
-    assert request.transport is not None
-    request.transport.abort()
-    return web.Response()
-
-
 async def test_a_lost_answer_is_resent_under_another_number_after_the_grace_period(
     database: Database, peer: FakePeer, dispatch: Dispatch
 ) -> None:
@@ -111,22 +102,16 @@ async def test_a_lost_answer_is_resent_under_another_number_after_the_grace_peri
         if len(peer.tried) > 1:
             return None
         peer.taken.append(body["job"]["meta"]["job_id"])
-        return await drop(request, body)
+        return abort(request)
 
     peer.behave = take_and_drop
     async with dispatch():
-        await eventually(lambda: all_done(database))
+        await until(database, handovers, done=1)
     first, second = peer.taken
-    assert first == job_id
-    assert second > job_id
+    assert first == job_id < second
     assert await add_job(database) > second  # no job will ever have that number as its id
     (recorded,) = await rows(database, handover_numbers)
     assert (recorded["number"], recorded["job_id"]) == (second, job_id)
-    # the copy that is heard first wins, the other one has to stop
-    assert await hear(database, second) is not None
-    assert await hear(database, first) is None
-    assert await hear(database, second, "finished") is not None
-    assert (await job_row(database, job_id))["status"] == "finished"
 
 
 async def test_a_status_update_proves_that_a_hand_over_in_doubt_has_arrived(
@@ -135,52 +120,69 @@ async def test_a_status_update_proves_that_a_hand_over_in_doubt_has_arrived(
     job_id = await add_handover(database)
     peer.behave = drop
     async with dispatch(handover_grace=60.0):
-        await eventually(lambda: _count(database, "in_doubt", 1))
+        await until(database, handovers, in_doubt=1)
         assert await hear(database, job_id) is not None
         await change(database, handovers, job_id, due_at=utc_now(-1.0))  # the grace period is over
         await add_handover(database, state="in_doubt", doubts=1)
         await eventually(lambda: len(peer.tried) == 2)  # another one, without proof
-    assert await states(database) == ["done", "in_doubt"]
+    assert await states(database, handovers) == ["done", "in_doubt"]
     assert peer.tried.count(job_id) == 1
 
 
-@pytest.mark.parametrize("answer", [drop, status(502)])
+@pytest.mark.parametrize("answer", [abort, lambda _: answering(502)()], ids=["none", "502"])
 async def test_each_doubt_lasts_the_grace_period(
     database: Database, peer: FakePeer, dispatch: Dispatch, answer: Any
 ) -> None:
     job_id = await add_handover(database, doubts=7, attempts=7)
 
-    async def behave(request: web.Request, body: Any) -> web.StreamResponse | None:
-        return await drop(request, body) if answer is drop else answer()
+    async def behave(request: web.Request, _: Any) -> web.StreamResponse | None:
+        return answer(request)
 
     peer.behave = behave
     async with dispatch(handover_grace=60.0):
-        await eventually(lambda: _count(database, "in_doubt", 1))
+        await until(database, handovers, in_doubt=1)
     row = await outbox_row(database, handovers, job_id)
     assert (row["due_at"] - row["created_at"]).total_seconds() == pytest.approx(60.0, abs=10.0)
+
+
+@pytest.fixture
+def taking(peer: FakePeer) -> asyncio.Event:
+    """The peer takes no job before this is set."""
+    event = asyncio.Event()
+
+    async def hang(_: web.Request, __: Any) -> None:
+        await event.wait()
+
+    peer.behave = hang
+    return event
 
 
 async def test_a_peer_that_answers_no_submission_is_probed_as_well(
     database: Database,
     peer: FakePeer,
     dispatch: Dispatch,
+    taking: asyncio.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await add_handover(database)
-    answer = asyncio.Event()
-
-    async def hang(_: web.Request, __: Any) -> web.StreamResponse | None:
-        await answer.wait()
-        return None
-
-    peer.behave = hang
     monkeypatch.setattr(maintenance, "PROBE_EVERY", 0.1)
     async with dispatch(handover_timeout=30.0):
         await eventually(lambda: bool(peer.tried))
         before = peer.probes
         await eventually(lambda: peer.probes >= before + 3)
-        answer.set()
-        await eventually(lambda: all_done(database))
+        taking.set()
+        await until(database, handovers, done=1)
+
+
+async def test_a_call_cut_short_by_the_stop_is_in_doubt_at_once(
+    database: Database, peer: FakePeer, dispatch: Dispatch, taking: asyncio.Event
+) -> None:
+    job_id = await add_handover(database)
+    async with dispatch(handover_timeout=20.0, shutdown_grace=0.2):
+        await eventually(lambda: bool(peer.tried))
+    taking.set()
+    row = await outbox_row(database, handovers, job_id)
+    assert (row["state"], row["doubts"]) == ("in_doubt", 1)
 
 
 @pytest.mark.parametrize("fault", ["never", "garbage", "drips"])
@@ -209,44 +211,36 @@ async def test_a_job_that_gets_no_proper_answer_is_in_doubt_by_its_deadline_whil
     async with dispatch(handover_timeout=3.0, handover_grace=60.0):
         # while the one is still being waited for
         await eventually(lambda: len(peer.taken) == len(others))
-        await eventually(lambda: _count(database, "in_doubt", 1))
-        await eventually(lambda: _count(database, "done", 50))
+        await until(database, handovers, in_doubt=1, done=50)
         released.set()
     assert sorted(peer.taken) == others
     assert peer.tried.count(poisoned) == 1
 
 
-@pytest.mark.parametrize("mistake", ["key", "page", "redirect", "not_found"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: web.json_response({"detail": "unauthorized"}, status=401),
+        lambda: web.Response(text="<h1>Welcome</h1>", content_type="text/html"),
+        lambda: web.Response(status=307, headers={"Location": "/login"}),
+        lambda: web.json_response({"detail": "Not Found"}, status=404),
+    ],
+    ids=["key", "page", "redirect", "not found"],
+)
 async def test_an_operators_mistake_holds_everything_and_fails_no_job(
-    database: Database, peer: FakePeer, dispatch: Dispatch, mistake: str
+    database: Database, peer: FakePeer, dispatch: Dispatch, answer: Any
 ) -> None:
     job_ids = [await add_handover(database) for _ in range(40)]
-    answers = {
-        "key": lambda: web.json_response({"detail": "unauthorized"}, status=401),
-        "page": lambda: web.Response(text="<h1>Welcome</h1>", content_type="text/html"),
-        "redirect": lambda: web.Response(status=307, headers={"Location": "/login"}),
-        "not_found": lambda: web.json_response({"detail": "Not Found"}, status=404),
-    }
-    peer.behave = numbered(dict.fromkeys(job_ids, answers[mistake]))
-    async with dispatch() as server:
+    peer.behave = numbered(dict.fromkeys(job_ids, answer))
+    async with dispatch():
         await eventually(lambda: len(peer.tried) >= 12)  # what was under way, and two trials
         assert len(peer.tried) < 30
-        assert await _metric(server, "opencloud_handover_held") > 0
+        assert metric("opencloud_handover_held") > 0
         peer.behave = None
-        await eventually(lambda: all_done(database), within=20.0)
+        await until(database, handovers, done=40, within=20.0)
     assert sorted(peer.taken) == job_ids
     assert {(await job_row(database, job_id))["status"] for job_id in job_ids} == {"queued"}
     assert await rows(database, emails) == []
-
-
-async def _metric(server: Any, name: str) -> float:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(server.make_url("/metrics")) as response,
-    ):
-        text = await response.text()
-    (line,) = [line for line in text.splitlines() if line.startswith(f"{name} ")]
-    return float(line.split()[1])
 
 
 async def test_a_dispatcher_with_the_right_key_releases_what_another_one_held(
@@ -254,59 +248,37 @@ async def test_a_dispatcher_with_the_right_key_releases_what_another_one_held(
 ) -> None:
     job_ids = [await add_handover(database, state="held") for _ in range(10)]
     async with dispatch():
-        await eventually(lambda: all_done(database))
+        await until(database, handovers, done=10)
     assert sorted(peer.taken) == job_ids
 
 
-async def test_one_job_that_stays_held_stops_no_other(
-    database: Database, peer: FakePeer, dispatch: Dispatch
-) -> None:
-    poisoned = await add_handover(database, priority=5)
-    peer.behave = numbered({poisoned: status(418)})
-    async with dispatch():
-        await eventually(lambda: _count(database, "held", 1))
-        others = [await add_handover(database) for _ in range(50)]
-        await eventually(lambda: len(peer.taken) == 50)
-    assert sorted(peer.taken) == others
-
-
+@pytest.mark.parametrize(("code", "count"), [(418, 1), (500, 12)], ids=["held", "never taken"])
 async def test_jobs_that_the_peer_never_takes_hold_up_none_behind_them(
-    database: Database, peer: FakePeer, dispatch: Dispatch
+    database: Database, peer: FakePeer, dispatch: Dispatch, code: int, count: int
 ) -> None:
-    poisoned = [await add_handover(database, priority=5 * (n % 2)) for n in range(12)]
-    peer.behave = numbered(dict.fromkeys(poisoned, status(500)))
+    poisoned = [await add_handover(database, priority=5 * (n % 2)) for n in range(count)]
+    peer.behave = numbered(dict.fromkeys(poisoned, answering(code)))
     async with dispatch():
-        await eventually(lambda: len(peer.tried) >= 10)
+        await eventually(lambda: len(peer.tried) >= min(count, 10))
         others = [await add_handover(database) for _ in range(30)]
         await eventually(lambda: len(peer.taken) == len(others), within=30.0)
     assert sorted(peer.taken) == others
 
 
+@pytest.mark.parametrize("count", [0, 50], ids=["no job", "jobs"])
 async def test_a_peer_that_is_away_costs_a_trickle_and_gets_everything_on_its_return(
-    database: Database, dispatch: Dispatch
+    database: Database, dispatch: Dispatch, count: int
 ) -> None:
-    job_ids = [await add_handover(database) for _ in range(50)]
+    job_ids = [await add_handover(database) for _ in range(count)]
     port = free_port()
     async with dispatch(f"http://127.0.0.1:{port}") as admin:
         await eventually(lambda: _peer_is(admin, "open"))
-        attempts = sum(row["attempts"] for row in await rows(database, handovers))
-        assert 1 <= attempts <= 16
-        async with FakePeer().served(port) as peer:
-            await eventually(lambda: all_done(database))
-            assert sorted(peer.taken) == job_ids
-
-
-async def test_a_peer_that_is_back_counts_as_there_though_no_job_comes(
-    database: Database, dispatch: Dispatch
-) -> None:
-    port = free_port()
-    async with dispatch(f"http://127.0.0.1:{port}") as admin:
-        await eventually(lambda: _peer_is(admin, "open"))
+        assert sum(row["attempts"] for row in await rows(database, handovers)) <= 16
         async with FakePeer().served(port) as peer:
             await eventually(lambda: _peer_is(admin, "closed"))
-            job_id = await add_handover(database)
-            await eventually(lambda: all_done(database))
-            assert peer.taken == [job_id]
+            job_ids.append(await add_handover(database))
+            await eventually(lambda: all_done(database, handovers))
+            assert sorted(peer.taken) == job_ids
 
 
 async def _peer_is(admin: TestServer, state: str) -> bool:
@@ -320,23 +292,6 @@ async def test_a_stored_job_that_is_unreadable_ends_in_error(
     broken = await add_handover(database, payload='{"job": 1}')
     good = await add_handover(database)
     async with dispatch():
-        await eventually(lambda: _count(database, "failed", 1))
-        await eventually(lambda: _count(database, "done", 1))
+        await until(database, handovers, failed=1, done=1)
     assert (await job_row(database, broken))["status"] == "error"
     assert peer.taken == [good]
-
-
-async def test_a_call_cut_short_by_the_stop_is_in_doubt_at_once(
-    database: Database, peer: FakePeer, dispatch: Dispatch
-) -> None:
-    job_id = await add_handover(database)
-
-    async def hang(_: web.Request, __: Any) -> web.StreamResponse:
-        await asyncio.sleep(30)
-        return web.Response()
-
-    peer.behave = hang
-    async with dispatch(handover_timeout=20.0, shutdown_grace=0.2):
-        await eventually(lambda: bool(peer.tried))
-    row = await outbox_row(database, handovers, job_id)
-    assert (row["state"], row["doubts"]) == ("in_doubt", 1)

@@ -8,7 +8,7 @@ import pytest
 
 from common.config.settings import DatabaseSettings
 from common.database.engine import Database
-from common.database.notify import EMAILS, HANDOVERS, ChannelListener, ChannelNotifier
+from common.database.notify import EMAILS, HANDOVERS, ChannelNotifier, can_listen
 from common.runtime.listening import listening
 from devtools.postgres import Server
 from devtools.waiting import eventually
@@ -26,7 +26,7 @@ async def postgresql(postgresql_url: str) -> AsyncIterator[Database]:
 async def wakes(settings: DatabaseSettings) -> AsyncIterator[asyncio.Event]:
     """An event set by notifications of hand-overs, from now on."""
     event = asyncio.Event()
-    async with listening(ChannelListener(settings, HANDOVERS, event.set), pause=0.01):
+    async with listening(settings, HANDOVERS, event.set, pause=0.01):
         await asyncio.wait_for(event.wait(), 10)  # connected
         event.clear()
         yield event
@@ -130,7 +130,7 @@ async def test_a_listener_that_fails_for_an_unforeseen_reason_tries_again_and_ca
         seen += capsys.readouterr().out.count("wakeup.failed")
         return seen >= 2
 
-    async with listening(ChannelListener(settings, HANDOVERS, asyncio.Event().set), pause=0.001):
+    async with listening(settings, HANDOVERS, asyncio.Event().set, pause=0.001):
         await eventually(has_failed_twice, within=10)
 
 
@@ -138,8 +138,8 @@ async def test_there_is_no_listening_on_sqlite_or_behind_a_pooling_proxy(
     database: Database,
 ) -> None:
     settings = replace(database.settings, statement_cache=False)
-    assert not ChannelListener(settings, HANDOVERS, asyncio.Event().set).is_possible
-    async with listening(ChannelListener(settings, HANDOVERS, asyncio.Event().set)):
+    assert not can_listen(settings)
+    async with listening(settings, HANDOVERS, asyncio.Event().set):
         await database.ping()
 
 

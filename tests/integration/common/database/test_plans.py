@@ -19,7 +19,7 @@ from common.jobs.heartbeat import PEER, beat
 from common.jobs.lifecycle import Report, Source, Status
 from common.outbox.maintenance import OutboxMaintenance
 from devtools.postgres import Server, run_apart
-from dispatcher.stalled import Cursor, StalledJob, stalled_jobs
+from dispatcher.stalled import StalledJob, Sweep
 from gateway.job_status.service import JobStatusService
 from gateway.jobs.store import JobStore
 from tests.conftest import settings_of
@@ -152,7 +152,7 @@ async def keep_alive(database: Database, number: int) -> None:
 
 async def look_for_silence(database: Database) -> list[StalledJob]:
     await beat(database, PEER)
-    return await stalled_jobs(database, Cursor(), seconds=60.0, limit=100)
+    return await Sweep(database=database, notifier=ChannelNotifier(database)).find(60.0)
 
 
 CASES: dict[str, tuple[Callable[[Database], Awaitable[Any]], set[str]]] = {
@@ -167,7 +167,7 @@ CASES: dict[str, tuple[Callable[[Database], Awaitable[Any]], set[str]]] = {
         {"ix_handovers_unsettled"},
     ),
     "claim of doubtful": (
-        lambda db: dispatcher.doubts_of(db).claim(200),
+        lambda db: dispatcher.outbox_of(db).claim_doubtful(200),
         {"ix_handovers_unsettled"},
     ),
     "claim of mails": (

@@ -3,18 +3,16 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from prometheus_client import REGISTRY
 
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
 from common.database.pool import export_pool
 from tests.conftest import settings_of
+from tests.support.metrics import metric
 
 
 def value(name: str, **labels: str) -> float:
-    found = REGISTRY.get_sample_value(f"opencloud_database_{name}", labels)
-    assert found is not None
-    return found
+    return metric(f"opencloud_database_{name}", **labels)
 
 
 def connections() -> tuple[float, float]:

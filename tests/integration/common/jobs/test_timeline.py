@@ -28,7 +28,7 @@ async def _report(database: Database, number: int, status: Status, details: str 
 
 @pytest.fixture
 async def job_id(database: Database) -> int:
-    """A job that was sent twice, ran under the fresh number, and failed."""
+    """A job that was sent twice, ran under the second number, and failed."""
     job_id = await add_job(database, job_name="train_1", attributes={"env_vars": SECRET})
     async with database.transaction() as tx:
         await tx.execute(
@@ -58,7 +58,7 @@ async def test_the_time_line_runs_from_submission_to_mail(database: Database, jo
         for what in (
             "queued",
             f"hand-over written, number {job_id}",
-            f"no proof of arrival: to be sent again under the fresh number {job_id + 1000}",
+            f"no proof of arrival: to be sent again as delivery number {job_id + 1000}",
             "running",
             "error",
         )

@@ -56,15 +56,14 @@ class Work:
         yield
         await self.loop.stop(1.0)
 
+    async def start_delivering(self, count: int = 1) -> None:
+        """Start, up to the deliveries, which hang."""
+        self.go_on.clear()
+        self.loop.start()
+        await eventually(lambda: self.loop.under_way == count)
 
-async def test_a_backlog_is_delivered_without_waiting_for_the_poll() -> None:
-    work = Work(20)
-    async with work.running():
-        await eventually(lambda: len(work.delivered) == 20)
-    assert sorted(work.delivered) == list(range(20))
 
-
-async def test_no_more_is_claimed_than_there_are_free_slots() -> None:
+async def test_a_backlog_is_delivered_in_free_slots_without_waiting_for_the_poll() -> None:
     work = Work(20, slots=3)
     work.go_on.clear()
     async with work.running():
@@ -74,7 +73,7 @@ async def test_no_more_is_claimed_than_there_are_free_slots() -> None:
             await asyncio.sleep(0)
         assert len(work.queue) == 17
         work.go_on.set()
-        await eventually(lambda: len(work.delivered) == 20)
+        await eventually(lambda: sorted(work.delivered) == list(range(20)))
 
 
 async def test_a_wake_up_leads_to_a_claim_at_once() -> None:
@@ -106,9 +105,7 @@ async def test_the_loop_survives_any_exception_of_a_claim(failure: Exception) ->
 
 async def test_stopping_waits_for_what_is_under_way_and_claims_nothing_more() -> None:
     work = Work(5, slots=2)
-    work.go_on.clear()
-    work.loop.start()
-    await eventually(lambda: work.loop.under_way == 2)
+    await work.start_delivering(2)
     asyncio.get_running_loop().call_later(0.1, work.go_on.set)
     await work.loop.stop(5.0)
     assert len(work.delivered) == 2
@@ -127,9 +124,7 @@ async def test_units_claimed_while_the_loop_stops_are_given_back() -> None:
 
 async def test_a_claim_that_hangs_is_cancelled_and_deliveries_keep_their_grace() -> None:
     work = Work(1)
-    work.go_on.clear()
-    work.loop.start()
-    await eventually(lambda: work.loop.under_way == 1)
+    await work.start_delivering()
     work.may_claim.clear()
     work.signal.wake()
     await work.hangs.wait()
@@ -139,26 +134,15 @@ async def test_a_claim_that_hangs_is_cancelled_and_deliveries_keep_their_grace()
     assert work.delivered == [0]
 
 
-async def test_a_delivery_that_outlasts_the_grace_period_is_cancelled() -> None:
+async def test_late_deliveries_are_cancelled_and_stopping_again_gives_no_new_grace() -> None:
     work = Work(1)
-    work.go_on.clear()
-    work.loop.start()
-    await eventually(lambda: work.loop.under_way == 1)
-    await work.loop.stop(0.05)
-    assert (work.loop.under_way, work.delivered) == (0, [])
-
-
-async def test_stopping_again_begins_no_new_grace_period() -> None:
-    work = Work(1)
-    work.go_on.clear()
     work.cancellations = 1
-    work.loop.start()
-    await eventually(lambda: work.loop.under_way == 1)
+    await work.start_delivering()
     await work.loop.stop(0.05)
     assert work.loop.under_way == 1
     async with asyncio.timeout(10.0):
         await work.loop.stop(60.0)
-    assert work.loop.under_way == 0
+    assert (work.loop.under_way, work.delivered) == (0, [])
 
 
 async def test_an_outcome_is_written_however_often_the_database_is_away() -> None:
