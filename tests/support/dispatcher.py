@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from common.config.settings import AdminSettings, LogSettings, StorageSettings
 from common.database.engine import Database
@@ -17,7 +16,6 @@ from common.database.tables import handovers
 from common.jobs.lifecycle import Report, Source, Status
 from common.jobs.updates import Applied, apply_worker_report
 from common.outbox.outbox import Outbox
-from dispatcher.app import create_app
 from dispatcher.forward import Handover
 from dispatcher.settings import Settings
 from tests.conftest import settings_of
@@ -122,13 +120,6 @@ def dispatcher_settings(url: str, peer_url: str, folder: Path, **changes: Any) -
 def outbox_of(database: Database) -> Outbox[Handover]:
     """The hand-overs, as one dispatcher claims them."""
     return Outbox(database, handovers, Handover, lease=60.0)
-
-
-@asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[TestServer]:
-    """A dispatcher in this process; the server is its admin port."""
-    async with TestServer(create_app(settings)) as server:
-        yield server
 
 
 def environment(url: str, peer_url: str, folder: Path, **changes: Any) -> dict[str, Any]:

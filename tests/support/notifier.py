@@ -8,13 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from aiohttp import encode_basic_auth, web
-from aiohttp.test_utils import TestServer
 
 from common.config.settings import AdminSettings, LogSettings
 from common.database.engine import Database
 from common.database.tables import emails
 from common.outbox.outbox import Outbox
-from notifier.app import create_app
 from notifier.messages import Mail
 from notifier.settings import MailjetSettings, Settings
 from tests.conftest import settings_of
@@ -110,13 +108,6 @@ def notifier_settings(url: str, mailjet_url: str, **changes: Any) -> Settings:
 def outbox_of(database: Database) -> Outbox[Mail]:
     """The mails, as one notifier claims them."""
     return Outbox(database, emails, Mail, lease=60.0)
-
-
-@asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[TestServer]:
-    """A notifier in this process; the server is its admin port."""
-    async with TestServer(create_app(settings)) as server:
-        yield server
 
 
 def environment(url: str, mailjet_url: str, **changes: Any) -> dict[str, Any]:

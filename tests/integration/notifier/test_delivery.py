@@ -25,22 +25,21 @@ async def add_mails(database: Database, count: int) -> list[str]:
 async def test_a_mail_names_job_id_status_and_details(
     database: Database, mailjet: FakeMailjet, notify: Notify
 ) -> None:
-    job_id = await add_job(
-        database, job_name="<img src=x>", status="error", runtime_details="out of memory & time"
-    )
-    await add_mail(database, job_id, kind="error", recipient="ada@example.org", custom_id="c" * 32)
+    job_id = await add_job(database, job_name="train", runtime_details="out of memory & time")
+    await add_mail(database, job_id, kind="error", custom_id="c" * 32)
     async with notify():
         await until(database, emails, done=1)
     (mail,) = mailjet.sent
-    assert mail["Subject"] == f"Job <img src=x> (id={job_id}) error"
-    assert mail["To"] == [{"Email": "ada@example.org"}]
-    assert mail["From"]["Email"] == "cloud@example.org"
-    assert mail["CustomID"] == "c" * 32
-    assert mail["Headers"] == {"X-Correlation-ID": f"correlation-{job_id}"}
-    assert "out of memory & time" in mail["TextPart"]
-    assert "&lt;img src=x&gt;" in mail["HTMLPart"]
-    assert "out of memory &amp; time" in mail["HTMLPart"]
-    assert "<img" not in mail["HTMLPart"]
+    assert mail["From"].pop("Name")
+    assert "out of memory & time" in mail.pop("TextPart")
+    assert "out of memory &amp; time" in mail.pop("HTMLPart")
+    assert mail == {
+        "From": {"Email": "cloud@example.org"},
+        "To": [{"Email": "ada@example.org"}],
+        "Subject": f"Job train (id={job_id}) error",
+        "CustomID": "c" * 32,
+        "Headers": {"X-Correlation-ID": f"correlation-{job_id}"},
+    }
 
 
 async def test_a_backlog_leaves_in_batches_and_once(
@@ -85,49 +84,27 @@ async def test_a_batch_that_is_refused_as_a_whole_is_sent_one_by_one(
     assert sorted(mailjet.recipients) == sorted(set(addresses) - {poisoned})
 
 
-async def test_a_storm_of_429_is_ridden_out_without_a_busy_loop(
-    database: Database, mailjet: FakeMailjet, notify: Notify
-) -> None:
-    await add_mails(database, 60)
-
-    async def refuse(_: web.Request, __: Any) -> web.StreamResponse | None:
-        if len(mailjet.requests) > 3:
-            return None
-        return web.json_response({}, status=429, headers={"Retry-After": "1"})
-
-    mailjet.behave = refuse
-    async with notify():
-        await until(database, emails, done=60, within=30)
-    assert len(mailjet.requests) <= 10
-    assert len(mailjet.sent) == 60
-
-
-async def test_a_mail_that_showed_by_itself_that_the_key_is_right_was_not_released(
-    database: Database, mailjet: FakeMailjet, notify: Notify, capsys: pytest.CaptureFixture[str]
-) -> None:
-    await add_mails(database, 1)
-    mailjet.secret_key = "another"
-    async with notify():
-        await until(database, emails, held=1)
-        mailjet.secret_key = SECRET_KEY
-        await until(database, emails, done=1, within=20)
-    said = capsys.readouterr().out
-    assert "peer.regained" in said
-    assert "mails.released" not in said
-
-
+@pytest.mark.parametrize("count", [1, 120])
 async def test_a_wrong_key_holds_every_mail_until_it_is_right(
-    database: Database, mailjet: FakeMailjet, notify: Notify
+    database: Database,
+    mailjet: FakeMailjet,
+    notify: Notify,
+    capsys: pytest.CaptureFixture[str],
+    count: int,
 ) -> None:
-    await add_mails(database, 120)
+    await add_mails(database, count)
     mailjet.secret_key = "another"
     async with notify():
         await eventually(lambda: len(mailjet.requests) >= 4)  # the batches, then trials
         assert len(mailjet.requests) <= 20
         assert "failed" not in await states(database, emails)
         mailjet.secret_key = SECRET_KEY
-        await until(database, emails, done=120, within=20)
-    assert len(mailjet.sent) == 120
+        await until(database, emails, done=count, within=20)
+    assert len(mailjet.sent) == count
+    said = capsys.readouterr().out
+    assert "peer.regained" in said
+    # a single one has shown by itself that the key is right
+    assert ("mails.released" in said) is (count > 1)
 
 
 async def test_a_mailjet_that_is_away_gets_every_mail_on_its_return(
@@ -153,9 +130,8 @@ def lose_answers(mailjet: FakeMailjet, times: int, *, sent: bool) -> None:
     async def behave(request: web.Request, messages: list[Any]) -> web.StreamResponse | None:
         if len(mailjet.requests) > times:
             return None
-        if sent:
-            for message in messages:
-                mailjet.deliver(message)
+        for message in messages * sent:
+            mailjet.deliver(message)
         return abort(request)
 
     mailjet.behave = behave

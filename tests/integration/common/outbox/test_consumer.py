@@ -16,14 +16,13 @@ from tests.support.dispatcher import outbox_of
 from tests.support.records import add_handover
 
 
+async def is_alive() -> bool:
+    return True
+
+
 @pytest.fixture
 async def breaker() -> AsyncIterator[CircuitBreaker]:
-    """In front of a peer that answers every probe."""
-
-    async def probe() -> bool:
-        return True
-
-    breaker = CircuitBreaker("peer", probe=probe, signal=WorkSignal(), longest_pause=0.05)
+    breaker = CircuitBreaker("peer", probe=is_alive, signal=WorkSignal(), longest_pause=0.05)
     async with breaker.probing():
         yield breaker
 

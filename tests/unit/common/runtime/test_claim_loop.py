@@ -1,54 +1,22 @@
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from common.database.errors import DatabaseUnavailable
-from common.runtime.claim_loop import ClaimLoop, WorkSignal, persist
+from common.runtime.claim_loop import ClaimLoop, WorkSignal
 from devtools.waiting import eventually
+from tests.support.courier import NumberCourier
 
 
-class Work:
-    """A courier of numbers; deliveries wait for `go_on`, claims for `may_claim`."""
+class Work(NumberCourier):
+    """A courier and its loop."""
 
     def __init__(self, count: int = 0, slots: int = 3) -> None:
-        self.queue = list(range(count))
-        self.delivered: list[int] = []
-        self.claims: list[int] = []
-        self.failures: list[Exception] = []
-        self.cancellations = 0
-        self.go_on, self.may_claim, self.hangs = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.go_on.set()
-        self.may_claim.set()
+        super().__init__(count, slots)
         self.signal = WorkSignal()
         self.loop: ClaimLoop[int] = ClaimLoop(self, self.signal, poll=30.0, to_settle=0.05)
-        self._slots = slots
-
-    def slots(self, under_way: int) -> int:
-        return self._slots - under_way
-
-    async def take(self, limit: int) -> Sequence[int]:
-        if self.failures:
-            raise self.failures.pop()
-        self.claims.append(limit)
-        if not self.may_claim.is_set():
-            self.hangs.set()
-            await self.may_claim.wait()
-        taken, self.queue = self.queue[:limit], self.queue[limit:]
-        return taken
-
-    async def deliver(self, unit: int) -> None:
-        for _ in range(self.cancellations):
-            try:
-                await self.go_on.wait()
-            except asyncio.CancelledError:
-                continue
-        await self.go_on.wait()
-        self.delivered.append(unit)
-
-    async def give_back(self, unit: int) -> None:
-        self.queue.append(unit)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -143,16 +111,3 @@ async def test_late_deliveries_are_cancelled_and_stopping_again_gives_no_new_gra
     async with asyncio.timeout(10.0):
         await work.loop.stop(60.0)
     assert (work.loop.under_way, work.delivered) == (0, [])
-
-
-async def test_an_outcome_is_written_however_often_the_database_is_away() -> None:
-    attempts = 0
-
-    async def write() -> None:
-        nonlocal attempts
-        attempts += 1
-        if attempts < 4:
-            raise DatabaseUnavailable("away")
-
-    await persist(write)
-    assert attempts == 4
