@@ -39,45 +39,33 @@ def create_app(settings: Settings) -> web.Application:
 
 @asynccontextmanager
 async def _open_parts(settings: Settings, daemon: Daemon) -> AsyncIterator[None]:
-    async with (
-        open_storage(settings.storage) as storage,
-        _open_worker_api(settings) as worker_api,
-        _open_applications(settings) as applications,
-        _handing_over(settings, daemon, worker_api),
-    ):
-        maintenance.add_sweeps(settings, daemon, storage, worker_api, applications)
-        yield
-
-
-@asynccontextmanager
-async def _open_applications(settings: Settings) -> AsyncIterator[Applications]:
+    connections = settings.handover_concurrency + _SPARE_CONNECTIONS
     applications = Applications(settings.applications)
     try:
-        yield applications
+        async with (
+            open_storage(settings.storage) as storage,
+            open_session("dispatcher", connections=connections) as session,
+        ):
+            worker_api = WorkerApi(
+                session,
+                settings.worker_api_url,
+                settings.internal_key,
+                timeout=settings.handover_timeout,
+                status_path=settings.status_path,
+                redaction=Redaction(settings.logs.secrets, encoded=True),
+            )
+            maintenance.add_sweeps(settings, daemon, storage, worker_api, applications)
+            async with _add_handovers(settings, daemon, worker_api).probing():
+                yield
     finally:
         await applications.close()
 
 
-@asynccontextmanager
-async def _open_worker_api(settings: Settings) -> AsyncIterator[WorkerApi]:
-    connections = settings.handover_concurrency + _SPARE_CONNECTIONS
-    async with open_session("dispatcher", connections=connections) as session:
-        yield WorkerApi(
-            session,
-            settings.worker_api_url,
-            settings.internal_key,
-            timeout=settings.handover_timeout,
-            status_path=settings.status_path,
-            redaction=Redaction(settings.logs.secrets, encoded=True),
-        )
-
-
-@asynccontextmanager
-async def _handing_over(
-    settings: Settings, daemon: Daemon, worker_api: WorkerApi
-) -> AsyncIterator[None]:
+def _add_handovers(settings: Settings, daemon: Daemon, worker_api: WorkerApi) -> CircuitBreaker:
+    """Everything that hands jobs over; returns the breaker, which has to probe the peer."""
     timeout, grace = settings.handover_timeout, settings.handover_grace
-    pipeline = Pipeline(daemon, handovers, Handover, DoubtfulHandover, deadline=timeout)
+    pipeline = Pipeline(daemon, handovers, deadline=timeout)
+    outbox = pipeline.outbox(Handover)
     breaker = CircuitBreaker(
         "worker-facing API",
         probe=worker_api.is_alive,
@@ -85,11 +73,11 @@ async def _handing_over(
         gauge=metrics.BREAKER,
     )
     limit = AdaptiveConcurrencyLimit(settings.handover_concurrency, deadline=timeout)
-    metrics.LIMIT.set_function(lambda: limit.limit)
+    metrics.LIMIT.set_function(lambda: limit.current)
     forwarder = Forwarder(
         database=daemon.database,
-        outbox=pipeline.outbox,
-        consumer=Consumer(pipeline.outbox, breaker, pipeline.signal),
+        outbox=outbox,
+        consumer=Consumer(outbox, breaker, pipeline.signal),
         worker_api=worker_api,
         limit=limit,
         notifier=daemon.notifier,
@@ -97,17 +85,14 @@ async def _handing_over(
         grace=grace,
     )
     resender = Resender(
-        database=daemon.database, doubts=pipeline.doubts, worker_api=worker_api, wait=grace
-    )
-    claim_loop = pipeline.add_courier(
-        forwarder,
-        channel=HANDOVERS,
-        sweep_doubts=resender.sweep,
+        database=daemon.database,
+        outbox=pipeline.outbox(DoubtfulHandover),
+        worker_api=worker_api,
         wait=grace,
-        metrics=metrics.OUTBOX,
     )
+    pipeline.maintain(resender.sweep, wait=grace, metrics=metrics.OUTBOX)
+    claim_loop = daemon.add_courier(forwarder, pipeline.signal, channel=HANDOVERS)
     maintenance.add_heartbeat(daemon, worker_api, breaker, claim_loop)
     maintenance.add_pruning(daemon, pipeline.maintenance, settings.handover_retention)
     daemon.health.add_check("peer", breaker.check)
-    async with breaker.probing():
-        yield
+    return breaker

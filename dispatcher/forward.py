@@ -19,7 +19,7 @@ from common.runtime.claim_loop import WorkSignal, persist
 from common.runtime.retry import full_jitter
 from common.telemetry.logs import get_logger
 from dispatcher import metrics
-from dispatcher.worker_api import Outcome, UnreadablePayload, Verdict, WorkerApi, body_of
+from dispatcher.worker_api import Outcome, Verdict, WorkerApi
 
 _FIRST_RETRY: Final = 0.2
 _LONGEST_RETRY: Final = 4.0
@@ -59,7 +59,7 @@ class AdaptiveConcurrencyLimit:
         self._limit = float(most)
 
     @property
-    def limit(self) -> int:
+    def current(self) -> int:
         return int(self._limit)
 
     def took(self, seconds: float, *, timed_out: bool) -> None:
@@ -70,119 +70,91 @@ class AdaptiveConcurrencyLimit:
             self._limit = min(float(self._most), self._limit + 1.0)
 
 
+@dataclass(kw_only=True, eq=False)
 class Forwarder:
-    """The courier of hand-overs."""
+    """The courier of hand-overs; one in doubt waits `grace` seconds for proof."""
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        outbox: Outbox[Handover],
-        consumer: Consumer[Handover],
-        worker_api: WorkerApi,
-        limit: AdaptiveConcurrencyLimit,
-        notifier: ChannelNotifier,
-        signal: WorkSignal,
-        grace: float,
-    ) -> None:
-        """`grace`: seconds for which a hand-over in doubt waits for proof."""
-        self._database = database
-        self._outbox = outbox
-        self._consumer = consumer
-        self._worker_api = worker_api
-        self._limit = limit
-        self._notifier = notifier
-        self._signal = signal
-        self._grace = grace
+    database: Database
+    outbox: Outbox[Handover]
+    consumer: Consumer[Handover]
+    worker_api: WorkerApi
+    limit: AdaptiveConcurrencyLimit
+    notifier: ChannelNotifier
+    signal: WorkSignal
+    grace: float
+
+    def __post_init__(self) -> None:
         self._calling = 0
         self._settle_taken = Batcher[Handover, None](self._settle_all_taken)
 
     def slots(self, under_way: int) -> int:
         """A call that has ended frees its slot; those not settled yet are bounded, too."""
-        limit = self._limit.limit
+        limit = self.limit.current
         unsettled = under_way - self._calling
         return min(limit - self._calling, limit * _UNSETTLED_PER_CALL - unsettled)
 
     async def take(self, limit: int) -> Sequence[Handover]:
         """Claim what the breaker lets through; each claimed item has its slot from now on."""
-        items = await self._consumer.take(limit)
+        items = await self.consumer.take(limit)
         self._calling += len(items)
         return items
 
     async def give_back(self, item: Handover) -> None:
-        """Return a claimed item untried."""
         self._calling -= 1
-        self._consumer.untried(item)
-        await persist(lambda: self._outbox.release([item]))
+        self.consumer.untried(item)
+        await persist(lambda: self.outbox.release([item]))
 
     async def deliver(self, item: Handover) -> None:
-        """Hand one job over and settle the outcome."""
         started = time.monotonic()
         outcome = Outcome(Verdict.IN_DOUBT, "the call was cut short")
         try:
-            outcome = await self._submit(item)
+            outcome = await self.worker_api.submit(item.payload, item.number, item.correlation_id)
         finally:
             # also when a cancellation cut the call short, which the settlement outlives
             seconds = time.monotonic() - started
             self._calling -= 1
-            self._limit.took(seconds, timed_out=outcome.timed_out)
-            self._signal.slot_freed()
+            self.limit.took(seconds, timed_out=outcome.timed_out)
+            self.signal.slot_freed()
             _record(item, outcome, seconds)
             await self._settle(item, outcome)
-
-    async def _submit(self, item: Handover) -> Outcome:
-        try:
-            body = body_of(item.payload, item.number)
-        except UnreadablePayload:
-            return Outcome(
-                Verdict.REFUSED, "what was stored of this job is unreadable", reachable=False
-            )
-        return await self._worker_api.submit(body, item.correlation_id)
 
     # -- settling ----------------------------------------------------------------------------
 
     async def _settle(self, item: Handover, outcome: Outcome) -> None:
         """Report to the breaker at once, since writing may take long; then write."""
+        corrected = False
         match outcome.verdict:
             case Verdict.TAKEN:
-                corrected = self._consumer.succeeded(item)
+                corrected = self.consumer.succeeded(item)
                 await persist(lambda: self._settle_taken(item))
-                if corrected:
-                    await persist(self._release_held)
             case Verdict.REFUSED:
                 # its word on one job shows that it is there and accepts us
-                corrected = outcome.reachable and self._consumer.succeeded(item)
+                corrected = outcome.reachable and self.consumer.succeeded(item)
                 if not outcome.reachable:
-                    self._consumer.untried(item)
+                    self.consumer.untried(item)
                 await persist(lambda: self._settle_refused(item, outcome.reason))
-                if corrected:
-                    await persist(self._release_held)
             case Verdict.NOT_TAKEN:
-                self._note_failure(item, outcome)
+                self.consumer.failed(item, outcome)
                 delay = _delay(item, outcome)
-                await persist(lambda: self._outbox.retry([item], delay, outcome.reason))
+                await persist(lambda: self.outbox.retry([item], delay, outcome.reason))
             case Verdict.IN_DOUBT:
-                self._note_failure(item, outcome)
-                await persist(lambda: self._outbox.doubt([item], self._grace, outcome.reason))
+                self.consumer.failed(item, outcome)
+                await persist(lambda: self.outbox.doubt([item], self.grace, outcome.reason))
             case Verdict.HELD:
-                if not self._consumer.was_held(item):
+                if not self.consumer.was_held(item):
                     metrics.HELD.inc()
-                self._consumer.refused(item)
-                await persist(lambda: self._outbox.hold([item], outcome.reason))
+                self.consumer.refused(item)
+                await persist(lambda: self.outbox.hold([item], outcome.reason))
+        if corrected:
+            await persist(self._release_held)
 
     async def _release_held(self) -> None:
-        if released := await self._consumer.release_held():
+        if released := await self.consumer.release_held():
             log.info("handovers.released", count=released)
         metrics.HELD.set(0)
 
-    def _note_failure(self, item: Handover, outcome: Outcome) -> None:
-        if outcome.reachable:
-            self._consumer.failed(item, outcome.retry_after)
-        else:
-            self._consumer.unreachable(item)
-
     async def _settle_all_taken(self, items: Sequence[Handover]) -> Sequence[None]:
-        await self._outbox.done(items)
+        await self.outbox.done(items)
         return [None] * len(items)
 
     async def _settle_refused(self, item: Handover, words: str) -> None:
@@ -190,11 +162,11 @@ class Forwarder:
 
         async def settle(tx: AsyncConnection) -> int:
             # none: a worker was heard meanwhile, or another daemon has the item by now
-            return int(await self._outbox.fail_in(tx, item, words))
+            return await self.outbox.fail([item], words, tx)
 
         details = f"The worker-facing API refused the job: {words}"
         report = Report(Status.ERROR, details, Source.DISPATCHER)
-        await updates.report(self._database, self._notifier, item.job_id, report, settle=settle)
+        await updates.report(self.database, self.notifier, item.job_id, report, settle=settle)
 
 
 def _delay(item: Handover, outcome: Outcome) -> float:

@@ -5,7 +5,6 @@ twice. The first number from which a worker is heard wins (`common.jobs.updates`
 once even if both copies arrived.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,10 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
 from common.database.tables import handover_numbers, handovers
-from common.jobs.lifecycle import Status
 from common.jobs.updates import lock_job
-from common.outbox.doubts import Doubts
 from common.outbox.item import OutboxItem
+from common.outbox.outbox import Outbox
 from common.runtime.tasks import for_each
 from common.telemetry.logs import get_logger
 from dispatcher import metrics
@@ -42,7 +40,7 @@ class Resender:
     """Settles hand-overs in doubt; `wait` is the grace period in seconds."""
 
     database: Database
-    doubts: Doubts[DoubtfulHandover]
+    outbox: Outbox[DoubtfulHandover]
     worker_api: WorkerApi
     wait: float
     limit: int = 200
@@ -54,42 +52,29 @@ class Resender:
         since a claim does not outlast many questions; the first missing answer ends the sweep.
         """
         resent = 0
-        at_once = _QUESTIONS_AT_ONCE if self.worker_api.can_be_asked else self.limit
-        for _ in range(0, self.limit, at_once):
-            items = await self.doubts.claim(at_once)
-            unproven: Sequence[DoubtfulHandover] = items
-            all_answered = True
-            if self.worker_api.can_be_asked:
-                unproven, all_answered = await self._ask_about(items)
-            resent += sum(await for_each(unproven, self.renumber, at_once=1))
-            if len(items) < at_once or not all_answered:
+        asks = self.worker_api.can_be_asked
+        claimed_at_once = _QUESTIONS_AT_ONCE if asks else self.limit
+        for _ in range(0, self.limit, claimed_at_once):
+            items = await self.outbox.claim_doubtful(claimed_at_once)
+            settle = self._ask if asks else self.renumber
+            results = await for_each(items, settle, at_once=_QUESTIONS_AT_ONCE if asks else 1)
+            resent += results.count(True)
+            if len(items) < claimed_at_once or len(results) < len(items) or None in results:
                 break
         return resent
 
-    async def _ask_about(
-        self, items: Sequence[DoubtfulHandover]
-    ) -> tuple[Sequence[DoubtfulHandover], bool]:
-        """Settle those that the peer has; returns those that it denies, and whether it answered
-        every question."""
-
-        async def ask(
-            item: DoubtfulHandover,
-        ) -> tuple[DoubtfulHandover, Status | Unknown | None]:
-            return item, await self.worker_api.ask_status(item.number)
-
-        answers = await for_each(items, ask, at_once=_QUESTIONS_AT_ONCE)
-        answered = 0
-        denied = []
-        for item, answer in answers:
-            answered += answer is not None
-            if isinstance(answer, Status):
-                await self.doubts.confirm(item)
-                log.info("handover.found", job_id=item.job_id, number=item.number)
-            elif answer is None:
-                await self.doubts.postpone(item, min(self.wait, _ASK_AGAIN), counts=False)
-            else:
-                denied.append(item)
-        return denied, answered == len(items)
+    async def _ask(self, item: DoubtfulHandover) -> bool | None:
+        """Settle one doubt by the peer's word; returns whether the job will be sent again, or None
+        without an answer."""
+        answer = await self.worker_api.ask_status(item.number)
+        if answer is None:
+            await self.outbox.postpone([item], min(self.wait, _ASK_AGAIN))
+            return None
+        if isinstance(answer, Unknown):
+            return await self.renumber(item)
+        await self.outbox.done([item])
+        log.info("handover.found", job_id=item.job_id, number=item.number)
+        return False
 
     async def renumber(self, item: DoubtfulHandover) -> bool:
         """Make one hand-over due again under another delivery number.
@@ -100,7 +85,7 @@ class Resender:
         async with self.database.transaction() as tx:
             if await lock_job(tx, item.job_id) is None:
                 return False
-            if not await self.doubts.resend_in(tx, item):
+            if not await self.outbox.resend([item], tx):
                 return False
             number = await _next_number(tx)
             await tx.execute(

@@ -4,13 +4,12 @@ Each sweep is bounded and continues where the last one stopped, so that no job k
 their turn. It writes by a compare-and-set on status and last update.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import or_, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.config.applications import Applications, InvalidApplications
 from common.database.engine import Database, utc_now
@@ -34,13 +33,6 @@ _WITH_WORKER: Final = text("status IN ('pulled', 'preprocessing', 'running', 'po
 log = get_logger()
 
 
-@dataclass(slots=True)
-class Cursor:
-    """The id of the last job that a sweep has checked; 0 at its start."""
-
-    after: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class StalledJob:
     """A job that a worker has, without an update for `seconds` in which updates could arrive."""
@@ -53,143 +45,132 @@ class StalledJob:
     application: Mapping[str, Any]
 
 
-async def stalled_jobs(
-    database: Database, cursor: Cursor, *, seconds: float, limit: int
-) -> list[StalledJob]:
-    """Up to `limit` jobs with a worker, silent for more than `seconds`; none during an outage."""
-    async with database.reading() as connection:
-        since = await listening_since(connection)
-        if since is None:
-            return []
-        rows = await _read_silent(connection, cursor.after, seconds, limit)
-    cursor.after = rows[-1].id if len(rows) == limit else 0
-    found = (_stalled(row, since) for row in rows)
-    return [job for job in found if job.seconds > seconds]
+@dataclass(kw_only=True)
+class Sweep:
+    """Finds stalled jobs, `limit` at a time; the next tick begins after the job id `after`."""
 
+    database: Database
+    notifier: ChannelNotifier
+    limit: int = 100
+    after: int = 0
 
-async def _read_silent(
-    connection: AsyncConnection, after: int, seconds: float, limit: int
-) -> Sequence[Any]:
-    statement = (
-        select(
-            jobs.c.id,
-            jobs.c.worker_number,
-            jobs.c.status,
-            jobs.c.last_seen_at,
-            jobs.c.application,
-            utc_now().label("now"),
+    async def find(self, seconds: float) -> list[StalledJob]:
+        """Jobs with a worker, silent for more than `seconds`; none during an outage."""
+        statement = (
+            select(
+                jobs.c.id,
+                jobs.c.worker_number,
+                jobs.c.status,
+                jobs.c.last_seen_at,
+                jobs.c.application,
+                utc_now().label("now"),
+            )
+            .where(
+                _WITH_WORKER,
+                jobs.c.id > self.after,
+                jobs.c.deleted_at.is_(None),
+                or_(jobs.c.last_seen_at.is_(None), jobs.c.last_seen_at < utc_now(-seconds)),
+            )
+            .order_by(jobs.c.id)
+            .limit(self.limit)
         )
-        .where(
-            _WITH_WORKER,
-            jobs.c.id > after,
-            jobs.c.deleted_at.is_(None),
-            or_(jobs.c.last_seen_at.is_(None), jobs.c.last_seen_at < utc_now(-seconds)),
+        async with self.database.reading() as connection:
+            since = await listening_since(connection)
+            if since is None:
+                return []
+            rows = (await connection.execute(statement)).all()
+        self.after = rows[-1].id if len(rows) == self.limit else 0
+        found = (_stalled(row, since) for row in rows)
+        return [job for job in found if job.seconds > seconds]
+
+    async def write(
+        self,
+        job: StalledJob,
+        status: Status,
+        details: str | None,
+        *,
+        kind: str,
+        heard: bool = False,
+    ) -> bool:
+        """Report `status` unless the job was heard of meanwhile; returns whether it applied."""
+        applied = await updates.report(
+            self.database,
+            self.notifier,
+            job.job_id,
+            Report(status, details, Source.RECONCILER),
+            if_still=(job.status, job.last_seen_at),
+            heard=heard,
         )
-        .order_by(jobs.c.id)
-        .limit(limit)
-    )
-    return (await connection.execute(statement)).all()
+        if applied is not None:
+            metrics.RECONCILED.labels(kind).inc()
+        return applied is not None
 
 
 def _stalled(row: Any, since: datetime) -> StalledJob:
     last_sign = max(row.last_seen_at or since, since)
-    application = row.application if isinstance(row.application, dict) else {}
     return StalledJob(
         job_id=row.id,
         number=row.id if row.worker_number is None else row.worker_number,
         status=Status.of_row(row.status),
         last_seen_at=row.last_seen_at,
         seconds=(row.now - last_sign).total_seconds(),
-        application=application,
+        application=row.application if isinstance(row.application, dict) else {},
     )
-
-
-async def _apply(
-    database: Database, notifier: ChannelNotifier, job: StalledJob, report: Report, *, heard: bool
-) -> bool:
-    """Apply `report` unless the job was heard of meanwhile; returns whether it was applied."""
-    seen = (job.status, job.last_seen_at)
-    applied = await updates.report(
-        database, notifier, job.job_id, report, if_still=seen, heard=heard
-    )
-    return applied is not None
 
 
 @dataclass(kw_only=True)
-class StalledJobSweep:
+class StalledJobSweep(Sweep):
     """Sets jobs to `error` that were silent for longer than their application's time-out."""
 
-    database: Database
     applications: Applications
-    notifier: ChannelNotifier
     default_timeout: float
     margin: float
-    limit: int = 100
-    cursor: Cursor = field(default_factory=Cursor)
 
     async def sweep(self) -> int:
         """One tick; returns how many jobs were set to `error`."""
-        found = await stalled_jobs(
-            self.database, self.cursor, seconds=self.margin, limit=self.limit
-        )
-        return sum(await for_each(found, self._check, at_once=1))
+        return sum(await for_each(await self.find(self.margin), self._check, at_once=1))
 
     async def _check(self, job: StalledJob) -> bool:
-        allowed = await self._timeout_of(job) + self.margin
-        return job.seconds > allowed and await self._end(job, allowed)
-
-    async def _timeout_of(self, job: StalledJob) -> float:
         try:
             timeout = await self.applications.timeout_of(job.application)
         except InvalidApplications:
             timeout = None
-        return self.default_timeout if timeout is None else timeout
-
-    async def _end(self, job: StalledJob, allowed: float) -> bool:
+        allowed = (self.default_timeout if timeout is None else timeout) + self.margin
+        if job.seconds <= allowed:
+            return False
         sentence = (
             f"No sign of life from the worker for {_duration(job.seconds)}, which is longer than"
             f" the {_duration(allowed)} that this job may be silent."
         )
-        report = Report(Status.ERROR, sentence, Source.RECONCILER)
-        if not await _apply(self.database, self.notifier, job, report, heard=False):
-            return False
-        metrics.RECONCILED.labels("silent").inc()
-        log.warning("job.declared_silent", job_id=job.job_id, seconds=round(job.seconds))
-        return True
+        applied = await self.write(job, Status.ERROR, sentence, kind="silent", heard=False)
+        if applied:
+            log.warning("job.declared_silent", job_id=job.job_id, seconds=round(job.seconds))
+        return applied
 
 
 @dataclass(kw_only=True)
-class QuestionSweep:
+class QuestionSweep(Sweep):
     """Asks the peer about jobs without an update for `stale_after` seconds."""
 
-    database: Database
     worker_api: WorkerApi
-    notifier: ChannelNotifier
     stale_after: float
-    limit: int = 100
-    cursor: Cursor = field(default_factory=Cursor)
     denials: dict[int, int] = field(default_factory=dict)
 
     async def sweep(self) -> int:
         """One tick; returns how many jobs the peer was asked about."""
         if not self.worker_api.can_be_asked:
             return 0
-        found = await stalled_jobs(
-            self.database, self.cursor, seconds=self.stale_after, limit=self.limit
-        )
+        found = await self.find(self.stale_after)
         await for_each(found, self._ask, at_once=_QUESTIONS_AT_ONCE)
         return len(found)
 
     async def _ask(self, job: StalledJob) -> None:
         answer = await self.worker_api.ask_status(job.number)
-        if answer is None:
-            return
         if isinstance(answer, Unknown):
             await self._deny(job, answer)
-            return
-        self.denials.pop(job.job_id, None)
-        report = Report(answer, None, Source.RECONCILER)
-        await self._write(job, report, heard=True, kind="asked")
+        elif answer is not None:
+            self.denials.pop(job.job_id, None)
+            await self._reconcile(job, answer, None, kind="asked", heard=True)
 
     async def _deny(self, job: StalledJob, answer: Unknown) -> None:
         """A job that the peer denies repeatedly gets no further updates."""
@@ -200,14 +181,19 @@ class QuestionSweep:
             return
         del self.denials[job.job_id]
         sentence = "The worker-facing API does not know this job any more."
-        report = Report(Status.ERROR, sentence, Source.RECONCILER)
-        await self._write(job, report, heard=False, kind="unknown_at_peer")
+        await self._reconcile(job, Status.ERROR, sentence, kind="unknown_at_peer", heard=False)
 
-    async def _write(self, job: StalledJob, report: Report, *, heard: bool, kind: str) -> None:
-        if not await _apply(self.database, self.notifier, job, report, heard=heard):
-            return
-        metrics.RECONCILED.labels(kind).inc()
-        log.info("job.reconciled", job_id=job.job_id, kind=kind, status=report.status)
+    async def _reconcile(
+        self,
+        job: StalledJob,
+        status: Status,
+        details: str | None,
+        *,
+        kind: str,
+        heard: bool = False,
+    ) -> None:
+        if await self.write(job, status, details, kind=kind, heard=heard):
+            log.info("job.reconciled", job_id=job.job_id, kind=kind, status=status)
 
 
 def _duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ import aiohttp
 import orjson
 
 from common.jobs.lifecycle import Status
+from common.outbox import peer_client
 from common.outbox.peer_client import (
     HEADER_VALUE,
     CallResult,
@@ -53,15 +54,7 @@ class Verdict(StrEnum):
     HELD = "held"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A verdict with its reason; `retry_after` in seconds, if the peer asked for it."""
-
-    verdict: Verdict
-    reason: str = ""
-    retry_after: float | None = None
-    reachable: bool = True
-    timed_out: bool = False
+Outcome = peer_client.Outcome[Verdict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +62,6 @@ class Unknown:
     """The peer does not know a job; `proven` if it has answered such a question before."""
 
     proven: bool
-
-
-class UnreadablePayload(Exception):
-    """The stored payload is not what the peer takes."""
 
 
 class WorkerApi:
@@ -103,8 +92,15 @@ class WorkerApi:
         """Whether a setting says how to ask for a job's status."""
         return bool(self._status_path)
 
-    async def submit(self, body: bytes, correlation_id: str | None) -> Outcome:
-        """Submit a job, once, within the total deadline."""
+    async def submit(self, payload: str, number: int, correlation_id: str | None) -> Outcome:
+        """Submit a stored job under its number, once, within the total deadline."""
+        try:
+            job = orjson.loads(payload)
+            job["job"]["meta"]["job_id"] = number
+            body = orjson.dumps(job)
+        except (ValueError, KeyError, TypeError):
+            reason = "what was stored of this job is unreadable"
+            return Outcome(Verdict.REFUSED, reason, reachable=False)
         headers = {**self._headers, "Content-Type": "application/json"}
         if correlation_id and HEADER_VALUE.fullmatch(correlation_id):
             headers["X-Request-ID"] = correlation_id
@@ -119,8 +115,6 @@ class WorkerApi:
                 body=body,
             )
         )
-        if not outcome.reason:
-            return outcome
         return replace(outcome, reason=self._redaction(outcome.reason))
 
     async def is_alive(self) -> bool:
@@ -158,16 +152,6 @@ class WorkerApi:
     def _at_most(self, seconds: float) -> float:
         """No call takes much longer than a submission may."""
         return min(seconds, max(self._timeout, 1.0))
-
-
-def body_of(payload: str, number: int) -> bytes:
-    """The body of a submission: the stored payload with its number. Raises `UnreadablePayload`."""
-    try:
-        body = orjson.loads(payload)
-        body["job"]["meta"]["job_id"] = number
-        return orjson.dumps(body)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UnreadablePayload(type(error).__name__) from error
 
 
 def outcome_of(result: CallResult) -> Outcome:

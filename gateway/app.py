@@ -16,7 +16,7 @@ from common.database.notify import ChannelNotifier
 from common.jobs.heartbeat import BEAT_EVERY, GATEWAY, beat
 from common.runtime.process import Address, CannotStart, MakeRunner, serve
 from common.runtime.startup import open_database
-from common.runtime.tasks import end
+from common.runtime.tasks import in_background
 from common.storage.factory import open_storage
 from common.telemetry.health import Health, admin_routes
 from common.telemetry.logs import get_logger
@@ -154,9 +154,8 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _send_heartbeats(app: web.Application) -> AsyncIterator[None]:
-    beating = asyncio.create_task(_beat_forever(app[_DATABASE]))
-    yield
-    await end(beating)
+    async with in_background(_beat_forever(app[_DATABASE])):
+        yield
 
 
 async def _beat_forever(database: Database) -> None:

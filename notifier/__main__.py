@@ -1,10 +1,7 @@
 """`python -m notifier`"""
 
-from functools import partial
-
 from common.config.environment import load_or_exit
-from common.runtime import process
-from common.runtime.daemon import HEALTH, drain
+from common.runtime import daemon
 from common.telemetry import logs
 from notifier.app import create_app
 from notifier.settings import load
@@ -13,15 +10,7 @@ from notifier.settings import load
 def main() -> None:
     settings = load_or_exit("notifier", load)
     logs.configure("notifier", settings.logs)
-    app = create_app(settings)
-    process.run(
-        "notifier",
-        app,
-        address=process.Address("ADMIN_PORT", settings.admin.host, settings.admin.port),
-        health=app[HEALTH],
-        drain=partial(drain, app),
-        gc_threshold=process.DAEMON_GC_THRESHOLD,
-    )
+    daemon.run("notifier", create_app(settings), settings.admin)
 
 
 if __name__ == "__main__":

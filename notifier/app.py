@@ -22,7 +22,7 @@ from common.telemetry.logs import get_logger
 from common.telemetry.redaction import Redaction
 from notifier import metrics
 from notifier.deliver import Deliverer
-from notifier.discard import Discarder
+from notifier.discard import discard
 from notifier.lookup import Lookup
 from notifier.mailjet import Mailjet
 from notifier.messages import Mail
@@ -45,15 +45,13 @@ def create_app(settings: Settings) -> web.Application:
 
 @asynccontextmanager
 async def _open_parts(settings: Settings, daemon: Daemon) -> AsyncIterator[None]:
-    mails = Pipeline(daemon, emails, Mail, Mail, deadline=settings.send_timeout)
-    add_courier = partial(
-        mails.add_courier, channel=EMAILS, wait=settings.lookup_wait, metrics=metrics.OUTBOX
-    )
+    pipeline = Pipeline(daemon, emails, deadline=settings.send_timeout)
+    outbox = pipeline.outbox(Mail)
+    maintain = partial(pipeline.maintain, wait=settings.lookup_wait, metrics=metrics.OUTBOX)
     if settings.mailjet is None:
         log.warning("mails.discarded", reason="no e-mail sender is configured")
         show_state(metrics.BREAKER, BreakerState.CLOSED)
-        discarder = Discarder(mails.outbox, mails.doubts)
-        add_courier(discarder, sweep_doubts=discarder.sweep)
+        maintain(partial(discard, outbox))
         yield
         return
     async with open_session("notifier", connections=_CONNECTIONS) as session:
@@ -64,19 +62,18 @@ async def _open_parts(settings: Settings, daemon: Daemon) -> AsyncIterator[None]
             redaction=Redaction(settings.logs.secrets, encoded=True),
         )
         breaker = CircuitBreaker(
-            "Mailjet", probe=mailjet.is_alive, signal=mails.signal, gauge=metrics.BREAKER
+            "Mailjet", probe=mailjet.is_alive, signal=pipeline.signal, gauge=metrics.BREAKER
         )
         deliverer = Deliverer(
             database=daemon.database,
-            outbox=mails.outbox,
-            consumer=Consumer(mails.outbox, breaker, mails.signal),
+            outbox=outbox,
+            consumer=Consumer(outbox, breaker, pipeline.signal),
             mailjet=mailjet,
             lookup_wait=settings.lookup_wait,
         )
-        lookup = Lookup(
-            doubts=mails.doubts, mailjet=mailjet, breaker=breaker, wait=settings.lookup_wait
-        )
-        add_courier(deliverer, sweep_doubts=lookup.sweep)
+        lookup = Lookup(outbox=outbox, mailjet=mailjet, breaker=breaker, wait=settings.lookup_wait)
+        maintain(lookup.sweep)
+        daemon.add_courier(deliverer, pipeline.signal, channel=EMAILS)
         daemon.health.add_check("mailjet", breaker.check)
         async with breaker.probing():
             yield

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -48,27 +49,20 @@ Batch = list[Mail]
 log = get_logger()
 
 
+@dataclass(kw_only=True, eq=False)
 class Deliverer:
-    """The courier of mails, in batches of one request each."""
+    """The courier of mails, in batches of one request each.
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        outbox: Outbox[Mail],
-        consumer: Consumer[Mail],
-        mailjet: Mailjet,
-        lookup_wait: float,
-    ) -> None:
-        """`lookup_wait`: seconds after which a mail in doubt is looked up."""
-        self._database = database
-        self._outbox = outbox
-        self._consumer = consumer
-        self._mailjet = mailjet
-        self._lookup_wait = lookup_wait
+    A mail in doubt is looked up after `lookup_wait` seconds.
+    """
+
+    database: Database
+    outbox: Outbox[Mail]
+    consumer: Consumer[Mail]
+    mailjet: Mailjet
+    lookup_wait: float
 
     def slots(self, under_way: int) -> int:
-        """How many more batches may be sent now."""
         return REQUESTS_AT_ONCE - under_way
 
     async def take(self, _: int) -> list[Batch]:
@@ -78,22 +72,20 @@ class Deliverer:
         """
         together: Batch = []
         alone: Batch = []
-        for mail in await self._consumer.take(BATCH):
+        for mail in await self.consumer.take(BATCH):
             (alone if self._goes_alone(mail) else together).append(mail)
         batches = [[mail] for mail in alone[:_ALONE_AT_ONCE]]
         return [*batches, *filter(None, (together, alone[_ALONE_AT_ONCE:]))]
 
     def _goes_alone(self, mail: Mail) -> bool:
-        return mail.alone or self._consumer.was_held(mail)
+        return mail.alone or self.consumer.was_held(mail)
 
     async def give_back(self, batch: Batch) -> None:
-        """Return claimed mails unsent."""
         for mail in batch:
-            self._consumer.untried(mail)
-        await persist(lambda: self._outbox.release(batch))
+            self.consumer.untried(mail)
+        await persist(lambda: self.outbox.release(batch))
 
     async def deliver(self, batch: Batch) -> None:
-        """Send one batch and settle each of its mails."""
         if len(batch) > 1 and self._goes_alone(batch[0]):
             await self.give_back(batch)
             return
@@ -111,13 +103,13 @@ class Deliverer:
         started = time.monotonic()
         outcomes = [Outcome(Verdict.IN_DOUBT, "the call was cut short")] * len(batch)
         try:
-            outcomes = await self._mailjet.send(messages)
+            outcomes = await self.mailjet.send(messages)
         finally:
             # also when a cancellation cut the call short, which the settlement outlives
             seconds = time.monotonic() - started
             metrics.REQUEST_SECONDS.observe(seconds)
             for mail, outcome in zip(batch, outcomes, strict=True):
-                if outcome.verdict is Verdict.HELD and not self._consumer.was_held(mail):
+                if outcome.verdict is Verdict.HELD and not self.consumer.was_held(mail):
                     metrics.HELD.inc()
                 _record(mail, outcome, seconds)
             try:
@@ -128,18 +120,18 @@ class Deliverer:
     async def _postpone(self, batch: Batch) -> None:
         """Nothing was sent because of some mail of the batch: later, each by itself."""
         for mail in batch:
-            self._consumer.untried(mail)
+            self.consumer.untried(mail)
         await persist(partial(self._send_alone, batch, _delay(batch)))
 
     async def _send_alone(self, batch: Sequence[Mail], delay: float) -> None:
-        await self._outbox.retry(batch, delay, _REFUSED_AS_A_WHOLE, alone=True)
+        await self.outbox.retry(batch, delay, _REFUSED_AS_A_WHOLE, alone=True)
 
     async def _write_messages(self, batch: Batch) -> list[Message]:
         """The messages, with the present names and details of their jobs."""
         wanted = select(jobs.c.id, jobs.c.job_name, _DETAILS.label("details")).where(
             jobs.c.id.in_([mail.job_id for mail in batch])
         )
-        async with self._database.reading() as connection:
+        async with self.database.reading() as connection:
             rows = (await connection.execute(wanted)).all()
         found = {row.id: (row.job_name, row.details) for row in rows}
         return [write_message(mail, *found.get(mail.job_id, (None, None))) for mail in batch]
@@ -155,34 +147,31 @@ class Deliverer:
     async def _settle_alike(self, mails: list[Mail], outcome: Outcome) -> None:
         match outcome.verdict:
             case Verdict.SENT:
-                await self._outbox.done(mails)
+                await self.outbox.done(mails)
             case Verdict.FAILED:
-                await self._outbox.fail(mails, outcome.reason)
+                await self.outbox.fail(mails, outcome.reason)
             case Verdict.NOT_TAKEN:
                 delay = max(_delay(mails), outcome.retry_after or 0.0)
-                await self._outbox.retry(mails, delay, outcome.reason)
+                await self.outbox.retry(mails, delay, outcome.reason)
             case Verdict.IN_DOUBT:
-                await self._outbox.doubt(mails, self._lookup_wait, outcome.reason)
+                await self.outbox.doubt(mails, self.lookup_wait, outcome.reason)
             case Verdict.HELD:
-                await self._outbox.hold(mails, outcome.reason)
+                await self.outbox.hold(mails, outcome.reason)
             case Verdict.ALONE:
                 await self._send_alone(mails, 0.0)
 
     async def _report(self, mail: Mail, outcomes: Sequence[Outcome]) -> None:
         """Report to the breaker what the request as a whole showed."""
-        first = outcomes[0]
         verdicts = {outcome.verdict for outcome in outcomes}
         if verdicts & {Verdict.SENT, Verdict.FAILED, Verdict.ALONE}:
-            if self._consumer.succeeded(mail):
-                if released := await self._consumer.release_held():
+            if self.consumer.succeeded(mail):
+                if released := await self.consumer.release_held():
                     log.info("mails.released", count=released)
                 metrics.HELD.set(0)
         elif Verdict.HELD in verdicts:
-            self._consumer.refused(mail)
-        elif not first.reachable:
-            self._consumer.unreachable(mail)
+            self.consumer.refused(mail)
         else:
-            self._consumer.failed(mail, first.retry_after)
+            self.consumer.failed(mail, outcomes[0])
 
 
 def _delay(mails: Sequence[Mail]) -> float:

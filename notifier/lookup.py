@@ -1,14 +1,14 @@
 """Mails in doubt: look them up before anything is sent again.
 
 A mail that is not found is sent a second time, once. After a second doubt it is only looked up,
-with growing waits for about an hour, so that nobody gets more than one duplicate.
+with growing waits for about an hour, so that a user gets at most one duplicate.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 from common.outbox.breaker import CircuitBreaker
-from common.outbox.doubts import Doubts
+from common.outbox.outbox import Outbox
 from common.runtime.tasks import for_each
 from common.telemetry.logs import get_logger
 from notifier import metrics
@@ -27,7 +27,7 @@ log = get_logger()
 class Lookup:
     """Settles mails in doubt by looking them up at Mailjet; `wait` is in seconds."""
 
-    doubts: Doubts[Mail]
+    outbox: Outbox[Mail]
     mailjet: Mailjet
     breaker: CircuitBreaker
     wait: float
@@ -36,7 +36,7 @@ class Lookup:
         """One tick, unless Mailjet is away; returns how many mails will be sent again."""
         if not self.breaker.is_reachable:
             return 0
-        mails = await self.doubts.claim(_AT_ONCE)
+        mails = await self.outbox.claim_doubtful(_AT_ONCE)
         return sum(await for_each(mails, self._resolve, at_once=_AT_ONCE))
 
     async def _resolve(self, mail: Mail) -> bool:
@@ -44,16 +44,16 @@ class Lookup:
         names = {"job_id": mail.job_id, "custom_id": mail.custom_id, "doubts": mail.doubts}
         if found is None:
             wait = min(max(self.wait, _SHORTEST_WAIT), _ASK_AGAIN)
-            await self.doubts.postpone(mail, wait, counts=False)
+            await self.outbox.postpone([mail], wait)
             return False
         if found:
-            await self.doubts.confirm(mail)
+            await self.outbox.done([mail])
             log.info("mail.found", **names)
             return False
         if mail.doubts <= 1:
             metrics.RESENDS.inc()
             log.warning("mail.not_found", **names)
-            await self.doubts.resend(mail)
+            await self.outbox.resend([mail])
             return True
         await self._wait_on(mail)
         return False
@@ -61,8 +61,8 @@ class Lookup:
     async def _wait_on(self, mail: Mail) -> None:
         wait = max(self.wait, _SHORTEST_WAIT) * 2.0 ** (min(mail.doubts, 30) - 1)
         if wait <= _LONGEST_WAIT:
-            await self.doubts.postpone(mail, wait, counts=True)
+            await self.outbox.postpone([mail], wait, doubts=1)
             return
-        await self.doubts.give_up(mail, "sent twice, and not found at Mailjet")
+        await self.outbox.fail([mail], "sent twice, and not found at Mailjet")
         metrics.GIVEN_UP.inc()
         log.error("mail.given_up", job_id=mail.job_id, custom_id=mail.custom_id)

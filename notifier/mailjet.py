@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Final
 
 import aiohttp
 import orjson
 
+from common.outbox import peer_client
 from common.outbox.peer_client import (
     HEADER_VALUE,
     CallResult,
@@ -51,14 +52,7 @@ class Verdict(StrEnum):
     """Some message of the batch is wrong, and Mailjet does not say which: send each by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A verdict on one mail; `retry_after` in seconds, if Mailjet asked for it."""
-
-    verdict: Verdict
-    reason: str = ""
-    retry_after: float | None = None
-    reachable: bool = True
+Outcome = peer_client.Outcome[Verdict]
 
 
 class Mailjet:

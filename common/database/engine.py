@@ -24,6 +24,8 @@ from common.database.pool import ConnectionPool
 _LOCK_TIMEOUT: Final = 5.0
 """Seconds that a writer waits for SQLite's one write lock."""
 
+_AUTOCOMMIT: Final = "opencloud_autocommit"
+
 
 class utc_now(FunctionElement[Any]):  # noqa: N801 - reads like the SQL function that it is
     """The database's clock in UTC, plus `seconds`; a timestamp without time zone."""
@@ -66,6 +68,9 @@ class Database:
         self.is_sqlite = settings.is_sqlite
         self.engine = _create_engine(settings)
         self._write_lock = asyncio.Lock()
+        self._autocommit: dict[str, Any] = (
+            {_AUTOCOMMIT: True} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -100,12 +105,8 @@ class Database:
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection for single reads, in autocommit: no transaction to begin and end."""
         with translated():
-            if self.is_sqlite:
-                async with self.engine.connect() as connection:
-                    yield await connection.execution_options(opencloud_autocommit=True)
-            else:
-                async with self.engine.connect() as connection:
-                    yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+            async with self.engine.connect() as connection:
+                yield await connection.execution_options(**self._autocommit)
 
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[AsyncConnection]:
@@ -132,20 +133,26 @@ def padded(keys: Sequence[Any]) -> list[Any]:
 
 
 def _create_engine(settings: DatabaseSettings) -> AsyncEngine:
+    engine = create_async_engine(
+        settings.url,
+        poolclass=ConnectionPool,
+        pool_size=settings.pool_size,
+        max_overflow=0,
+        pool_timeout=settings.pool_timeout,
+        pool_use_lifo=not settings.is_sqlite,
+        connect_args=_connect_arguments(settings),
+        json_serializer=_dumps,
+        hide_parameters=True,  # errors are logged, users' data is not
+    )
     if settings.is_sqlite:
-        engine = create_async_engine(
-            settings.url,
-            poolclass=ConnectionPool,
-            pool_size=settings.pool_size,
-            max_overflow=0,
-            pool_timeout=settings.pool_timeout,
-            connect_args={"timeout": _LOCK_TIMEOUT, "factory": _SQLiteConnection},
-            json_serializer=_dumps,
-            hide_parameters=True,  # errors are logged, users' data is not
-        )
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_immediate)
-        return engine
+    return engine
+
+
+def _connect_arguments(settings: DatabaseSettings) -> dict[str, Any]:
+    if settings.is_sqlite:
+        return {"timeout": _LOCK_TIMEOUT, "factory": _SQLiteConnection}
     arguments: dict[str, Any] = {
         "timeout": settings.connect_timeout,
         "command_timeout": settings.command_timeout,
@@ -157,19 +164,9 @@ def _create_engine(settings: DatabaseSettings) -> AsyncEngine:
             "statement_cache_size": 0,
             "prepared_statement_cache_size": 0,
             "prepared_statement_name_func": lambda: "",
+            "server_settings": {"application_name": "opencloud"},
         }
-        del arguments["server_settings"]["jit"]
-    return create_async_engine(
-        settings.url,
-        poolclass=ConnectionPool,
-        pool_size=settings.pool_size,
-        max_overflow=0,
-        pool_timeout=settings.pool_timeout,
-        pool_use_lifo=True,
-        connect_args=arguments,
-        json_serializer=_dumps,
-        hide_parameters=True,
-    )
+    return arguments
 
 
 class _SQLiteConnection(sqlite3.Connection):
@@ -192,15 +189,11 @@ def _dumps(value: Any) -> str:
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # `_begin_immediate` begins transactions
     cursor = connection.cursor()
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-    ):
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
 def _begin_immediate(connection: Any) -> None:
-    if not connection.get_execution_options().get("opencloud_autocommit"):
+    if not connection.get_execution_options().get(_AUTOCOMMIT):
         connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -27,6 +27,7 @@ _REFUSALS: Final = (
     asyncpg.ClientConfigurationError,
     ssl.SSLCertVerificationError,
 )
+_LONGEST_CHAIN: Final = 5
 _SQLITE_OUTAGES: Final = ("locked", "busy", "unable to open", "disk I/O", "is full")
 
 
@@ -59,22 +60,19 @@ def _is_outage(error: BaseException) -> bool:
     """Whether the error means an outage rather than a faulty statement."""
     if isinstance(error, PoolTimeout | DatabaseUnavailable):
         return True
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated or _is_driver_outage(error.orig)
     if isinstance(error, InvalidRequestError):  # the connection died between two statements
         return "invalid transaction" in str(error) or "invalidated" in str(error)
-    return _is_driver_outage(error)
-
-
-def _is_driver_outage(error: BaseException | None) -> bool:
-    seen = 0
-    while error is not None and seen < 5:
-        if isinstance(error, (*_OUTAGES, *_REFUSALS)):
+    cause: BaseException | None = error
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
             return True
-        if isinstance(error, sqlite3.OperationalError):
-            return any(words in str(error) for words in _SQLITE_OUTAGES)
-        error = error.__cause__
-        seen += 1
+        cause = error.orig
+    for _ in range(_LONGEST_CHAIN):
+        if isinstance(cause, (*_OUTAGES, *_REFUSALS)):
+            return True
+        if isinstance(cause, sqlite3.OperationalError):
+            return any(words in str(cause) for words in _SQLITE_OUTAGES)
+        cause = cause and cause.__cause__
     return False
 
 

@@ -67,42 +67,32 @@ class ChannelNotifier:
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-class ChannelListener:
-    """Calls `wake` for each notification of `channel`, and after each (re)connection."""
+def can_listen(settings: DatabaseSettings) -> bool:
+    """Not on SQLite, nor behind a proxy that pools transactions: there is only the poll."""
+    return not settings.is_sqlite and settings.statement_cache
 
-    def __init__(
-        self, settings: DatabaseSettings, channel: str, wake: Callable[[], object]
-    ) -> None:
-        self.channel = channel
-        self._settings = settings
-        self._wake = wake
 
-    @property
-    def is_possible(self) -> bool:
-        """Not on SQLite, nor behind a proxy that pools transactions: there is only the poll."""
-        return not self._settings.is_sqlite and self._settings.statement_cache
+async def listen(settings: DatabaseSettings, channel: str, wake: Callable[[], object]) -> None:
+    """Call `wake` once connected, and for each notification of `channel` until the connection ends.
 
-    async def listen(self) -> None:
-        """Listen until the connection is lost.
-
-        Raises `OSError` (`TimeoutError` and `ConnectionError` included) or asyncpg's own errors.
-        """
-        connection: Any = await asyncpg.connect(
-            **_connect_arguments(self._settings.url), timeout=self._settings.connect_timeout
-        )
-        lost = asyncio.Event()
-        connection.add_termination_listener(lambda _: lost.set())
-        try:
-            await connection.add_listener(self.channel, lambda *_: self._wake())
-            self._wake()  # for notifications sent while there was no connection
-            while not lost.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(lost.wait(), _PING_EVERY)
-                    break
-                await connection.execute("SELECT 1", timeout=_PING_EVERY)
-            raise ConnectionResetError
-        finally:
-            connection.terminate()
+    Raises `OSError` (`TimeoutError` and `ConnectionError` included) or asyncpg's own errors.
+    """
+    connection: Any = await asyncpg.connect(
+        **_connect_arguments(settings.url), timeout=settings.connect_timeout
+    )
+    lost = asyncio.Event()
+    connection.add_termination_listener(lambda _: lost.set())
+    try:
+        await connection.add_listener(channel, lambda *_: wake())
+        wake()  # for notifications sent while there was no connection
+        while not lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(lost.wait(), _PING_EVERY)
+                break
+            await connection.execute("SELECT 1", timeout=_PING_EVERY)
+        raise ConnectionResetError
+    finally:
+        connection.terminate()
 
 
 def _connect_arguments(url: URL) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 All times are UTC without a time zone, as the existing deployment's table has them.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     JSON,
@@ -154,31 +154,27 @@ heartbeats = Table(
 
 OUTBOXES: Final = (handovers, emails)
 
+
+def _add_partial_index(name: str, *columns: Any, where: str) -> None:
+    Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
+
+
 for _table in OUTBOXES:
-    _pending = text("state = 'pending'")
-    _unsettled = text("state IN ('sending', 'in_doubt', 'held')")
-    _settled = text("settled_at IS NOT NULL")
-    Index(
-        f"ix_{_table.name}_pending",
-        _table.c.priority.desc(),
-        _table.c.id,
-        _table.c.due_at,  # so that items not due are skipped within the index
-        postgresql_where=_pending,
-        sqlite_where=_pending,
+    _name, _columns = f"ix_{_table.name}", _table.c
+    _add_partial_index(
+        f"{_name}_pending",
+        _columns.priority.desc(),
+        _columns.id,
+        _columns.due_at,  # so that items not due are skipped within the index
+        where="state = 'pending'",
     )
-    Index(
-        f"ix_{_table.name}_unsettled",
-        _table.c.state,
-        _table.c.leased_until,
-        postgresql_where=_unsettled,
-        sqlite_where=_unsettled,
+    _add_partial_index(
+        f"{_name}_unsettled",
+        _columns.state,
+        _columns.leased_until,
+        where="state IN ('sending', 'in_doubt', 'held')",
     )
-    Index(
-        f"ix_{_table.name}_settled",
-        _table.c.settled_at,
-        postgresql_where=_settled,
-        sqlite_where=_settled,
-    )
+    _add_partial_index(f"{_name}_settled", _columns.settled_at, where="settled_at IS NOT NULL")
 
 Index(
     "ix_jobs_user_newest",
@@ -186,7 +182,9 @@ Index(
     jobs.c.date_created.desc().nulls_last(),  # SQLite: the default of DESC, not to be written
     jobs.c.id.desc(),
 )
-_with_worker = text("status IN ('pulled', 'preprocessing', 'running', 'postprocessing')")
-Index("ix_jobs_with_worker", jobs.c.id, postgresql_where=_with_worker, sqlite_where=_with_worker)
-_deleted = text("deleted_at IS NOT NULL")
-Index("ix_jobs_deleted", jobs.c.deleted_at, postgresql_where=_deleted, sqlite_where=_deleted)
+_add_partial_index(
+    "ix_jobs_with_worker",
+    jobs.c.id,
+    where="status IN ('pulled', 'preprocessing', 'running', 'postprocessing')",
+)
+_add_partial_index("ix_jobs_deleted", jobs.c.deleted_at, where="deleted_at IS NOT NULL")

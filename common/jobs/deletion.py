@@ -7,7 +7,7 @@ files of a new job of the same name, which can be created as soon as the row is 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from common.database.tables import emails, handovers, jobs
 from common.jobs.lifecycle import Source
 from common.jobs.updates import record_events
 from common.outbox.item import OutboxState
-from common.runtime.tasks import end
+from common.runtime.tasks import in_background
 from common.storage.errors import InvalidPath
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage
@@ -122,7 +122,7 @@ async def take_over_interrupted(database: Database, *, age: float, limit: int) -
 
 async def finish_deletion(database: Database, storage: Storage, job: Marked) -> None:
     """Remove a marked job's directories, then its row. Raises what the storage raises."""
-    async with _renewed(database, job.job_id):
+    async with in_background(_renew_for_ever(database, job.job_id)):
         for path in _directories(job):
             await storage.delete(path)
     async with database.transaction() as tx:
@@ -150,21 +150,13 @@ def _as_mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-@contextlib.asynccontextmanager
-async def _renewed(database: Database, job_id: int) -> AsyncIterator[None]:
-    async def renew_for_ever() -> None:
-        while True:
-            await asyncio.sleep(_RENEW_EVERY)
-            with contextlib.suppress(DatabaseUnavailable):
-                async with database.transaction() as tx:
-                    await tx.execute(
-                        update(jobs)
-                        .where(jobs.c.id == job_id, jobs.c.deleted_at.is_not(None))
-                        .values(deleted_at=utc_now())
-                    )
-
-    task = asyncio.get_running_loop().create_task(renew_for_ever())
-    try:
-        yield
-    finally:
-        await end(task)
+async def _renew_for_ever(database: Database, job_id: int) -> None:
+    while True:
+        await asyncio.sleep(_RENEW_EVERY)
+        with contextlib.suppress(DatabaseUnavailable):
+            async with database.transaction() as tx:
+                await tx.execute(
+                    update(jobs)
+                    .where(jobs.c.id == job_id, jobs.c.deleted_at.is_not(None))
+                    .values(deleted_at=utc_now())
+                )

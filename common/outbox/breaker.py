@@ -4,8 +4,8 @@ One per process and peer; it holds no item and knows no database. `docs/states.m
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from prometheus_client import Gauge
 
 from common.runtime.claim_loop import WorkSignal
 from common.runtime.retry import full_jitter
-from common.runtime.tasks import end
+from common.runtime.tasks import in_background
 from common.telemetry.logs import get_logger
 
 FIRST_PAUSE: Final = 0.5
@@ -184,14 +184,9 @@ class CircuitBreaker:
 
     # -- probing -----------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def probing(self) -> AsyncIterator[None]:
+    def probing(self) -> AbstractAsyncContextManager[None]:
         """Probe the peer in the background whenever the breaker is open."""
-        task = asyncio.get_running_loop().create_task(self._probe_for_ever())
-        try:
-            yield
-        finally:
-            await end(task)
+        return in_background(self._probe_for_ever())
 
     async def _probe_for_ever(self) -> None:
         clock = asyncio.get_running_loop().time

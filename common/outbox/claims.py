@@ -1,7 +1,7 @@
 """Claims of outbox items: one statement each, under a token of its own.
 
-When a connection breaks before a claim's answer arrives, its items are `sending` although nobody
-sends them. The token finds them, and the next claim gives them back: they need not be in doubt.
+When a connection breaks before a claim's answer arrives, its items are `sending` but never sent.
+The token finds them, and the next claim gives them back: they need not be in doubt.
 """
 
 import os

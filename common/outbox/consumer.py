@@ -6,12 +6,13 @@ the mistake that held it has been corrected, and all held items are released.
 
 import time
 from collections.abc import Awaitable
-from typing import Final, Generic
+from typing import Any, Final, Generic
 
 from common.database.errors import DatabaseUnavailable
 from common.outbox.breaker import Allowance, BreakerState, CircuitBreaker, Reason
 from common.outbox.claims import Item
 from common.outbox.outbox import Outbox
+from common.outbox.peer_client import Outcome
 from common.runtime.claim_loop import WorkSignal
 
 _HELD_EVERY: Final = 4.0
@@ -100,15 +101,13 @@ class Consumer(Generic[Item]):
         self._forget(item)
         self._breaker.release()
 
-    def failed(self, item: Item, retry_after: float | None = None) -> None:
-        """The item was not taken, or its outcome is unknown."""
+    def failed(self, item: Item, outcome: Outcome[Any]) -> None:
+        """The item was not taken, or it is in doubt."""
         self._forget(item)
-        self._breaker.failed(item.id, retry_after)
-
-    def unreachable(self, item: Item) -> None:
-        """There was no connection."""
-        self._forget(item)
-        self._breaker.unreachable()
+        if outcome.reachable:
+            self._breaker.failed(item.id, outcome.retry_after)
+        else:
+            self._breaker.unreachable()
 
     def refused(self, item: Item) -> None:
         """The peer refused us. While others go through, one item that stays held stops nothing."""

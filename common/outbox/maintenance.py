@@ -1,6 +1,7 @@
 """Maintenance of an outbox, across all owners: expired leases, settled history, counts."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -34,14 +35,11 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Counts of unsettled items by state, and two ages in seconds, 0 where there is none: how long
-    the longest due item has been due, and how long ago the oldest item was written."""
+    """Counts of unsettled items by state (pending ones are `due` or `waiting`), and two ages in
+    seconds, 0 where there is none: how long the longest due item has been due, and how long ago the
+    oldest item was written."""
 
-    due: int
-    waiting: int
-    sending: int
-    in_doubt: int
-    held: int
+    counts: Mapping[str, int]
     oldest_due_age: float
     oldest_age: float
 
@@ -62,23 +60,12 @@ class OutboxMaintenance:
         None in the first seconds after the database was away: the owners are alive, and about to
         write the outcomes of their calls.
         """
-        if self._was_away:
+        if self._was_away or time.monotonic() < self._courteous_until:
             await self._database.ping()
-            self._was_away = False
-            self._courteous_until = time.monotonic() + self._courtesy
-        if time.monotonic() < self._courteous_until:
-            await self._database.ping()
+            if self._was_away:
+                self._was_away = False
+                self._courteous_until = time.monotonic() + self._courtesy
             return 0
-        try:
-            count = await self._doubt_expired(wait, limit)
-        except DatabaseUnavailable:
-            self._was_away = True
-            raise
-        if count:
-            log.warning("leases.expired", count=count)
-        return count
-
-    async def _doubt_expired(self, wait: float, limit: int) -> int:
         table = self._table.c
         expired = (
             select(table.id)
@@ -86,7 +73,7 @@ class OutboxMaintenance:
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        return await self._execute(
+        statement = (
             update(self._table)
             .where(table.id.in_(expired))
             .values(
@@ -98,6 +85,14 @@ class OutboxMaintenance:
                 last_error="the daemon that sent it did not report back",
             )
         )
+        try:
+            count = await self._execute(statement)
+        except DatabaseUnavailable:
+            self._was_away = True
+            raise
+        if count:
+            log.warning("leases.expired", count=count)
+        return count
 
     async def prune(self, age: float, limit: int) -> int:
         """Remove items settled more than `age` seconds ago; returns how many."""
@@ -140,11 +135,11 @@ class OutboxMaintenance:
         async with self._database.reading() as connection:
             row: RowMapping = (await connection.execute(statement)).mappings().one()
         return Backlog(
-            due=row["due"],
-            waiting=row["pending"] - row["due"],
-            sending=row[OutboxState.SENDING],
-            in_doubt=row[OutboxState.IN_DOUBT],
-            held=row[OutboxState.HELD],
+            counts={
+                "due": row["due"],
+                "waiting": row["pending"] - row["due"],
+                **{state.value: row[state] for state in _UNSETTLED},
+            },
             oldest_due_age=_age(row["now"], row["due_since"]),
             oldest_age=max(_age(row["now"], row[f"{part}_since"]) for part in ("pending", "rest")),
         )

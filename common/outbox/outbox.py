@@ -1,22 +1,38 @@
 """The transactional outbox: items to be sent, each claimed by one daemon at a time.
 
-Times are the database's clock.
+Settling is a compare-and-set on (id, owner, attempts), and the owner is the token of one claim: an
+owner whose lease has run out changes nothing. Times are the database's clock.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Generic
 
-from sqlalchemy import Table, and_, exists, or_, select, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Integer,
+    String,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
 from common.outbox.claims import Claims, Item
-from common.outbox.item import OutboxItem, OutboxState, state_is
-from common.outbox.settlements import Settlements
+from common.outbox.item import OutboxState, state_is
 
 
 class Outbox(Generic[Item]):
-    """What a daemon sends from one outbox table."""
+    """One outbox table, whose rows are claimed as instances of `item`."""
 
     def __init__(self, database: Database, table: Table, item: type[Item], *, lease: float) -> None:
         """`item` names the columns that a claim reads; `lease`, in seconds, must outlast the total
@@ -24,23 +40,23 @@ class Outbox(Generic[Item]):
         self._database = database
         self._table = table
         claims = self._claims = Claims(database, table, item, lease=lease)
-        settlements = self._settlements = Settlements(database, table)
         columns = table.c
         by_age = (columns.priority.desc(), columns.id)
         longest_due = (columns.due_at, columns.id)
-        due = and_(state_is(table, OutboxState.PENDING), columns.due_at <= utc_now())
+        is_due = columns.due_at <= utc_now()
+        due = and_(state_is(table, OutboxState.PENDING), is_due)
         untried = and_(due, columns.attempts == 0)
         held = state_is(table, OutboxState.HELD)
+        doubtful = and_(state_is(table, OutboxState.IN_DOUBT), is_due)
         sending = {"state": OutboxState.SENDING}
         self._claim_due = claims.statement(due, *by_age, **sending)
         self._claim_untried = claims.statement(untried, *by_age, **sending)
         self._claim_longest_due = claims.statement(due, *longest_due, **sending)
         # in turn, so that no single item keeps the others from an attempt
         self._claim_held = claims.statement(held, *longest_due, **sending)
+        self._claim_doubtful = claims.statement(doubtful, *by_age, due_at=utc_now(lease))
         # made once, for the hot path
-        self._done = settlements.statement(
-            OutboxState.SENDING, state=OutboxState.DONE, settled_at=utc_now(), last_error=None
-        )
+        self._done = self._settlement(state=OutboxState.DONE, settled_at=utc_now(), last_error=None)
 
     # -- claiming ---------------------------------------------------------------------------
 
@@ -61,6 +77,14 @@ class Outbox(Generic[Item]):
         """Claim held items, to see whether the mistake that holds them has been corrected."""
         return await self._claims.claim(self._claim_held, limit)
 
+    async def claim_doubtful(self, limit: int) -> list[Item]:
+        """Claim up to `limit` items whose wait for proof is over.
+
+        They stay `in_doubt`, since a search for proof sends nothing; no other daemon searches
+        before the lease is over.
+        """
+        return await self._claims.claim(self._claim_doubtful, limit)
+
     async def has_work(self, within: float) -> bool:
         """Whether any item is being sent or held, or comes due within that many seconds."""
         table = self._table
@@ -79,17 +103,13 @@ class Outbox(Generic[Item]):
     # -- settling ---------------------------------------------------------------------------
 
     async def done(self, items: Sequence[Item]) -> None:
-        """The items were delivered."""
-        await self._settlements.write(items, self._done)
+        """The items have arrived."""
+        await self._write(items, self._done)
 
     async def retry(self, items: Sequence[Item], delay: float, reason: str, **columns: Any) -> None:
         """Not taken: try again `delay` seconds from now. `columns` are set as well."""
         await self._settle(
-            items,
-            state=OutboxState.PENDING,
-            due_at=utc_now(delay),
-            last_error=reason,
-            **columns,
+            items, state=OutboxState.PENDING, due_at=utc_now(delay), last_error=reason, **columns
         )
 
     async def doubt(self, items: Sequence[Item], wait: float, reason: str) -> None:
@@ -102,6 +122,14 @@ class Outbox(Generic[Item]):
             last_error=reason,
         )
 
+    async def postpone(self, items: Sequence[Item], wait: float, *, doubts: int = 0) -> None:
+        """Leave items in doubt for `wait` seconds more, with so many more `doubts`."""
+        await self._settle(items, due_at=utc_now(wait), doubts=self._table.c.doubts + doubts)
+
+    async def resend(self, items: Sequence[Item], tx: AsyncConnection | None = None) -> int:
+        """Items in doubt have not arrived: send them again. `tx` and the result as of `fail`."""
+        return await self._settle(items, tx, state=OutboxState.PENDING, due_at=utc_now())
+
     async def hold(self, items: Sequence[Item], reason: str) -> None:
         """Refused because of an operator's mistake."""
         await self._settle(items, state=OutboxState.HELD, due_at=utc_now(), last_error=reason)
@@ -111,22 +139,16 @@ class Outbox(Generic[Item]):
         untried = self._table.c.attempts - 1
         await self._settle(items, state=OutboxState.PENDING, attempts=untried)
 
-    async def fail(self, items: Sequence[Item], reason: str) -> None:
-        """Refused for good."""
-        await self._settlements.write(items, self._failed(reason))
+    async def fail(
+        self, items: Sequence[Item], reason: str, tx: AsyncConnection | None = None
+    ) -> int:
+        """Refused for good, or given up; within the transaction `tx`, if there is one.
 
-    async def fail_in(self, tx: AsyncConnection, item: OutboxItem, reason: str) -> bool:
-        """Fail within the caller's transaction; returns whether the item was still its owner's."""
-        return await self._settlements.write_in(tx, [item], self._failed(reason)) > 0
-
-    def _failed(self, reason: str) -> Any:
-        return self._settlements.statement(
-            OutboxState.SENDING, state=OutboxState.FAILED, settled_at=utc_now(), last_error=reason
+        Returns how many items were still their owner's.
+        """
+        return await self._settle(
+            items, tx, state=OutboxState.FAILED, settled_at=utc_now(), last_error=reason
         )
-
-    async def _settle(self, items: Sequence[Item], **values: Any) -> None:
-        statement = self._settlements.statement(OutboxState.SENDING, **values)
-        await self._settlements.write(items, statement)
 
     async def release_held(self) -> int:
         """Make all held items due again; returns how many."""
@@ -137,3 +159,41 @@ class Outbox(Generic[Item]):
                 .values(state=OutboxState.PENDING, due_at=utc_now())
             )
         return released.rowcount
+
+    async def _settle(
+        self, items: Sequence[Item], tx: AsyncConnection | None = None, **values: Any
+    ) -> int:
+        return await self._write(items, self._settlement(**values), tx)
+
+    def _settlement(self, **values: Any) -> Update:
+        table = self._table.c
+        key = tuple_(table.id, table.owner, table.attempts)
+        if self._database.is_sqlite:
+            is_claimed = key.in_(bindparam("claimed", expanding=True))
+        else:
+            # arrays: one prepared statement for any number of items
+            is_claimed = key.in_(
+                select(
+                    func.unnest(bindparam("claimed_ids", type_=ARRAY(BigInteger))),
+                    func.unnest(bindparam("claimed_owners", type_=ARRAY(String))),
+                    func.unnest(bindparam("claimed_attempts", type_=ARRAY(Integer))),
+                )
+            )
+        return update(self._table).where(is_claimed).values(owner=None, leased_until=None, **values)
+
+    async def _write(
+        self, items: Sequence[Item], statement: Update, tx: AsyncConnection | None = None
+    ) -> int:
+        if not items:
+            return 0
+        claimed: dict[str, list[Any]]
+        if self._database.is_sqlite:
+            claimed = {"claimed": [(item.id, item.owner, item.attempts) for item in items]}
+        else:
+            claimed = {
+                "claimed_ids": [item.id for item in items],
+                "claimed_owners": [item.owner for item in items],
+                "claimed_attempts": [item.attempts for item in items],
+            }
+        async with nullcontext(tx) if tx else self._database.statement() as connection:
+            return (await connection.execute(statement, claimed)).rowcount

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import aiohttp
 
@@ -57,6 +57,19 @@ class Lost:
 
 
 CallResult = Reply | Unreachable | Lost
+
+Verdict = TypeVar("Verdict")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Verdict]):
+    """What a result means for an item; `retry_after` in seconds, if the peer asked for it."""
+
+    verdict: Verdict
+    reason: str = ""
+    retry_after: float | None = None
+    reachable: bool = True
+    timed_out: bool = False
 
 
 def open_session(service: str, *, connections: int) -> aiohttp.ClientSession:

@@ -1,17 +1,16 @@
-"""One outbox table in one daemon: everything that any courier needs to send from it."""
+"""One outbox table in one daemon: what any courier needs to send from it."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Generic
+from typing import Final
 
 from prometheus_client import Counter, Gauge
 from sqlalchemy import Table
 
 from common.outbox.claims import Item
-from common.outbox.doubts import Doubtful, Doubts
 from common.outbox.maintenance import OutboxMaintenance
 from common.outbox.outbox import Outbox
-from common.runtime.claim_loop import ClaimLoop, Courier, Unit, WorkSignal
+from common.runtime.claim_loop import WorkSignal
 from common.runtime.daemon import Daemon
 
 _LEASE_MARGIN: Final = 5.0
@@ -33,38 +32,25 @@ class OutboxMetrics:
     leases_expired: Counter
 
 
-class Pipeline(Generic[Item, Doubtful]):
-    """Outbox, doubts, wake-ups and maintenance of one table; a daemon may have several."""
+class Pipeline:
+    """Outbox, wake-ups and maintenance of one table; a daemon may have several."""
 
-    def __init__(
-        self,
-        daemon: Daemon,
-        table: Table,
-        item: type[Item],
-        doubtful: type[Doubtful],
-        *,
-        deadline: float,
-    ) -> None:
-        """`item` and `doubtful` name the columns that claims read, see `Outbox` and `Doubts`;
-        `deadline`, in seconds, is the total one of a delivery."""
-        lease = deadline + _LEASE_MARGIN
+    def __init__(self, daemon: Daemon, table: Table, *, deadline: float) -> None:
+        """`deadline`, in seconds, is the total one of a delivery."""
         self.signal = WorkSignal()
-        self.outbox = Outbox(daemon.database, table, item, lease=lease)
-        self.doubts = Doubts(daemon.database, table, doubtful, lease=lease)
         self.maintenance = OutboxMaintenance(daemon.database, table)
         self._daemon = daemon
-        self._name = table.name
+        self._table = table
+        self._lease = deadline + _LEASE_MARGIN
 
-    def add_courier(
-        self,
-        courier: Courier[Unit],
-        *,
-        channel: str,
-        sweep_doubts: Callable[[], Awaitable[int]],
-        wait: float,
-        metrics: OutboxMetrics,
-    ) -> ClaimLoop[Unit]:
-        """Let `courier` deliver when the daemon works, and schedule the maintenance.
+    def outbox(self, item: type[Item]) -> Outbox[Item]:
+        """The outbox, claimed as `item`: without columns that its user does not need."""
+        return Outbox(self._daemon.database, self._table, item, lease=self._lease)
+
+    def maintain(
+        self, sweep_doubts: Callable[[], Awaitable[int]], *, wait: float, metrics: OutboxMetrics
+    ) -> None:
+        """Schedule the maintenance.
 
         An item whose lease has run out is in doubt for `wait` seconds; `sweep_doubts` settles such
         items and returns how many it made due again.
@@ -80,14 +66,13 @@ class Pipeline(Generic[Item, Doubtful]):
 
         async def measure() -> None:
             backlog = await self.maintenance.backlog()
-            for state in ("due", "waiting", "sending", "in_doubt", "held"):
-                metrics.backlog.labels(state).set(getattr(backlog, state))
+            for state, count in backlog.counts.items():
+                metrics.backlog.labels(state).set(count)
             metrics.oldest_due.set(backlog.oldest_due_age)
             metrics.oldest.set(backlog.oldest_age)
-            metrics.held.set(backlog.held)
+            metrics.held.set(backlog.counts["held"])
 
         every = self._daemon.ticks.every
-        every(_SWEEP_EVERY, f"{self._name}.leases", sweep_leases)
-        every(_SWEEP_EVERY, f"{self._name}.doubts", settle_doubts)
-        every(_BACKLOG_EVERY, f"{self._name}.backlog", measure)
-        return self._daemon.add_courier(courier, self.signal, channel=channel)
+        every(_SWEEP_EVERY, f"{self._table.name}.leases", sweep_leases)
+        every(_SWEEP_EVERY, f"{self._table.name}.doubts", settle_doubts)
+        every(_BACKLOG_EVERY, f"{self._table.name}.backlog", measure)

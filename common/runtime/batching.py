@@ -59,20 +59,17 @@ class Batcher(Generic[Item, Result]):
 
     async def _drain(self) -> None:
         try:
-            await self._work_off()
+            while self._waiting:
+                batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
+                await self._work_on(batch)
+                if self._pause:
+                    await asyncio.sleep(self._pause)
         finally:
             # in the step in which nothing was waiting: an item that arrives before the task counts
             # as done must find the lane free, or it would wait for the next item
             self._free_lanes += 1
             if self._when_idle and self._free_lanes == self._lanes and not self._waiting:
                 self._when_idle()
-
-    async def _work_off(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-            await self._work_on(batch)
-            if self._pause:
-                await asyncio.sleep(self._pause)
 
     async def _work_on(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:

@@ -35,18 +35,15 @@ class WorkSignal:
         if not self._drained:
             self._event.set()
 
-    def clear(self) -> None:
-        """Forget earlier calls: before a claim, so that those during it count."""
-        self._event.clear()
-
     def claimed(self, count: int) -> None:
         """A claim with free slots found `count` units."""
         self._drained = count == 0
 
     async def wait(self, seconds: float) -> None:
-        """Wait for a call, at most `seconds`."""
+        """Wait for a call since the last wait, at most `seconds`."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), seconds)
+        self._event.clear()
 
 
 class Courier(Protocol[Unit]):
@@ -132,17 +129,17 @@ class ClaimLoop(Generic[Unit]):
 
     async def _run(self) -> None:
         while not self._stopping:
-            self._signal.clear()
             pause = self._poll
             try:
                 await self._turn()
                 self._failures = 0
-            except DatabaseUnavailable as error:
-                pause = self._pause_after_failure()
-                log.warning("claim.postponed", reason=str(error))
-            except Exception:
-                pause = self._pause_after_failure()
-                log.exception("claim.failed")
+            except Exception as error:
+                self._failures += 1
+                pause = 0.1 + full_jitter(self._failures, first=0.2, cap=_LONGEST_PAUSE)
+                if isinstance(error, DatabaseUnavailable):
+                    log.warning("claim.postponed", reason=str(error))
+                else:
+                    log.exception("claim.failed")
             await self._signal.wait(pause)
             if self._failures:
                 await asyncio.sleep(min(pause, 0.2))  # a freed slot must not make it a busy loop
@@ -162,10 +159,6 @@ class ClaimLoop(Generic[Unit]):
     def _delivered(self, task: asyncio.Task[None]) -> None:
         self._deliveries.discard(task)
         self._signal.slot_freed()
-
-    def _pause_after_failure(self) -> float:
-        self._failures += 1
-        return 0.1 + full_jitter(self._failures, first=0.2, cap=_LONGEST_PAUSE)
 
 
 async def persist(write: Callable[[], Awaitable[object]]) -> None:

@@ -7,13 +7,15 @@ checks, and the resources that they need.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
 
-from common.config.settings import DatabaseSettings
+from common.config.settings import AdminSettings, DatabaseSettings
 from common.database.engine import Database
-from common.database.notify import ChannelListener, ChannelNotifier
+from common.database.notify import ChannelNotifier
+from common.runtime import process
 from common.runtime.claim_loop import ClaimLoop, Courier, Unit, WorkSignal
 from common.runtime.listening import listening
 from common.runtime.periodic import Ticks
@@ -25,6 +27,10 @@ _POLL_SQLITE: Final = 0.5
 _MAX_TICK_AGE: Final = 5.0
 _STUCK_AFTER: Final = 10.0
 _TICK_GRACE: Final = 5.0
+
+_GC_THRESHOLD: Final = 5_000
+"""As in `process`, but lower: a daemon's ticks leave a few cycles of SQLAlchemy's each, which would
+take hours, and megabytes, to reach a gateway's threshold."""
 
 
 class Daemon:
@@ -38,7 +44,7 @@ class Daemon:
         self.ticks = Ticks()
         self._shutdown_grace = shutdown_grace
         self._loops: list[ClaimLoop[Any]] = []
-        self._listeners: list[ChannelListener] = []
+        self._listeners: list[AbstractAsyncContextManager[None]] = []
 
     def add_courier(
         self, courier: Courier[Unit], signal: WorkSignal, *, channel: str
@@ -47,7 +53,7 @@ class Daemon:
         poll = _POLL_SQLITE if self.database.is_sqlite else _POLL
         loop = ClaimLoop(courier, signal, poll=poll)
         self._loops.append(loop)
-        self._listeners.append(ChannelListener(self.database.settings, channel, signal.wake))
+        self._listeners.append(listening(self.database.settings, channel, signal.wake))
         return loop
 
     def tick(self) -> None:
@@ -60,7 +66,7 @@ class Daemon:
         """Claim, deliver and tick until the exit, which waits for what is under way."""
         async with AsyncExitStack() as stack:
             for listener in self._listeners:
-                await stack.enter_async_context(listening(listener))
+                await stack.enter_async_context(listener)
             for loop in self._loops:
                 loop.start()
             self.ticks.start()
@@ -104,6 +110,18 @@ def create_app(
 
     app.cleanup_ctx.append(work)
     return app
+
+
+def run(service: str, app: web.Application, admin: AdminSettings) -> None:
+    """Run a daemon's application until a signal comes."""
+    process.run(
+        service,
+        app,
+        address=process.Address("ADMIN_PORT", admin.host, admin.port),
+        health=app[HEALTH],
+        drain=partial(drain, app),
+        gc_threshold=_GC_THRESHOLD,
+    )
 
 
 async def drain(app: web.Application) -> None:

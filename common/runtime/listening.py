@@ -1,15 +1,15 @@
-"""Keeps a channel listener connected."""
+"""Keeps listening to a channel of the database."""
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
 import asyncpg
 
-from common.database.notify import ChannelListener
+from common.config.settings import DatabaseSettings
+from common.database.notify import can_listen, listen
 from common.runtime.retry import retry
-from common.runtime.tasks import end
+from common.runtime.tasks import in_background
 from common.telemetry.logs import get_logger
 
 _OUTAGES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -18,23 +18,22 @@ log = get_logger()
 
 
 @asynccontextmanager
-async def listening(listener: ChannelListener, *, pause: float = 1.0) -> AsyncIterator[None]:
-    """Listen in the background; reconnect after at most about `pause` seconds, for ever."""
-    if not listener.is_possible:
+async def listening(
+    settings: DatabaseSettings, channel: str, wake: Callable[[], object], *, pause: float = 1.0
+) -> AsyncIterator[None]:
+    """Listen in the background, if the database can; reconnect after about `pause` seconds."""
+    if not can_listen(settings):
         yield
         return
     reconnecting = retry(
-        listener.listen,
+        partial(listen, settings, channel, wake),
         on=Exception,
         first=pause,
         cap=pause,
-        on_retry=partial(_log_loss, listener.channel),
+        on_retry=partial(_log_loss, channel),
     )
-    task = asyncio.get_running_loop().create_task(reconnecting)
-    try:
+    async with in_background(reconnecting):
         yield
-    finally:
-        await end(task)
 
 
 def _log_loss(channel: str, error: Exception) -> None:

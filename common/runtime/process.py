@@ -34,10 +34,8 @@ _SHUTDOWN_TIMEOUT: Final = 2.0
 _BACKLOG: Final = 128
 
 _GC_THRESHOLD: Final = 50_000
-DAEMON_GC_THRESHOLD: Final = 5_000
-"""New objects between two runs of the garbage collector. A daemon's ticks leave a few cycles of
-SQLAlchemy's each, which would take hours, and megabytes, to reach a gateway's threshold; a gateway
-would answer fewer requests with a daemon's."""
+"""New objects between two runs of the garbage collector: with fewer, a gateway would answer fewer
+requests."""
 
 log = get_logger()
 
@@ -136,7 +134,9 @@ def run(
     async def live(bound: socket.socket) -> None:
         stop = _stop_on_signals(health)
         async with serve(app, address, bound=bound, make_runner=make_runner), measure_loop_lag():
-            _freeze_heap(gc_threshold)
+            gc.collect()
+            gc.freeze()  # what the startup made stays
+            gc.set_threshold(gc_threshold)
             health.started = True
             log.info("%s.started", service, host=address.host, port=address.port)
             await stop.wait()
@@ -188,13 +188,6 @@ async def _finish(drain: Callable[[], Awaitable[None]]) -> None:
         task.uncancel()  # the cleanup runs as usual
     except Exception:
         log.exception("process.drain_failed")
-
-
-def _freeze_heap(gc_threshold: int) -> None:
-    """Exempt what the startup made, which stays, from garbage collection."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(gc_threshold)
 
 
 def _allow_many_files() -> None:

@@ -1,7 +1,8 @@
-"""Run a function over many items with bounded concurrency, isolating failures; end a task."""
+"""Tasks: over many items with bounded concurrency, isolating failures; or in the background."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, TypeVarTuple
 
@@ -53,15 +54,18 @@ async def for_each(
     return [results[place] for place in sorted(results)]
 
 
-async def end(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait for its end; raises the exception that it failed with.
-
-    Unlike `await task` with its `CancelledError` suppressed, this can itself be cancelled.
-    """
-    task.cancel()
-    await asyncio.wait([task])
-    if not task.cancelled():
-        task.result()
+@asynccontextmanager
+async def in_background(work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
+    """Run `work` as a task, which is cancelled at the exit; raises the exception that ended it."""
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        # unlike `await task` with its cancellation suppressed, this can itself be cancelled
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
 
 
 Arguments = TypeVarTuple("Arguments")

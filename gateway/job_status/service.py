@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from sqlalchemy import bindparam, select, union_all
@@ -13,13 +14,15 @@ from common.database.tables import MAX_JOB_ID, handover_numbers, jobs
 from common.jobs.lifecycle import Report, Status, is_keep_alive
 from common.jobs.updates import Applied, is_unseen, report_of_worker, touch
 from common.runtime.batching import Batcher
+from common.runtime.retry import retry
 from common.telemetry.logs import get_logger
 from gateway.metrics import STATUS_UPDATES
 
 _DATABASE_WAIT: Final = 5.0
 """Seconds for which an update waits for the database before the worker has to retry."""
 
-_RETRY_EVERY: Final = 0.2
+_RETRY: Final = 0.3
+"""Longest pause in seconds between two attempts."""
 
 log = get_logger()
 
@@ -64,17 +67,13 @@ class JobStatusService:
         """
         if not 0 < number <= MAX_JOB_ID:
             raise self._unknown(number)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _DATABASE_WAIT
-        while True:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    return await self._report_once(number, report)
-            except (DatabaseUnavailable, TimeoutError) as error:
-                if loop.time() >= deadline:
-                    STATUS_UPDATES.labels("unavailable").inc()
-                    raise DatabaseUnavailable("no answer for some seconds") from error
-                await asyncio.sleep(_RETRY_EVERY)
+        report_once = partial(self._report_once, number, report)
+        try:
+            async with asyncio.timeout(_DATABASE_WAIT):
+                await retry(report_once, on=DatabaseUnavailable, first=_RETRY, cap=_RETRY)
+        except TimeoutError as error:
+            STATUS_UPDATES.labels("unavailable").inc()
+            raise DatabaseUnavailable("no answer for some seconds") from error
 
     async def _report_once(self, number: int, report: Report) -> None:
         status = await self._look_up(number)

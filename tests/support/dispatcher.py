@@ -10,22 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from common.config.settings import AdminSettings, LogSettings, StorageSettings
 from common.database.engine import Database
 from common.database.tables import handovers
 from common.jobs.lifecycle import Report, Source, Status
 from common.jobs.updates import Applied, apply_worker_report
-from common.outbox.doubts import Doubts
 from common.outbox.outbox import Outbox
-from common.runtime.daemon import HEALTH
 from devtools.database import database_settings
 from devtools.user_pool import INTERNAL_KEY as KEY
-from dispatcher.app import create_app
 from dispatcher.forward import Handover
-from dispatcher.resend import DoubtfulHandover
 from dispatcher.settings import Settings
+from tests.support.fakes import serving
 
 Behaviour = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse | None]]
 
@@ -77,13 +73,18 @@ class FakePeer:
 
     @asynccontextmanager
     async def served(self, port: int | None = None) -> AsyncIterator[FakePeer]:
-        app = web.Application(client_max_size=1 << 28)
-        app.router.add_post("/_jobs", self.submit)
-        app.router.add_get("/openapi.json", self.probe)
-        app.router.add_get("/_jobs/{job_id}/status", self.question)
-        async with TestServer(app, port=port) as server:
-            self.url = str(server.make_url("")).rstrip("/")
+        routes = [
+            web.post("/_jobs", self.submit),
+            web.get("/openapi.json", self.probe),
+            web.get("/_jobs/{job_id}/status", self.question),
+        ]
+        async with serving(routes, port) as self.url:
             yield self
+
+
+def answering(code: int, **headers: str) -> Callable[[], web.StreamResponse]:
+    """Answers with this status."""
+    return lambda: web.json_response({"detail": f"status {code}"}, status=code, headers=headers)
 
 
 def numbered(answers: dict[int, Callable[[], web.StreamResponse]]) -> Behaviour:
@@ -122,20 +123,6 @@ def dispatcher_settings(url: str, peer_url: str, folder: Path, **changes: Any) -
 def outbox_of(database: Database) -> Outbox[Handover]:
     """The hand-overs, as one dispatcher claims them."""
     return Outbox(database, handovers, Handover, lease=60.0)
-
-
-def doubts_of(database: Database) -> Doubts[DoubtfulHandover]:
-    """The hand-overs in doubt, as one dispatcher claims them."""
-    return Doubts(database, handovers, DoubtfulHandover, lease=60.0)
-
-
-@asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[TestServer]:
-    """A dispatcher in this process; the server is its admin port."""
-    app = create_app(settings)
-    async with TestServer(app) as server:
-        app[HEALTH].started = True
-        yield server
 
 
 def environment(url: str, peer_url: str, folder: Path, **changes: Any) -> dict[str, Any]:

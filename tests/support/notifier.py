@@ -8,18 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from aiohttp import encode_basic_auth, web
-from aiohttp.test_utils import TestServer
 
 from common.config.settings import AdminSettings, LogSettings
 from common.database.engine import Database
 from common.database.tables import emails
-from common.outbox.doubts import Doubts
 from common.outbox.outbox import Outbox
-from common.runtime.daemon import HEALTH
 from devtools.database import database_settings
-from notifier.app import create_app
 from notifier.messages import Mail
 from notifier.settings import MailjetSettings, Settings
+from tests.support.fakes import serving
 
 API_KEY = "mailjet-api-key"
 SECRET_KEY = "mailjet-secret-key"
@@ -81,11 +78,11 @@ class FakeMailjet:
 
     @asynccontextmanager
     async def served(self, port: int | None = None) -> AsyncIterator[FakeMailjet]:
-        app = web.Application(client_max_size=1 << 28)
-        app.router.add_post("/v3.1/send", self.send)
-        app.router.add_get("/v3/REST/message", self.look_up)
-        async with TestServer(app, port=port) as server:
-            self.url = str(server.make_url("")).rstrip("/")
+        routes = [
+            web.post("/v3.1/send", self.send),
+            web.get("/v3/REST/message", self.look_up),
+        ]
+        async with serving(routes, port) as self.url:
             yield self
 
 
@@ -111,20 +108,6 @@ def notifier_settings(url: str, mailjet_url: str, **changes: Any) -> Settings:
 def outbox_of(database: Database) -> Outbox[Mail]:
     """The mails, as one notifier claims them."""
     return Outbox(database, emails, Mail, lease=60.0)
-
-
-def doubts_of(database: Database) -> Doubts[Mail]:
-    """The mails in doubt, as one notifier claims them."""
-    return Doubts(database, emails, Mail, lease=60.0)
-
-
-@asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[TestServer]:
-    """A notifier in this process; the server is its admin port."""
-    app = create_app(settings)
-    async with TestServer(app) as server:
-        app[HEALTH].started = True
-        yield server
 
 
 def environment(url: str, mailjet_url: str, **changes: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Rows of jobs and outboxes as the services write them."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
@@ -9,6 +10,7 @@ from sqlalchemy import RowMapping, Table, insert, select, update
 
 from common.database.engine import Database, utc_now
 from common.database.tables import emails, handovers, jobs
+from devtools.waiting import eventually
 
 PAYLOAD: Mapping[str, Any] = {
     "job": {
@@ -115,10 +117,24 @@ async def end_leases(database: Database, table: Table) -> None:
         await tx.execute(update(table).where(being_sent).values(leased_until=utc_now(-1.0)))
 
 
+async def states(database: Database, table: Table) -> list[str]:
+    """The states of an outbox's items, by their ids."""
+    return [str(row["state"]) for row in await rows(database, table)]
+
+
+async def until(database: Database, table: Table, *, within: float = 15.0, **counts: int) -> None:
+    """Wait until an outbox holds exactly so many items in these states."""
+
+    async def is_so() -> bool:
+        return Counter(await states(database, table)) == Counter(counts)
+
+    await eventually(is_so, within=within)
+
+
 async def all_done(database: Database, table: Table, count: int | None = None) -> bool:
-    """Whether everything in an outbox (`count` items, where given) has been delivered."""
-    states = [row["state"] for row in await rows(database, table)]
-    return bool(states) and states == ["done"] * (count or len(states))
+    """Whether everything in an outbox, or so many items, has been delivered."""
+    found = await states(database, table)
+    return bool(found) and found == ["done"] * (count or len(found))
 
 
 async def _one(database: Database, table: Table, condition: Any) -> RowMapping:

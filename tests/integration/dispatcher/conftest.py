@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestServer
 
-from tests.support.dispatcher import FakePeer, dispatcher_settings, running
+from dispatcher.app import create_app
+from tests.support.dispatcher import FakePeer, dispatcher_settings
 
 Dispatch = Callable[..., AbstractAsyncContextManager[TestServer]]
 
@@ -23,6 +24,6 @@ def dispatch(database_url: str, peer: FakePeer, tmp_path: Path) -> Dispatch:
 
     def run(url: str | None = None, **changes: Any) -> AbstractAsyncContextManager[TestServer]:
         settings = dispatcher_settings(database_url, url or peer.url, tmp_path, **changes)
-        return running(settings)
+        return TestServer(create_app(settings))
 
     return run

@@ -11,10 +11,8 @@ from common.database.tables import emails, handovers, job_events, jobs
 from common.jobs.deletion import delete_job, mark_deleted
 from common.storage.errors import StorageUnavailable
 from common.storage.factory import open_storage
-from common.storage.paths import UserPath
 from common.storage.protocol import Storage
 from dispatcher.deletions import DeletionSweep
-from tests.support.dispatcher import hear
 from tests.support.records import add_handover, add_job, add_mail, change, rows
 
 OUTPUTS = {"output": "output/train", "log": "log/train", "artifact": "artifact/train"}
@@ -40,40 +38,14 @@ async def interrupted_job(database: Database, seconds: float = 120.0, **values: 
     return job_id
 
 
-async def test_a_deleted_job_is_gone_for_everyone_with_what_was_not_sent(
-    database: Database,
-) -> None:
-    job_id = await add_job(database)
-    await add_handover(database, job_id)
-    await add_mail(database, job_id)
+async def test_marking_a_job_takes_what_was_not_sent_and_is_recorded(database: Database) -> None:
+    job_id = await add_mail(database, await add_handover(database))
     async with database.transaction() as tx:
         marked = await mark_deleted(tx, "ada", job_id)
     assert marked is not None
     assert marked.is_ours
-    assert await rows(database, handovers) == []
-    assert await rows(database, emails) == []
+    assert await rows(database, handovers) == await rows(database, emails) == []
     assert [row["source"] for row in await rows(database, job_events)] == ["user"]
-    assert await hear(database, job_id) is None
-
-
-async def test_another_users_job_is_not_deleted(database: Database, storage: Storage) -> None:
-    job_id = await add_job(database)
-    assert await delete_job(database, storage, "eve", job_id) is False
-    assert len(await rows(database, jobs)) == 1
-
-
-async def test_deleting_a_job_takes_its_own_directories_and_no_others(
-    database: Database, storage: Storage, tmp_path: Path
-) -> None:
-    job_id = await add_job(database, paths_out=OUTPUTS)
-    await add_handover(database, job_id)
-    gone = [write(tmp_path, f"{path}/deep/file") for path in OUTPUTS.values()]
-    kept = [write(tmp_path, "output/train_2/file"), write(tmp_path, "data/train/file")]
-    assert await delete_job(database, storage, "ada", job_id)
-    assert not any(file.exists() for file in gone)
-    assert all(file.exists() for file in kept)
-    assert await rows(database, jobs) == []
-    assert await rows(database, handovers) == []
 
 
 @pytest.mark.parametrize("path", ["output", "output/", "", "..", "../eve/output/x", "data2/x"])
@@ -99,7 +71,7 @@ async def test_an_interrupted_deletion_is_finished_by_the_sweep(
 
 
 async def test_an_interrupted_deletion_is_finished_by_a_repeated_one(
-    database: Database, storage: Storage, tmp_path: Path
+    database: Database, storage: Storage
 ) -> None:
     job_id = await interrupted_job(database, 6.0)
     assert await delete_job(database, storage, "ada", job_id)
@@ -129,21 +101,3 @@ async def test_a_storage_that_is_away_postpones_the_deletion(
     assert len(await rows(database, jobs)) == 1
     sweep.age = 0.0
     assert await sweep.sweep() == 1
-
-
-async def test_a_deletion_that_fails_keeps_no_other_from_its_end(
-    database: Database, storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    faulty = await interrupted_job(database, user_id="faulty")
-    for _ in range(3):
-        await interrupted_job(database)
-    delete = storage.delete
-
-    async def fail_for_one(path: UserPath) -> None:
-        if path.user == "faulty":
-            raise RuntimeError
-        await delete(path)
-
-    monkeypatch.setattr(storage, "delete", fail_for_one)
-    assert await DeletionSweep(database=database, storage=storage).sweep() == 3
-    assert [row["id"] for row in await rows(database, jobs)] == [faulty]

@@ -1,7 +1,6 @@
 import asyncio
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -13,53 +12,40 @@ from deploy.sandbox.ports import free_port
 from devtools.waiting import eventually
 from dispatcher import maintenance
 from tests.integration.dispatcher.conftest import Dispatch
-from tests.support.dispatcher import FakePeer, hear, numbered
-from tests.support.records import add_handover, add_job, change, job_row, outbox_row, rows
-
-
-async def states(database: Database) -> list[str]:
-    return [str(row["state"]) for row in await rows(database, handovers)]
-
-
-async def all_done(database: Database) -> bool:
-    return set(await states(database)) == {"done"}
-
-
-def status(code: int, **headers: str) -> Any:
-    return lambda: web.json_response({"detail": f"status {code}"}, status=code, headers=headers)
-
-
-async def test_every_job_of_a_burst_arrives_once_under_its_id_and_with_its_correlation_id(
-    database: Database, peer: FakePeer, dispatch: Dispatch
-) -> None:
-    expected = [await add_handover(database) for _ in range(100)]
-    async with dispatch():
-        await eventually(lambda: all_done(database))
-    assert sorted(peer.taken) == expected
-    assert peer.request_ids == [f"correlation-{job_id}" for job_id in peer.taken]
+from tests.support.dispatcher import FakePeer, answering, hear, numbered
+from tests.support.fakes import abort
+from tests.support.metrics import metric
+from tests.support.records import (
+    add_handover,
+    add_job,
+    all_done,
+    change,
+    job_row,
+    outbox_row,
+    rows,
+    states,
+    until,
+)
 
 
 @pytest.mark.parametrize("code", [400, 422])
-async def test_a_refused_job_ends_in_error_with_the_peers_words_and_a_mail(
+async def test_a_refused_or_unreadable_job_ends_in_error_with_the_reason_and_a_mail(
     database: Database, peer: FakePeer, dispatch: Dispatch, code: int
 ) -> None:
-    job_ids = [await add_handover(database) for _ in range(5)]
-    poisoned = job_ids[2]
-    peer.behave = numbered({poisoned: status(code)})
+    refused, *others = [await add_handover(database) for _ in range(5)]
+    unreadable = await add_handover(database, payload='{"job": 1}')
+    peer.behave = numbered({refused: answering(code)})
     async with dispatch():
-        await eventually(lambda: _count(database, "done", 4))
-        await eventually(lambda: _count(database, "failed", 1))
-    job = await job_row(database, poisoned)
-    assert job["status"] == "error"
-    assert f"status {code}" in job["runtime_details"]
-    assert job["date_finished"] is not None
-    (mail,) = await rows(database, emails)
-    assert (mail["job_id"], mail["kind"]) == (poisoned, "error")
-    assert peer.tried.count(poisoned) == 1
-
-
-async def _count(database: Database, state: str, count: int) -> bool:
-    return (await states(database)).count(state) == count
+        await until(database, handovers, done=4, failed=2)
+    words = {refused: f"status {code}", unreadable: "what was stored of this job is unreadable"}
+    for job_id in (refused, unreadable):
+        job = await job_row(database, job_id)
+        assert job["status"] == "error"
+        assert words[job_id] in job["runtime_details"]
+        assert job["date_finished"] is not None
+    mails = [(mail["job_id"], mail["kind"]) for mail in await rows(database, emails)]
+    assert sorted(mails) == [(refused, "error"), (unreadable, "error")]
+    assert sorted(peer.tried) == [refused, *others]
 
 
 @pytest.mark.parametrize("code", [429, 503])
@@ -69,12 +55,13 @@ async def test_what_was_not_taken_is_sent_again_under_the_same_number(
     job_id = await add_handover(database)
 
     async def refuse_twice(_: web.Request, __: Any) -> web.StreamResponse | None:
-        return status(code)() if len(peer.tried) <= 2 else None
+        return answering(code)() if len(peer.tried) <= 2 else None
 
     peer.behave = refuse_twice
     async with dispatch():
-        await eventually(lambda: all_done(database))
+        await until(database, handovers, done=1)
     assert peer.tried == [job_id] * 3
+    assert peer.request_ids == [f"correlation-{job_id}"] * 3
     assert await rows(database, handover_numbers) == []
 
 
@@ -82,7 +69,7 @@ async def test_a_retry_after_for_one_job_is_respected_and_holds_up_no_other(
     database: Database, peer: FakePeer, dispatch: Dispatch
 ) -> None:
     poisoned = await add_handover(database)
-    peer.behave = numbered({poisoned: status(503, **{"Retry-After": "40"})})
+    peer.behave = numbered({poisoned: answering(503, **{"Retry-After": "40"})})
 
     async def waits() -> Any:
         row = await outbox_row(database, handovers, poisoned)
@@ -96,12 +83,6 @@ async def test_a_retry_after_for_one_job_is_respected_and_holds_up_no_other(
     assert peer.tried.count(poisoned) == 1
 
 
-async def drop(request: web.Request, _: Any) -> web.StreamResponse:
-    assert request.transport is not None
-    request.transport.abort()
-    return web.Response()
-
-
 async def test_a_lost_answer_is_resent_under_another_number_after_the_grace_period(
     database: Database, peer: FakePeer, dispatch: Dispatch
 ) -> None:
@@ -111,76 +92,59 @@ async def test_a_lost_answer_is_resent_under_another_number_after_the_grace_peri
         if len(peer.tried) > 1:
             return None
         peer.taken.append(body["job"]["meta"]["job_id"])
-        return await drop(request, body)
+        return abort(request)
 
     peer.behave = take_and_drop
     async with dispatch():
-        await eventually(lambda: all_done(database))
+        await until(database, handovers, done=1)
     first, second = peer.taken
-    assert first == job_id
-    assert second > job_id
+    assert first == job_id < second
     assert await add_job(database) > second  # no job will ever have that number as its id
     (recorded,) = await rows(database, handover_numbers)
     assert (recorded["number"], recorded["job_id"]) == (second, job_id)
-    # the copy that is heard first wins, the other one has to stop
-    assert await hear(database, second) is not None
-    assert await hear(database, first) is None
-    assert await hear(database, second, "finished") is not None
-    assert (await job_row(database, job_id))["status"] == "finished"
 
 
-async def test_a_status_update_proves_that_a_hand_over_in_doubt_has_arrived(
-    database: Database, peer: FakePeer, dispatch: Dispatch
-) -> None:
-    job_id = await add_handover(database)
-    peer.behave = drop
-    async with dispatch(handover_grace=60.0):
-        await eventually(lambda: _count(database, "in_doubt", 1))
-        assert await hear(database, job_id) is not None
-        await change(database, handovers, job_id, due_at=utc_now(-1.0))  # the grace period is over
-        await add_handover(database, state="in_doubt", doubts=1)
-        await eventually(lambda: len(peer.tried) == 2)  # another one, without proof
-    assert await states(database) == ["done", "in_doubt"]
-    assert peer.tried.count(job_id) == 1
-
-
-@pytest.mark.parametrize("answer", [drop, status(502)])
-async def test_each_doubt_lasts_the_grace_period(
+@pytest.mark.parametrize("answer", [abort, lambda _: answering(502)()], ids=["none", "502"])
+async def test_a_doubt_lasts_the_grace_period_unless_a_status_update_proves_the_arrival(
     database: Database, peer: FakePeer, dispatch: Dispatch, answer: Any
 ) -> None:
     job_id = await add_handover(database, doubts=7, attempts=7)
 
-    async def behave(request: web.Request, body: Any) -> web.StreamResponse | None:
-        return await drop(request, body) if answer is drop else answer()
+    async def behave(request: web.Request, _: Any) -> web.StreamResponse | None:
+        return answer(request)
 
     peer.behave = behave
     async with dispatch(handover_grace=60.0):
-        await eventually(lambda: _count(database, "in_doubt", 1))
-    row = await outbox_row(database, handovers, job_id)
-    assert (row["due_at"] - row["created_at"]).total_seconds() == pytest.approx(60.0, abs=10.0)
+        await until(database, handovers, in_doubt=1)
+        row = await outbox_row(database, handovers, job_id)
+        wait = (row["due_at"] - row["created_at"]).total_seconds()
+        assert wait == pytest.approx(60.0, abs=10.0)
+        assert await hear(database, job_id) is not None
+        await change(database, handovers, job_id, due_at=utc_now(-1.0))  # the grace period is over
+        await add_handover(database, state="in_doubt", doubts=1)
+        await eventually(lambda: len(peer.tried) == 2)  # another one, without proof
+    assert await states(database, handovers) == ["done", "in_doubt"]
+    assert peer.tried.count(job_id) == 1
 
 
-async def test_a_peer_that_answers_no_submission_is_probed_as_well(
-    database: Database,
-    peer: FakePeer,
-    dispatch: Dispatch,
-    monkeypatch: pytest.MonkeyPatch,
+async def test_a_peer_that_hangs_is_probed_and_its_call_is_in_doubt_when_the_stop_cuts_it_short(
+    database: Database, peer: FakePeer, dispatch: Dispatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await add_handover(database)
-    answer = asyncio.Event()
+    job_id = await add_handover(database)
+    stopped = asyncio.Event()
 
-    async def hang(_: web.Request, __: Any) -> web.StreamResponse | None:
-        await answer.wait()
-        return None
+    async def hang(_: web.Request, __: Any) -> None:
+        await stopped.wait()
 
     peer.behave = hang
     monkeypatch.setattr(maintenance, "PROBE_EVERY", 0.1)
-    async with dispatch(handover_timeout=30.0):
+    async with dispatch(handover_timeout=30.0, shutdown_grace=0.2):
         await eventually(lambda: bool(peer.tried))
         before = peer.probes
         await eventually(lambda: peer.probes >= before + 3)
-        answer.set()
-        await eventually(lambda: all_done(database))
+    stopped.set()
+    row = await outbox_row(database, handovers, job_id)
+    assert (row["state"], row["doubts"]) == ("in_doubt", 1)
 
 
 @pytest.mark.parametrize("fault", ["never", "garbage", "drips"])
@@ -209,134 +173,68 @@ async def test_a_job_that_gets_no_proper_answer_is_in_doubt_by_its_deadline_whil
     async with dispatch(handover_timeout=3.0, handover_grace=60.0):
         # while the one is still being waited for
         await eventually(lambda: len(peer.taken) == len(others))
-        await eventually(lambda: _count(database, "in_doubt", 1))
-        await eventually(lambda: _count(database, "done", 50))
+        await until(database, handovers, in_doubt=1, done=50)
         released.set()
     assert sorted(peer.taken) == others
     assert peer.tried.count(poisoned) == 1
 
 
-@pytest.mark.parametrize("mistake", ["key", "page", "redirect", "not_found"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: web.json_response({"detail": "unauthorized"}, status=401),
+        lambda: web.Response(text="<h1>Welcome</h1>", content_type="text/html"),
+        lambda: web.Response(status=307, headers={"Location": "/login"}),
+        lambda: web.json_response({"detail": "Not Found"}, status=404),
+    ],
+    ids=["key", "page", "redirect", "not found"],
+)
 async def test_an_operators_mistake_holds_everything_and_fails_no_job(
-    database: Database, peer: FakePeer, dispatch: Dispatch, mistake: str
+    database: Database, peer: FakePeer, dispatch: Dispatch, answer: Any
 ) -> None:
     job_ids = [await add_handover(database) for _ in range(40)]
-    answers = {
-        "key": lambda: web.json_response({"detail": "unauthorized"}, status=401),
-        "page": lambda: web.Response(text="<h1>Welcome</h1>", content_type="text/html"),
-        "redirect": lambda: web.Response(status=307, headers={"Location": "/login"}),
-        "not_found": lambda: web.json_response({"detail": "Not Found"}, status=404),
-    }
-    peer.behave = numbered(dict.fromkeys(job_ids, answers[mistake]))
-    async with dispatch() as server:
+    job_ids.append(await add_handover(database, state="held"))  # by another dispatcher
+    peer.behave = numbered(dict.fromkeys(job_ids, answer))
+    async with dispatch():
         await eventually(lambda: len(peer.tried) >= 12)  # what was under way, and two trials
         assert len(peer.tried) < 30
-        assert await _metric(server, "opencloud_handover_held") > 0
+        assert metric("opencloud_handover_held") > 0
         peer.behave = None
-        await eventually(lambda: all_done(database), within=20.0)
+        await until(database, handovers, done=41, within=20.0)
     assert sorted(peer.taken) == job_ids
     assert {(await job_row(database, job_id))["status"] for job_id in job_ids} == {"queued"}
     assert await rows(database, emails) == []
 
 
-async def _metric(server: Any, name: str) -> float:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(server.make_url("/metrics")) as response,
-    ):
-        text = await response.text()
-    (line,) = [line for line in text.splitlines() if line.startswith(f"{name} ")]
-    return float(line.split()[1])
-
-
-async def test_a_dispatcher_with_the_right_key_releases_what_another_one_held(
-    database: Database, peer: FakePeer, dispatch: Dispatch
-) -> None:
-    job_ids = [await add_handover(database, state="held") for _ in range(10)]
-    async with dispatch():
-        await eventually(lambda: all_done(database))
-    assert sorted(peer.taken) == job_ids
-
-
-async def test_one_job_that_stays_held_stops_no_other(
-    database: Database, peer: FakePeer, dispatch: Dispatch
-) -> None:
-    poisoned = await add_handover(database, priority=5)
-    peer.behave = numbered({poisoned: status(418)})
-    async with dispatch():
-        await eventually(lambda: _count(database, "held", 1))
-        others = [await add_handover(database) for _ in range(50)]
-        await eventually(lambda: len(peer.taken) == 50)
-    assert sorted(peer.taken) == others
-
-
+@pytest.mark.parametrize(("code", "count"), [(418, 1), (500, 12)], ids=["held", "never taken"])
 async def test_jobs_that_the_peer_never_takes_hold_up_none_behind_them(
-    database: Database, peer: FakePeer, dispatch: Dispatch
+    database: Database, peer: FakePeer, dispatch: Dispatch, code: int, count: int
 ) -> None:
-    poisoned = [await add_handover(database, priority=5 * (n % 2)) for n in range(12)]
-    peer.behave = numbered(dict.fromkeys(poisoned, status(500)))
+    poisoned = [await add_handover(database, priority=5 * (n % 2)) for n in range(count)]
+    peer.behave = numbered(dict.fromkeys(poisoned, answering(code)))
     async with dispatch():
-        await eventually(lambda: len(peer.tried) >= 10)
+        await eventually(lambda: len(peer.tried) >= min(count, 10))
         others = [await add_handover(database) for _ in range(30)]
         await eventually(lambda: len(peer.taken) == len(others), within=30.0)
     assert sorted(peer.taken) == others
 
 
+@pytest.mark.parametrize("count", [0, 50], ids=["no job", "jobs"])
 async def test_a_peer_that_is_away_costs_a_trickle_and_gets_everything_on_its_return(
-    database: Database, dispatch: Dispatch
+    database: Database, dispatch: Dispatch, count: int
 ) -> None:
-    job_ids = [await add_handover(database) for _ in range(50)]
+    job_ids = [await add_handover(database) for _ in range(count)]
     port = free_port()
     async with dispatch(f"http://127.0.0.1:{port}") as admin:
         await eventually(lambda: _peer_is(admin, "open"))
-        attempts = sum(row["attempts"] for row in await rows(database, handovers))
-        assert 1 <= attempts <= 16
-        async with FakePeer().served(port) as peer:
-            await eventually(lambda: all_done(database))
-            assert sorted(peer.taken) == job_ids
-
-
-async def test_a_peer_that_is_back_counts_as_there_though_no_job_comes(
-    database: Database, dispatch: Dispatch
-) -> None:
-    port = free_port()
-    async with dispatch(f"http://127.0.0.1:{port}") as admin:
-        await eventually(lambda: _peer_is(admin, "open"))
+        assert sum(row["attempts"] for row in await rows(database, handovers)) <= 16
         async with FakePeer().served(port) as peer:
             await eventually(lambda: _peer_is(admin, "closed"))
-            job_id = await add_handover(database)
-            await eventually(lambda: all_done(database))
-            assert peer.taken == [job_id]
+            job_ids.append(await add_handover(database))
+            await eventually(lambda: all_done(database, handovers))
+            assert sorted(peer.taken) == job_ids
 
 
 async def _peer_is(admin: TestServer, state: str) -> bool:
     report = await admin.app[HEALTH].report()
     return bool(report["peer"]["gate"] == state)
-
-
-async def test_a_stored_job_that_is_unreadable_ends_in_error(
-    database: Database, peer: FakePeer, dispatch: Dispatch
-) -> None:
-    broken = await add_handover(database, payload='{"job": 1}')
-    good = await add_handover(database)
-    async with dispatch():
-        await eventually(lambda: _count(database, "failed", 1))
-        await eventually(lambda: _count(database, "done", 1))
-    assert (await job_row(database, broken))["status"] == "error"
-    assert peer.taken == [good]
-
-
-async def test_a_call_cut_short_by_the_stop_is_in_doubt_at_once(
-    database: Database, peer: FakePeer, dispatch: Dispatch
-) -> None:
-    job_id = await add_handover(database)
-
-    async def hang(_: web.Request, __: Any) -> web.StreamResponse:
-        await asyncio.sleep(30)
-        return web.Response()
-
-    peer.behave = hang
-    async with dispatch(handover_timeout=20.0, shutdown_grace=0.2):
-        await eventually(lambda: bool(peer.tried))
-    row = await outbox_row(database, handovers, job_id)
-    assert (row["state"], row["doubts"]) == ("in_doubt", 1)

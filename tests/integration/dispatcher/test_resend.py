@@ -3,65 +3,55 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
+from aiohttp import ClientSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
 from common.database.tables import handover_numbers, handovers, jobs
 from common.jobs.deletion import mark_deleted
+from common.outbox.outbox import Outbox
 from common.outbox.peer_client import open_session
 from deploy.sandbox.ports import free_port
-from dispatcher.resend import Resender
+from dispatcher import resend
+from dispatcher.resend import DoubtfulHandover, Resender
 from dispatcher.worker_api import WorkerApi
-from tests.support.dispatcher import KEY, FakePeer, doubts_of, hear
-from tests.support.records import add_handover, change, job_row, outbox_row, rows
+from tests.support.dispatcher import KEY, FakePeer, hear, outbox_of
+from tests.support.records import add_handover, change, outbox_row, rows, states
 
 DOUBTFUL = 12
 
-FAILING = {
-    "sqlite": """
-        CREATE TRIGGER fail BEFORE INSERT ON handover_numbers WHEN NEW.job_id = {job_id}
-            BEGIN SELECT RAISE(ABORT, 'a fault of ours'); END
-    """,
-    "postgresql": """
-        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql
-            AS 'BEGIN RAISE EXCEPTION ''a fault of ours''; END';
-        CREATE TRIGGER fail BEFORE INSERT ON handover_numbers FOR EACH ROW
-            WHEN (NEW.job_id = {job_id}) EXECUTE FUNCTION fail()
-    """,
-}
-"""No other delivery number for one job; a statement ends where a line does."""
+
+@pytest.fixture
+async def session() -> AsyncIterator[ClientSession]:
+    async with open_session("tests", connections=8) as session:
+        yield session
 
 
 @pytest.fixture
-async def resender(database: Database, peer: FakePeer) -> AsyncIterator[Resender]:
+def resender(database: Database, session: ClientSession, peer: FakePeer) -> Resender:
     """In front of a peer that can be asked for a job's status."""
-    async with open_session("tests", connections=8) as session:
-        yield resender_of(database, session, peer.url)
+    return resender_of(database, session, peer.url)
 
 
 @pytest.fixture
-async def unasking(database: Database) -> AsyncIterator[Resender]:
+def unasking(database: Database, session: ClientSession) -> Resender:
     """In front of a peer that cannot be asked."""
-    async with open_session("tests", connections=8) as session:
-        yield resender_of(database, session, "http://127.0.0.1:1", path="")
+    return resender_of(database, session, "http://127.0.0.1:1", path="")
 
 
 def resender_of(
-    database: Database, session: Any, url: str, *, path: str = "/_jobs/{job_id}/status"
+    database: Database, session: ClientSession, url: str, *, path: str = "/_jobs/{job_id}/status"
 ) -> Resender:
     worker_api = WorkerApi(session, url, KEY, timeout=5.0, status_path=path)
-    return Resender(database=database, doubts=doubts_of(database), worker_api=worker_api, wait=60.0)
+    outbox = Outbox(database, handovers, DoubtfulHandover, lease=60.0)
+    return Resender(database=database, outbox=outbox, worker_api=worker_api, wait=60.0)
 
 
 async def doubtful(database: Database) -> int:
     """A hand-over whose wait for proof is over; the job's id."""
     return await add_handover(database, state="in_doubt", doubts=1, due_at=utc_now(-1.0))
-
-
-async def state_of(database: Database, job_id: int) -> str:
-    return str((await outbox_row(database, handovers, job_id))["state"])
 
 
 async def test_what_the_peer_has_is_done_and_what_it_denies_is_sent_again(
@@ -71,20 +61,19 @@ async def test_what_the_peer_has_is_done_and_what_it_denies_is_sent_again(
     denied = [await doubtful(database) for _ in range(DOUBTFUL)]
     peer.statuses = dict.fromkeys(here, "queued")
     assert await resender.sweep() == DOUBTFUL
-    assert {await state_of(database, job_id) for job_id in here} == {"done"}
-    assert {await state_of(database, job_id) for job_id in denied} == {"pending"}
-    assert [row["job_id"] for row in await rows(database, handover_numbers)] == denied
+    assert await states(database, handovers) == ["done"] * DOUBTFUL + ["pending"] * DOUBTFUL
+    assert sorted(row["job_id"] for row in await rows(database, handover_numbers)) == denied
 
 
 async def test_a_peer_that_does_not_answer_keeps_doubts_and_is_not_asked_about_each(
-    database: Database,
+    database: Database, session: ClientSession
 ) -> None:
-    job_ids = [await doubtful(database) for _ in range(DOUBTFUL)]
-    async with open_session("tests", connections=8) as session:
-        away = resender_of(database, session, f"http://127.0.0.1:{free_port()}")
-        assert await away.sweep() == 0
-    assert {await state_of(database, job_id) for job_id in job_ids} == {"in_doubt"}
-    left = await doubts_of(database).claim(200)
+    for _ in range(DOUBTFUL):
+        await doubtful(database)
+    away = resender_of(database, session, f"http://127.0.0.1:{free_port()}")
+    assert await away.sweep() == 0
+    assert set(await states(database, handovers)) == {"in_doubt"}
+    left = await outbox_of(database).claim_doubtful(200)
     assert DOUBTFUL / 2 <= len(left) < DOUBTFUL
 
 
@@ -103,15 +92,14 @@ async def test_a_worker_heard_while_its_job_gets_a_new_number_keeps_it(
     database: Database, unasking: Resender
 ) -> None:
     job_ids = [await doubtful(database) for _ in range(DOUBTFUL)]
-    items = await unasking.doubts.claim(200)
+    items = await unasking.outbox.claim_doubtful(200)
     await asyncio.gather(
         *(unasking.renumber(item) for item in items),
         *(hear(database, job_id) for job_id in job_ids),
     )
     new = {row["number"] for row in await rows(database, handover_numbers)}
-    for job_id in job_ids:
-        assert await state_of(database, job_id) == "done"
-        assert (await job_row(database, job_id))["worker_number"] == job_id
+    assert await states(database, handovers) == ["done"] * DOUBTFUL
+    assert [row["worker_number"] for row in await rows(database, jobs)] == job_ids
     assert [await hear(database, number) for number in new] == [None] * len(new)
 
 
@@ -119,7 +107,7 @@ async def test_a_job_deleted_while_it_gets_a_new_number_is_not_sent(
     database: Database, unasking: Resender
 ) -> None:
     job_ids = [await doubtful(database) for _ in range(DOUBTFUL)]
-    items = await unasking.doubts.claim(200)
+    items = await unasking.outbox.claim_doubtful(200)
 
     async def delete(job_id: int) -> None:
         async with database.transaction() as tx:
@@ -135,27 +123,29 @@ async def test_a_job_deleted_while_it_gets_a_new_number_is_not_sent(
 
 
 async def test_a_doubt_that_cannot_be_settled_keeps_no_other_waiting(
-    database: Database, unasking: Resender
+    database: Database, unasking: Resender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_ids = [await doubtful(database) for _ in range(3)]
-    async with database.transaction() as tx:
-        for statement in FAILING[tx.dialect.name].format(job_id=job_ids[0]).split(";\n"):
-            await tx.exec_driver_sql(statement)
+    for _ in range(3):
+        await doubtful(database)
+    next_number, faults = resend._next_number, [RuntimeError()]
+
+    async def fail_once(tx: AsyncConnection) -> int:
+        if faults:
+            raise faults.pop()
+        return await next_number(tx)
+
+    monkeypatch.setattr(resend, "_next_number", fail_once)
     assert await unasking.sweep() == 2
-    assert [await state_of(database, job_id) for job_id in job_ids] == [
-        "in_doubt",
-        "pending",
-        "pending",
-    ]
+    assert await states(database, handovers) == ["in_doubt", "pending", "pending"]
 
 
 async def test_of_two_dispatchers_one_gives_the_new_number(
     database: Database, unasking: Resender
 ) -> None:
     job_id = await doubtful(database)
-    (slow,) = await unasking.doubts.claim(1)
+    (slow,) = await unasking.outbox.claim_doubtful(1)
     await change(database, handovers, job_id, due_at=utc_now(-1.0))  # its claim has run out
-    (quick,) = await unasking.doubts.claim(1)
+    (quick,) = await unasking.outbox.claim_doubtful(1)
     resent = await asyncio.gather(unasking.renumber(slow), unasking.renumber(quick))
     assert resent == [False, True]
     (number,) = await rows(database, handover_numbers)

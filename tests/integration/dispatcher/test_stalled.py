@@ -30,50 +30,56 @@ decode:
 """
 
 
+async def change_heartbeats(database: Database, name: str = PEER, **values: Any) -> None:
+    async with database.transaction() as tx:
+        await tx.execute(heartbeats.update().where(heartbeats.c.name == name).values(values))
+
+
 async def listening_for(database: Database, seconds: float, name: str = PEER) -> None:
     """This part of the service has been healthy for that long."""
     await beat(database, name)
-    async with database.transaction() as tx:
-        await tx.execute(
-            heartbeats.update()
-            .where(heartbeats.c.name == name)
-            .values(outage_ended_at=utc_now(-seconds))
-        )
+    await change_heartbeats(database, name, outage_ended_at=utc_now(-seconds))
 
 
 async def silent_job(database: Database, seconds: float | None, **values: Any) -> int:
     """A running job whose last update was so many seconds ago (None: never)."""
-    job_id = await add_job(database, status=values.pop("status", "running"), **values)
+    job_id = await add_job(database, **{"status": "running", **values})
     if seconds is not None:
         await change(database, jobs, job_id, last_seen_at=utc_now(-seconds))
     return job_id
 
 
 @pytest.fixture
-async def stalled(database: Database, tmp_path: Path) -> AsyncIterator[StalledJobSweep]:
-    (tmp_path / "applications.yaml").write_text(APPLICATIONS)
+async def notifier(database: Database) -> AsyncIterator[ChannelNotifier]:
+    """The service has been listening to workers for a long time."""
+    await listening_for(database, 1000 * HOUR)
     notifier = ChannelNotifier(database)
-    yield StalledJobSweep(
+    yield notifier
+    await notifier.close()
+
+
+@pytest.fixture
+def stalled(database: Database, notifier: ChannelNotifier, tmp_path: Path) -> StalledJobSweep:
+    (tmp_path / "applications.yaml").write_text(APPLICATIONS)
+    return StalledJobSweep(
         database=database,
         applications=Applications(str(tmp_path / "applications.yaml")),
         notifier=notifier,
         default_timeout=24 * HOUR,
         margin=MARGIN,
     )
-    await notifier.close()
 
 
 @pytest.fixture
-async def questions(database: Database, peer: FakePeer) -> AsyncIterator[QuestionSweep]:
-    notifier = ChannelNotifier(database)
+async def questions(
+    database: Database, notifier: ChannelNotifier, peer: FakePeer
+) -> AsyncIterator[QuestionSweep]:
     async with open_session("tests", connections=4) as session:
-        worker_api = WorkerApi(
-            session, peer.url, KEY, timeout=5.0, status_path="/_jobs/{job_id}/status"
-        )
+        path = "/_jobs/{job_id}/status"
+        worker_api = WorkerApi(session, peer.url, KEY, timeout=5.0, status_path=path)
         yield QuestionSweep(
             database=database, worker_api=worker_api, notifier=notifier, stale_after=60.0
         )
-    await notifier.close()
 
 
 async def status_of(database: Database, job_id: int) -> str:
@@ -90,7 +96,6 @@ async def status_of(database: Database, job_id: int) -> str:
 async def test_a_job_silent_for_longer_than_its_time_out_and_a_margin_ends_in_error(
     database: Database, stalled: StalledJobSweep, application: Any, hours: int
 ) -> None:
-    await listening_for(database, 100 * HOUR)
     silent = await silent_job(database, (hours + 0.1) * HOUR, application=application)
     quiet = await silent_job(database, (hours - 0.1) * HOUR, application=application)
     assert await stalled.sweep() == 1
@@ -106,19 +111,10 @@ async def test_a_job_silent_for_longer_than_its_time_out_and_a_margin_ends_in_er
 async def test_only_jobs_that_a_worker_has_can_be_stalled(
     database: Database, stalled: StalledJobSweep, status: str
 ) -> None:
-    await listening_for(database, 1000 * HOUR)
     job_id = await silent_job(database, 500 * HOUR, status=status)
     assert await stalled.sweep() == 0
     assert await status_of(database, job_id) == status
     assert await rows(database, emails) == []
-
-
-async def test_silence_counts_from_the_end_of_the_last_outage(
-    database: Database, stalled: StalledJobSweep
-) -> None:
-    await listening_for(database, 2 * HOUR)
-    await silent_job(database, 50 * HOUR)
-    assert await stalled.sweep() == 0
 
 
 async def test_an_adopted_jobs_silence_counts_from_its_adoption(
@@ -136,45 +132,31 @@ async def test_an_adopted_jobs_silence_counts_from_its_adoption(
 async def test_no_job_is_stalled_while_the_peer_or_every_gateway_is_away(
     database: Database, stalled: StalledJobSweep, part: str
 ) -> None:
-    for name in (PEER, GATEWAY):
-        await listening_for(database, 100 * HOUR, name)
-    async with database.transaction() as tx:
-        await tx.execute(
-            heartbeats.update().where(heartbeats.c.name == part).values(last_at=utc_now(-70.0))
-        )
+    await listening_for(database, 100 * HOUR, GATEWAY)
+    await change_heartbeats(database, part, last_at=utc_now(-70.0))
     await silent_job(database, 90 * HOUR)
     assert await stalled.sweep() == 0
 
 
-async def test_a_gap_between_heartbeats_is_an_outage_that_ends_with_the_next_one(
+async def test_silence_counts_from_the_end_of_a_gap_between_heartbeats(
     database: Database, stalled: StalledJobSweep
 ) -> None:
-    await listening_for(database, 100 * HOUR)
-    await silent_job(database, 90 * HOUR)
-    async with database.transaction() as tx:
-        await tx.execute(heartbeats.update().values(last_at=utc_now(-HOUR)))
+    silent = await silent_job(database, 90 * HOUR)
+    await change_heartbeats(database, last_at=utc_now(-HOUR))
     await beat(database, PEER)
     assert await stalled.sweep() == 0
     (row,) = await rows(database, heartbeats)
     assert row["outage_ended_at"] == row["last_at"]
-
-
-async def test_a_late_update_revives_a_job_and_withdraws_the_unsent_mail(
-    database: Database, stalled: StalledJobSweep
-) -> None:
-    await listening_for(database, 100 * HOUR)
-    job_id = await silent_job(database, 50 * HOUR)
-    await stalled.sweep()
-    assert await hear(database, job_id, "postprocessing") is not None
-    job = await job_row(database, job_id)
-    assert (job["status"], job["date_finished"]) == ("postprocessing", None)
-    assert await rows(database, emails) == []
+    await listening_for(database, 2 * HOUR)
+    assert await stalled.sweep() == 0
+    await listening_for(database, 30 * HOUR)
+    assert await stalled.sweep() == 1
+    assert await status_of(database, silent) == "error"
 
 
 async def test_a_sweep_is_bounded_and_continues_where_it_stopped(
     database: Database, stalled: StalledJobSweep
 ) -> None:
-    await listening_for(database, 100 * HOUR)
     for _ in range(5):
         await silent_job(database, 2 * HOUR)  # looked at, but not silent for long enough
     silent = await silent_job(database, 50 * HOUR)
@@ -187,7 +169,6 @@ async def test_a_sweep_is_bounded_and_continues_where_it_stopped(
 async def test_a_stale_job_gets_the_status_that_the_peer_reports(
     database: Database, questions: QuestionSweep, peer: FakePeer
 ) -> None:
-    await listening_for(database, 100 * HOUR)
     stale = await silent_job(database, 100.0)
     fresh = await silent_job(database, 10.0)
     renumbered = await silent_job(database, 100.0, worker_number=777)
@@ -201,32 +182,9 @@ async def test_a_stale_job_gets_the_status_that_the_peer_reports(
     assert {row["source"] for row in await rows(database, job_events)} == {"reconciler"}
 
 
-async def test_a_job_that_cannot_be_asked_for_keeps_no_other_from_its_turn(
-    database: Database,
-    questions: QuestionSweep,
-    peer: FakePeer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    await listening_for(database, 100 * HOUR)
-    faulty, *others = [await silent_job(database, 100.0) for _ in range(7)]
-    peer.statuses = dict.fromkeys(others, "finished")
-    ask = questions.worker_api.ask_status
-
-    async def fail_for_one(number: int) -> Any:
-        if number == faulty:
-            raise RuntimeError
-        return await ask(number)
-
-    monkeypatch.setattr(questions.worker_api, "ask_status", fail_for_one)
-    await questions.sweep()
-    assert {await status_of(database, job_id) for job_id in others} == {"finished"}
-    assert await status_of(database, faulty) == "running"
-
-
 async def test_a_job_that_cannot_be_checked_keeps_no_other_from_its_turn(
     database: Database, stalled: StalledJobSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await listening_for(database, 100 * HOUR)
     faulty = await silent_job(database, 50 * HOUR, application={"application": "faulty"})
     silent = await silent_job(database, 50 * HOUR)
     timeout_of = stalled.applications.timeout_of
@@ -246,7 +204,6 @@ async def test_a_job_that_cannot_be_checked_keeps_no_other_from_its_turn(
 async def test_a_job_that_the_peer_denies_repeatedly_ends_in_error(
     database: Database, questions: QuestionSweep, peer: FakePeer, has_answered: bool, denials: int
 ) -> None:
-    await listening_for(database, 100 * HOUR)
     if has_answered:
         peer.statuses = {await silent_job(database, 100.0): "running"}
     denied = await silent_job(database, 100.0)
@@ -259,7 +216,6 @@ async def test_a_job_that_the_peer_denies_repeatedly_ends_in_error(
 async def test_a_job_heard_of_while_the_peer_is_asked_keeps_its_status(
     database: Database, questions: QuestionSweep, peer: FakePeer, monkeypatch: Any
 ) -> None:
-    await listening_for(database, 100 * HOUR)
     job_id = await silent_job(database, 100.0)
     peer.statuses = {job_id: "queued"}
     ask = questions.worker_api.ask_status

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestServer
 
-from tests.support.notifier import FakeMailjet, notifier_settings, running
+from notifier.app import create_app
+from tests.support.notifier import FakeMailjet, notifier_settings
 
 Notify = Callable[..., AbstractAsyncContextManager[TestServer]]
 
@@ -21,6 +22,7 @@ def notify(database_url: str, mailjet: FakeMailjet) -> Notify:
     """Runs a notifier: before `mailjet`, or the Mailjet at `url`, with changed settings."""
 
     def run(url: str | None = None, **changes: Any) -> AbstractAsyncContextManager[TestServer]:
-        return running(notifier_settings(database_url, url or mailjet.url, **changes))
+        settings = notifier_settings(database_url, url or mailjet.url, **changes)
+        return TestServer(create_app(settings))
 
     return run

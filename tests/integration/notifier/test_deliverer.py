@@ -6,7 +6,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from prometheus_client import REGISTRY
 
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
@@ -19,19 +18,20 @@ from common.telemetry.redaction import NO_REDACTION
 from devtools.waiting import eventually
 from notifier import deliver
 from notifier.deliver import Deliverer
-from notifier.discard import Discarder
 from notifier.mailjet import Mailjet
 from notifier.messages import MAX_DETAILS, Mail
-from tests.support.notifier import FakeMailjet, doubts_of, mailjet_settings, outbox_of
+from tests.support.metrics import metric
+from tests.support.notifier import FakeMailjet, mailjet_settings, outbox_of
 from tests.support.records import add_job, add_mail, rows
+
+
+async def is_alive() -> bool:
+    return True
 
 
 @pytest.fixture
 async def breaker() -> AsyncIterator[CircuitBreaker]:
-    async def probe() -> bool:
-        return True
-
-    breaker = CircuitBreaker("Mailjet", probe=probe, signal=WorkSignal(), longest_pause=0.05)
+    breaker = CircuitBreaker("peer", probe=is_alive, signal=WorkSignal(), longest_pause=0.05)
     async with breaker.probing():
         yield breaker
 
@@ -96,35 +96,19 @@ async def test_a_mail_that_cannot_be_written_blocks_neither_the_breaker_nor_the_
     assert sorted(await states(database)) == [("done", 0), ("done", 0), ("pending", 0)]
 
 
-def fail_at_first(outbox: Outbox[Mail], method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database is away for the first two calls of the method."""
-    write, failures = getattr(outbox, method), [DatabaseUnavailable("away")] * 2
-
-    async def fail(*arguments: Any) -> None:
-        if failures:
-            raise failures.pop()
-        await write(*arguments)
-
-    monkeypatch.setattr(outbox, method, fail)
-
-
-async def test_a_discarded_mail_is_settled_although_the_database_goes_away(
-    database: Database, outbox: Outbox[Mail], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await add_mail(database)
-    discarder = Discarder(outbox, doubts_of(database))
-    (batch,) = await discarder.take(1)
-    fail_at_first(outbox, "fail", monkeypatch)
-    await discarder.deliver(batch)
-    assert await states(database) == [("failed", 0)]
-
-
 async def test_mails_that_cannot_go_alone_all_at_once_are_given_back_however_long_it_takes(
     database: Database, outbox: Outbox[Mail], deliverer: Deliverer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(20):
         await add_mail(database, alone=True)
-    fail_at_first(outbox, "release", monkeypatch)
+    release, failures = outbox.release, [DatabaseUnavailable("away")] * 2
+
+    async def fail_at_first(mails: list[Mail]) -> None:
+        if failures:
+            raise failures.pop()
+        await release(mails)
+
+    monkeypatch.setattr(outbox, "release", fail_at_first)
     *singles, surplus = await deliverer.take(2)
     assert [len(batch) for batch in singles] == [1] * 8
     await deliverer.deliver(surplus)
@@ -154,16 +138,10 @@ async def test_a_held_mail_that_is_refused_again_is_counted_once(
 ) -> None:
     mailjet.secret_key = "another"
     await add_mail(database)
-    before = held()
+    before = metric("opencloud_mail_held")
     (batch,) = await deliverer.take(2)
     await deliverer.deliver(batch)
-    assert held() == before + 1
+    assert metric("opencloud_mail_held") == before + 1
     (batch,) = await eventually(lambda: deliverer.take(2))
     await deliverer.deliver(batch)
-    assert (len(mailjet.requests), held()) == (2, before + 1)
-
-
-def held() -> float:
-    found = REGISTRY.get_sample_value("opencloud_mail_held")
-    assert found is not None
-    return found
+    assert (len(mailjet.requests), metric("opencloud_mail_held")) == (2, before + 1)

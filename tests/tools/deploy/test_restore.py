@@ -61,7 +61,7 @@ async def test_no_handover_is_sent_before_an_hour_has_passed(
     await put_right(database_url)
 
     assert await what_would_be_sent(database, handovers) == set()
-    assert await dispatcher.doubts_of(database).claim(100) == []
+    assert await dispatcher.outbox_of(database).claim_doubtful(100) == []
     for job_id in unsettled:
         row = await outbox_row(database, handovers, job_id)
         assert (row["state"], row["doubts"], row["owner"]) == ("in_doubt", 1, None)
@@ -80,7 +80,7 @@ async def test_every_unsettled_mail_is_looked_up_at_once_and_none_is_sent_a_thir
     await put_right(database_url)
 
     assert await what_would_be_sent(database, emails) == set()
-    looked_up = await notifier.doubts_of(database).claim(100)
+    looked_up = await notifier.outbox_of(database).claim_doubtful(100)
     doubts = {item.job_id: item.doubts for item in looked_up}
     assert doubts == dict.fromkeys(unsettled, 1) | {sent_twice: 3}
     states = [(await outbox_row(database, emails, job_id))["state"] for job_id in settled]

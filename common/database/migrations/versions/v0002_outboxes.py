@@ -9,8 +9,6 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
-branch_labels = None
-depends_on = None
 
 _OUTBOXES = ("handovers", "emails")
 _JOB_COLUMNS = ("last_seen_at", "correlation_id", "worker_number", "deleted_at")

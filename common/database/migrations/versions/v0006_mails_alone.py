@@ -9,8 +9,6 @@ from alembic import op
 
 revision = "0006"
 down_revision = "0005"
-branch_labels = None
-depends_on = None
 
 _SENTENCE = "the batch was refused as a whole: to be sent alone"
 

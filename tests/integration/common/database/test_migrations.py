@@ -1,6 +1,7 @@
 import asyncio
 import sqlite3
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -12,8 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Inspector, inspect, text
 
 from common.database.engine import Database
 from common.database.schema import SchemaOutdated, current, migrate, revisions
@@ -60,7 +60,21 @@ INSERT INTO jobs (id, user_id, user_email, job_name, date_created, date_started,
 (7, 'eve', 'eve@x.org', 'seven', '2025-01-03 12:00:00', NULL, '2025-01-04 12:00:00', 'finished',
  '{}', NULL, 'local', 0, '{}', '{}', NULL);
 """
-DELETE_NEWEST = "DELETE FROM jobs WHERE id = 7;"
+
+
+@pytest.fixture
+def bare_url(postgres: Server) -> Iterator[str]:
+    """URL of a PostgreSQL database without any table."""
+    name = postgres.create_database()
+    yield postgres.url_of(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def old(empty: Database, empty_url: str) -> Database:
+    """A database of the existing deployment."""
+    make_old(empty_url)  # on PostgreSQL its sequence stands at 1: the ids came from elsewhere
+    return empty
 
 
 def run_script(url: str, script: str) -> None:
@@ -84,9 +98,9 @@ def make_old(url: str, extra: str = "") -> None:
     run_script(url, table + OLD_ROWS + extra)
 
 
-async def tables(database: Database) -> set[str]:
+async def inspected(database: Database, look: Callable[[Inspector], Any]) -> Any:
     async with database.reading() as connection:
-        return set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
+        return await connection.run_sync(lambda sync: look(inspect(sync)))
 
 
 async def test_the_stairway_goes_up_down_and_up_again(empty: Database) -> None:
@@ -96,7 +110,8 @@ async def test_the_stairway_goes_up_down_and_up_again(empty: Database) -> None:
         assert await current(empty) == revision
     for revision in (*known[-2::-1], "base"):
         await migrate(empty, revision, down=True)
-    assert await tables(empty) == {"jobs", "alembic_version"}
+    left = await inspected(empty, lambda found: found.get_table_names())
+    assert set(left) == {"jobs", "alembic_version"}
     await migrate(empty)
     assert await current(empty) == revisions()[-1]
     await add_job(empty)
@@ -113,16 +128,10 @@ async def test_the_migrated_schema_is_the_one_that_the_code_knows(empty: Databas
         assert await connection.run_sync(differences) == []
 
 
-async def test_an_existing_database_is_adopted_row_by_row(empty: Database, empty_url: str) -> None:
-    make_old(empty_url)
-    await migrate(empty)
-    one, two, three, seven = await rows(empty, jobs)
-    assert (one["id"], one["job_name"], one["environment"], one["hardware"]) == (
-        1,
-        "one",
-        "cloud",
-        None,
-    )
+async def test_an_existing_database_is_adopted_row_by_row(old: Database) -> None:
+    await migrate(old)
+    one, two, three, seven = await rows(old, jobs)
+    assert (one["job_name"], one["environment"], one["hardware"]) == ("one", "cloud", None)
     assert one["date_created"] == datetime(2025, 1, 1, 12, 0, 0, 123456)  # noqa: DTZ001 - UTC
     assert one["paths_out"] == {"output": "output/one"}
     assert (two["job_name"], two["environment"], two["hardware"]) == (None, "any", None)
@@ -130,63 +139,38 @@ async def test_an_existing_database_is_adopted_row_by_row(empty: Database, empty
     assert (three["environment"], three["hardware"]) == (None, {"memory": 8000})
     assert (seven["id"], seven["status"]) == (7, "finished")
     assert {row["last_seen_at"] for row in (one, two, three, seven)} == {None}
-    assert await rows(empty, handovers) == []  # no adopted job is handed over again
+    assert await rows(old, handovers) == []  # no adopted job is handed over again
+    unique = await inspected(old, lambda found: found.get_unique_constraints("jobs"))
+    assert "_user_job_name_unique" in {item["name"] for item in unique}
+    indexes = await inspected(old, lambda found: found.get_indexes("jobs"))
+    assert "ix_jobs_id" in {item["name"] for item in indexes}
 
 
-async def test_ids_go_on_above_the_highest_adopted_one_and_are_not_used_again(
-    empty: Database, empty_url: str
+async def test_ids_continue_above_the_highest_adopted_one_and_are_not_used_again(
+    old: Database,
 ) -> None:
-    make_old(empty_url)  # on PostgreSQL its sequence stands at 1: the ids came from elsewhere
-    await migrate(empty)
-    newest = await add_job(empty)
+    await migrate(old)
+    newest = await add_job(old)
     assert newest > 7
-    async with empty.transaction() as tx:
+    async with old.transaction() as tx:
         await tx.execute(jobs.delete().where(jobs.c.id == newest))
-    assert await add_job(empty) > newest
+    assert await add_job(old) > newest
 
 
-async def test_an_advanced_sequence_is_not_set_back(postgres: Server) -> None:
-    name = postgres.create_database()
-    url = postgres.url_of(name)
-    make_old(url, DELETE_NEWEST + "SELECT setval('jobs_id_seq', 7);")
-    database = Database(database_settings(url))
+async def test_an_advanced_sequence_is_not_set_back(bare_url: str) -> None:
+    make_old(bare_url, "DELETE FROM jobs WHERE id = 7; SELECT setval('jobs_id_seq', 7);")
+    database = Database(database_settings(bare_url))
     await migrate(database)
     assert await add_job(database) > 7
     await database.close()
-    postgres.drop_database(name)
 
 
-async def test_the_constraint_and_the_index_keep_their_names(
-    empty: Database, empty_url: str
-) -> None:
-    make_old(empty_url)
-    await migrate(empty)
-
-    def names(connection: Connection) -> tuple[set[Any], set[Any]]:
-        found = inspect(connection)
-        unique = {item["name"] for item in found.get_unique_constraints("jobs")}
-        return unique, {item["name"] for item in found.get_indexes("jobs")}
-
-    async with empty.reading() as connection:
-        unique, indexes = await connection.run_sync(names)
-    assert "_user_job_name_unique" in unique
-    assert "ix_jobs_id" in indexes
-
-
-async def test_a_downgrade_leaves_the_existing_deployments_table(
-    empty: Database, empty_url: str
-) -> None:
-    make_old(empty_url)
-    await migrate(empty)
-    await migrate(empty, "base", down=True)
-    async with empty.reading() as connection:
-        assert await _columns(connection) == 15
-        count = await connection.execute(text("SELECT count(*) FROM jobs"))
-        assert count.scalar_one() == 4
-
-
-async def _columns(connection: AsyncConnection) -> int:
-    return len(await connection.run_sync(lambda sync: inspect(sync).get_columns("jobs")))
+async def test_a_downgrade_leaves_the_existing_deployments_table(old: Database) -> None:
+    await migrate(old)
+    await migrate(old, "base", down=True)
+    assert len(await inspected(old, lambda found: found.get_columns("jobs"))) == 15
+    async with old.reading() as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM jobs"))).scalar_one() == 4
 
 
 async def test_mails_that_were_to_be_sent_alone_still_are_and_the_version_before_runs_on(
@@ -210,25 +194,8 @@ async def test_mails_that_were_to_be_sent_alone_still_are_and_the_version_before
     assert [row["alone"] for row in await rows(empty, emails)] == [True, False, False]
 
 
-@pytest.mark.slow
-async def test_processes_that_migrate_at_once_wait_for_each_other(
-    empty: Database, empty_url: str, tmp_path: Path
-) -> None:
-    make_old(empty_url)
-    environment = {"DATABASE_URL": empty_url, "PYTHONPATH": str(REPOSITORY)}
-    started = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "common.migrate", env=environment, cwd=tmp_path
-        )
-        for _ in range(4)
-    ]
-    assert [await process.wait() for process in started] == [0] * 4
-    assert await current(empty) == revisions()[-1]
-    assert len(await rows(empty, jobs)) == 4
-
-
 async def run_migrate(url: str, folder: Path, *arguments: str) -> tuple[int, str, str]:
-    """`python -m common.migrate`: its exit status and what it says."""
+    """`python -m common.migrate`: its exit status and its two outputs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "common.migrate", *arguments,
         env={"DATABASE_URL": url, "PYTHONPATH": str(REPOSITORY)}, cwd=folder,
@@ -237,6 +204,16 @@ async def run_migrate(url: str, folder: Path, *arguments: str) -> tuple[int, str
     said, complained = await process.communicate()
     assert process.returncode is not None
     return process.returncode, said.decode(), complained.decode()
+
+
+@pytest.mark.slow
+async def test_processes_that_migrate_at_once_wait_for_each_other(
+    old: Database, empty_url: str, tmp_path: Path
+) -> None:
+    ended = await asyncio.gather(*(run_migrate(empty_url, tmp_path) for _ in range(4)))
+    assert [status for status, _, __ in ended] == [0] * 4
+    assert await current(old) == revisions()[-1]
+    assert len(await rows(old, jobs)) == 4
 
 
 async def test_a_schema_of_a_newer_version_is_left_as_it_is(
@@ -262,18 +239,13 @@ async def test_a_revision_that_does_not_exist_is_reported_in_one_sentence(
     assert f"there is no revision 9999, only {', '.join(revisions())}" in complained
 
 
-async def test_a_service_waits_for_the_schema_and_says_what_is_missing(
-    postgres: Server,
-) -> None:
-    name = postgres.create_database()
-    settings = replace(database_settings(postgres.url_of(name)), startup_timeout=0.5)
-    database = Database(settings)
+async def test_a_service_waits_for_the_schema_and_says_what_is_missing(bare_url: str) -> None:
+    database = Database(replace(database_settings(bare_url), startup_timeout=0.5))
     with pytest.raises(SchemaOutdated, match=r"run python -m common\.migrate"):
         await make_ready(database)
     await migrate(database)
     await make_ready(database)
     await database.close()
-    postgres.drop_database(name)
 
 
 def test_the_revisions_known_by_name_are_alembics() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from common.config.settings import DatabaseSettings
 from common.database.engine import Database
-from common.database.notify import EMAILS, HANDOVERS, ChannelListener, ChannelNotifier
+from common.database.notify import EMAILS, HANDOVERS, ChannelNotifier, can_listen
 from common.runtime.listening import listening
 from devtools.database import database_settings
 from devtools.postgres import Server
@@ -26,7 +26,7 @@ async def postgresql(postgresql_url: str) -> AsyncIterator[Database]:
 async def wakes(settings: DatabaseSettings) -> AsyncIterator[asyncio.Event]:
     """An event set by notifications of hand-overs, from now on."""
     event = asyncio.Event()
-    async with listening(ChannelListener(settings, HANDOVERS, event.set), pause=0.01):
+    async with listening(settings, HANDOVERS, event.set, pause=0.01):
         await asyncio.wait_for(event.wait(), 10)  # connected
         event.clear()
         yield event
@@ -38,21 +38,20 @@ async def woken(postgresql: Database) -> AsyncIterator[asyncio.Event]:
         yield event
 
 
-async def test_a_notification_wakes_the_listener(
+async def notify(database: Database, channel: str) -> None:
+    notifier = ChannelNotifier(database)
+    notifier.notify(channel)
+    await notifier.close()
+
+
+async def test_a_notification_wakes_the_listener_of_its_channel_alone(
     postgresql: Database, woken: asyncio.Event
 ) -> None:
-    notifier = ChannelNotifier(postgresql)
-    notifier.notify(HANDOVERS)
-    await asyncio.wait_for(woken.wait(), 5)
-    await notifier.close()
-
-
-async def test_another_channel_wakes_nobody(postgresql: Database, woken: asyncio.Event) -> None:
-    notifier = ChannelNotifier(postgresql)
-    notifier.notify(EMAILS)
-    await notifier.close()
+    await notify(postgresql, EMAILS)
     async with wakes(postgresql.settings):  # later than the notification
         assert not woken.is_set()
+    await notify(postgresql, HANDOVERS)
+    await asyncio.wait_for(woken.wait(), 5)
 
 
 def counted(database: Database) -> list[float]:
@@ -68,20 +67,15 @@ def counted(database: Database) -> list[float]:
     return moments
 
 
-async def test_notifications_that_come_together_are_one(postgresql: Database) -> None:
+async def test_a_stream_of_notifications_is_thinned_out_and_its_last_one_is_sent(
+    postgresql: Database,
+) -> None:
     sent = counted(postgresql)
     notifier = ChannelNotifier(postgresql)
     for _ in range(100):
         notifier.notify(HANDOVERS)
     await notifier.close()
     assert len(sent) == 1
-
-
-async def test_a_stream_of_notifications_is_thinned_out_and_its_last_one_is_sent(
-    postgresql: Database,
-) -> None:
-    sent = counted(postgresql)
-    notifier = ChannelNotifier(postgresql)
     for _ in range(100):
         notifier.notify(HANDOVERS)
         last = asyncio.get_running_loop().time()
@@ -101,10 +95,8 @@ async def test_a_listener_that_was_cut_off_comes_back_and_wakes_its_daemon(
     await asyncio.wait_for(woken.wait(), 10)  # notifications sent meanwhile are not missed
     woken.clear()
     fresh = Database(postgresql.settings)  # the other one's connections were cut off, too
-    notifier = ChannelNotifier(fresh)
-    notifier.notify(HANDOVERS)
+    await notify(fresh, HANDOVERS)
     await asyncio.wait_for(woken.wait(), 5)
-    await notifier.close()
     await fresh.close()
 
 
@@ -130,7 +122,7 @@ async def test_a_listener_that_fails_for_an_unforeseen_reason_tries_again_and_ca
         seen += capsys.readouterr().out.count("wakeup.failed")
         return seen >= 2
 
-    async with listening(ChannelListener(settings, HANDOVERS, asyncio.Event().set), pause=0.001):
+    async with listening(settings, HANDOVERS, asyncio.Event().set, pause=0.001):
         await eventually(has_failed_twice, within=10)
 
 
@@ -138,16 +130,14 @@ async def test_there_is_no_listening_on_sqlite_or_behind_a_pooling_proxy(
     database: Database,
 ) -> None:
     settings = replace(database.settings, statement_cache=False)
-    assert not ChannelListener(settings, HANDOVERS, asyncio.Event().set).is_possible
-    async with listening(ChannelListener(settings, HANDOVERS, asyncio.Event().set)):
+    assert not can_listen(settings)
+    async with listening(settings, HANDOVERS, asyncio.Event().set):
         await database.ping()
 
 
 async def test_on_sqlite_a_notification_does_nothing(sqlite_url: str) -> None:
     database = Database(database_settings(sqlite_url))
     asked = counted(database)
-    notifier = ChannelNotifier(database)
-    notifier.notify(HANDOVERS)
-    await notifier.close()
+    await notify(database, HANDOVERS)
     assert asked == []
     await database.close()

@@ -8,6 +8,7 @@ from common.database.errors import DatabaseUnavailable
 from common.outbox.breaker import Allowance, BreakerState, CircuitBreaker
 from common.outbox.consumer import Consumer
 from common.outbox.outbox import Outbox
+from common.outbox.peer_client import Outcome
 from common.runtime.claim_loop import WorkSignal
 from devtools.waiting import eventually
 from dispatcher.forward import Handover
@@ -15,14 +16,13 @@ from tests.support.dispatcher import outbox_of
 from tests.support.records import add_handover
 
 
+async def is_alive() -> bool:
+    return True
+
+
 @pytest.fixture
 async def breaker() -> AsyncIterator[CircuitBreaker]:
-    """In front of a peer that answers every probe."""
-
-    async def probe() -> bool:
-        return True
-
-    breaker = CircuitBreaker("peer", probe=probe, signal=WorkSignal(), longest_pause=0.05)
+    breaker = CircuitBreaker("peer", probe=is_alive, signal=WorkSignal(), longest_pause=0.05)
     async with breaker.probing():
         yield breaker
 
@@ -46,19 +46,6 @@ async def half_open(breaker: CircuitBreaker) -> None:
     await eventually(lambda: breaker.state is BreakerState.HALF_OPEN)
 
 
-async def taken_one_by_one(
-    outbox: Outbox[Handover], consumer: Consumer[Handover], breaker: CircuitBreaker, count: int
-) -> list[int]:
-    """The jobs that a half-open breaker lets through, while the peer takes none."""
-    seen = []
-    for _ in range(count):
-        await half_open(breaker)
-        (item,) = await consumer.take(4)
-        seen.append(item.job_id)
-        await outbox.retry([item], 0.0, "HTTP 500")
-    return seen
-
-
 async def test_held_items_get_their_try_however_many_others_are_due(
     database: Database, consumer: Consumer[Handover]
 ) -> None:
@@ -76,7 +63,12 @@ async def test_half_open_an_untried_item_goes_first_and_tried_ones_take_turns(
 ) -> None:
     tried = [await add_handover(database, priority=n, attempts=9 - n) for n in range(3)]
     untried = await add_handover(database)
-    seen = await taken_one_by_one(outbox, consumer, breaker, 5)
+    seen = []
+    for _ in range(5):
+        await half_open(breaker)
+        (item,) = await consumer.take(4)
+        seen.append(item.job_id)
+        await outbox.retry([item], 0.0, "HTTP 500")
     assert seen == [untried, *tried, untried]
 
 
@@ -148,7 +140,7 @@ async def test_a_peer_that_answers_only_probes_gets_one_item_and_the_breaker_ope
     for _ in range(3):
         await add_handover(database)
     (first,) = await consumer.take(4)
-    consumer.failed(first)
+    consumer.failed(first, Outcome("not_taken"))
     assert breaker.label == "open"
     assert breaker.allowance() is Allowance.NOTHING
 

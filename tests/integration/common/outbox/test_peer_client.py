@@ -41,14 +41,17 @@ async def test_a_whole_answer_is_a_reply(session: ClientSession) -> None:
     assert outcome == Reply(201, "application/json", b'{"got": 5000000}')
 
 
-async def test_redirects_are_not_followed(session: ClientSession) -> None:
+async def test_redirects_are_not_followed_and_long_answers_not_read_to_their_end(
+    session: ClientSession,
+) -> None:
     async def handler(_: web.Request) -> web.Response:
-        return web.Response(status=307, headers={"Location": "/elsewhere"})
+        return web.Response(status=307, headers={"Location": "/elsewhere"}, body=b"x" * 10_000)
 
     assert (await call(session, handler)).status == 307
+    assert isinstance(await call(session, handler, limit=1_000), Lost)
 
 
-async def test_nobody_there_means_that_nothing_was_sent(session: ClientSession) -> None:
+async def test_without_a_listener_nothing_was_sent(session: ClientSession) -> None:
     for host in (f"127.0.0.1:{free_port()}", "no-such-host.invalid"):
         outcome = await exchange(session, "POST", f"http://{host}/", deadline=5.0, limit=100)
         assert isinstance(outcome, Unreachable)
@@ -85,13 +88,6 @@ async def test_the_deadline_is_for_all_of_it(session: ClientSession) -> None:
     assert asyncio.get_running_loop().time() - started < 2.0
 
 
-async def test_an_answer_that_is_too_long_is_not_read_to_its_end(session: ClientSession) -> None:
-    async def handler(_: web.Request) -> web.Response:
-        return web.Response(body=b"x" * 10_000)
-
-    assert isinstance(await call(session, handler, limit=1_000), Lost)
-
-
 async def test_what_is_no_http_is_a_lost_answer(session: ClientSession) -> None:
     async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
@@ -105,14 +101,22 @@ async def test_what_is_no_http_is_a_lost_answer(session: ClientSession) -> None:
     server.close()
 
 
-def test_retry_after_is_read_as_seconds_or_as_a_date() -> None:
-    assert parse_retry_after("7") == 7.0
-    assert parse_retry_after("86400") == 60.0
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        ("86400", 60.0),
+        ("Fri, 01 Jan 1999 00:00:00 GMT", 0.0),
+        ("Mon, 01 Jan 2026 00:00:00 +99999999999999", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 60.0),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
+        ("soon", None),
+        (None, None),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_as_a_date(
+    value: str | None, seconds: float | None
+) -> None:
+    assert parse_retry_after(value) == seconds
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     assert parse_retry_after(soon) == pytest.approx(30.0, abs=2.0)
-    assert parse_retry_after("Fri, 01 Jan 1999 00:00:00 GMT") == 0.0
-    assert parse_retry_after("Mon, 01 Jan 2026 00:00:00 +99999999999999") is None
-    assert parse_retry_after("Fri, 31 Dec 9999 23:59:59 -2359") == 60.0
-    assert parse_retry_after("Mon, 01 Jan 0001 00:00:00 +2359") == 0.0
-    assert parse_retry_after("soon") is None
-    assert parse_retry_after(None) is None

@@ -7,12 +7,14 @@ from common.runtime.batching import Batcher
 
 
 class Recorder:
-    """Doubles numbers, batch by batch; waits for `go_on` in each batch."""
+    """Doubles numbers, batch by batch; waits for `go_on`, if it `waits`, in each batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, waits: bool = False, error: Exception | None = None) -> None:
         self.batches: list[list[int]] = []
         self.go_on = asyncio.Event()
-        self.error: Exception | None = None
+        self.error = error
+        if not waits:
+            self.go_on.set()
 
     async def work(self, items: Sequence[int]) -> Sequence[int | Exception]:
         self.batches.append(list(items))
@@ -22,14 +24,8 @@ class Recorder:
         return [ValueError(str(item)) if item < 0 else 2 * item for item in items]
 
 
-async def test_a_single_call_goes_out_at_once() -> None:
-    recorder = Recorder()
-    recorder.go_on.set()
-    assert await Batcher(recorder.work)(21) == 42
-
-
 async def test_calls_that_come_during_a_batch_make_up_the_next_one() -> None:
-    recorder = Recorder()
+    recorder = Recorder(waits=True)
     batcher = Batcher(recorder.work, limit=3)
     calls = [asyncio.create_task(batcher(number)) for number in range(6)]
     await asyncio.sleep(0)
@@ -41,9 +37,7 @@ async def test_calls_that_come_during_a_batch_make_up_the_next_one() -> None:
 
 
 async def test_a_returned_exception_reaches_its_caller_alone() -> None:
-    recorder = Recorder()
-    recorder.go_on.set()
-    batcher = Batcher(recorder.work)
+    batcher = Batcher(Recorder().work)
     good, bad, fine = await asyncio.gather(
         batcher(1), batcher(-1), batcher(2), return_exceptions=True
     )
@@ -52,17 +46,14 @@ async def test_a_returned_exception_reaches_its_caller_alone() -> None:
 
 
 async def test_a_raised_exception_reaches_every_caller_as_its_own() -> None:
-    recorder = Recorder()
-    recorder.error = ConnectionError("away")
-    recorder.go_on.set()
-    batcher = Batcher(recorder.work)
+    batcher = Batcher(Recorder(error=ConnectionError("away")).work)
     errors = await asyncio.gather(*(batcher(n) for n in range(3)), return_exceptions=True)
     assert [str(error) for error in errors] == ["away"] * 3
     assert len({id(error) for error in errors}) == 3
 
 
 async def test_a_cancelled_caller_does_not_cancel_the_batch() -> None:
-    recorder = Recorder()
+    recorder = Recorder(waits=True)
     batcher = Batcher(recorder.work)
     leaving, staying = (asyncio.create_task(batcher(number)) for number in (1, 2))
     await asyncio.sleep(0)
@@ -74,7 +65,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_batch() -> None:
 
 
 async def test_closing_waits_for_what_is_under_way() -> None:
-    recorder = Recorder()
+    recorder = Recorder(waits=True)
     batcher = Batcher(recorder.work)
     call = asyncio.create_task(batcher(1))
     await asyncio.sleep(0)
@@ -84,15 +75,13 @@ async def test_closing_waits_for_what_is_under_way() -> None:
 
 
 async def test_a_call_in_the_very_step_in_which_a_batch_ends_is_not_left_behind() -> None:
-    recorder = Recorder()
-    recorder.go_on.set()
-    batcher = Batcher(recorder.work)
+    batcher = Batcher(Recorder().work)
     async with asyncio.timeout(5):
         assert [await batcher(1), await batcher(2), await batcher(3)] == [2, 4, 6]
 
 
 async def test_when_idle_is_called_once_nothing_is_under_way_even_after_a_failure() -> None:
-    recorder, idle = Recorder(), list[int]()
+    recorder, idle = Recorder(waits=True), list[int]()
     batcher = Batcher(
         recorder.work, limit=2, lanes=2, when_idle=lambda: idle.append(len(recorder.batches))
     )
@@ -113,7 +102,6 @@ async def test_when_idle_is_called_once_nothing_is_under_way_even_after_a_failur
 
 async def test_after_a_batch_the_next_one_collects_for_a_while() -> None:
     recorder = Recorder()
-    recorder.go_on.set()
     batcher = Batcher(recorder.work, pause=0.05)
     assert await batcher(1) == 2  # a single one is not held up
     late = []

@@ -1,54 +1,22 @@
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from common.database.errors import DatabaseUnavailable
-from common.runtime.claim_loop import ClaimLoop, WorkSignal, persist
+from common.runtime.claim_loop import ClaimLoop, WorkSignal
 from devtools.waiting import eventually
+from tests.support.courier import NumberCourier
 
 
-class Work:
-    """A courier of numbers; deliveries wait for `go_on`, claims for `may_claim`."""
+class Work(NumberCourier):
+    """A courier and its loop."""
 
     def __init__(self, count: int = 0, slots: int = 3) -> None:
-        self.queue = list(range(count))
-        self.delivered: list[int] = []
-        self.claims: list[int] = []
-        self.failures: list[Exception] = []
-        self.cancellations = 0
-        self.go_on, self.may_claim, self.hangs = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.go_on.set()
-        self.may_claim.set()
+        super().__init__(count, slots)
         self.signal = WorkSignal()
         self.loop: ClaimLoop[int] = ClaimLoop(self, self.signal, poll=30.0, to_settle=0.05)
-        self._slots = slots
-
-    def slots(self, under_way: int) -> int:
-        return self._slots - under_way
-
-    async def take(self, limit: int) -> Sequence[int]:
-        if self.failures:
-            raise self.failures.pop()
-        self.claims.append(limit)
-        if not self.may_claim.is_set():
-            self.hangs.set()
-            await self.may_claim.wait()
-        taken, self.queue = self.queue[:limit], self.queue[limit:]
-        return taken
-
-    async def deliver(self, unit: int) -> None:
-        for _ in range(self.cancellations):
-            try:
-                await self.go_on.wait()
-            except asyncio.CancelledError:
-                continue
-        await self.go_on.wait()
-        self.delivered.append(unit)
-
-    async def give_back(self, unit: int) -> None:
-        self.queue.append(unit)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -56,15 +24,14 @@ class Work:
         yield
         await self.loop.stop(1.0)
 
+    async def start_delivering(self, count: int = 1) -> None:
+        """Start, up to the deliveries, which hang."""
+        self.go_on.clear()
+        self.loop.start()
+        await eventually(lambda: self.loop.under_way == count)
 
-async def test_a_backlog_is_delivered_without_waiting_for_the_poll() -> None:
-    work = Work(20)
-    async with work.running():
-        await eventually(lambda: len(work.delivered) == 20)
-    assert sorted(work.delivered) == list(range(20))
 
-
-async def test_no_more_is_claimed_than_there_are_free_slots() -> None:
+async def test_a_backlog_is_delivered_in_free_slots_without_waiting_for_the_poll() -> None:
     work = Work(20, slots=3)
     work.go_on.clear()
     async with work.running():
@@ -74,7 +41,7 @@ async def test_no_more_is_claimed_than_there_are_free_slots() -> None:
             await asyncio.sleep(0)
         assert len(work.queue) == 17
         work.go_on.set()
-        await eventually(lambda: len(work.delivered) == 20)
+        await eventually(lambda: sorted(work.delivered) == list(range(20)))
 
 
 async def test_a_wake_up_leads_to_a_claim_at_once() -> None:
@@ -106,9 +73,7 @@ async def test_the_loop_survives_any_exception_of_a_claim(failure: Exception) ->
 
 async def test_stopping_waits_for_what_is_under_way_and_claims_nothing_more() -> None:
     work = Work(5, slots=2)
-    work.go_on.clear()
-    work.loop.start()
-    await eventually(lambda: work.loop.under_way == 2)
+    await work.start_delivering(2)
     asyncio.get_running_loop().call_later(0.1, work.go_on.set)
     await work.loop.stop(5.0)
     assert len(work.delivered) == 2
@@ -127,9 +92,7 @@ async def test_units_claimed_while_the_loop_stops_are_given_back() -> None:
 
 async def test_a_claim_that_hangs_is_cancelled_and_deliveries_keep_their_grace() -> None:
     work = Work(1)
-    work.go_on.clear()
-    work.loop.start()
-    await eventually(lambda: work.loop.under_way == 1)
+    await work.start_delivering()
     work.may_claim.clear()
     work.signal.wake()
     await work.hangs.wait()
@@ -139,36 +102,12 @@ async def test_a_claim_that_hangs_is_cancelled_and_deliveries_keep_their_grace()
     assert work.delivered == [0]
 
 
-async def test_a_delivery_that_outlasts_the_grace_period_is_cancelled() -> None:
+async def test_late_deliveries_are_cancelled_and_stopping_again_gives_no_new_grace() -> None:
     work = Work(1)
-    work.go_on.clear()
-    work.loop.start()
-    await eventually(lambda: work.loop.under_way == 1)
-    await work.loop.stop(0.05)
-    assert (work.loop.under_way, work.delivered) == (0, [])
-
-
-async def test_stopping_again_begins_no_new_grace_period() -> None:
-    work = Work(1)
-    work.go_on.clear()
     work.cancellations = 1
-    work.loop.start()
-    await eventually(lambda: work.loop.under_way == 1)
+    await work.start_delivering()
     await work.loop.stop(0.05)
     assert work.loop.under_way == 1
     async with asyncio.timeout(10.0):
         await work.loop.stop(60.0)
-    assert work.loop.under_way == 0
-
-
-async def test_an_outcome_is_written_however_often_the_database_is_away() -> None:
-    attempts = 0
-
-    async def write() -> None:
-        nonlocal attempts
-        attempts += 1
-        if attempts < 4:
-            raise DatabaseUnavailable("away")
-
-    await persist(write)
-    assert attempts == 4
+    assert (work.loop.under_way, work.delivered) == (0, [])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import pytest
 
 from common.database.errors import DatabaseUnavailable
-from common.runtime.tasks import end, for_each
+from common.runtime.tasks import for_each, in_background
 from devtools.waiting import eventually
 
 
@@ -70,33 +70,34 @@ async def test_no_more_are_under_way_than_may_be_and_a_cancellation_ends_them() 
     assert (most, ended) == (3, 3)
 
 
-async def test_the_end_of_a_task_is_awaited_which_can_itself_be_cancelled() -> None:
+async def test_the_exit_awaits_the_end_of_the_task_and_can_itself_be_cancelled() -> None:
     ending, go_on = asyncio.Event(), asyncio.Event()
+    ended: list[bool] = []
 
     async def slow_to_end() -> None:
         try:
             await asyncio.Event().wait()
         finally:
             ending.set()
-            await go_on.wait()
+            ended.append(await go_on.wait())
 
-    task = asyncio.create_task(slow_to_end())
-    await asyncio.sleep(0)
-    waiting = asyncio.create_task(end(task))
+    async def run() -> None:
+        async with in_background(slow_to_end()):
+            await asyncio.sleep(0)
+
+    waiting = asyncio.create_task(run())
     await ending.wait()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     go_on.set()
-    await end(task)
-    assert task.done()
+    await eventually(lambda: ended)
 
 
-async def test_the_exception_of_a_task_is_raised_at_its_end() -> None:
+async def test_the_exception_of_a_task_is_raised_at_the_exit() -> None:
     async def fail() -> None:
         raise RuntimeError
 
-    task = asyncio.create_task(fail())
-    await asyncio.sleep(0)
     with pytest.raises(RuntimeError):
-        await end(task)
+        async with in_background(fail()):
+            await asyncio.sleep(0)
