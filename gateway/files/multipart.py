@@ -160,13 +160,18 @@ def file_name(disposition: str, field: str) -> str | None:
     """The file name in a `Content-Disposition`; None for another field, or for no file."""
     usual = _USUAL.fullmatch(disposition)  # takes a small part of the time of aiohttp's parser
     if usual is not None:
-        return usual[2] if usual[1] == field else None
+        return _unescaped(usual[2]) if usual[1] == field else None
     _, parameters = parse_content_disposition(disposition)
     name = content_disposition_filename(parameters, "filename")
     if name is None or content_disposition_filename(parameters, "name") != field:
         return None
     plain = _PLAIN_NAME.search(disposition)
     if plain is not None and "filename*" not in disposition:
-        # browsers escape nothing but the quotation mark: a backslash is part of the name
-        return plain[1].replace("\\\\", "\\").replace('\\"', '"')
+        # clients escape nothing but the quotation mark: a backslash is part of the name
+        return _unescaped(plain[1].replace("\\\\", "\\").replace('\\"', '"'))
     return name
+
+
+def _unescaped(name: str) -> str:
+    """The name without the three escapes of browsers (WHATWG HTML, multipart/form-data)."""
+    return name.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")

@@ -90,8 +90,8 @@ class Uploads:
             name = await form.find_file(_FIELD)
         except _BROKEN as error:
             raise _invalid(_UNREADABLE, "multipart_invalid") from error
-        # browsers send `tree/deep/x.txt` for a file of an uploaded folder
-        name = name and name.rpartition("/")[2]
+        # browsers send `tree/deep/x.txt` of an uploaded folder, Windows programs `C:\dir\x.txt`
+        name = name and name.replace("\\", "/").rpartition("/")[2]
         if not name:
             raise _invalid("Field required", "missing")
         return form, name

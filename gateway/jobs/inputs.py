@@ -5,6 +5,7 @@ names, not of bytes: a job fails if an input is deleted before a worker download
 """
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,7 +19,7 @@ from gateway.jobs.errors import TooManyInputs, UnusableInput
 
 _DIRECTORY: Final = {"config_id": "config", "data_ids": "data", "artifact_ids": "artifact"}
 
-_UNFETCHABLE: Final = frozenset("#?%")
+_UNFETCHABLE: Final = re.compile("[#?]|%[0-9A-Fa-f]{2}")
 
 _MANY_FILES: Final = 2_000
 """Above this number, files are arranged in a thread."""
@@ -145,10 +146,10 @@ class _Inputs:
         return uris
 
     def _place(self, selection: Selection, entry: Entry) -> str:
-        if not _UNFETCHABLE.isdisjoint(entry.path):
+        if _UNFETCHABLE.search(entry.path):
             raise UnusableInput(
                 f"The input file '{entry.path}' has a name that workers cannot fetch:"
-                " it holds '#', '?' or '%'"
+                " it holds '#', '?' or '%' with two hexadecimal digits"
             )
         root = self.entrypoint.files_down[selection.argument].rstrip("/")
         chosen = selection.path.parts

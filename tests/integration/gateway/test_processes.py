@@ -16,6 +16,8 @@ from devtools.services import Process
 from devtools.waiting import eventually
 from tests.integration.gateway.conftest import StartProcess
 
+pytestmark = pytest.mark.slow
+
 UNREACHABLE = "postgresql://u@127.0.0.1:1/n"
 
 

@@ -70,7 +70,7 @@ def test_directories_in_every_spelling_and_files_are_replaced(api: Api, director
     [
         "with space.txt", "ünï-漢字.txt", "semi;colon.txt", "plus+.txt", ".hidden", "a" * 255, "😀",
         "url", "upload", "download", "a&b=c", "what?", "percent%20.txt", "#x", "100%", "%00", "...",
-        "<img src=x>.txt", "tree\\x.txt", "a%22b", "'quoted'", "*", "-rf", "~",
+        "<img src=x>.txt", "a%2", "%2541", "%0d", "'quoted'", "*", "-rf", "~",
     ],
 )  # fmt: skip
 def test_any_name_that_a_file_can_have(api: Api, name: str) -> None:
@@ -89,7 +89,10 @@ def test_any_name_that_a_file_can_have(api: Api, name: str) -> None:
         (b'form-data; name="file"; filename="u.txt"; filename*=UTF-8\'\'%C3%BC.txt', "ü.txt"),
         (b"form-data; name=\"file\"; filename*=UTF-8''tree%2Fx.txt", "x.txt"),
         (b'form-data; name="file"; filename="a\\"b.txt"', 'a"b.txt'),
-        (b'form-data; name="file"; filename="C:\\dir\\w.txt"', "C:\\dir\\w.txt"),
+        (b'form-data; name="file"; filename="C:\\dir\\w.txt"', "w.txt"),
+        (b'form-data; name="file"; filename="..\\..\\w.txt"', "w.txt"),
+        (b'form-data; name="file"; filename="a%22b%2522.txt"', 'a"b%2522.txt'),
+        (b"form-data; name=\"file\"; filename*=UTF-8''a%2522.txt", "a%22.txt"),
         (b'form-data; filename="x.txt"; name="file"', "x.txt"),
         (b"form-data; name=file; filename=bare.txt", "bare.txt"),
     ],
@@ -107,6 +110,7 @@ def test_of_a_name_only_the_last_component_counts(
     ("name", "kind"),
     [
         (b"..", "value_error"), (b".", "value_error"), (b"a/..", "value_error"),
+        (b"a%0Ab", "value_error"), (b"a%0D", "value_error"), (b"..\\..", "value_error"),
         (b"%2e%2e", "value_error"), (b"n" * 256, "value_error"), (b"\xff\xfe", "value_error"),
         (b"", "missing"), (b"/", "missing"), (b"dir/", "missing"), (b"a\0b", "multipart_invalid"),
         (b"a\x7fb", "multipart_invalid"), (b"n" * 20_000, "multipart_invalid"),

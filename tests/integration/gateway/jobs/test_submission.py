@@ -213,7 +213,13 @@ def test_an_input_that_does_not_exist_is_named(user: Api, argument: str, given: 
     assert user.get("/jobs").json() == []
 
 
-@pytest.mark.parametrize("path", ["a#b", "a?b", "a%20b", "d#d/x", "deep/100%/x"])
+@pytest.mark.parametrize("path", ["laser_50%.csv", "100%/x", "a%2", "%zz"])
+def test_a_percent_sign_that_escapes_nothing_is_part_of_a_name(user: Api, path: str) -> None:
+    user.plant(f"data/odd/{path}")
+    assert user.submit(**select(data_ids=["odd"])).status == 201
+
+
+@pytest.mark.parametrize("path", ["a#b", "a?b", "a%20b", "d#d/x", "deep/a%4Fb/x"])
 def test_names_that_workers_cannot_fetch_are_refused(user: Api, path: str) -> None:
     user.plant(f"data/odd/{path}")
     assert_names(user.submit(**select(data_ids=["odd"])), path)
