@@ -29,7 +29,7 @@ Behaviour = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse
 class FakePeer:
     """Takes jobs into a queue of its own, without looking for duplicates.
 
-    `behave` may answer a submission instead (None: take it); `knows` are answers to questions.
+    `behave` may answer a submission instead (None: take it); `statuses` are answers to questions.
     """
 
     def __init__(self) -> None:
