@@ -45,17 +45,16 @@ class Lookup:
         if found is None:
             wait = min(max(self.wait, _SHORTEST_WAIT), _ASK_AGAIN)
             await self.outbox.postpone([mail], wait)
-            return False
-        if found:
+        elif found:
             await self.outbox.done([mail])
             log.info("mail.found", **names)
-            return False
-        if mail.doubts <= 1:
+        elif mail.doubts <= 1:
             metrics.RESENDS.inc()
             log.warning("mail.not_found", **names)
             await self.outbox.resend([mail])
             return True
-        await self._wait_on(mail)
+        else:
+            await self._wait_on(mail)
         return False
 
     async def _wait_on(self, mail: Mail) -> None:

@@ -79,11 +79,11 @@ class Claims(Generic[Item]):
 
     async def _give_back_lost(self) -> None:
         table, lost = self._table, set(self._lost)
-        values = {"owner": None, "leased_until": None, "attempts": table.c.attempts - 1}
+        given_back = {"state": OutboxState.PENDING, "owner": None, "leased_until": None}
         async with self._database.statement() as tx:
             await tx.execute(
                 update(table)
                 .where(state_is(table, OutboxState.SENDING), table.c.owner.in_(lost))
-                .values(state=OutboxState.PENDING, **values)
+                .values(attempts=table.c.attempts - 1, **given_back)
             )
         self._lost -= lost

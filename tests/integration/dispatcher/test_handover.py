@@ -238,3 +238,15 @@ async def test_a_peer_that_is_away_costs_a_trickle_and_gets_everything_on_its_re
 async def _peer_is(admin: TestServer, state: str) -> bool:
     report = await admin.app[HEALTH].report()
     return bool(report["peer"]["gate"] == state)
+
+
+async def test_settled_hand_overs_are_kept_for_as_long_as_the_settings_say(
+    database: Database, dispatch: Dispatch
+) -> None:
+    kept, pruned = [
+        await add_handover(database, state="done", settled_at=utc_now(-age)) for age in (60, 180)
+    ]
+    async with dispatch(handover_retention=120.0):
+        await until(database, handovers, done=1)
+    assert (await outbox_row(database, handovers, kept))["state"] == "done"
+    assert await job_row(database, pruned)  # its job stays

@@ -13,7 +13,7 @@ from common.outbox.outbox import Outbox
 from devtools.waiting import eventually
 from dispatcher.forward import Handover
 from tests.support.dispatcher import outbox_of
-from tests.support.records import add_handover, change, outbox_row, rows, states
+from tests.support.records import add_handover, change, end_leases, outbox_row, rows, states
 
 
 @pytest.fixture
@@ -24,10 +24,6 @@ def outbox(database: Database) -> Outbox[Handover]:
 @pytest.fixture
 def maintenance(database: Database) -> OutboxMaintenance:
     return OutboxMaintenance(database, handovers)
-
-
-async def expire_lease(database: Database, job_id: int) -> None:
-    await change(database, handovers, job_id, leased_until=utc_now(-1.0))
 
 
 # -- claiming
@@ -73,7 +69,7 @@ async def test_an_owner_whose_lease_ran_out_changes_nothing(
 ) -> None:
     job_id = await add_handover(database)
     (stale,) = await outbox.claim(1)
-    await expire_lease(database, job_id)
+    await end_leases(database, handovers)
     assert await maintenance.doubt_expired(0.0, 10) == 1
     await outbox.resend(await outbox.claim_doubtful(1))
     (current,) = await outbox.claim(1)
@@ -186,7 +182,7 @@ async def test_a_lease_that_runs_out_leaves_the_item_in_doubt(
     job_id = await add_handover(database)
     await outbox.claim(1)
     assert await maintenance.doubt_expired(60.0, 10) == 0
-    await expire_lease(database, job_id)
+    await end_leases(database, handovers)
     assert await maintenance.doubt_expired(60.0, 10) == 1
     row = await outbox_row(database, handovers, job_id)
     assert (row["state"], row["doubts"], row["owner"]) == ("in_doubt", 1, None)
@@ -197,9 +193,9 @@ async def test_after_an_outage_owners_may_write_before_their_leases_expire(
     database: Database, outbox: Outbox[Handover], monkeypatch: Any
 ) -> None:
     maintenance = OutboxMaintenance(database, handovers, courtesy=0.3)
-    job_id = await add_handover(database)
+    await add_handover(database)
     claimed = await outbox.claim(1)
-    await expire_lease(database, job_id)
+    await end_leases(database, handovers)
 
     def fail() -> Any:
         raise DatabaseUnavailable("away")
