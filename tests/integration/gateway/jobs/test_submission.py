@@ -128,7 +128,7 @@ def test_the_job_definition_is_passed_on_where_there_is_one(user: Api) -> None:
 
 
 @pytest.mark.parametrize("left_out", [..., None, "", "null"])
-def test_what_is_optional_may_be_left_out(user: Api, left_out: Any) -> None:
+def test_optional_fields_may_be_left_out(user: Api, left_out: Any) -> None:
     reply = user.submit(
         environment=left_out,
         priority=left_out,
@@ -378,7 +378,7 @@ def test_a_name_is_unique_per_user(user: Api, other: Api) -> None:
     assert other.new_job(job_name=name)["job_name"] == name
 
 
-def test_of_many_at_once_one_gets_the_name(user: Api) -> None:
+def test_only_one_of_many_at_once_gets_the_name(user: Api) -> None:
     name = fresh("race")
     with ThreadPoolExecutor(8) as threads:
         replies = list(threads.map(lambda _: user.submit(job_name=name), range(8)))
