@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from common.aws import AwsError
 from deploy.sandbox import aws
 from gateway.auth.accounts import Accounts
-from gateway.auth.errors import AccountRefused, UnknownUser, UserExists, WrongPassword
+from gateway.auth.errors import AccountRefused, UnknownUser, WrongPassword
 from gateway.settings import CognitoSettings
 from tests.integration.gateway.conftest import StartGateway, own_places
 from tests.support.gateway import CLIENT, FRONTEND, POOL, REGION, Api, Gateway, fresh
@@ -357,10 +357,3 @@ async def test_a_registration_that_fails_half_way_leaves_no_user(step: str) -> N
     name, arguments = client.calls[-1]
     assert name == "admin_delete_user"
     assert arguments["Username"] == "new-user"
-
-
-async def test_a_user_that_was_there_is_not_removed() -> None:
-    client = FakeCognito(admin_create_user=refusal("UsernameExistsException"))
-    with pytest.raises(UserExists):
-        await accounts_with(client).register("me@example.com", "pw", ["users"])
-    assert [name for name, _ in client.calls] == ["admin_create_user"]
