@@ -75,7 +75,7 @@ async def test_each_line_is_json_and_each_request_has_one(served: tuple[Process,
     assert records[-1]["event"] == "process.stopped"
 
 
-async def test_of_health_checks_and_keep_alives_one_in_a_hundred_is_logged(
+async def test_one_in_a_hundred_health_checks_and_keep_alives_is_logged(
     served: tuple[Process, Api],
 ) -> None:
     process, api = served

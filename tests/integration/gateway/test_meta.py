@@ -51,47 +51,36 @@ def test_a_token_is_required_before_the_body_is_read(anybody: Api, body: bytes) 
 
 
 @pytest.mark.parametrize("path", ["/nope", "/job", "/files2", "/user/x", "//jobs"])
-@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PATCH"])
-def test_unknown_routes_are_404_even_without_a_token(anybody: Api, method: str, path: str) -> None:
-    reply = anybody.send(method, path)
-    assert (reply.status, reply.json()) == (404, {"detail": "Not Found"})
+def test_unknown_routes_are_404_even_without_a_token(anybody: Api, path: str) -> None:
+    for method in ("GET", "POST", "DELETE", "PATCH"):
+        reply = anybody.send(method, path)
+        assert (reply.status, reply.json()) == (404, {"detail": "Not Found"})
 
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("POST", "/", {"GET"}),
-        ("HEAD", "/", {"GET"}),
-        ("POST", "/access_info", {"GET"}),
-        ("DELETE", "/user", {"GET"}),
-        ("PUT", "/jobs", {"GET", "POST"}),
-        ("PATCH", "/jobs/1", {"GET", "DELETE"}),
-        ("POST", "/jobs/applications", {"GET", "DELETE"}),
-        ("GET", "/_job_status", {"PUT"}),
-        ("PATCH", "/files/data/x", {"GET", "PUT", "DELETE"}),
-        ("POST", "/files/data/x", {"GET", "PUT", "DELETE"}),
-        ("PATCH", "/files/data/x/upload", {"GET", "PUT", "DELETE", "POST"}),
-        ("OPTIONS", "/jobs", {"GET", "POST"}),
+        ("POST", "/", "GET"), ("HEAD", "/", "GET"), ("POST", "/access_info", "GET"),
+        ("DELETE", "/user", "GET"), ("PUT", "/jobs", "GET POST"), ("OPTIONS", "/jobs", "GET POST"),
+        ("PATCH", "/jobs/1", "DELETE GET"), ("POST", "/jobs/applications", "DELETE GET"),
+        ("GET", "/_job_status", "PUT"), ("PATCH", "/files/data/x", "DELETE GET PUT"),
+        ("POST", "/files/data/x", "DELETE GET PUT"),
+        ("PATCH", "/files/data/x/upload", "DELETE GET POST PUT"),
     ],
-)
+)  # fmt: skip
 def test_another_method_is_405_even_without_a_token(
-    anybody: Api, method: str, path: str, allowed: set[str]
+    anybody: Api, method: str, path: str, allowed: str
 ) -> None:
     reply = anybody.send(method, path)
     assert reply.status == 405
-    assert set(re.split(r",\s*", reply.headers["allow"])) == allowed
+    assert sorted(re.split(r",\s*", reply.headers["allow"])) == allowed.split()
     if method != "HEAD":
         assert reply.json() == {"detail": "Method Not Allowed"}
 
 
-@pytest.mark.parametrize("path", ["/files", "/files/", "/jobs/", "/user/", "/jobs/applications/"])
-def test_a_slash_at_the_end_does_not_matter(api: Api, path: str) -> None:
+@pytest.mark.parametrize("path", ["/files", "/files/?x=1", "/jobs/?x=1&%ff=&y", "/user/"])
+def test_a_slash_at_the_end_and_unknown_parameters_do_not_matter(api: Api, path: str) -> None:
     assert api.get(path).status == 200
-
-
-def test_unknown_query_parameters_are_ignored(api: Api) -> None:
-    assert api.get("/jobs?x=1&%ff=&y").status == 200
-    assert api.get("/files/?x=1").status == 200
 
 
 def test_the_documentation_works_offline(anybody: Api) -> None:

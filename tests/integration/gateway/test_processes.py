@@ -22,7 +22,7 @@ UNREACHABLE = "postgresql://u@127.0.0.1:1/n"
 
 
 async def failure(process: Process) -> str:
-    """All that a start that fails says: one sentence."""
+    """The one sentence of a failed start."""
     assert await process.wait() == 1
     sentence = process.output.splitlines()[-1]
     assert re.fullmatch(r"gateway: .+\.", sentence), process.output
@@ -77,7 +77,7 @@ async def test_a_taken_port_ends_the_start_with_the_settings_name(
 
 
 @pytest.mark.parametrize("setting", ["PORT", "ADMIN_PORT", "INTERNAL_PORT"])
-async def test_of_two_gateways_that_start_at_once_on_one_port_one_ends(
+async def test_one_of_two_gateways_that_start_at_once_on_one_port_ends(
     start_process: StartProcess, setting: str
 ) -> None:
     port = free_port()

@@ -1,3 +1,5 @@
+"""Reports on jobs: what they change in the job, its hand-over and its mails."""
+
 import asyncio
 from datetime import datetime
 from typing import Any
@@ -67,9 +69,7 @@ async def test_parallel_details_are_all_kept(database: Database, running: int) -
 
 
 @pytest.mark.parametrize("state", ["pending", "sending", "in_doubt", "held", "failed"])
-async def test_any_update_settles_the_hand_over_whatever_its_state(
-    database: Database, state: str
-) -> None:
+async def test_any_update_settles_a_hand_over_in_any_state(database: Database, state: str) -> None:
     job_id = await add_handover(database, state=state)
     applied = await report(database, job_id, "queued")
     assert applied is not None
@@ -125,7 +125,7 @@ async def test_a_job_without_an_address_gets_no_mail(database: Database) -> None
 
 
 @pytest.mark.parametrize("status", ["queued", "finished"])
-async def test_what_follows_a_workers_error_leaves_its_date_and_sends_its_mail(
+async def test_a_status_after_a_workers_error_keeps_its_date_and_sends_its_mail(
     database: Database, running: int, status: str
 ) -> None:
     await report(database, running, "error")

@@ -19,7 +19,7 @@ from common.aws import AwsError
 from deploy.sandbox import aws
 from devtools.user_pool import CLIENT, POOL, REGION
 from gateway.auth.accounts import Accounts
-from gateway.auth.errors import AccountRefused, UnknownUser, UserExists, WrongPassword
+from gateway.auth.errors import AccountRefused, UnknownUser, WrongPassword
 from gateway.settings import CognitoSettings
 from tests.integration.gateway.conftest import StartGateway, own_places
 from tests.support.gateway import FRONTEND, Api, Gateway, Reply, fresh
@@ -460,10 +460,3 @@ async def test_a_registration_that_fails_half_way_leaves_no_user(step: str) -> N
     name, arguments = client.calls[-1]
     assert name == "admin_delete_user"
     assert arguments["Username"] == "new-user"
-
-
-async def test_a_user_that_was_there_is_not_removed() -> None:
-    client = FakeCognito(admin_create_user=refusal("UsernameExistsException"))
-    with pytest.raises(UserExists):
-        await accounts_with(client).register("me@example.com", "pw", ["users"])
-    assert [name for name, _ in client.calls] == ["admin_create_user"]

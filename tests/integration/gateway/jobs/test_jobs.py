@@ -1,6 +1,7 @@
 """Jobs described, listed, deleted."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -12,7 +13,6 @@ from tests.support.gateway import APPLICATIONS, Api, on_both_databases, rows
 
 pytestmark = on_both_databases
 
-GONE = (404, {"detail": "Job not found"})
 NO_HARDWARE = dict.fromkeys(HARDWARE_KEYS)
 HUGE = ["99999999999", "9" * 30, "9" * 5000, "-" + "9" * 5000, str(2**31), str(2**63)]
 
@@ -21,11 +21,15 @@ def test_the_applications_are_answered_as_they_are(api: Api) -> None:
     assert api.get("/jobs/applications").json() == APPLICATIONS
 
 
-@pytest.mark.parametrize("job_id", ["0", "-1", "999999999", *HUGE], ids=lambda text: text[:12])
-def test_unknown_jobs_are_not_found(api: Api, job_id: str) -> None:
+def assert_gone(api: Api, job_id: Any) -> None:
     for method in ("GET", "DELETE"):
         reply = api.send(method, f"/jobs/{job_id}")
-        assert (reply.status, reply.json()) == GONE
+        assert (reply.status, reply.json()) == (404, {"detail": "Job not found"})
+
+
+@pytest.mark.parametrize("job_id", ["0", "-1", "999999999", *HUGE], ids=lambda text: text[:12])
+def test_unknown_jobs_are_not_found(api: Api, job_id: str) -> None:
+    assert_gone(api, job_id)
 
 
 @pytest.mark.parametrize("job_id", ["abc", "1.5", "1x", "1e3", "%00", "%ff", "..", "0x1", "%D9%A1"])
@@ -35,11 +39,9 @@ def test_an_id_is_an_integer(api: Api, job_id: str) -> None:
         assert reply.faults() == {(("path", "job_id"), "int_parsing")}
 
 
-def test_jobs_of_others_are_as_if_they_were_not_there(api: Api, other: Api) -> None:
+def test_jobs_of_others_are_not_found(api: Api, other: Api) -> None:
     job = api.new_job()
-    for method in ("GET", "DELETE"):
-        reply = other.send(method, f"/jobs/{job['id']}")
-        assert (reply.status, reply.json()) == GONE
+    assert_gone(other, job["id"])
     assert other.get("/jobs").json() == []
     assert api.get(f"/jobs/{job['id']}").json() == job
 
@@ -58,18 +60,14 @@ def test_pages_are_newest_first_over_the_whole_set(api: Api) -> None:
     [
         ("", 2), ("limit=0", 0), ("limit=1", 1), ("limit=1.0", 1), ("limit=10001", 2),
         ("limit=" + "9" * 5000, 2), ("offset=1", 1), ("offset=" + "9" * 25, 0),
-        ("offset=" + "9" * 5000, 0), ("limit=0&offset=x", None), ("limit=1&other=x", 1),
+        ("offset=" + "9" * 5000, 0), ("limit=1&other=x", 1),
     ],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip
-def test_limits_and_offsets(api: Api, query: str, count: int | None) -> None:
+def test_limits_and_offsets(api: Api, query: str, count: int) -> None:
     for _ in range(2):
         api.new_job()
-    reply = api.get(f"/jobs?{query}")
-    if count is None:
-        assert reply.status == 422
-    else:
-        assert len(reply.json()) == count
+    assert len(api.get(f"/jobs?{query}").json()) == count
 
 
 @pytest.mark.parametrize("name", ["limit", "offset"])
@@ -88,8 +86,9 @@ def test_the_default_page_holds_a_hundred(api: Api) -> None:
     assert [job["id"] for job in api.get("/jobs").json()] == sorted(made, reverse=True)[:100]
 
 
-def test_deleting_removes_the_job_its_hand_over_and_its_results(api: Api) -> None:
+def test_deleting_removes_the_job_with_its_results_and_stops_its_worker(api: Api) -> None:
     job = api.new_job()
+    assert api.report(job["id"], "running").status == 200
     for path in job["paths_out"].values():
         api.plant(f"{path}/deep/result")
     kept = api.plant("output/other/result")
@@ -101,9 +100,9 @@ def test_deleting_removes_the_job_its_hand_over_and_its_results(api: Api) -> Non
     for table in ("jobs", "handovers", "job_events", "emails"):
         column = "id" if table == "jobs" else "job_id"
         assert rows(api.gateway, f"SELECT 1 FROM {table} WHERE {column} = :id", id=job["id"]) == []
-    for method in ("GET", "DELETE"):
-        again = api.send(method, f"/jobs/{job['id']}")
-        assert (again.status, again.json()) == GONE
+    assert_gone(api, job["id"])
+    for status in ("running", "finished", "error"):
+        assert api.report(job["id"], status).status == 404
 
 
 def test_deleting_keeps_the_inputs(api: Api) -> None:
@@ -112,14 +111,6 @@ def test_deleting_keeps_the_inputs(api: Api) -> None:
     api.delete(f"/jobs/{job['id']}")
     assert (api.tree / "data/exp/deep/more.tif").exists()
     assert (api.tree / "artifact/exp/model.pt").exists()
-
-
-def test_the_worker_of_a_deleted_job_is_told_to_stop(api: Api) -> None:
-    job = api.new_job()
-    assert api.report(job["id"], "running").status == 200
-    api.delete(f"/jobs/{job['id']}")
-    for status in ("running", "finished", "error"):
-        assert api.report(job["id"], status).status == 404
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+"""Stalls of the event loop are measured by their length."""
+
 import asyncio
 import time
 

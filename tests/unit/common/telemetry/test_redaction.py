@@ -1,5 +1,8 @@
+"""Secrets are removed from text in any spelling."""
+
 import base64
 import json
+import re
 from urllib.parse import quote
 
 import pytest
@@ -21,9 +24,7 @@ SECRET = 'pass"word\\+/?&=%'
 )
 def test_a_secret_is_removed_in_every_spelling(shown: str) -> None:
     left = Redaction([SECRET])(f"before {shown} after")
-    assert "***" in left
-    assert left.startswith("before ")
-    assert left.endswith(" after")
+    assert re.fullmatch(r"before .*\*\*\*.* after", left)
     assert "word" not in left
 
 

@@ -18,7 +18,7 @@ def test_the_schema_documents_every_key_of_a_job() -> None:
 
 
 @pytest.mark.parametrize("stored", [None, "", "null", "[]", "{", '"text"', "3"])
-def test_hardware_that_is_no_object_is_answered_as_no_requirement(stored: str | None) -> None:
+def test_malformed_hardware_is_shown_as_no_requirement(stored: str | None) -> None:
     assert orjson.loads(orjson.dumps(store._complete_hardware(stored))) == NONE
 
 
