@@ -26,7 +26,7 @@ from gateway.auth.keys import KeySet
 from gateway.auth.throttle import LogInThrottle
 from gateway.auth.tokens import TokenVerifier
 from gateway.files.handlers import LISTINGS, STORAGE, UPLOADS
-from gateway.files.listings import Listings
+from gateway.files.listings import LISTING_BUDGET, Listings
 from gateway.files.uploads import Uploads
 from gateway.http.body import LARGE_AT_ONCE
 from gateway.http.callers import CallerLimits
@@ -45,6 +45,7 @@ from gateway.http.keys import (
 )
 from gateway.http.middlewares import pipeline
 from gateway.http.server import Runner
+from gateway.http.shares import Shares
 from gateway.job_status.handlers import JOB_STATUS
 from gateway.job_status.service import JobStatusService
 from gateway.jobs.handlers import JOBS
@@ -110,7 +111,7 @@ async def _open_storage(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     async with open_storage(settings.storage) as storage:
         app[STORAGE] = storage
-        app[LISTINGS] = Listings(storage)
+        app[LISTINGS] = Listings(storage, Shares({"listing": LISTING_BUDGET}))
         app[UPLOADS] = Uploads(storage, settings.limits, client_timeout=settings.client_timeout)
         app[HEALTH].add_check("storage", storage.health)
         yield

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import humanize
 import orjson
@@ -13,7 +13,12 @@ import orjson
 from common.runtime.batching import Batcher
 from common.storage.paths import UserPath
 from common.storage.protocol import BATCH, Entry, Storage
+from gateway.http.limits import user_caller
 from gateway.http.responses import iso
+from gateway.http.shares import Budget, Shares
+
+LISTING_BUDGET: Final = Budget(slots=4, per_caller=2, waiting=64, longest_wait=30.0)
+"""A listing of many files is work of one thread: more than a few at once only delay each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +45,16 @@ class Listings:
     """Makes listings; equal queries that arrive while one is being answered share the next answer.
 
     So each answer shows the state after its request, and any number of simultaneous requests for a
-    large directory cost as much as two.
+    large directory cost as much as two. Different ones take turns between users (`shares`).
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, shares: Shares) -> None:
         self._storage = storage
+        self._shares = shares
         self._running: dict[ListingQuery, Batcher[ListingQuery, Listing]] = {}
 
     async def make(self, query: ListingQuery) -> Listing:
-        """Raises what `Storage.walk` does."""
+        """Raises what `Storage.walk` does, and `LimitExceeded` beyond the user's share."""
         shared = self._running.get(query)
         if shared is None:
             shared = self._running[query] = Batcher(
@@ -57,7 +63,9 @@ class Listings:
         return await shared(query)
 
     async def _make_once(self, equal: Sequence[ListingQuery]) -> list[Listing]:
-        return [await self._list(equal[0])] * len(equal)
+        query = equal[0]
+        async with self._shares.slot("listing", user_caller(query.path.user)):
+            return [await self._list(query)] * len(equal)
 
     async def _list(self, query: ListingQuery) -> Listing:
         """Each batch becomes JSON at once: a long listing takes little more memory than that."""

@@ -11,7 +11,9 @@ import pytest
 from common.storage.errors import NotFound
 from common.storage.paths import UserPath
 from common.storage.protocol import Entry, Storage
-from gateway.files.listings import Listing, ListingQuery, Listings
+from gateway.files.listings import LISTING_BUDGET, Listing, ListingQuery, Listings
+from gateway.http.limits import LimitExceeded
+from gateway.http.shares import Budget, Shares
 
 
 class SlowStorage:
@@ -50,7 +52,17 @@ def storage() -> SlowStorage:
 
 @pytest.fixture
 def listings(storage: SlowStorage) -> Listings:
-    return Listings(cast("Storage", storage))
+    return with_budget(storage, Budget(slots=99, per_caller=99, waiting=0, longest_wait=1.0))
+
+
+@pytest.fixture
+def shared_listings(storage: SlowStorage) -> Listings:
+    """Listings with the gateway's own budget."""
+    return with_budget(storage, LISTING_BUDGET)
+
+
+def with_budget(storage: SlowStorage, budget: Budget) -> Listings:
+    return Listings(cast("Storage", storage), Shares({"listing": budget}))
 
 
 def paths(listing: Listing) -> list[str]:
@@ -96,3 +108,35 @@ async def test_nothing_is_kept_afterwards(
     await asyncio.gather(*tasks, return_exceptions=True)
     await settle()
     assert listings._running == {}
+
+
+async def test_a_user_with_many_listings_delays_nobody_else(
+    shared_listings: Listings, storage: SlowStorage
+) -> None:
+    greedy = [
+        asyncio.ensure_future(shared_listings.make(asked(path=f"data/{number}/")))
+        for number in range(60)
+    ]
+    await settle()
+    assert storage.listed == LISTING_BUDGET.per_caller
+    other = asyncio.ensure_future(shared_listings.make(asked("other")))
+    await settle()
+    assert storage.listed == LISTING_BUDGET.per_caller + 1
+    storage.resume.set()
+    assert paths(await other) == ["data/a"]
+    await asyncio.gather(*greedy)
+
+
+async def test_a_user_whose_share_is_used_up_is_refused(
+    shared_listings: Listings, storage: SlowStorage
+) -> None:
+    most = LISTING_BUDGET.per_caller + LISTING_BUDGET.waiting
+    running = [
+        asyncio.ensure_future(shared_listings.make(asked(path=f"data/{number}/")))
+        for number in range(most)
+    ]
+    await settle()
+    with pytest.raises(LimitExceeded):
+        await shared_listings.make(asked(path="data/more/"))
+    storage.resume.set()
+    await asyncio.gather(*running)
