@@ -33,7 +33,7 @@ async def test_a_job_and_its_handover_are_stored_together_or_not_at_all(
             accepted[name] = job_id
 
     for turn in range(ROUNDS):
-        gateway = await cloud.gateway()
+        gateway = await cloud.gateway(MAX_CONCURRENT_REQUESTS=0)
         expected = len(accepted) + chance.randrange(1, AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for number in range(AT_ONCE):
