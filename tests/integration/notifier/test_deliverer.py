@@ -25,17 +25,6 @@ from tests.support.notifier import FakeMailjet, mailjet_settings, outbox_of
 from tests.support.records import add_job, add_mail, rows
 
 
-async def is_alive() -> bool:
-    return True
-
-
-@pytest.fixture
-async def breaker() -> AsyncIterator[CircuitBreaker]:
-    breaker = CircuitBreaker("peer", probe=is_alive, signal=WorkSignal(), longest_pause=0.05)
-    async with breaker.probing():
-        yield breaker
-
-
 @pytest.fixture
 def outbox(database: Database) -> Outbox[Mail]:
     return outbox_of(database)

@@ -1,4 +1,3 @@
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,17 +13,6 @@ from devtools.waiting import eventually
 from dispatcher.forward import Handover
 from tests.support.dispatcher import outbox_of
 from tests.support.records import add_handover
-
-
-async def is_alive() -> bool:
-    return True
-
-
-@pytest.fixture
-async def breaker() -> AsyncIterator[CircuitBreaker]:
-    breaker = CircuitBreaker("peer", probe=is_alive, signal=WorkSignal(), longest_pause=0.05)
-    async with breaker.probing():
-        yield breaker
 
 
 @pytest.fixture
