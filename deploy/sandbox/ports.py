@@ -1,7 +1,6 @@
 """Free ports, and waiting for servers."""
 
 import asyncio
-import contextlib
 import fcntl
 import os
 import random
@@ -24,19 +23,18 @@ class NotReadyError(Exception):
     """Something was not ready in time; the message is a sentence."""
 
 
-def free_port() -> int:
+def free_port(*, in_a_row: int = 1) -> int:
     """A port without a listener that no running process has obtained from this function.
 
-    It is outside the range of outgoing connections, one of which could take it first.
+    It is outside the range of outgoing connections, one of which could take it first. It is the
+    first of `in_a_row` such ports.
     """
     while True:
-        port = random.choice(_SETTLED)
-        if port in _given or not _reserve(port):
-            continue
-        _given.add(port)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((LOOPBACK, port))
-            return port
+        first = random.choice(_SETTLED)
+        ports = range(first, first + in_a_row)
+        if _given.isdisjoint(ports) and all(_reserve(port) and is_free(port) for port in ports):
+            _given.update(ports)
+            return first
 
 
 def _reserve(port: int) -> bool:

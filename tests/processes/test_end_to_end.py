@@ -31,7 +31,10 @@ class Sandbox:
         self.folder = folder / "sandbox"
         own = {**{name: free_port() for name in PORTS}, **settings}
         arguments = ["--folder", str(self.folder)]
-        self.process = Process("deploy.sandbox", own, folder, arguments=arguments)
+        admin_port = free_port(in_a_row=3)  # of the gateway, the dispatcher and the notifier
+        self.process = Process(
+            "deploy.sandbox", own, folder, arguments=arguments, admin_port=admin_port
+        )
 
     @property
     def run(self) -> dict[str, Any]:
