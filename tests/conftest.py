@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from common.database.engine import Database
 from devtools.database import database_settings, migrate_database
@@ -14,6 +15,16 @@ from tests.support.key_server import KeyServer
 
 _SERVERS = {"postgres", "server", "aws_url", "moto_url", "moto", "postgresql", "s3"}
 """Fixtures and parameters for which a server of PostgreSQL or the stand-in for AWS is started."""
+
+# as in the services: rich, where it is installed, takes seconds to draw a traceback
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,6 +19,9 @@ from common.telemetry.redaction import Redaction
 
 _bound: Final[ContextVar[dict[str, Any]]] = ContextVar("bound", default={})  # noqa: B039 - replaced
 
+_TRACEBACK: Final = structlog.dev.plain_traceback
+"""Where rich is installed, structlog's default shows local variables, secrets among them."""
+
 
 def get_logger() -> Any:
     """A logger whose events have the fields that are bound in the current context."""
@@ -35,7 +38,10 @@ def configure(service: str, settings: LogSettings) -> None:
     pretty = settings.form == "pretty" or (settings.form == "auto" and sys.stdout.isatty())
     level = logging.getLevelNamesMapping()[settings.level]
     complete = _complete(service)
-    render = _render(structlog.dev.ConsoleRenderer() if pretty else _to_json, settings.secrets)
+    render = _render(
+        structlog.dev.ConsoleRenderer(exception_formatter=_TRACEBACK) if pretty else _to_json,
+        settings.secrets,
+    )
     lines = Lines(sys.stdout)
     atexit.register(lines.flush)
     structlog.configure(
