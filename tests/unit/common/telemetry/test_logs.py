@@ -97,8 +97,10 @@ logs.bind(request_id="r")
 log = logs.get_logger()
 log.debug("thing.hidden")
 log.info("thing.happened", number={number}, password="hunter2-hunter2")
-try:
+def fail(token):
     raise ValueError("hunter2-hunter2")
+try:
+    fail(token="-".join(["shown", "nowhere"]))
 except ValueError:
     log.exception("thing.failed")
 logging.getLogger("library").warning("of %s", "theirs", extra={{"more": 1}})
@@ -111,6 +113,7 @@ def spoken(form: str, number: int) -> list[str]:
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     assert "hunter2" not in ended.stdout
+    assert "shown-nowhere" not in ended.stdout, "local variables may be secrets"
     return ended.stdout.splitlines()
 
 
