@@ -64,6 +64,15 @@ jobs = Table(
     Column("worker_number", Integer),
     # set when the user deletes the job, which from then on only the clean-up sees
     Column("deleted_at", DateTime),
+    Column("batch_id", Integer),
+    # the job that this one repeats, which may be gone
+    Column("repeated_from", Integer),
+    # the user's cancellation: when, by whom (e-mail address or user id), why, and when a worker
+    # was told to stop
+    Column("cancelled_at", DateTime),
+    Column("cancelled_by", String),
+    Column("cancel_reason", Text),
+    Column("cancel_confirmed_at", DateTime),
     UniqueConstraint("user_id", "job_name", name="_user_job_name_unique"),
     sqlite_autoincrement=True,
 )
@@ -73,12 +82,69 @@ job_events = Table(
     metadata,
     Column("id", _big_key, primary_key=True),
     _job_key(),
+    # the status as it was reported
     Column("status", String, nullable=False),
     Column("details", Text),
     # worker, dispatcher, reconciler or user
     Column("source", String, nullable=False),
     Column("created_at", DateTime, nullable=False),
+    # NULL in this column and the next: written by a version before 0007
+    Column("type", String),
+    # the job's status after the event; a trigger fills in the user for versions before 0007
+    Column("job_status", String),
+    Column("user_id", String),
     Index("ix_job_events_job", "job_id", "id"),
+    sqlite_autoincrement=True,  # ids are cursors: one must never be used again
+)
+
+job_deletions = Table(
+    "job_deletions",
+    metadata,
+    # a cursor as well, kept until live streams have passed it
+    Column("id", _big_key, primary_key=True),
+    Column("job_id", Integer, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("created_at", DateTime, nullable=False),
+    Index("ix_job_deletions_user", "user_id", "id"),
+    Index("ix_job_deletions_age", "created_at"),
+    sqlite_autoincrement=True,
+)
+
+job_labels = Table(
+    "job_labels",
+    metadata,
+    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("value", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Index("ix_job_labels_user", "user_id", "key", "value", "job_id"),
+)
+
+job_batches = Table(
+    "job_batches",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("user_id", String, nullable=False),
+    Column("created_at", DateTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("user_id", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    # SHA-256 of method, path and parsed body
+    Column("fingerprint", String(64), nullable=False),
+    Column("created_at", DateTime, nullable=False),
+    # while the first request is under way: its token, and until when the key is busy
+    Column("owner", String),
+    Column("busy_until", DateTime),
+    # the answer, once there is one
+    Column("status", Integer),
+    Column("body", Text),
+    Column("headers", JSON),
+    Index("ix_idempotency_keys_age", "created_at"),
 )
 
 
@@ -186,5 +252,9 @@ _add_partial_index(
     "ix_jobs_with_worker",
     jobs.c.id,
     where="status IN ('pulled', 'preprocessing', 'running', 'postprocessing')",
+)
+_add_partial_index("ix_jobs_batch", jobs.c.batch_id, where="batch_id IS NOT NULL")
+_add_partial_index(
+    "ix_job_events_user", job_events.c.user_id, job_events.c.id, where="user_id IS NOT NULL"
 )
 _add_partial_index("ix_jobs_deleted", jobs.c.deleted_at, where="deleted_at IS NOT NULL")

@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseUnavailable
 from common.database.tables import emails, handovers, jobs
-from common.jobs.lifecycle import Source
-from common.jobs.updates import record_events
+from common.jobs.events import EventType, NewEvent, record_deletion, record_events
+from common.jobs.lifecycle import Source, Status
 from common.outbox.item import OutboxState
 from common.runtime.tasks import in_background
 from common.storage.errors import InvalidPath
@@ -89,12 +89,20 @@ async def mark_deleted(tx: AsyncConnection, user_id: str, job_id: int) -> Marked
 
 
 async def _drop_what_is_unsent(tx: AsyncConnection, job: Row[Any]) -> None:
-    event = {"status": job.status, "details": "deleted", "source": Source.USER}
-    await record_events(tx, [{"job_id": job.id, **event}])
     await tx.execute(delete(handovers).where(handovers.c.job_id == job.id))
     await tx.execute(
         delete(emails).where(emails.c.job_id == job.id, emails.c.state != OutboxState.DONE)
     )
+    event = NewEvent(
+        job_id=job.id,
+        user_id=job.user_id,
+        type=EventType.DELETED,
+        status=Status.of_row(job.status),
+        details="deleted",
+        source=Source.USER,
+    )
+    await record_events(tx, [event])
+    await record_deletion(tx, job.user_id, job.id)
 
 
 async def take_over_interrupted(database: Database, *, age: float, limit: int) -> list[Marked]:

@@ -2,20 +2,21 @@
 
 `report` and `report_of_worker` own the whole change: one transaction that locks the job, asks
 `common.jobs.lifecycle` what the report changes and writes it with its event and e-mail; then the
-notifier's wake-up. Where a job row and an outbox row change together, the job row is locked first.
+wake-ups. Where a job row and an outbox row change together, the job row is locked first.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Float, Row, bindparam, case, insert, or_, select, update
+from sqlalchemy import Float, Row, bindparam, case, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, padded, utc_now
-from common.database.notify import EMAILS, ChannelNotifier
+from common.database.notify import EMAILS, EVENTS, ChannelNotifier
 from common.database.tables import handover_numbers, handovers, job_events, jobs
+from common.jobs.events import EventType, NewEvent, record_events
 from common.jobs.lifecycle import Change, JobState, Report, Source, Status, decide
 from common.jobs.mails import update_mails
 from common.outbox.item import OutboxState
@@ -73,14 +74,6 @@ _worker_error = (
 )
 
 
-_new_event = insert(job_events).values(
-    job_id=bindparam("job_id"),
-    status=bindparam("status"),
-    details=bindparam("details"),
-    source=bindparam("source"),
-    created_at=utc_now(),
-)
-
 _unseen: Final = or_(
     jobs.c.last_seen_at.is_(None),
     jobs.c.last_seen_at < utc_now(-bindparam("unseen_for", type_=Float)),
@@ -106,7 +99,7 @@ async def report_of_worker(
     """
     async with database.transaction() as tx:
         applied = await apply_worker_report(tx, number, report)
-    _wake_notifier(notifier, applied)
+    _announce(notifier, applied)
     return applied
 
 
@@ -135,7 +128,7 @@ async def report(
         if if_still not in {None, (Status.of_row(job.status), job.last_seen_at)}:
             return None
         applied = await _apply(tx, job, report, heard=heard)
-    _wake_notifier(notifier, applied)
+    _announce(notifier, applied)
     return applied
 
 
@@ -143,11 +136,6 @@ async def touch(database: Database, job_ids: Sequence[int], *, unseen_for: float
     """Refresh `last_seen_at` of those jobs in which it is older than `unseen_for` seconds."""
     async with database.transaction() as tx:
         await tx.execute(_touch, {"ids": padded(job_ids), "unseen_for": unseen_for})
-
-
-async def record_events(tx: AsyncConnection, events: Sequence[Mapping[str, Any]]) -> None:
-    """Add to the jobs' history: `job_id`, `status`, `details` and `source` of each event."""
-    await tx.execute(_new_event, events)
 
 
 async def lock_job(tx: AsyncConnection, job_id: int) -> Row[Any] | None:
@@ -167,10 +155,14 @@ async def apply_worker_report(tx: AsyncConnection, number: int, report: Report) 
     return await _apply(tx, job, report, heard=True, confirmed_handover=confirmed)
 
 
-def _wake_notifier(notifier: ChannelNotifier, applied: Applied | None) -> None:
+def _announce(notifier: ChannelNotifier, applied: Applied | None) -> None:
     """To be called after the commit (see `common.database.notify`)."""
-    if applied is not None and applied.mail_due:
+    if applied is None:
+        return
+    if applied.mail_due:
         notifier.notify(EMAILS)
+    if applied.change.records_event:
+        notifier.notify(EVENTS, applied.user_id)
 
 
 async def _confirm_handover(tx: AsyncConnection, job_id: int, number: int) -> bool:
@@ -202,9 +194,18 @@ async def _apply(
     change = decide(await _state_of(tx, job, before), report)
     if before is not Status.FINISHED:
         await _write_job(tx, job.id, change, heard=heard)
+    mail_due = await update_mails(tx, job, change, report)
     if change.records_event:
-        event = {"status": report.status, "details": report.details, "source": report.source}
-        await record_events(tx, [{"job_id": job.id, **event}])
+        event = NewEvent(
+            job_id=job.id,
+            user_id=job.user_id,
+            type=EventType.STATUS if change.enters else EventType.DETAILS,
+            status=change.status,
+            reported=report.status,
+            details=report.details,
+            source=report.source,
+        )
+        await record_events(tx, [event])
     return Applied(
         job_id=job.id,
         user_id=job.user_id,
@@ -212,7 +213,7 @@ async def _apply(
         before=before,
         change=change,
         confirmed_handover=confirmed_handover,
-        mail_due=await update_mails(tx, job, change, report),
+        mail_due=mail_due,
     )
 
 

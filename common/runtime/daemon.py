@@ -53,7 +53,7 @@ class Daemon:
         poll = _POLL_SQLITE if self.database.is_sqlite else _POLL
         loop = ClaimLoop(courier, signal, poll=poll)
         self._loops.append(loop)
-        self._listeners.append(listening(self.database.settings, channel, signal.wake))
+        self._listeners.append(listening(self.database.settings, channel, lambda _: signal.wake()))
         return loop
 
     def tick(self) -> None:

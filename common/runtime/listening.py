@@ -19,7 +19,7 @@ log = get_logger()
 
 @asynccontextmanager
 async def listening(
-    settings: DatabaseSettings, channel: str, wake: Callable[[], object], *, pause: float = 1.0
+    settings: DatabaseSettings, channel: str, wake: Callable[[str], object], *, pause: float = 1.0
 ) -> AsyncIterator[None]:
     """Listen in the background, if the database can; reconnect after about `pause` seconds."""
     if not can_listen(settings):

@@ -8,6 +8,7 @@ null, since the front end sends them for emptied fields and for "any".
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import Any, Final, Self
 
@@ -55,6 +56,15 @@ class RequestSchema(Schema):
         unknown = EXCLUDE
 
     error_messages = {"type": "Input should be an object"}  # noqa: RUF012 - marshmallow's way
+
+    @cached_property
+    def repeated(self) -> frozenset[str]:
+        """The parameters that may be repeated."""
+        return frozenset(
+            field.data_key or name
+            for name, field in self.load_fields.items()
+            if isinstance(field, Several)
+        )
 
 
 class _ContractField(fields.Field[Any]):
@@ -196,6 +206,23 @@ class Items(_ContractField, fields.List[Any]):
         if errors:
             raise ValidationError(errors, valid_data=result)
         return result
+
+
+class Several(_ContractField, fields.List[Any]):
+    """A parameter of the query string that may be repeated; empty where it is missing.
+
+    The error of a value is the parameter's.
+    """
+
+    def __init__(self, inner: Any, *, separator: str | None = None, **kwargs: Any) -> None:
+        """With a `separator`, one value may hold several."""
+        super().__init__(inner, load_default=(), **kwargs)
+        self.separator = separator
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
+        if self.separator is not None:
+            value = [part.strip() for text in value for part in text.split(self.separator)]
+        return [self.inner.deserialize(item, **kwargs) for item in value]
 
 
 class TextMap(_ContractField, fields.Dict):

@@ -90,7 +90,12 @@ async def _raw(request: web.Request, location: str, schema: Schema) -> Any:
     if location == "json":
         return await _read_json(request, mended=getattr(schema, "mends_texts", False))
     if location == "querystring":
-        return dict(request.query.items())  # the last value of a repeated key
+        query = request.query
+        found: dict[str, Any] = dict(query.items())  # the last value of a repeated key
+        for name in getattr(schema, "repeated", ()):
+            if name in found:
+                found[name] = query.getall(name)
+        return found
     if location == "match_info":
         return request.match_info
     if location == "headers":

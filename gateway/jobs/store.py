@@ -32,8 +32,8 @@ from sqlalchemy.types import TypeDecorator
 
 from common.database.engine import Database, padded, utc_now
 from common.database.tables import handovers, jobs
+from common.jobs.events import EventType, NewEvent, record_events
 from common.jobs.lifecycle import Source, Status
-from common.jobs.updates import record_events
 from common.outbox.item import OutboxState
 from common.runtime.batching import Batcher
 from gateway.http.responses import iso
@@ -175,11 +175,19 @@ _name_taken = select(jobs.c.id).where(
     jobs.c.user_id == bindparam("user_id"), jobs.c.job_name == bindparam("job_name")
 )
 
-_SUBMITTED: Final = {"status": Status.QUEUED, "details": None, "source": Source.USER}
-
 _new_handover = insert(handovers).values(
     state=OutboxState.PENDING, due_at=utc_now(), created_at=utc_now()
 )
+
+
+def _submitted(job: Job) -> NewEvent:
+    return NewEvent(
+        job_id=job["id"],
+        user_id=job["user_id"],
+        type=EventType.STATUS,
+        status=Status.QUEUED,
+        source=Source.USER,
+    )
 
 
 class JobStore:
@@ -240,7 +248,7 @@ class JobStore:
                     results.append(NameTaken())
                     continue
                 results.append(job)
-                events.append({"job_id": job["id"], **_SUBMITTED})
+                events.append(_submitted(job))
                 handover_rows.append(
                     {
                         "job_id": job["id"],
@@ -251,6 +259,6 @@ class JobStore:
                     }
                 )
             if events:
-                await record_events(tx, events)
                 await tx.execute(_new_handover, handover_rows)
+                await record_events(tx, events)
         return results

@@ -26,7 +26,7 @@ async def postgresql(postgresql_url: str) -> AsyncIterator[Database]:
 async def wakes(settings: DatabaseSettings) -> AsyncIterator[asyncio.Event]:
     """An event set by notifications of hand-overs, from now on."""
     event = asyncio.Event()
-    async with listening(settings, HANDOVERS, event.set, pause=0.01):
+    async with listening(settings, HANDOVERS, lambda _: event.set(), pause=0.01):
         await asyncio.wait_for(event.wait(), 10)  # connected
         event.clear()
         yield event
@@ -122,7 +122,7 @@ async def test_a_listener_that_fails_for_an_unforeseen_reason_tries_again_and_ca
         seen += capsys.readouterr().out.count("wakeup.failed")
         return seen >= 2
 
-    async with listening(settings, HANDOVERS, asyncio.Event().set, pause=0.001):
+    async with listening(settings, HANDOVERS, lambda _: None, pause=0.001):
         await eventually(has_failed_twice, within=10)
 
 
@@ -131,7 +131,7 @@ async def test_there_is_no_listening_on_sqlite_or_behind_a_pooling_proxy(
 ) -> None:
     settings = replace(database.settings, statement_cache=False)
     assert not can_listen(settings)
-    async with listening(settings, HANDOVERS, asyncio.Event().set):
+    async with listening(settings, HANDOVERS, lambda _: None):
         await database.ping()
 
 
