@@ -7,7 +7,7 @@ from common.config.environment import load_or_exit
 from common.runtime import process
 from common.telemetry import logs
 from common.telemetry.health import Health
-from gateway.app import create_app, runner_for
+from gateway.app import FEED, create_app, runner_for
 from gateway.http.keys import IN_FLIGHT
 from gateway.settings import load
 
@@ -25,6 +25,7 @@ def main() -> None:
     async def drain() -> None:
         """Keep the port open until proxies have noticed, then until requests in flight end."""
         await asyncio.sleep(settings.drain_delay)
+        app[FEED].end()
         if late := await app[IN_FLIGHT].outlast(settings.shutdown_grace):
             log.warning("requests.cut_short", count=late)
 

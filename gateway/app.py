@@ -48,6 +48,9 @@ from gateway.http.server import Runner
 from gateway.http.shares import Shares
 from gateway.job_status.handlers import JOB_STATUS
 from gateway.job_status.service import JobStatusService
+from gateway.jobs.events.feed import Feed
+from gateway.jobs.events.handlers import EVENTS
+from gateway.jobs.events.service import STREAM_BUDGET, Events
 from gateway.jobs.handlers import JOBS
 from gateway.jobs.service import Jobs
 from gateway.routes import ERRORS, INTERNAL, add_internal_routes, add_routes
@@ -55,6 +58,7 @@ from gateway.settings import Settings
 
 _APPLICATIONS: Final = web.AppKey("applications", Applications)
 _DATABASE: Final = web.AppKey("database", Database)
+FEED: Final = web.AppKey("feed", Feed)
 
 log = get_logger()
 
@@ -150,7 +154,10 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     notifier = ChannelNotifier(database)
     app[JOB_STATUS] = JobStatusService(database, notifier, touch_every=settings.touch_every)
     app[JOBS] = Jobs(database, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
-    yield
+    async with Feed(database).running() as feed:
+        app[EVENTS] = Events(database, feed, Shares({"event_stream": STREAM_BUDGET}))
+        app[FEED] = feed
+        yield
     await notifier.close()
 
 

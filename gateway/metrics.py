@@ -22,6 +22,12 @@ STATUS_UPDATES: Final = Counter(
     "Status updates by outcome: unchanged, applied, unknown, unavailable.",
     ["outcome"],
 )
+STREAMS: Final = Gauge("opencloud_event_streams", "Open streams of events.")
+EVENT_LATENCY: Final = Histogram(
+    "opencloud_event_seconds",
+    "Seconds from the writing of an event to its delivery to the streams of its user.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10),
+)
 JOBS_SUBMITTED: Final = Counter("opencloud_jobs_submitted", "Jobs that got their 201.")
 
 CREDENTIALS_REFUSED: Final = Counter(

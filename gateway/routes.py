@@ -13,6 +13,7 @@ from gateway.http.openapi import OpenApi, openapi_handler
 from gateway.http.routing import add_route
 from gateway.job_status import handlers as job_status
 from gateway.jobs import handlers as jobs
+from gateway.jobs.events import handlers as events
 
 PUBLIC: Final[frozenset[Handler]] = frozenset(
     {
@@ -61,6 +62,8 @@ def add_routes(
     add_route(app, "GET", "/jobs", jobs.list_jobs, slash=True)
     add_route(app, "POST", "/jobs", jobs.start_job, slash=True)
     add_route(app, "GET", "/jobs/applications", jobs.list_applications, slash=True)
+    add_route(app, "GET", "/jobs/events", events.stream_events, slash=True)
+    add_route(app, "GET", "/jobs/{job_id}/events", events.list_events, slash=True)
     add_route(app, "GET", "/jobs/{job_id}", jobs.describe_job, slash=True)
     add_route(app, "DELETE", "/jobs/{job_id}", jobs.delete_job, slash=True)
 

@@ -32,8 +32,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from common.database.engine import utc_now
-from common.database.tables import job_deletions, job_events, jobs
+from common.database.engine import padded, utc_now
+from common.database.tables import job_deletions, job_events, job_labels, jobs
 from common.jobs.lifecycle import Source, Status
 
 PAGE: Final = 500
@@ -243,9 +243,10 @@ def _of_one(page: Any) -> Any:
 
 def _of_many(page: Any) -> Any:
     """PostgreSQL: one page of each of many users, in one statement."""
-    positions = func.unnest(
-        bindparam("users", type_=ARRAY(Text)), bindparam("afters", type_=ARRAY(BigInteger))
-    ).table_valued("of_user", "after", name="positions")
+    users = bindparam("users", type_=ARRAY(Text))
+    afters = bindparam("afters", type_=ARRAY(BigInteger))
+    unnested = func.unnest(users, afters).table_valued("of_user", "after", name="positions")
+    positions = unnested.render_derived()
     return page(positions.c.of_user, positions.c.after).lateral("page"), positions
 
 
@@ -304,6 +305,11 @@ async def _read(
     return rows
 
 
+_labels = select(job_labels.c.job_id, job_labels.c.key, job_labels.c.value).where(
+    job_labels.c.job_id.in_(bindparam("job_ids", expanding=True))
+)
+
+
 async def newest(connection: AsyncConnection, user_id: str) -> tuple[int, int]:
     """The ids of a user's newest event and newest deletion; 0 where there is none."""
     ids = [
@@ -312,6 +318,17 @@ async def newest(connection: AsyncConnection, user_id: str) -> tuple[int, int]:
     ]
     event, deletion = (await connection.execute(select(*ids))).one()
     return event or 0, deletion or 0
+
+
+async def read_labels(
+    connection: AsyncConnection, events: Iterable[Event]
+) -> dict[int, dict[str, str]]:
+    """The labels of the events' jobs, by job."""
+    found: dict[int, dict[str, str]] = {event.job_id: {} for event in events}
+    if found:
+        for row in await connection.execute(_labels, {"job_ids": padded([*found])}):
+            found[row.job_id][row.key] = row.value
+    return found
 
 
 async def read_clock(connection: AsyncConnection) -> datetime:

@@ -1,6 +1,7 @@
 """`/jobs`."""
 
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ from gateway.jobs.errors import (
     SubmissionRefused,
     TooManyInputs,
 )
+from gateway.jobs.events.handlers import EVENTS, is_gone
+from gateway.jobs.events.schemas import WaitSchema
 from gateway.jobs.schemas import (
     JOB_EXAMPLE,
     REQUEST_EXAMPLE,
@@ -95,9 +98,16 @@ async def list_jobs(request: web.Request) -> web.Response:
     response_example=JOB_EXAMPLE,
 )
 @match_info_schema(JobIdSchema)
+@querystring_schema(WaitSchema)
 @response_schema(JobSchema, HTTPStatus.OK, description="The job.")
 async def describe_job(request: web.Request) -> web.Response:
-    job = await request.app[JOBS].find(request[USER], request["match_info"]["job_id"])
+    user, job_id = request[USER], request["match_info"]["job_id"]
+    find = partial(request.app[JOBS].find, user, job_id)
+    if (seconds := request["querystring"]["wait"]) == 0:
+        return json_response(await find())
+    job = await request.app[EVENTS].wait_for_change(
+        user, job_id, find, seconds=seconds, is_gone=partial(is_gone, request)
+    )
     return json_response(job)
 
 

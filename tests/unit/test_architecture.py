@@ -27,7 +27,9 @@ def modules(package: str) -> list[Path]:
     return found
 
 
-WITH_WEB = re.compile(r"gateway/(app|routes|__main__|meta|http/.*|(\w+/)+handlers|files/uploads)\.py")
+WITH_WEB = re.compile(
+    r"gateway/(app|routes|__main__|meta|http/.*|(\w+/)+handlers|files/uploads)\.py"
+)
 
 
 @pytest.mark.parametrize("path", modules("gateway"))

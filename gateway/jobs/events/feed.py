@@ -7,7 +7,7 @@ transactions), the same statement runs at an interval.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +26,7 @@ from common.jobs.events import (
     newest,
     read_clock,
     read_deletions,
+    read_labels,
     read_later,
 )
 from common.runtime.listening import listening
@@ -57,6 +58,8 @@ class Item:
     id: int | None
     job_id: int
     frame: bytes
+    labels: Mapping[str, str] | None = None
+    """The job's labels, if a follower of its user wants them."""
 
 
 @dataclass(slots=True)
@@ -71,6 +74,10 @@ class Positions:
 class _Followed:
     positions: Positions
     followers: set["Follower"] = field(default_factory=set)
+
+    @property
+    def with_labels(self) -> bool:
+        return any(follower.with_labels for follower in self.followers)
 
 
 def event_json(event: Event) -> dict[str, object]:
@@ -87,9 +94,10 @@ def event_json(event: Event) -> dict[str, object]:
     }
 
 
-def _event_item(event: Event) -> Item:
+def _event_item(event: Event, labels: Mapping[int, Mapping[str, str]]) -> Item:
     data = orjson.dumps(event_json(event))
-    return Item(event.id, event.job_id, b"id: %d\nevent: job\ndata: %b\n\n" % (event.id, data))
+    frame = b"id: %d\nevent: job\ndata: %b\n\n" % (event.id, data)
+    return Item(event.id, event.job_id, frame, labels.get(event.job_id))
 
 
 def _deletion_item(deletion: Deletion) -> Item:
@@ -104,11 +112,18 @@ class Follower:
     """
 
     def __init__(
-        self, feed: "Feed", user_id: str, positions: Positions, is_gone: Callable[[], bool]
+        self,
+        feed: "Feed",
+        user_id: str,
+        positions: Positions,
+        *,
+        with_labels: bool,
+        is_gone: Callable[[], bool],
     ) -> None:
         self._feed = feed
-        self.user_id = user_id
+        self._user_id = user_id
         self._positions = positions
+        self.with_labels = with_labels
         self.is_gone = is_gone
         self._waiting: deque[tuple[Item, int]] = deque()
         self._bytes = 0
@@ -135,7 +150,7 @@ class Follower:
         self._bytes = 0
         self._behind = True
 
-    async def items(self, heartbeat: float) -> AsyncIterator[Item | None]:
+    async def items(self, heartbeat: float) -> AsyncGenerator[Item | None]:
         """The items, until `end`; None after `heartbeat` seconds without one.
 
         Raises `DatabaseUnavailable`.
@@ -170,14 +185,16 @@ class Follower:
             is_new, positions.event = cursor > positions.event, max(cursor, positions.event)
         return is_new
 
-    async def _catch_up(self) -> AsyncIterator[Item]:
+    async def _catch_up(self) -> AsyncGenerator[Item]:
         """Read the table until it holds nothing later.
 
         The buffer fills meanwhile again: what is committed after the last read is put there.
         """
         self._behind = False
         while not self._ended:
-            found = await self._feed.read(self.user_id, self._positions)
+            found = await self._feed.read(
+                self._user_id, self._positions, with_labels=self.with_labels
+            )
             if not found:
                 return
             for item, cursor in found:
@@ -219,16 +236,18 @@ class Feed:
         user_id: str,
         *,
         after: int | None = None,
+        with_labels: bool = False,
         is_gone: Callable[[], bool] = lambda: False,
     ) -> AsyncIterator[Follower]:
         """Follow a user's events later than `after`, or from now on; deletions from now on.
 
-        A follower whose `is_gone` turns true ends within a second. Raises `DatabaseUnavailable`.
+        Items have their job's labels `with_labels`. A follower whose `is_gone` turns true ends
+        within a second. Raises `DatabaseUnavailable`.
         """
         async with self._database.reading() as connection:
             event, deletion = await newest(connection, user_id)
         start = Positions(event if after is None else after, deletion)
-        follower = Follower(self, user_id, start, is_gone)
+        follower = Follower(self, user_id, start, with_labels=with_labels, is_gone=is_gone)
         # a position of the table as it was before this: what comes later is put, or read
         followed = self._followed.setdefault(user_id, _Followed(Positions(event, deletion)))
         followed.followers.add(follower)
@@ -245,14 +264,17 @@ class Feed:
     def followers(self) -> int:
         return sum(len(followed.followers) for followed in self._followed.values())
 
-    async def read(self, user_id: str, after: Positions) -> list[tuple[Item, int]]:
+    async def read(
+        self, user_id: str, after: Positions, *, with_labels: bool
+    ) -> list[tuple[Item, int]]:
         """The next items of one user, each with its position; none where there are none."""
         async with self._database.reading() as connection:
             events = (await read_later(connection, {user_id: after.event}))[user_id]
             deletions = []
             if not is_full(events):  # a job's deletion comes after its events
                 deletions = (await read_deletions(connection, {user_id: after.deletion}))[user_id]
-        return [(_event_item(event), event.id) for event in events] + [
+            labels = await read_labels(connection, events) if with_labels else {}
+        return [(_event_item(event, labels), event.id) for event in events] + [
             (_deletion_item(deletion), deletion.id) for deletion in deletions
         ]
 
@@ -294,11 +316,18 @@ class Feed:
             after = {user: one.positions.event for user, one in followed.items()}
             events = await read_later(connection, after)
             deletions = await self._read_deletions(connection, followed, events)
+            labelled = [
+                event for user, one in followed.items() if one.with_labels for event in events[user]
+            ]
+            labels = await read_labels(connection, labelled) if labelled else {}
             now = await read_clock(connection) if any(events.values()) else None
         for user, one in followed.items():
             if is_full(events[user]):
                 self._pending.add(user)
-            _hand_over(one, events[user], deletions.get(user, []), now)
+            items = [_event_item(event, labels) for event in events[user]]
+            _hand_over(one, items, deletions.get(user, []))
+            if now is not None:
+                _measure(events[user], now)
 
     async def _read_deletions(
         self,
@@ -324,20 +353,19 @@ class Feed:
                         follower.end()
 
 
-def _hand_over(
-    followed: _Followed, events: list[Event], deletions: list[Deletion], now: datetime | None
-) -> None:
-    for event in events:
-        item = _event_item(event)
+def _hand_over(followed: _Followed, events: list[Item], deletions: list[Deletion]) -> None:
+    for item in events:
+        assert item.id is not None
+        followed.positions.event = item.id
         for follower in followed.followers:
-            follower.put(item, event.id)
-        if now is not None:
-            EVENT_LATENCY.observe(max(0.0, (now - event.date).total_seconds()))
+            follower.put(item, item.id)
     for deletion in deletions:
+        followed.positions.deletion = deletion.id
         item = _deletion_item(deletion)
         for follower in followed.followers:
             follower.put(item, deletion.id)
-    if events:
-        followed.positions.event = events[-1].id
-    if deletions:
-        followed.positions.deletion = deletions[-1].id
+
+
+def _measure(events: list[Event], now: datetime) -> None:
+    for event in events:
+        EVENT_LATENCY.observe(max(0.0, (now - event.date).total_seconds()))

@@ -69,9 +69,7 @@ class StreamQuerySchema(RequestSchema):
             "`Last-Event-ID` takes precedence."
         },
     )
-    job = Several(
-        Whole(), metadata={"description": "Only events of these jobs; may be repeated."}
-    )
+    job = Several(Whole(), metadata={"description": "Only events of these jobs; may be repeated."})
     label = Several(
         Text(),
         metadata={"description": "Only events of jobs with this label: `key` or `key:value`."},

@@ -1,0 +1,136 @@
+"""Events for one user: of a job, as a stream, and waiting for one."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import select
+
+from common.database.engine import Database
+from common.database.tables import MAX_JOB_ID, jobs
+from common.jobs.events import read_of_job
+from common.jobs.lifecycle import Status
+from gateway.http.limits import user_caller
+from gateway.http.shares import Budget, Shares
+from gateway.identity import User
+from gateway.jobs.errors import JobNotFound
+from gateway.jobs.events.feed import Feed, Item, event_json
+from gateway.jobs.events.schemas import MAX_CURSOR, MAX_EVENTS
+
+STREAM_BUDGET: Final = Budget(slots=5_000, per_caller=10, waiting=0, longest_wait=1.0)
+
+KEEP_ALIVE: Final = 10.0
+"""Seconds of silence after which a stream sends a comment; clients are promised 15."""
+
+_RETRY: Final = b"retry: 3000\n\n"
+_COMMENT: Final = b": keep-alive\n\n"
+
+Label = tuple[str, str | None]
+"""A label's key, and its value; None for any."""
+
+
+def parse_label(text: str) -> Label:
+    """`key` or `key:value`."""
+    key, colon, value = text.partition(":")
+    return key, value if colon else None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which jobs a stream is about: any of `jobs`, with all `labels`; empty: no restriction."""
+
+    jobs: frozenset[int] = frozenset()
+    labels: tuple[Label, ...] = ()
+
+    def matches(self, item: Item) -> bool:
+        if self.jobs and item.job_id not in self.jobs:
+            return False
+        labels = item.labels or {}
+        return all(key in labels and value in {None, labels[key]} for key, value in self.labels)
+
+
+class Events:
+    """Reads and follows events on behalf of users, who see those of their own jobs only."""
+
+    def __init__(self, database: Database, feed: Feed, shares: Shares) -> None:
+        self._database = database
+        self._feed = feed
+        self._shares = shares
+
+    async def of_job(
+        self, user: User, job_id: int, *, after: int, limit: int
+    ) -> list[dict[str, object]]:
+        """A job's events later than `after`, oldest first. Raises `JobNotFound`."""
+        if not 0 < job_id <= MAX_JOB_ID:
+            raise JobNotFound
+        owned = select(jobs.c.id).where(
+            jobs.c.id == job_id, jobs.c.user_id == user.id, jobs.c.deleted_at.is_(None)
+        )
+        async with self._database.reading() as connection:
+            if (await connection.execute(owned)).first() is None:
+                raise JobNotFound
+            found = await read_of_job(
+                connection, job_id, after=min(after, MAX_CURSOR), limit=min(limit, MAX_EVENTS)
+            )
+        return [event_json(event) for event in found]
+
+    async def stream(
+        self, user: User, wanted: Filter, *, after: int | None, is_gone: Callable[[], bool]
+    ) -> AsyncGenerator[bytes]:
+        """The frames of `text/event-stream`, until the client is gone or the process drains.
+
+        Raises `LimitExceeded` beyond the user's streams.
+        """
+        following = self._feed.follow(
+            user.id,
+            after=None if after is None else min(after, MAX_CURSOR),
+            with_labels=bool(wanted.labels),
+            is_gone=is_gone,
+        )
+        async with self._shares.slot("event_stream", user_caller(user.id)), following as follower:
+            yield _RETRY
+            last = time.monotonic()
+            async with aclosing(follower.items(KEEP_ALIVE)) as items:
+                async for item in items:
+                    if item is not None and wanted.matches(item):
+                        last = time.monotonic()
+                        yield item.frame
+                    elif time.monotonic() - last >= KEEP_ALIVE:
+                        last = time.monotonic()
+                        yield _COMMENT
+
+    async def wait_for_change(
+        self,
+        user: User,
+        job_id: int,
+        find: Callable[[], Awaitable[dict[str, Any]]],
+        *,
+        seconds: float,
+        is_gone: Callable[[], bool],
+    ) -> dict[str, Any]:
+        """What `find` answers about a job, once its status has changed or the time is over.
+
+        A job that has ended is answered at once. Raises what `find` does.
+        """
+        first = await find()
+        if Status.of_row(first["status"]).is_final:
+            return first
+        with contextlib.suppress(TimeoutError):
+            async with (
+                asyncio.timeout(seconds),
+                self._feed.follow(user.id, is_gone=is_gone) as follower,
+                aclosing(follower.items(seconds)) as items,
+            ):
+                job = await find()  # it may have changed before it was followed
+                while job["status"] == first["status"]:
+                    async for item in items:
+                        if item is not None and item.job_id == job_id:
+                            break
+                    else:
+                        break  # the process drains
+                    job = await find()
+        return await find()
