@@ -58,8 +58,11 @@ class EventType(StrEnum):
     CANCELLED = "cancelled"
     """A worker of the cancelled job was told to stop."""
 
+    REPORTED = "reported"
+    """A worker reported something that changed nothing; only operators see it."""
+
     DELETED = "deleted"
-    """The user deleted the job; only operators see this one."""
+    """The user deleted the job; only operators see it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +174,11 @@ def _type() -> ColumnElement[str]:
         .limit(1)
         .scalar_subquery()
     )
+    changed = status_before.is_distinct_from(job_events.c.status)
     worked_out = case(
-        (status_before == job_events.c.status, literal(EventType.DETAILS, String)),
-        else_=literal(EventType.STATUS, String),
+        (changed, literal(EventType.STATUS, String)),
+        (job_events.c.details.is_(None), literal(EventType.REPORTED, String)),
+        else_=literal(EventType.DETAILS, String),
     )
     return func.coalesce(job_events.c.type, worked_out)
 
@@ -194,7 +199,7 @@ _visible_events = (
     select(*_EVENT)
     .join_from(job_events, jobs, jobs.c.id == job_events.c.job_id)
     .where(jobs.c.deleted_at.is_(None))
-    .where(job_events.c.type.is_distinct_from(EventType.DELETED))
+    .where(_type().not_in([EventType.REPORTED, EventType.DELETED]))
 )
 
 _of_job = (

@@ -199,7 +199,7 @@ async def _apply(
         event = NewEvent(
             job_id=job.id,
             user_id=job.user_id,
-            type=EventType.STATUS if change.enters else EventType.DETAILS,
+            type=_type_of(change, report),
             status=change.status,
             reported=report.status,
             details=report.details,
@@ -215,6 +215,12 @@ async def _apply(
         confirmed_handover=confirmed_handover,
         mail_due=mail_due,
     )
+
+
+def _type_of(change: Change, report: Report) -> EventType:
+    if change.enters:
+        return EventType.STATUS
+    return EventType.DETAILS if report.details else EventType.REPORTED
 
 
 async def _state_of(tx: AsyncConnection, job: Row[Any], status: Status) -> JobState:

@@ -4,14 +4,13 @@ from typing import Any, Final
 
 from marshmallow import Schema, fields
 
-from common.jobs.events import EventType
 from common.jobs.lifecycle import Source, Status
 from gateway.http.fields import RequestSchema, Several, Text, Whole
 
 MAX_EVENTS: Final = 10_000
 MAX_CURSOR: Final = 2**63 - 1
 
-_SHOWN: Final = [type_.value for type_ in EventType if type_ is not EventType.DELETED]
+_SHOWN: Final = ("status", "details", "cancel", "cancelled")
 
 EVENT_EXAMPLE: Final[dict[str, Any]] = {
     "id": 17,
@@ -63,6 +62,7 @@ class StreamQuerySchema(RequestSchema):
 
     after = Whole(
         load_default=None,
+        allow_none=False,
         least=0,
         metadata={
             "description": "First everything later than this event; without it, from now on. "
@@ -82,6 +82,7 @@ class LastEventIdSchema(RequestSchema):
     last_event_id = Whole(
         data_key="last-event-id",
         load_default=None,
+        allow_none=False,
         least=0,
         metadata={"description": "Sent by browsers when they reconnect."},
     )
