@@ -187,4 +187,8 @@ _add_partial_index(
     jobs.c.id,
     where="status IN ('pulled', 'preprocessing', 'running', 'postprocessing')",
 )
+UNFINISHED: Final = "status NOT IN ('finished', 'error') AND deleted_at IS NULL"
+"""The condition for jobs under way, as the index has it."""
+
+_add_partial_index("ix_jobs_unfinished", jobs.c.user_id, where=UNFINISHED)
 _add_partial_index("ix_jobs_deleted", jobs.c.deleted_at, where="deleted_at IS NOT NULL")

@@ -16,6 +16,7 @@ from common.database.tables import handovers
 from common.jobs.deletion import take_over_interrupted
 from common.jobs.heartbeat import PEER, beat
 from common.jobs.lifecycle import Report, Source, Status
+from common.jobs.quota import count_unfinished
 from common.outbox.maintenance import OutboxMaintenance
 from common.outbox.outbox import Outbox
 from devtools.database import database_settings
@@ -141,6 +142,11 @@ async def look_for_silence(database: Database) -> list[StalledJob]:
     return await Sweep(database=database, notifier=ChannelNotifier(database)).find(60.0)
 
 
+async def count(database: Database) -> int:
+    async with database.reading() as connection:
+        return await count_unfinished(connection, "user-7")
+
+
 PENDING, UNSETTLED = "ix_handovers_pending", "ix_handovers_unsettled"
 ONE_JOB = "ix_jobs_id|jobs_pkey"
 
@@ -167,6 +173,7 @@ CASES: dict[str, tuple[Work, set[str]]] = {
         lambda database: JobStore(database).page("user-7", offset=0, limit=100),
         {"ix_jobs_user_newest"},
     ),
+    "count of unfinished jobs": (count, {"ix_jobs_unfinished"}),
     "one job": (lambda database: JobStore(database).find((1_007, "user-7")), {ONE_JOB}),
     "keep-alive": (keep_alive, {ONE_JOB, "handover_numbers_pkey"}),
     "silence": (look_for_silence, {"ix_jobs_with_worker"}),
