@@ -31,6 +31,9 @@ MAX_JOB_ID: Final = 2**31 - 1
 ENVIRONMENTS: Final = ("cloud", "local", "any")
 """Labels of the existing type `environmenttypes`; `any` and NULL both mean null."""
 
+ONCE_SETTLED: Final = "once_settled"
+"""Key of the value (in `Column.info`) that an outbox's column has once the item is settled."""
+
 _big_key = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -109,8 +112,9 @@ handovers = Table(
     Column("priority", Integer, nullable=False),
     # the delivery number: meta.job_id of the next (or current) submission
     Column("number", Integer, nullable=False),
-    # the body of a submission without its number, as JSON text
-    Column("payload", Text, nullable=False),
+    # the body of a submission without its number, as JSON text; empty once it is settled, since
+    # thousands of inputs make megabytes (empty, not NULL: the version before runs beside)
+    Column("payload", Text, nullable=False, info={ONCE_SETTLED: ""}),
     UniqueConstraint("job_id", name="uq_handovers_job"),
 )
 

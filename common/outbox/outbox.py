@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
 from common.outbox.claims import Claims, Item
-from common.outbox.item import OutboxState, state_is
+from common.outbox.item import OutboxState, settlement, state_is
 
 
 class Outbox(Generic[Item]):
@@ -56,7 +56,7 @@ class Outbox(Generic[Item]):
         self._claim_held = claims.statement(held, *longest_due, **sending)
         self._claim_doubtful = claims.statement(doubtful, *by_age, due_at=utc_now(lease))
         # made once, for the hot path
-        self._done = self._settlement(state=OutboxState.DONE, settled_at=utc_now(), last_error=None)
+        self._done = self._settlement(**settlement(table, OutboxState.DONE), last_error=None)
 
     # -- claiming ---------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class Outbox(Generic[Item]):
         Returns how many items were still their owner's.
         """
         return await self._settle(
-            items, tx, state=OutboxState.FAILED, settled_at=utc_now(), last_error=reason
+            items, tx, **settlement(self._table, OutboxState.FAILED), last_error=reason
         )
 
     async def release_held(self) -> int:
