@@ -12,6 +12,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Enum,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -109,6 +110,10 @@ handovers = Table(
     metadata,
     *_outbox_columns(),
     _job_key(),
+    # NULL, like the turn, in rows of the version before, which go first
+    Column("user_id", String),
+    # what decides who is next (see `gateway.jobs.turns`)
+    Column("turn", Float),
     Column("priority", Integer, nullable=False),
     # the delivery number: meta.job_id of the next (or current) submission
     Column("number", Integer, nullable=False),
@@ -159,6 +164,13 @@ heartbeats = Table(
 OUTBOXES: Final = (handovers, emails)
 
 
+def claim_order(table: Table) -> tuple[Any, ...]:
+    """The order in which the items of an outbox are sent: by turn, if it has turns, by priority,
+    by age."""
+    by_age = (table.c.priority.desc(), table.c.id)
+    return (table.c.turn.asc().nulls_first(), *by_age) if "turn" in table.c else by_age
+
+
 def _add_partial_index(name: str, *columns: Any, where: str) -> None:
     Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
 
@@ -167,8 +179,7 @@ for _table in OUTBOXES:
     _name, _columns = f"ix_{_table.name}", _table.c
     _add_partial_index(
         f"{_name}_pending",
-        _columns.priority.desc(),
-        _columns.id,
+        *claim_order(_table),
         _columns.due_at,  # so that items not due are skipped within the index
         where="state = 'pending'",
     )
@@ -180,6 +191,13 @@ for _table in OUTBOXES:
     )
     _add_partial_index(f"{_name}_settled", _columns.settled_at, where="settled_at IS NOT NULL")
 
+_add_partial_index(
+    "ix_handovers_turns",
+    handovers.c.user_id,
+    handovers.c.priority,
+    handovers.c.turn,
+    where="settled_at IS NULL",
+)
 Index(
     "ix_jobs_user_newest",
     jobs.c.user_id,

@@ -47,6 +47,11 @@ class OutboxItem:
     correlation_id: str | None
     last_error: str | None
 
+    @property
+    def place(self) -> tuple[float, ...]:
+        """What orders claimed items, as `common.database.tables.claim_order` does."""
+        return (-self.priority, self.id)
+
 
 def state_is(table: Table, state: OutboxState) -> ColumnElement[bool]:
     """Compare with a literal: a generic plan with a parameter cannot use the partial indexes."""

@@ -39,6 +39,7 @@ from common.runtime.batching import Batcher
 from gateway.http.responses import iso
 from gateway.jobs.errors import JobNotFound, NameTaken
 from gateway.jobs.schemas import HARDWARE_KEYS
+from gateway.jobs.turns import next_turn
 
 _MAX_OFFSET: Final = 2**62
 
@@ -177,10 +178,6 @@ _name_taken = select(jobs.c.id).where(
 
 _SUBMITTED: Final = {"status": Status.QUEUED, "details": None, "source": Source.USER}
 
-_new_handover = insert(handovers).values(
-    state=OutboxState.PENDING, due_at=utc_now(), created_at=utc_now()
-)
-
 
 class JobStore:
     """Reads and inserts jobs; concurrent calls of `find` and of `insert` share round trips."""
@@ -197,6 +194,12 @@ class JobStore:
             .values(date_created=utc_now())
             .on_conflict_do_nothing(index_elements=[jobs.c.user_id, jobs.c.job_name])
             .returning(*_COLUMNS)
+        )
+        self._new_handover = insert(handovers).values(
+            state=OutboxState.PENDING,
+            due_at=utc_now(),
+            created_at=utc_now(),
+            turn=next_turn(is_sqlite=database.is_sqlite),
         )
 
     async def page(self, user_id: str, *, offset: int, limit: int) -> list[Job]:
@@ -245,12 +248,15 @@ class JobStore:
                     {
                         "job_id": job["id"],
                         "number": job["id"],
+                        "user_id": job["user_id"],
+                        "of_user": job["user_id"],
                         "priority": item.row["priority"],
+                        "of_priority": item.row["priority"],
                         "correlation_id": item.row["correlation_id"],
                         "payload": item.payload(job["date_created"]),
                     }
                 )
             if events:
                 await record_events(tx, events)
-                await tx.execute(_new_handover, handover_rows)
+                await tx.execute(self._new_handover, handover_rows)
         return results

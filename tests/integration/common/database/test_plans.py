@@ -25,6 +25,7 @@ from dispatcher.stalled import StalledJob, Sweep
 from gateway.job_status.service import JobStatusService
 from gateway.jobs.store import JobStore
 from tests.support import dispatcher, notifier
+from tests.support.records import submission
 
 HISTORY = int(os.environ.get("TEST_HISTORY", "200000"))
 LARGE = ("jobs", "handovers", "emails", "handover_numbers", "job_events")
@@ -142,6 +143,10 @@ async def look_for_silence(database: Database) -> list[StalledJob]:
     return await Sweep(database=database, notifier=ChannelNotifier(database)).find(60.0)
 
 
+async def submit(database: Database) -> None:
+    await JobStore(database).insert(submission("user-7"))
+
+
 async def count(database: Database) -> int:
     async with database.reading() as connection:
         return await count_unfinished(connection, "user-7")
@@ -173,6 +178,7 @@ CASES: dict[str, tuple[Work, set[str]]] = {
         lambda database: JobStore(database).page("user-7", offset=0, limit=100),
         {"ix_jobs_user_newest"},
     ),
+    "submission": (submit, {"ix_handovers_turns"}),
     "count of unfinished jobs": (count, {"ix_jobs_unfinished"}),
     "one job": (lambda database: JobStore(database).find((1_007, "user-7")), {ONE_JOB}),
     "keep-alive": (keep_alive, {ONE_JOB, "handover_numbers_pkey"}),
