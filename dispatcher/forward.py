@@ -43,6 +43,11 @@ class Handover(OutboxItem):
     job_id: int
     number: int
     payload: str
+    turn: float | None
+
+    @property
+    def place(self) -> tuple[float, ...]:
+        return (self.turn or 0.0, -self.priority, self.id)
 
 
 class AdaptiveConcurrencyLimit:

@@ -47,9 +47,11 @@ class Limits:
 
     body_bytes: int = 4 * 1024**2
     upload_bytes: int = 0
-    zip_files: int = 0
+    zip_files: int = 200_000
     zip_bytes: int = 0
-    job_files: int = 0
+    job_files: int = 10_000
+    unfinished_jobs: int = 0
+    """Jobs of a user that have not ended."""
     free_bytes: int = 0
     concurrent_requests: int = 64
     rate: tuple[int, int] | None = None
@@ -103,9 +105,10 @@ def load(reader: Reader) -> Settings:
         limits=Limits(
             body_bytes=reader.whole("MAX_BODY_BYTES", 4 * 1024**2, least=1024),
             upload_bytes=reader.whole("MAX_UPLOAD_BYTES", 0),
-            zip_files=reader.whole("MAX_ZIP_FILES", 0),
+            zip_files=reader.whole("MAX_ZIP_FILES", 200_000),
             zip_bytes=reader.whole("MAX_ZIP_BYTES", 0),
-            job_files=reader.whole("MAX_JOB_FILES", 0),
+            job_files=reader.whole("MAX_JOB_FILES", 10_000),
+            unfinished_jobs=reader.whole("MAX_UNFINISHED_JOBS", 0),
             free_bytes=reader.whole("MIN_FREE_BYTES", 0),
             concurrent_requests=reader.whole("MAX_CONCURRENT_REQUESTS", 64),
             rate=_read_rate(reader),

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import ColumnElement, DateTime, event, text
+from sqlalchemy import ColumnElement, DateTime, Float, Integer, event, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -54,6 +54,42 @@ def _sqlite_now(element: utc_now, compiler: Any, **kw: Any) -> str:
     (seconds,) = element.clauses
     shift = compiler.process(seconds, **kw)
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({shift}) || ' seconds')"
+
+
+class epoch_now(FunctionElement[Any]):  # noqa: N801 - reads like the SQL function that it is
+    """The database's clock in seconds since the epoch."""
+
+    type = Float()
+    inherit_cache = True
+    name = "epoch_now"
+
+
+@compiles(epoch_now, "postgresql")
+def _postgresql_epoch(element: epoch_now, compiler: Any, **kw: Any) -> str:  # noqa: ARG001
+    return "CAST(extract(epoch FROM statement_timestamp()) AS DOUBLE PRECISION)"
+
+
+@compiles(epoch_now, "sqlite")
+def _sqlite_epoch(element: epoch_now, compiler: Any, **kw: Any) -> str:  # noqa: ARG001
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+class byte_length(FunctionElement[Any]):  # noqa: N801 - reads like the SQL function that it is
+    """The bytes of a text. PostgreSQL knows them without reading one that is stored apart."""
+
+    type = Integer()
+    inherit_cache = True
+    name = "byte_length"
+
+
+@compiles(byte_length, "postgresql")
+def _postgresql_bytes(element: byte_length, compiler: Any, **kw: Any) -> str:
+    return f"octet_length({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(byte_length, "sqlite")
+def _sqlite_bytes(element: byte_length, compiler: Any, **kw: Any) -> str:
+    return f"length(CAST({compiler.process(element.clauses, **kw)} AS BLOB))"
 
 
 class Database:

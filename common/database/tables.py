@@ -12,6 +12,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Enum,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -30,6 +31,9 @@ MAX_JOB_ID: Final = 2**31 - 1
 
 ENVIRONMENTS: Final = ("cloud", "local", "any")
 """Labels of the existing type `environmenttypes`; `any` and NULL both mean null."""
+
+ONCE_SETTLED: Final = "once_settled"
+"""Key of the value (in `Column.info`) that an outbox's column has once the item is settled."""
 
 _big_key = BigInteger().with_variant(Integer, "sqlite")
 
@@ -88,9 +92,9 @@ job_events = Table(
     # worker, dispatcher, reconciler or user
     Column("source", String, nullable=False),
     Column("created_at", DateTime, nullable=False),
-    # NULL in this column and the next: written by a version before 0007
+    # NULL in this column and the next: written by a version before 0009
     Column("type", String),
-    # the job's status after the event; a trigger fills in the user for versions before 0007
+    # the job's status after the event; a trigger fills in the user for versions before 0009
     Column("job_status", String),
     Column("user_id", String),
     Index("ix_job_events_job", "job_id", "id"),
@@ -172,11 +176,16 @@ handovers = Table(
     metadata,
     *_outbox_columns(),
     _job_key(),
+    # NULL, like the turn, in rows of the version before, which go first
+    Column("user_id", String),
+    # what decides who is next (see `gateway.jobs.turns`)
+    Column("turn", Float),
     Column("priority", Integer, nullable=False),
     # the delivery number: meta.job_id of the next (or current) submission
     Column("number", Integer, nullable=False),
-    # the body of a submission without its number, as JSON text
-    Column("payload", Text, nullable=False),
+    # the body of a submission without its number, as JSON text; empty once it is settled, since
+    # thousands of inputs make megabytes (empty, not NULL: the version before runs beside)
+    Column("payload", Text, nullable=False, info={ONCE_SETTLED: ""}),
     UniqueConstraint("job_id", name="uq_handovers_job"),
 )
 
@@ -221,6 +230,13 @@ heartbeats = Table(
 OUTBOXES: Final = (handovers, emails)
 
 
+def claim_order(table: Table) -> tuple[Any, ...]:
+    """The order in which the items of an outbox are sent: by turn, if it has turns, by priority,
+    by age."""
+    by_age = (table.c.priority.desc(), table.c.id)
+    return (table.c.turn.asc().nulls_first(), *by_age) if "turn" in table.c else by_age
+
+
 def _add_partial_index(name: str, *columns: Any, where: str) -> None:
     Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
 
@@ -229,8 +245,7 @@ for _table in OUTBOXES:
     _name, _columns = f"ix_{_table.name}", _table.c
     _add_partial_index(
         f"{_name}_pending",
-        _columns.priority.desc(),
-        _columns.id,
+        *claim_order(_table),
         _columns.due_at,  # so that items not due are skipped within the index
         where="state = 'pending'",
     )
@@ -242,6 +257,13 @@ for _table in OUTBOXES:
     )
     _add_partial_index(f"{_name}_settled", _columns.settled_at, where="settled_at IS NOT NULL")
 
+_add_partial_index(
+    "ix_handovers_turns",
+    handovers.c.user_id,
+    handovers.c.priority,
+    handovers.c.turn,
+    where="settled_at IS NULL",
+)
 Index(
     "ix_jobs_user_newest",
     jobs.c.user_id,
@@ -257,4 +279,8 @@ _add_partial_index("ix_jobs_batch", jobs.c.batch_id, where="batch_id IS NOT NULL
 _add_partial_index(
     "ix_job_events_user", job_events.c.user_id, job_events.c.id, where="user_id IS NOT NULL"
 )
+UNFINISHED: Final = "status NOT IN ('finished', 'error') AND deleted_at IS NULL"
+"""The condition for jobs under way, as the index has it."""
+
+_add_partial_index("ix_jobs_unfinished", jobs.c.user_id, where=UNFINISHED)
 _add_partial_index("ix_jobs_deleted", jobs.c.deleted_at, where="deleted_at IS NOT NULL")

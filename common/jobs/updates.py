@@ -6,20 +6,21 @@ wake-ups. Where a job row and an outbox row change together, the job row is lock
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Float, Row, bindparam, case, or_, select, update
+from sqlalchemy import Float, Row, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, padded, utc_now
 from common.database.notify import EMAILS, EVENTS, ChannelNotifier
 from common.database.tables import handover_numbers, handovers, job_events, jobs
+from common.jobs.details import cut_events, details_size, newest, overflows, with_appended
 from common.jobs.events import EventType, NewEvent, record_events
 from common.jobs.lifecycle import Change, JobState, Report, Source, Status, decide
 from common.jobs.mails import update_mails
-from common.outbox.item import OutboxState
+from common.outbox.item import OutboxState, settlement
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ _lock_job = (
         jobs.c.worker_number,
         jobs.c.correlation_id,
         jobs.c.last_seen_at,
+        details_size,
     )
     .where(jobs.c.id == bindparam("locked_id"), jobs.c.deleted_at.is_(None))
     .with_for_update()
@@ -171,8 +173,7 @@ async def _confirm_handover(tx: AsyncConnection, job_id: int, number: int) -> bo
         update(handovers)
         .where(handovers.c.job_id == job_id, handovers.c.state != OutboxState.DONE)
         .values(
-            state=OutboxState.DONE,
-            settled_at=utc_now(),
+            **settlement(handovers, OutboxState.DONE),
             owner=None,
             leased_until=None,
             last_error=None,
@@ -191,9 +192,11 @@ async def _apply(
 ) -> Applied:
     """Apply a report to a job locked by `lock_job`."""
     before = Status.of_row(job.status)
+    if report.details:
+        report = replace(report, details=newest(report.details))
     change = decide(await _state_of(tx, job, before), report)
     if before is not Status.FINISHED:
-        await _write_job(tx, job.id, change, heard=heard)
+        await _write_job(tx, job, change, heard=heard)
     mail_due = await update_mails(tx, job, change, report)
     if change.records_event:
         event = NewEvent(
@@ -206,6 +209,8 @@ async def _apply(
             source=report.source,
         )
         await record_events(tx, [event])
+        if change.details and overflows(job.details_size, change.details):
+            await cut_events(tx, job.id)
     return Applied(
         job_id=job.id,
         user_id=job.user_id,
@@ -233,7 +238,7 @@ async def _state_of(tx: AsyncConnection, job: Row[Any], status: Status) -> JobSt
     return JobState(status, job.has_started, job.has_ended, last, has_failed=bool(failed))
 
 
-async def _write_job(tx: AsyncConnection, job_id: int, change: Change, *, heard: bool) -> None:
+async def _write_job(tx: AsyncConnection, job: Row[Any], change: Change, *, heard: bool) -> None:
     candidates: list[tuple[bool, str, Any]] = [
         (heard, "last_seen_at", utc_now()),
         (change.enters, "status", change.status),
@@ -243,10 +248,8 @@ async def _write_job(tx: AsyncConnection, job_id: int, change: Change, *, heard:
     ]
     values = {name: value for applies, name, value in candidates if applies}
     if change.details:
-        details = jobs.c.runtime_details
-        values["runtime_details"] = case(
-            (or_(details.is_(None), details == ""), change.details),
-            else_=details + ("\n" + change.details),
+        values["runtime_details"] = await with_appended(
+            tx, job.id, job.details_size, change.details
         )
     if values:
-        await tx.execute(update(jobs).where(jobs.c.id == job_id).values(values))
+        await tx.execute(update(jobs).where(jobs.c.id == job.id).values(values))

@@ -63,7 +63,7 @@ class Claims(Generic[Item]):
         )
 
     async def claim(self, statement: Statement, limit: int) -> list[Item]:
-        """Claim up to `limit` items: by priority, then age."""
+        """Claim up to `limit` items; they come in their order, whatever that of the choice."""
         if self._lost:
             await self._give_back_lost()
         owner = f"{self._process}:{uuid4().hex[:16]}"
@@ -75,7 +75,7 @@ class Claims(Generic[Item]):
             self._lost.add(owner)
             raise
         items = [self._item(**row) for row in rows]
-        return sorted(items, key=lambda item: (-item.priority, item.id))
+        return sorted(items, key=lambda item: item.place)
 
     async def _give_back_lost(self) -> None:
         table, lost = self._table, set(self._lost)

@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import ColumnElement, Table, literal_column
+
+from common.database.engine import utc_now
+from common.database.tables import ONCE_SETTLED
 
 
 class OutboxState(StrEnum):
@@ -43,7 +47,18 @@ class OutboxItem:
     correlation_id: str | None
     last_error: str | None
 
+    @property
+    def place(self) -> tuple[float, ...]:
+        """What orders claimed items, as `common.database.tables.claim_order` does."""
+        return (-self.priority, self.id)
+
 
 def state_is(table: Table, state: OutboxState) -> ColumnElement[bool]:
     """Compare with a literal: a generic plan with a parameter cannot use the partial indexes."""
     return table.c.state == literal_column(f"'{state}'")
+
+
+def settlement(table: Table, state: OutboxState) -> dict[str, Any]:
+    """Values of an item that is never sent again: what only a delivery needs is given back."""
+    spent = {c.name: c.info[ONCE_SETTLED] for c in table.c if ONCE_SETTLED in c.info}
+    return {"state": state, "settled_at": utc_now(), **spent}

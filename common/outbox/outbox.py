@@ -27,8 +27,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
+from common.database.tables import claim_order
 from common.outbox.claims import Claims, Item
-from common.outbox.item import OutboxState, state_is
+from common.outbox.item import OutboxState, settlement, state_is
 
 
 class Outbox(Generic[Item]):
@@ -41,7 +42,7 @@ class Outbox(Generic[Item]):
         self._table = table
         claims = self._claims = Claims(database, table, item, lease=lease)
         columns = table.c
-        by_age = (columns.priority.desc(), columns.id)
+        in_order = claim_order(table)
         longest_due = (columns.due_at, columns.id)
         is_due = columns.due_at <= utc_now()
         due = and_(state_is(table, OutboxState.PENDING), is_due)
@@ -49,25 +50,25 @@ class Outbox(Generic[Item]):
         held = state_is(table, OutboxState.HELD)
         doubtful = and_(state_is(table, OutboxState.IN_DOUBT), is_due)
         sending = {"state": OutboxState.SENDING}
-        self._claim_due = claims.statement(due, *by_age, **sending)
-        self._claim_untried = claims.statement(untried, *by_age, **sending)
+        self._claim_due = claims.statement(due, *in_order, **sending)
+        self._claim_untried = claims.statement(untried, *in_order, **sending)
         self._claim_longest_due = claims.statement(due, *longest_due, **sending)
         # in turn, so that no single item keeps the others from an attempt
         self._claim_held = claims.statement(held, *longest_due, **sending)
-        self._claim_doubtful = claims.statement(doubtful, *by_age, due_at=utc_now(lease))
+        self._claim_doubtful = claims.statement(doubtful, *in_order, due_at=utc_now(lease))
         # made once, for the hot path
-        self._done = self._settlement(state=OutboxState.DONE, settled_at=utc_now(), last_error=None)
+        self._done = self._settlement(**settlement(table, OutboxState.DONE), last_error=None)
 
     # -- claiming ---------------------------------------------------------------------------
 
     async def claim(self, limit: int) -> list[Item]:
-        """Claim up to `limit` due items: by priority, then age."""
+        """Claim up to `limit` due items, in the table's order."""
         return await self._claims.claim(self._claim_due, limit)
 
     async def claim_one(self) -> list[Item]:
         """Claim the due item that shows most about the peer: an untried one, else the longest due.
 
-        By priority and age, items that the peer never takes would be the only ones ever tried.
+        In their order, items that the peer never takes would be the only ones ever tried.
         """
         return await self._claims.claim(self._claim_untried, 1) or await self._claims.claim(
             self._claim_longest_due, 1
@@ -147,7 +148,7 @@ class Outbox(Generic[Item]):
         Returns how many items were still their owner's.
         """
         return await self._settle(
-            items, tx, state=OutboxState.FAILED, settled_at=utc_now(), last_error=reason
+            items, tx, **settlement(self._table, OutboxState.FAILED), last_error=reason
         )
 
     async def release_held(self) -> int:

@@ -1,16 +1,20 @@
 """Bounds on the memory of a process: a thousand slow clients take no more than a few fast ones."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from common.storage.errors import StorageUnavailable
+from common.storage.errors import StorageUnavailable, TooManyFiles
+from common.storage.protocol import Entry
 
 SMALLEST: Final = 1 << 16
 LARGEST: Final = 1 << 20
 
 _TOTAL: Final = 1 << 24
+
+_VISITS_PER_FILE: Final = 4
+_FEW_VISITS: Final = 1_000
 
 
 class ChunkBudget:
@@ -80,6 +84,29 @@ class HeldParts:
         """Release one part."""
         self.count -= 1
         self._free.release()
+
+
+class FileCount:
+    """The distinct files that a survey has found, `most` of them at most (None: any number).
+
+    What is visited is bounded as well, at four times as many (or a thousand): inputs may lie inside
+    each other, and directories may be empty.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._paths: set[str] = set()
+        self._visited = 0
+
+    def add(self, files: Sequence[Entry], visited: int) -> None:
+        """Count `files`, found among so many visited entries. Raises `TooManyFiles`."""
+        if self._most is None:
+            return
+        self._visited += visited
+        self._paths.update(file.path for file in files)
+        visits = max(_FEW_VISITS, self._most * _VISITS_PER_FILE)
+        if len(self._paths) > self._most or self._visited > visits:
+            raise TooManyFiles(f"there are more than {self._most} files")
 
 
 class BoundedCache:

@@ -37,5 +37,9 @@ class StorageUnavailable(StorageError):
     """The storage does not respond; the same call may succeed later."""
 
 
+class TooManyFiles(StorageError):
+    """A survey found more files than were asked for."""
+
+
 class UnusableName(StorageError):
     """A file that was stored by other means has a name that no path can address."""

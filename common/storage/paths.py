@@ -24,7 +24,9 @@ _MAX_WRITTEN: Final = 4_096
 RESERVED_USER_NAME: Final = ".opencloud-staging"
 """Directory beside the users' trees that holds staged local uploads."""
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
+"""A control character (Unicode's category Cc)."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED: Final = {
     f"{high}{low}": chr(int(f"{high}{low}", 16)) for high in hexdigits for low in hexdigits
@@ -46,7 +48,7 @@ def check_name(name: str) -> str:
         raise InvalidPath("a name must not be '.' or '..'")
     if "/" in name:
         raise InvalidPath("a name must not hold a slash")
-    if _CONTROL.search(name):
+    if CONTROL.search(name):
         raise InvalidPath("a name must not hold control characters")
     if _SURROGATE.search(name):
         raise InvalidPath("a name must be valid Unicode")

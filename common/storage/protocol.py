@@ -89,14 +89,15 @@ class Storage(Protocol):
         """
 
     async def survey(
-        self, inputs: Sequence[UserPath], places: Sequence[UserPath]
+        self, inputs: Sequence[UserPath], places: Sequence[UserPath], *, most: int | None = None
     ) -> tuple[list[list[Entry] | None], list[bool]]:
         """Everything that a submission needs to know, in one step.
 
         For each of `inputs`: the file there, or all files below the directory there, sorted by
         path, or None. For each of `places`: whether there is a file, or a directory that holds
         files at any depth. Raises `UnusableName` for a file among the inputs that was stored by
-        other means and that no path can address.
+        other means and that no path can address, and `TooManyFiles` as soon as the inputs hold more
+        than `most` files (see `common.storage.budget.FileCount`).
         """
 
     async def make_directory(self, path: UserPath) -> None:

@@ -51,7 +51,7 @@ class CredentialsSchema(RequestSchema):
     """An e-mail address (as `username` or `email`) and a password."""
 
     username = Text(required=True)
-    password = Text(required=True, metadata={"format": "password"})
+    password = Text(longest=1_024, required=True, metadata={"format": "password"})
 
     @pre_load
     def accept_email(self, data: Any, **_: Any) -> Any:
@@ -69,7 +69,7 @@ class TokenRequestSchema(CredentialsSchema):
 class RegistrationSchema(CredentialsSchema):
     """Credentials of a new user, and the groups to join."""
 
-    groups = Items(Choice(GROUPS), load_default=None, allow_none=True)
+    groups = Items(Choice(GROUPS), most=10, load_default=None, allow_none=True)
 
     @pre_load
     def accept_one_group(self, data: Any, **_: Any) -> Any:

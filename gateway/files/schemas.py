@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from marshmallow import Schema, fields
 
-from gateway.http.fields import Choice, Flag, RequestSchema, Text, TreePath, Whole
+from gateway.http.fields import AnyText, Choice, Flag, RequestSchema, TreePath, Whole
 
 UPLOAD_TYPES: Final = ("config", "data", "artifact")
 
@@ -48,7 +48,7 @@ class ListingSchema(RequestSchema):
         least=1,
         metadata={"description": "How many entries at most; `Link` names the next page."},
     )
-    after = Text(
+    after = AnyText(
         load_default="", metadata={"description": "Show only entries whose path sorts later."}
     )
 
@@ -56,7 +56,7 @@ class ListingSchema(RequestSchema):
 class RenameSchema(RequestSchema):
     """The target of a rename."""
 
-    path = Text(required=True, metadata={"description": "New path, relative to the tree."})
+    path = AnyText(required=True, metadata={"description": "New path, relative to the tree."})
 
 
 class FileSchema(Schema):

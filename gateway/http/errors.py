@@ -73,8 +73,12 @@ class Busy(Exception):
 
 def misnamed(given: str, error: Exception) -> str:
     """The message for an invalid path or name: the value and the rule that it breaks."""
-    shown = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}…"
-    return f"Value error, {shown!r} given: {error}"
+    return f"Value error, {shortened(given)!r} given: {error}"
+
+
+def shortened(text: str) -> str:
+    """As much of a client's input as a message repeats."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 @dataclass(frozen=True, slots=True)

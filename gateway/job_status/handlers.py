@@ -9,7 +9,7 @@ from aiohttp_apispec import docs, headers_schema, json_schema
 
 from common.jobs.lifecycle import Report, Source, Status
 from gateway.http.errors import Answer, ErrorTable
-from gateway.http.fields import Choice, RequestSchema, Text, Whole
+from gateway.http.fields import AnyText, Choice, RequestSchema, Whole
 from gateway.http.responses import json_response
 from gateway.job_status.service import JobStatusService, UnknownNumber
 
@@ -31,13 +31,13 @@ class StatusUpdateSchema(RequestSchema):
 
     job_id = Whole(required=True)
     status = Choice([status.value for status in Status], required=True)
-    runtime_details = Text(load_default=None, allow_none=True)
+    runtime_details = AnyText(load_default=None, allow_none=True)
 
 
 class ApiKeySchema(RequestSchema):
     """The internal key."""
 
-    x_api_key = Text(required=True, data_key="x-api-key")
+    x_api_key = AnyText(required=True, data_key="x-api-key")
 
 
 @docs(

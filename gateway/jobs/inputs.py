@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from common.config.applications import Entrypoint
-from common.storage.errors import InvalidPath, StorageError, StorageUnavailable
+from common.storage.errors import InvalidPath, StorageError, StorageUnavailable, TooManyFiles
 from common.storage.paths import UserPath, relative_to
 from common.storage.protocol import Entry, Storage
 from gateway.http.errors import MAX_FAULTS, Fault, misnamed
@@ -40,15 +40,16 @@ class Selection:
 def parse_selections(
     user_id: str, files_down: Mapping[str, Any], entrypoint: Entrypoint | None
 ) -> tuple[list[Selection], list[Fault]]:
-    """The selections of a submission, and their faults, `MAX_FAULTS` at most.
+    """The distinct selections of a submission, and their faults, `MAX_FAULTS` at most.
 
     An id is None where it was not text, which the schema has reported.
     """
-    selections: list[Selection] = []
+    selections: dict[tuple[str, UserPath], Selection] = {}
     faults: list[Fault] = []
     for argument, ids, in_list in _given(files_down):
+        valid: set[str] = set()
         for index, name in enumerate(ids):
-            if name is None:
+            if name is None or name in valid:
                 continue
             place: list[str | int] = ["body", "attributes", "files_down", argument]
             if in_list:
@@ -58,14 +59,15 @@ def parse_selections(
             except InvalidPath as error:
                 faults.append(Fault(place, misnamed(name, error), "value_error"))
                 if len(faults) == MAX_FAULTS:
-                    return selections, faults
+                    return [*selections.values()], faults
                 continue
-            selections.append(Selection(argument, name, path))
+            valid.add(name)
+            selections.setdefault((argument, path), Selection(argument, name, path))
         if ids and entrypoint is not None and argument not in entrypoint.files_down:
             allowed = ", ".join(entrypoint.files_down) or "none"
             sentence = f"Value error, this entrypoint takes no {argument}, allowed: {allowed}"
             faults.append(Fault(["body", "attributes"], sentence, "value_error"))
-    return selections, faults
+    return [*selections.values()], faults
 
 
 def _checked(name: str) -> str:
@@ -105,9 +107,13 @@ async def collect(
     if limit and len(selections) > limit:
         raise _too_many(limit)  # before looking up a million ids
     try:
-        found, taken = await storage.survey([selection.path for selection in selections], results)
+        found, taken = await storage.survey(
+            [selection.path for selection in selections], results, most=limit or None
+        )
     except StorageUnavailable:
         raise
+    except TooManyFiles as error:
+        raise _too_many(limit) from error
     except StorageError as error:
         raise UnusableInput(str(error)) from error
     inputs = _Inputs(selections, found, entrypoint, storage.uri(UserPath(user_id)), limit)

@@ -19,6 +19,14 @@ from gateway.http.fields import (
 
 MAX_PAGE: Final = 10_000
 
+_MOST_IDS: Final = 20_000
+_LONGEST_ID: Final = 4_096
+"""In characters: a path with redundant slashes, as `UserPath.parse` understands it."""
+
+_MOST_VARIABLES: Final = 1_000
+_LONGEST_VALUE: Final = 32_768
+"""Of environment variables: a quarter of what Linux takes for one."""
+
 APPLICATION_EXAMPLE: Final = {
     "application": "decode",
     "version": "v0_10_1",
@@ -61,19 +69,25 @@ class ApplicationSchema(RequestSchema):
     entrypoint = Text(required=True)
 
 
+def _ids() -> Items:
+    return Items(Text(longest=_LONGEST_ID), most=_MOST_IDS, load_default=None, allow_none=True)
+
+
 class FilesDownSchema(RequestSchema):
     """Inputs, by the names of files or directories under `config/`, `data/`, `artifact/`."""
 
-    config_id = Text(load_default=None, allow_none=True)
-    data_ids = Items(Text(), load_default=None, allow_none=True)
-    artifact_ids = Items(Text(), load_default=None, allow_none=True)
+    config_id = Text(longest=_LONGEST_ID, load_default=None, allow_none=True)
+    data_ids = _ids()
+    artifact_ids = _ids()
 
 
 class AttributesSchema(RequestSchema):
     """Inputs and environment variables."""
 
     files_down = Part(FilesDownSchema, required=True)
-    env_vars = TextMap(load_default=None, allow_none=True)
+    env_vars = TextMap(
+        most=_MOST_VARIABLES, longest=_LONGEST_VALUE, load_default=None, allow_none=True
+    )
 
 
 def _amount() -> Whole:

@@ -39,6 +39,7 @@ from common.runtime.batching import Batcher
 from gateway.http.responses import iso
 from gateway.jobs.errors import JobNotFound, NameTaken
 from gateway.jobs.schemas import HARDWARE_KEYS
+from gateway.jobs.turns import next_turn
 
 _MAX_OFFSET: Final = 2**62
 
@@ -175,10 +176,6 @@ _name_taken = select(jobs.c.id).where(
     jobs.c.user_id == bindparam("user_id"), jobs.c.job_name == bindparam("job_name")
 )
 
-_new_handover = insert(handovers).values(
-    state=OutboxState.PENDING, due_at=utc_now(), created_at=utc_now()
-)
-
 
 def _submitted(job: Job) -> NewEvent:
     return NewEvent(
@@ -205,6 +202,12 @@ class JobStore:
             .values(date_created=utc_now())
             .on_conflict_do_nothing(index_elements=[jobs.c.user_id, jobs.c.job_name])
             .returning(*_COLUMNS)
+        )
+        self._new_handover = insert(handovers).values(
+            state=OutboxState.PENDING,
+            due_at=utc_now(),
+            created_at=utc_now(),
+            turn=next_turn(is_sqlite=database.is_sqlite),
         )
 
     async def page(self, user_id: str, *, offset: int, limit: int) -> list[Job]:
@@ -253,12 +256,15 @@ class JobStore:
                     {
                         "job_id": job["id"],
                         "number": job["id"],
+                        "user_id": job["user_id"],
+                        "of_user": job["user_id"],
                         "priority": item.row["priority"],
+                        "of_priority": item.row["priority"],
                         "correlation_id": item.row["correlation_id"],
                         "payload": item.payload(job["date_created"]),
                     }
                 )
             if events:
-                await tx.execute(_new_handover, handover_rows)
+                await tx.execute(self._new_handover, handover_rows)
                 await record_events(tx, events)
         return results

@@ -21,6 +21,9 @@ RESULTS: Final = ("output", "log", "artifact")
 
 _MANY_IDS: Final = 1_000
 
+_NAMES_SHOWN: Final = 20
+"""Environment variables that are named as not allowed."""
+
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
@@ -100,7 +103,8 @@ def _check_env(env_vars: Mapping[str, str], entrypoint: Entrypoint) -> list[Faul
     unknown = [key for key in env_vars if key not in entrypoint.env]
     if not unknown:
         return []
-    given, allowed = ", ".join(unknown), ", ".join(entrypoint.env) or "none"
+    given = ", ".join(unknown[:_NAMES_SHOWN])
+    allowed = ", ".join(entrypoint.env) or "none"
     sentence = f"Value error, environment variables not allowed: {given}; allowed: {allowed}"
     return [Fault(["body", "attributes"], sentence, "value_error")]
 

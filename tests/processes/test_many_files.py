@@ -5,8 +5,10 @@ import io
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import orjson
+from aiohttp import web
 
 from common.database.engine import Database
 from common.database.tables import handovers
@@ -15,7 +17,7 @@ from devtools.waiting import eventually, meanwhile
 from tests.support.cloud import USER, Cloud, on_sqlite
 from tests.support.dispatcher import FakePeer
 from tests.support.gateway import job_body
-from tests.support.records import outbox_row
+from tests.support.records import outbox_row, until
 
 FILES = int(os.environ.get("TEST_FILES", "3000"))
 CONTENT = b"0123456789"
@@ -65,6 +67,12 @@ async def test_a_directory_of_many_files_takes_little_memory_and_delays_nobody(
     gateway, dispatcher = await cloud.gateway(), cloud.dispatcher()
     await dispatcher.wait_until_ready()
     caller = cloud.caller
+    inputs: list[int] = []
+
+    async def count(_: web.Request, body: dict[str, Any]) -> None:
+        inputs.append(len(body["job"]["handler"]["files_down"]))
+
+    peer.behave = count
     await caller.submit("before")
     memory = [gateway.memory, dispatcher.memory]
     others = Others(cloud, gateway, dispatcher)
@@ -84,9 +92,10 @@ async def test_a_directory_of_many_files_takes_little_memory_and_delays_nobody(
         submitted = await caller.ask("POST", "/jobs", json=body)
         assert submitted.status == 201
         job_id = orjson.loads(submitted.body)["id"]
-        payload = orjson.loads((await outbox_row(database, handovers, job_id))["payload"])
-        assert len(payload["job"]["handler"]["files_down"]) == FILES
         await eventually(lambda: job_id in peer.taken, within=60)
+        assert inputs == [0, FILES]  # of the first job as well
+        await until(database, handovers, done=2)
+        assert (await outbox_row(database, handovers, job_id))["payload"] == ""
 
         assert (await caller.ask("DELETE", "/files/data/many/")).status == 204
         assert not directory.exists()

@@ -11,6 +11,7 @@ from sqlalchemy import RowMapping, Table, insert, select, update
 from common.database.engine import Database, utc_now
 from common.database.tables import emails, handovers, jobs
 from devtools.waiting import eventually
+from gateway.jobs.store import NewJob
 
 PAYLOAD: Mapping[str, Any] = {
     "job": {
@@ -50,6 +51,21 @@ async def add_job(database: Database, **values: Any) -> int:
         "correlation_id": uuid4().hex,
     }
     return await _add(database, jobs, defaults | values)
+
+
+def submission(user: str = "ada", priority: int = 0) -> NewJob:
+    """A job to insert, as the gateway does it."""
+    row: dict[str, Any] = {
+        "user_id": user,
+        "job_name": uuid4().hex,
+        "status": "queued",
+        "paths_out": {},
+        "priority": priority,
+        "application": {},
+        "attributes": {},
+        "correlation_id": uuid4().hex,
+    }
+    return NewJob(row, lambda _: orjson.dumps(PAYLOAD).decode())
 
 
 async def add_handover(database: Database, job_id: int | None = None, **values: Any) -> int:

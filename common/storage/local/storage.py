@@ -84,11 +84,11 @@ class LocalStorage:
             found.close()
 
     async def survey(
-        self, inputs: Sequence[UserPath], places: Sequence[UserPath]
+        self, inputs: Sequence[UserPath], places: Sequence[UserPath], *, most: int | None = None
     ) -> tuple[list[list[Entry] | None], list[bool]]:
         files: dict[int, list[Entry]] = {}
         held: list[bool] | None = None
-        with closing(surveying.survey(self._root, inputs, places)) as batches:
+        with closing(surveying.survey(self._root, inputs, places, most)) as batches:
             while held is None:
                 batch, held = await self._walks.run(next, batches)
                 for position, some in batch:

@@ -6,6 +6,7 @@ Blocking, like `tree`; the tree is opened once.
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 
+from common.storage.budget import FileCount
 from common.storage.errors import NotFound, UnusableName
 from common.storage.local.tree import entry_at, ignore_absent, open_directory, tree_of, walk
 from common.storage.paths import UserPath
@@ -13,23 +14,23 @@ from common.storage.protocol import BATCH, Entry
 
 
 def survey(
-    root: str, inputs: Sequence[UserPath], places: Sequence[UserPath]
+    root: str, inputs: Sequence[UserPath], places: Sequence[UserPath], most: int | None
 ) -> Generator[tuple[list[tuple[int, list[Entry]]], list[bool] | None], None, None]:
     """The files at or below each of `inputs`, sorted by path, with that input's position.
 
     Yields batches of about `BATCH` files. The last batch carries one answer per place: whether
     it is a file, or a directory with a file at any depth. An empty directory yields an empty list,
     an input that does not exist yields none. All paths are in one tree. Raises `UnusableName` for
-    a file whose name is not UTF-8, since nobody could request it.
+    a file whose name is not UTF-8, since nobody could request it, and `TooManyFiles`.
 
     A thread releases the interpreter's lock at each system call, and a busy event loop makes it
     wait to get it back. To save calls, each input is read as a directory first.
     """
     batch: list[tuple[int, list[Entry]]] = []
-    count = 0
+    count, found = 0, FileCount(most)
     with open_directory(tree_of(root, [*inputs, *places][0].user), ()) as tree:
         for position, path in enumerate(inputs):
-            for files in _files_of(tree, path):
+            for files in _files_of(tree, path, found):
                 batch.append((position, files))
                 count += len(files)
                 if count >= BATCH:
@@ -38,12 +39,13 @@ def survey(
         yield batch, [_holds_files(tree, place) for place in places]
 
 
-def _files_of(tree: int, path: UserPath) -> Iterator[list[Entry]]:
+def _files_of(tree: int, path: UserPath, found: FileCount) -> Iterator[list[Entry]]:
     is_directory = False
     with ignore_absent:
         for batch, _ in walk(tree, path):
             is_directory = True
             files = [entry for entry in batch if entry.size is not None]
+            found.add(files, visited=len(batch) + 1)
             for entry in files:
                 if "\ufffd" in entry.path:
                     _check_reachable(tree, path.user, entry.path)
@@ -53,6 +55,7 @@ def _files_of(tree: int, path: UserPath) -> Iterator[list[Entry]]:
     with ignore_absent:
         entry = entry_at(tree, path)
         if not entry.is_directory:
+            found.add([entry], visited=1)
             yield [entry]
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from operator import attrgetter
 
+from common.storage.budget import FileCount
 from common.storage.errors import NotFound, UnusableName
 from common.storage.protocol import Entry
 from common.storage.s3.bucket import Bucket, Page, entry_from_record
@@ -84,13 +85,15 @@ def _everything(directory: Directory, page: Page, here: list[str]) -> list[Entry
     return entries
 
 
-async def files_below(bucket: Bucket, directory: Directory) -> list[Entry] | None:
+async def files_below(bucket: Bucket, directory: Directory, count: FileCount) -> list[Entry] | None:
     """All files below a directory, or None if no key begins with its prefix.
 
-    Raises `UnusableName` for a file that no path can address, since the result must be complete.
+    Raises `UnusableName` for a file that no path can address, since the result must be complete,
+    and `TooManyFiles` where `count` does.
     """
     files: list[Entry] | None = None
     async for page in bucket.pages(directory.prefix):
+        before = len(files or ())
         for item in page.objects:
             files = [] if files is None else files
             name = item["Key"][len(directory.prefix) :]
@@ -100,4 +103,5 @@ async def files_below(bucket: Bucket, directory: Directory) -> list[Entry] | Non
             if addressable(parts) < len(parts):
                 raise UnusableName(f"the stored key '{directory.shown}{name}' cannot be a path")
             files.append(entry_from_record(directory.shown + name, item, "Size"))
+        count.add((files or [])[before:], visited=len(page.objects) + 1)
     return files

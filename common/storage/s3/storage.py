@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any, Final, Self
 
 from common.runtime.tasks import BoundedTasks
-from common.storage.budget import BoundedCache, ChunkBudget, PartBudget
+from common.storage.budget import BoundedCache, ChunkBudget, FileCount, PartBudget
 from common.storage.errors import NotFound, StorageError
 from common.storage.paths import PREDEFINED, UserPath
 from common.storage.protocol import BATCH, Entry, OpenFile, PreparedRequest
@@ -120,18 +120,20 @@ class S3Storage:
         return Directory(self._keys.directory(path), str(path.as_directory))
 
     async def survey(
-        self, inputs: Sequence[UserPath], places: Sequence[UserPath]
+        self, inputs: Sequence[UserPath], places: Sequence[UserPath], *, most: int | None = None
     ) -> tuple[list[list[Entry] | None], list[bool]]:
         calls: list[Callable[[], Awaitable[Any]]]
         calls = [partial(self._holds_files, path) for path in places]
-        calls += [partial(self._files_at, path) for path in inputs]
+        count = FileCount(most)
+        calls += [partial(self._files_at, path, count) for path in inputs]
         found = await _results(calls, _SURVEYED_AT_ONCE)
         return found[len(places) :], found[: len(places)]
 
-    async def _files_at(self, path: UserPath) -> list[Entry] | None:
+    async def _files_at(self, path: UserPath, count: FileCount) -> list[Entry] | None:
         if not path.slash and (file := await self._tree.file_at(path)):
+            count.add([file], visited=1)
             return [file]
-        files = await listing.files_below(self._bucket, self._directory(path))
+        files = await listing.files_below(self._bucket, self._directory(path), count)
         if files is not None or path.is_permanent:
             return files or []
         file = await self._tree.file_at(path) if path.slash else None

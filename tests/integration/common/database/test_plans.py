@@ -16,6 +16,7 @@ from common.database.tables import handovers
 from common.jobs.deletion import take_over_interrupted
 from common.jobs.heartbeat import PEER, beat
 from common.jobs.lifecycle import Report, Source, Status
+from common.jobs.quota import count_unfinished
 from common.outbox.maintenance import OutboxMaintenance
 from common.outbox.outbox import Outbox
 from devtools.database import database_settings
@@ -24,6 +25,7 @@ from dispatcher.stalled import StalledJob, Sweep
 from gateway.job_status.service import JobStatusService
 from gateway.jobs.store import JobStore
 from tests.support import dispatcher, notifier
+from tests.support.records import submission
 
 HISTORY = int(os.environ.get("TEST_HISTORY", "200000"))
 LARGE = ("jobs", "handovers", "emails", "handover_numbers", "job_events")
@@ -141,6 +143,15 @@ async def look_for_silence(database: Database) -> list[StalledJob]:
     return await Sweep(database=database, notifier=ChannelNotifier(database)).find(60.0)
 
 
+async def submit(database: Database) -> None:
+    await JobStore(database).insert(submission("user-7"))
+
+
+async def count(database: Database) -> int:
+    async with database.reading() as connection:
+        return await count_unfinished(connection, "user-7")
+
+
 PENDING, UNSETTLED = "ix_handovers_pending", "ix_handovers_unsettled"
 ONE_JOB = "ix_jobs_id|jobs_pkey"
 
@@ -167,6 +178,8 @@ CASES: dict[str, tuple[Work, set[str]]] = {
         lambda database: JobStore(database).page("user-7", offset=0, limit=100),
         {"ix_jobs_user_newest"},
     ),
+    "submission": (submit, {"ix_handovers_turns"}),
+    "count of unfinished jobs": (count, {"ix_jobs_unfinished"}),
     "one job": (lambda database: JobStore(database).find((1_007, "user-7")), {ONE_JOB}),
     "keep-alive": (keep_alive, {ONE_JOB, "handover_numbers_pkey"}),
     "silence": (look_for_silence, {"ix_jobs_with_worker"}),

@@ -1,6 +1,7 @@
 """Reports on jobs: what they change in the job, its hand-over and its mails."""
 
 import asyncio
+import re
 from datetime import datetime
 from typing import Any
 
@@ -68,6 +69,59 @@ async def test_parallel_details_are_all_kept(database: Database, running: int) -
     assert sorted(kept) == sorted(lines)
 
 
+MIB = 1 << 20
+CUT = re.compile(r"\[(\d+) bytes were cut: only the newest MiB is kept\]\n")
+
+
+async def stored_bytes(database: Database) -> int:
+    texts = [row["runtime_details"] for row in await rows(database, jobs)]
+    texts += [row["details"] for row in await rows(database, job_events)]
+    return sum(len((text or "").encode()) for text in texts)
+
+
+async def test_of_long_details_the_newest_mebibyte_is_kept(
+    database: Database, running: int
+) -> None:
+    sent = 0
+    for number in range(15):
+        text = f"{number} " + "ü" * (2 * MIB) + f" the end of {number}"
+        sent += len(text.encode()) + 1
+        await report(database, running, "running", text)
+        kept = (await job_row(database, running))["runtime_details"]
+        line = CUT.match(kept)
+        assert line
+        assert kept.endswith(f"ü the end of {number}")
+        assert kept.count("bytes were cut") == 1
+        size = len(kept[line.end() :].encode())
+        assert MIB - 4 < size <= MIB
+        assert abs(int(line[1]) + size - sent) < 20  # of one line end each
+    assert await stored_bytes(database) < 3.1 * MIB
+    details = [row["details"] for row in await rows(database, job_events)]
+    assert len(details) == 15
+    assert all("bytes were cut" in text for text in details)
+
+
+async def test_many_short_details_are_bounded_as_well(database: Database, running: int) -> None:
+    for number in range(40):
+        await report(database, running, "running", f"{number} " + "x" * 100_000)
+    assert await stored_bytes(database) < 2.2 * MIB
+    kept = (await job_row(database, running))["runtime_details"]
+    assert CUT.match(kept)
+    assert kept.endswith("x\n39 " + "x" * 100_000)
+    newest = [row["details"] for row in await rows(database, job_events)][-10:]
+    assert [text.split()[0] for text in newest] == [str(number) for number in range(30, 40)]
+
+
+async def test_a_long_report_that_is_repeated_is_noted_once(
+    database: Database, running: int
+) -> None:
+    for _ in range(2):
+        await report(database, running, "error", "x" * 3 * MIB)
+    assert len(await rows(database, job_events)) == 1
+    kept = (await job_row(database, running))["runtime_details"]
+    assert kept == f"[{2 * MIB} bytes were cut: only the newest MiB is kept]\n" + "x" * MIB
+
+
 @pytest.mark.parametrize("state", ["pending", "sending", "in_doubt", "held", "failed"])
 async def test_any_update_settles_a_hand_over_in_any_state(database: Database, state: str) -> None:
     job_id = await add_handover(database, state=state)
@@ -75,7 +129,7 @@ async def test_any_update_settles_a_hand_over_in_any_state(database: Database, s
     assert applied is not None
     assert applied.confirmed_handover
     row = await outbox_row(database, handovers, job_id)
-    assert (row["state"], row["owner"]) == ("done", None)
+    assert (row["state"], row["owner"], row["payload"]) == ("done", None, "")
     assert row["settled_at"] is not None
 
 

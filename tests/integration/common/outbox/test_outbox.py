@@ -135,6 +135,21 @@ async def test_items_of_several_claims_are_settled_together(
     assert await states(database, handovers) == ["done"] * 3
 
 
+async def test_a_payload_is_kept_until_its_item_is_settled(
+    database: Database, outbox: Outbox[Handover]
+) -> None:
+    for _ in range(3):
+        await add_handover(database, payload="{}")
+    delivered, refused, doubtful = await outbox.claim(3)
+    await outbox.done([delivered])
+    await outbox.fail([refused], "HTTP 422")
+    await outbox.doubt([doubtful], 0.0, "no answer")
+    assert [row["payload"] for row in await rows(database, handovers)] == ["", "", "{}"]
+    await outbox.resend(await outbox.claim_doubtful(1))
+    (again,) = await outbox.claim(1)
+    assert again.payload == "{}"
+
+
 async def test_held_items_are_tried_in_turn_and_released_together(
     database: Database, outbox: Outbox[Handover]
 ) -> None:

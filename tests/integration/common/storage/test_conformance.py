@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import pytest
 
+from common.storage import budget
 from common.storage.errors import (
     DirectoryNotEmpty,
     InvalidPath,
@@ -14,6 +15,7 @@ from common.storage.errors import (
     PredefinedDirectory,
     StorageUnavailable,
     TargetExists,
+    TooManyFiles,
 )
 from common.storage.paths import PREDEFINED, UserPath
 from common.storage.protocol import SMALL_FILE, Entry
@@ -166,6 +168,24 @@ async def test_files_at_gives_files_below_each_path_or_none(tree):
     ([entry], [same]), held = await tree.storage.survey(asked, [asked[1], tree.path("output/x")])
     assert entry == same == await tree.stat("config/c.yaml")
     assert held == [True, False]
+
+
+async def test_a_survey_ends_as_soon_as_there_are_too_many_files(tree):
+    await tree.put_all(*(f"data/x/{number}" for number in range(4)), "data/y/1")
+    x, y, same = tree.path("data/x"), tree.path("data/y"), tree.path("data/x/3")
+    found, _ = await tree.storage.survey([x, same, x.as_directory], [], most=4)
+    assert [len(files) for files in found] == [4, 1, 4]  # four distinct ones
+    for inputs, most in (([x, y], 4), ([x], 3)):
+        with pytest.raises(TooManyFiles):
+            await tree.storage.survey(inputs, [], most=most)
+
+
+async def test_a_survey_visits_a_bounded_number_of_entries(tree, monkeypatch):
+    monkeypatch.setattr(budget, "_FEW_VISITS", 8)
+    await tree.put_all(*(f"data/{'d/' * depth}x" for depth in range(1, 8)))
+    inputs = [tree.path(f"data/{'d/' * depth}") for depth in range(1, 8)]
+    with pytest.raises(TooManyFiles):
+        await tree.storage.survey(inputs, [], most=7)
 
 
 async def test_holds_files_looks_at_any_depth(tree):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from common.storage.local.storage import LocalStorage
 from devtools.user_pool import Issuer
 from gateway.jobs import submission
 from gateway.jobs.schemas import JobRequestSchema
@@ -52,6 +53,35 @@ def test_a_limit_is_kept(start_gateway: StartGateway, issuer: Issuer) -> None:
     assert "3" in reply.detail
     # without looking up each id
     assert submit(user, *(f"none/{number}" for number in range(4))).status == 413
+
+
+@pytest.fixture
+def surveyed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many inputs each submission looks up."""
+    counts: list[int] = []
+    survey = LocalStorage.survey
+
+    async def counted(self: LocalStorage, inputs: Any, *places: Any, **options: Any) -> Any:
+        counts.append(len(inputs))
+        return await survey(self, inputs, *places, **options)
+
+    monkeypatch.setattr(LocalStorage, "survey", counted)
+    return counts
+
+
+def test_what_is_named_repeatedly_is_looked_up_once(user: Api, surveyed: list[int]) -> None:
+    spellings = ["many", "many/", "many//", "//many"]
+    assert submit(user, *spellings * 2_000).status == 201
+    assert surveyed == [2]  # with and without the slash
+
+
+def test_there_is_a_limit_by_default(api: Api, surveyed: list[int]) -> None:
+    reply = submit(api, *(f"none/{number}" for number in range(10_001)))
+    assert reply.status == 413
+    assert "10000" in reply.detail
+    assert surveyed == []
+    reply = submit(api, *["a"] * 20_001)
+    assert reply.faults() == {(("body", "attributes", "files_down", "data_ids"), "value_error")}
 
 
 @pytest.mark.parametrize("wrong", [1, "", "..", "x%2f" * 64])

@@ -7,8 +7,8 @@ before this revision have none, since no feed could have announced them.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0009"
+down_revision = "0008"
 
 _JOB_COLUMNS = {
     "batch_id": sa.Integer,
