@@ -9,7 +9,9 @@ Any status may follow any other (the peer requeues a job that stalled), except:
   since a failing job still reports `postprocessing` while it uploads its logs; details are kept;
 - an `error` that no worker reported (reconciliation's "no sign of life", the peer's refusal of a
   copy sent after a doubt) is undone by any report of a worker. One that a worker reported is a
-  fact: its date stays and the user gets its mail, even if an undone `error` follows.
+  fact: its date stays and the user gets its mail, even if an undone `error` follows;
+- a job that its user cancelled is in `error` for good: later reports change nothing, and a worker
+  that reports is to be stopped.
 """
 
 from dataclasses import dataclass
@@ -86,11 +88,28 @@ class JobState:
     has_ended: bool
     last: Report | None
     has_failed: bool = False
+    is_cancelled: bool = False
+
+
+class Cancellation(StrEnum):
+    """What cancelling a job comes to, as it goes over the wire."""
+
+    CANCELLED = "cancelled"
+    """It takes effect, or did so before."""
+
+    ENDED = "ended"
+    """The job has ended otherwise, and stays as it is."""
+
+    NOT_FOUND = "not_found"
+    """The user has no such job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The changes that a report makes; False and None stand for no change."""
+    """The changes that a report makes; False and None stand for no change.
+
+    `stops_worker`: the worker that reported works on a job that was cancelled.
+    """
 
     status: Status
     starts: bool = False
@@ -101,6 +120,14 @@ class Change:
     enters: bool = False
     leaves_error: bool = False
     undoes_error: bool = False
+    stops_worker: bool = False
+
+
+def cancel(status: Status, *, is_cancelled: bool) -> Cancellation:
+    """What a user's wish to cancel a job of this status comes to."""
+    if is_cancelled or not status.is_final:
+        return Cancellation.CANCELLED
+    return Cancellation.ENDED
 
 
 def is_keep_alive(current: Status, report: Report) -> bool:
@@ -112,6 +139,8 @@ def is_keep_alive(current: Status, report: Report) -> bool:
 
 def decide(job: JobState, report: Report) -> Change:
     """What `report` changes in `job`. Never raises, since a report is a fact."""
+    if job.is_cancelled:
+        return Change(job.status, stops_worker=report.source is Source.WORKER)
     if job.status is Status.FINISHED:
         return Change(job.status)
     new = report.status if _may_follow(job, report) else job.status

@@ -157,6 +157,7 @@ def _state(item: Mapping[str, Any], now: datetime) -> str:
         OutboxState.IN_DOUBT: f"in doubt, wait for proof {due}",
         OutboxState.HELD: "held, since the peer refused our key or address",
         OutboxState.DONE: "done",
+        OutboxState.DROPPED: "dropped",
         OutboxState.FAILED: "failed for good",
     }
     reason = f"; last error: {item['last_error']}" if item["last_error"] else ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Float, Row, bindparam, or_, select, update
+from sqlalchemy import Float, Row, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, padded, utc_now
@@ -47,6 +47,8 @@ _lock_job = (
         jobs.c.worker_number,
         jobs.c.correlation_id,
         jobs.c.last_seen_at,
+        jobs.c.cancelled_at.is_not(None).label("is_cancelled"),
+        jobs.c.cancel_confirmed_at,
         details_size,
     )
     .where(jobs.c.id == bindparam("locked_id"), jobs.c.deleted_at.is_(None))
@@ -96,13 +98,14 @@ async def report_of_worker(
 ) -> Applied | None:
     """Apply a worker's report under `number`; None if that worker has to stop.
 
-    The first number of a job that a worker reports under wins, and settles the hand-over in any
-    state; a report under any other number of the job comes from a superfluous copy.
+    It has to if there is no such job, or its user has cancelled it. The first number of a job that a
+    worker reports under wins, and settles the hand-over in any state; a report under any other
+    number of the job comes from a superfluous copy.
     """
     async with database.transaction() as tx:
         applied = await apply_worker_report(tx, number, report)
     _announce(notifier, applied)
-    return applied
+    return None if applied is None or applied.change.stops_worker else applied
 
 
 async def report(
@@ -151,6 +154,8 @@ async def apply_worker_report(tx: AsyncConnection, number: int, report: Report) 
     if job is None:
         job_id = (await tx.execute(_job_of_number, {"number": number})).scalar_one_or_none()
         job = None if job_id is None else await lock_job(tx, job_id)
+    if job is not None and job.is_cancelled:
+        return await _apply(tx, job, report, heard=False)
     if job is None or job.worker_number not in {None, number}:
         return None
     confirmed = job.worker_number is None and await _confirm_handover(tx, job.id, number)
@@ -163,7 +168,7 @@ def _announce(notifier: ChannelNotifier, applied: Applied | None) -> None:
         return
     if applied.mail_due:
         notifier.notify(EMAILS)
-    if applied.change.records_event:
+    if applied.change.records_event or applied.change.stops_worker:
         notifier.notify(EVENTS, applied.user_id)
 
 
@@ -182,6 +187,34 @@ async def _confirm_handover(tx: AsyncConnection, job_id: int, number: int) -> bo
     return settled.rowcount > 0
 
 
+async def write_cancelled(
+    tx: AsyncConnection, job: Row[Any], *, by: str, reason: str | None, line: str
+) -> None:
+    """End a locked job that its user cancels; `line` is added to its run-time details."""
+    values = {
+        "status": Status.ERROR,
+        "cancelled_at": utc_now(),
+        "cancelled_by": by,
+        "cancel_reason": reason,
+        "date_finished": func.coalesce(jobs.c.date_finished, utc_now()),
+        "runtime_details": await with_appended(tx, job.id, job.details_size, line),
+    }
+    await tx.execute(update(jobs).where(jobs.c.id == job.id).values(values))
+
+
+async def _confirm_cancellation(tx: AsyncConnection, job: Row[Any]) -> None:
+    """A worker of the cancelled job is told to stop, for the first time."""
+    await tx.execute(update(jobs).where(jobs.c.id == job.id).values(cancel_confirmed_at=utc_now()))
+    event = NewEvent(
+        job_id=job.id,
+        user_id=job.user_id,
+        type=EventType.CANCELLED,
+        status=Status.ERROR,
+        source=Source.WORKER,
+    )
+    await record_events(tx, [event])
+
+
 async def _apply(
     tx: AsyncConnection,
     job: Row[Any],
@@ -195,7 +228,9 @@ async def _apply(
     if report.details:
         report = replace(report, details=newest(report.details))
     change = decide(await _state_of(tx, job, before), report)
-    if before is not Status.FINISHED:
+    if change.stops_worker and job.cancel_confirmed_at is None:
+        await _confirm_cancellation(tx, job)
+    if before is not Status.FINISHED and not job.is_cancelled:
         await _write_job(tx, job, change, heard=heard)
     mail_due = await update_mails(tx, job, change, report)
     if change.records_event:
@@ -229,8 +264,9 @@ def _type_of(change: Change, report: Report) -> EventType:
 
 
 async def _state_of(tx: AsyncConnection, job: Row[Any], status: Status) -> JobState:
-    if status is Status.FINISHED:
-        return JobState(status, job.has_started, job.has_ended, last=None)
+    if status is Status.FINISHED or job.is_cancelled:
+        known = (status, job.has_started, job.has_ended)
+        return JobState(*known, last=None, is_cancelled=job.is_cancelled)
     of_job = {"event_job_id": job.id}
     event = (await tx.execute(_last_event, of_job)).one_or_none()
     last = event and Report(Status(event.status), event.details, Source(event.source))

@@ -28,6 +28,9 @@ class OutboxState(StrEnum):
     DONE = "done"
     """Delivered. Settled, and pruned after a while."""
 
+    DROPPED = "dropped"
+    """No longer to be sent: what it was about was cancelled. Settled, and pruned after a while."""
+
     FAILED = "failed"
     """Refused for good, or given up. Settled, and pruned after a while."""
 

@@ -4,11 +4,13 @@ import pytest
 
 from common.jobs.lifecycle import (
     WITH_WORKER,
+    Cancellation,
     Change,
     JobState,
     Report,
     Source,
     Status,
+    cancel,
     decide,
     is_keep_alive,
 )
@@ -101,3 +103,23 @@ def test_a_repeated_error_adds_no_second_copy_of_its_log() -> None:
     change = decide(job("error", TAIL), TAIL)
     assert (change.details, change.records_event) == (None, False)
     assert decide(job("error", report("postprocessing")), TAIL).details == TAIL.details
+
+
+@pytest.mark.parametrize("status", ALL)
+def test_a_job_that_has_not_ended_can_be_cancelled_and_one_that_has_cannot(status: Status) -> None:
+    expected = Cancellation.ENDED if status.is_final else Cancellation.CANCELLED
+    assert cancel(status, is_cancelled=False) is expected
+    assert cancel(status, is_cancelled=True) is Cancellation.CANCELLED
+
+
+@pytest.mark.parametrize("details", [None, "words"])
+@pytest.mark.parametrize("source", list(Source))
+@pytest.mark.parametrize("after", ALL)
+def test_nothing_changes_a_cancelled_job_and_its_worker_is_stopped(
+    after: Status, source: Source, details: str | None
+) -> None:
+    state = JobState(Status.ERROR, True, True, last=None, is_cancelled=True)
+    stopped = source is Source.WORKER
+    assert decide(state, Report(after, details, source)) == Change(
+        Status.ERROR, stops_worker=stopped
+    )
