@@ -98,8 +98,8 @@ async def report_of_worker(
 ) -> Applied | None:
     """Apply a worker's report under `number`; None if that worker has to stop.
 
-    It has to if there is no such job, or its user has cancelled it. The first number of a job that a
-    worker reports under wins, and settles the hand-over in any state; a report under any other
+    It has to if there is no such job, or its user has cancelled it. The first number of a job that
+    a worker reports under wins, and settles the hand-over in any state; a report under any other
     number of the job comes from a superfluous copy.
     """
     async with database.transaction() as tx:
