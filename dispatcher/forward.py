@@ -90,6 +90,7 @@ class Forwarder:
 
     def __post_init__(self) -> None:
         self._calling = 0
+        self._due_together = 0.0
         self._settle_taken = Batcher[Handover, None](self._settle_all_taken)
 
     def slots(self, under_way: int) -> int:
@@ -140,8 +141,13 @@ class Forwarder:
                 await persist(lambda: self._settle_refused(item, outcome.reason))
             case Verdict.NOT_TAKEN:
                 self.consumer.failed(item, outcome)
-                delay = _delay(item, outcome)
-                await persist(lambda: self.outbox.retry([item], delay, outcome.reason))
+                if outcome.reachable:
+                    delay = self._delay(item, outcome)
+                    await persist(lambda: self.outbox.retry([item], delay, outcome.reason))
+                else:
+                    # nothing was sent, and the breaker decides when anything is: so the item stays
+                    # as it was, and keeps its place
+                    await persist(lambda: self.outbox.release([item], outcome.reason))
             case Verdict.IN_DOUBT:
                 self.consumer.failed(item, outcome)
                 await persist(lambda: self.outbox.doubt([item], self.grace, outcome.reason))
@@ -152,6 +158,20 @@ class Forwarder:
                 await persist(lambda: self.outbox.hold([item], outcome.reason))
         if corrected:
             await persist(self._release_held)
+
+    def _delay(self, item: Handover, outcome: Outcome) -> float:
+        """Seconds until the item is due again.
+
+        Where others fail as well, it is the peer: what fails together is due together, or items
+        would overtake each other.
+        """
+        now = time.monotonic()
+        delay = full_jitter(item.attempts, first=_FIRST_RETRY, cap=_LONGEST_RETRY)
+        if self.consumer.several_fail and self._due_together > now:
+            delay = self._due_together - now
+        delay = max(delay, outcome.retry_after or 0.0)
+        self._due_together = now + delay
+        return delay
 
     async def _release_held(self) -> None:
         if released := await self.consumer.release_held():
@@ -172,11 +192,6 @@ class Forwarder:
         details = f"The worker-facing API refused the job: {words}"
         report = Report(Status.ERROR, details, Source.DISPATCHER)
         await updates.report(self.database, self.notifier, item.job_id, report, settle=settle)
-
-
-def _delay(item: Handover, outcome: Outcome) -> float:
-    delay = full_jitter(item.attempts, first=_FIRST_RETRY, cap=_LONGEST_RETRY)
-    return max(delay, outcome.retry_after or 0.0)
 
 
 def _record(item: Handover, outcome: Outcome, seconds: float) -> None:

@@ -84,6 +84,11 @@ class Consumer(Generic[Item]):
         self._signal.wake()
         return released
 
+    @property
+    def several_fail(self) -> bool:
+        """Whether more than one item has failed since the last success."""
+        return self._breaker.several_fail
+
     # -- outcomes ----------------------------------------------------------------------------
 
     def was_held(self, item: Item) -> bool:

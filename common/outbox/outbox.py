@@ -135,10 +135,15 @@ class Outbox(Generic[Item]):
         """Refused because of an operator's mistake."""
         await self._settle(items, state=OutboxState.HELD, due_at=utc_now(), last_error=reason)
 
-    async def release(self, items: Sequence[Item]) -> None:
-        """Give claimed items back untried, as if they had not been claimed."""
-        untried = self._table.c.attempts - 1
-        await self._settle(items, state=OutboxState.PENDING, attempts=untried)
+    async def release(self, items: Sequence[Item], reason: str | None = None) -> None:
+        """Give claimed items back untried, as if they had not been claimed; `reason` is noted."""
+        columns = self._table.c
+        await self._settle(
+            items,
+            state=OutboxState.PENDING,
+            attempts=columns.attempts - 1,
+            last_error=reason or columns.last_error,
+        )
 
     async def fail(
         self, items: Sequence[Item], reason: str, tx: AsyncConnection | None = None

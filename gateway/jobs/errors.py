@@ -1,5 +1,12 @@
 """What can go wrong with jobs. None of these knows HTTP."""
 
+from typing import Final
+
+from gateway.http.limits import LimitExceeded
+
+_JOBS_END_AFTER: Final = 60.0
+"""Seconds after which a refused submission may be tried again: jobs take minutes to hours."""
+
 
 class JobNotFound(Exception):
     """The user has no such job."""
@@ -23,3 +30,10 @@ class UnusableInput(SubmissionRefused):
 
 class TooManyInputs(SubmissionRefused):
     """The job has more input files than the service allows."""
+
+
+class TooManyUnfinished(LimitExceeded):
+    """The user has as many jobs under way as are allowed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} unfinished jobs", _JOBS_END_AFTER)

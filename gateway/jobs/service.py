@@ -49,16 +49,17 @@ class Jobs:
         self._applications = applications
         self._notifier = notifier
         self._limits = limits
-        self._store = JobStore(database)
+        self._store = JobStore(database, unfinished=limits.unfinished_jobs)
 
     async def submit(
         self, user: User, body: Mapping[str, Any], *, correlation_id: str
     ) -> dict[str, Any]:
         """Start a job. Once this returns, the job will be handed over or end in `error`.
 
-        Raises `Invalid` and `SubmissionRefused`.
+        Raises `Invalid`, `SubmissionRefused` and `TooManyUnfinished`.
         """
         request = await self._check(parse_request, user, body)
+        await self._store.check_unfinished(user.id)
         await self._storage.ensure_user(user.id)
         try:
             files_down, taken = await collect(

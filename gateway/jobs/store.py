@@ -28,16 +28,18 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeDecorator
 
 from common.database.engine import Database, padded, utc_now
 from common.database.tables import handovers, jobs
 from common.jobs.events import EventType, NewEvent, record_events
 from common.jobs.lifecycle import Source, Status
+from common.jobs.quota import count_unfinished, lock_counts
 from common.outbox.item import OutboxState
 from common.runtime.batching import Batcher
 from gateway.http.responses import iso
-from gateway.jobs.errors import JobNotFound, NameTaken
+from gateway.jobs.errors import JobNotFound, NameTaken, TooManyUnfinished
 from gateway.jobs.schemas import HARDWARE_KEYS
 from gateway.jobs.turns import next_turn
 
@@ -190,8 +192,10 @@ def _submitted(job: Job) -> NewEvent:
 class JobStore:
     """Reads and inserts jobs; concurrent calls of `find` and of `insert` share round trips."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, unfinished: int = 0) -> None:
+        """`unfinished`: how many jobs that have not ended a user may have (0: any number)."""
         self._database = database
+        self._unfinished = unfinished
         self.find: Batcher[tuple[int, str], Job] = Batcher(self._find_batch)
         self.insert: Batcher[NewJob, Job] = Batcher(
             self._insert_batch, limit=50, pause=_INSERT_PAUSE
@@ -238,14 +242,20 @@ class JobStore:
     async def _insert_batch(self, new: Sequence[NewJob]) -> list[Job | Exception]:
         """Insert each job with its event and hand-over, all in one transaction.
 
-        `NameTaken` for a job whose name the user has used, also within the batch.
+        `NameTaken` for a job whose name the user has used, also within the batch;
+        `TooManyUnfinished` for one beyond the user's limit, which no race exceeds.
         """
         async with self._database.transaction() as tx:
-            rows = (await tx.execute(self._new_job, [job.row for job in new])).all()
+            refused = await self._over_limit(tx, new) if self._unfinished else set()
+            admitted = [job.row for job in new if id(job) not in refused]
+            rows = (await tx.execute(self._new_job, admitted)).all() if admitted else []
             inserted = {(job["user_id"], job["job_name"]): job for job in _as_jobs(rows)}
             results: list[Job | Exception] = []
             events, handover_rows = [], []
             for item in new:
+                if id(item) in refused:
+                    results.append(TooManyUnfinished(self._unfinished))
+                    continue
                 job = inserted.pop((item.row["user_id"], item.row["job_name"]), None)
                 if job is None:
                     results.append(NameTaken())
@@ -268,3 +278,22 @@ class JobStore:
                 await tx.execute(self._new_handover, handover_rows)
                 await record_events(tx, events)
         return results
+
+    async def _over_limit(self, tx: AsyncConnection, new: Sequence[NewJob]) -> set[int]:
+        """Which (by `id()`) of these jobs are beyond their users' limits, in order of arrival."""
+        users = {job.row["user_id"] for job in new}
+        await lock_counts(tx, users)
+        left = {user: self._unfinished - await count_unfinished(tx, user) for user in users}
+        refused = set()
+        for job in new:
+            left[job.row["user_id"]] -= 1
+            if left[job.row["user_id"]] < 0:
+                refused.add(id(job))
+        return refused
+
+    async def check_unfinished(self, user_id: str) -> None:
+        """Raise `TooManyUnfinished` for a user who has reached the limit, before more is done."""
+        if self._unfinished:
+            async with self._database.reading() as connection:
+                if await count_unfinished(connection, user_id) >= self._unfinished:
+                    raise TooManyUnfinished(self._unfinished)

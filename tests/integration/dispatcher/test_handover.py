@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from common.runtime.daemon import HEALTH
 from deploy.sandbox.ports import free_port
 from devtools.waiting import eventually
 from dispatcher import maintenance
+from gateway.jobs.store import JobStore
 from tests.integration.dispatcher.conftest import Dispatch
 from tests.support.dispatcher import FakePeer, answering, hear, numbered
 from tests.support.fakes import abort
@@ -24,6 +26,7 @@ from tests.support.records import (
     outbox_row,
     rows,
     states,
+    submission,
     until,
 )
 
@@ -233,6 +236,26 @@ async def test_a_peer_that_is_away_costs_a_trickle_and_gets_everything_on_its_re
             job_ids.append(await add_handover(database))
             await eventually(lambda: all_done(database, handovers))
             assert sorted(peer.taken) == job_ids
+
+
+@pytest.mark.parametrize("how", ["no connection", "HTTP 503"])
+async def test_after_an_outage_jobs_arrive_in_the_order_of_their_submission(
+    database: Database, dispatch: Dispatch, how: str
+) -> None:
+    submit = JobStore(database).insert
+    jobs = [(await submit(submission()))["id"] for _ in range(6)]
+    port, refusing = free_port(), FakePeer()
+    refusing.behave = numbered(dict.fromkeys(jobs, answering(503)))
+    async with dispatch(f"http://127.0.0.1:{port}") as admin:
+        async with refusing.served(port) if how == "HTTP 503" else nullcontext():
+            await eventually(lambda: _peer_is(admin, "open"))
+            if how == "no connection":  # those that came later are no sooner there
+                jobs += [(await submit(submission()))["id"] for _ in range(3)]
+        async with FakePeer().served(port) as peer:
+            await eventually(lambda: all_done(database, handovers), within=30.0)
+    # where the peer answered, one that may be any of them goes first, to see whether it takes any
+    first = 1 if how == "HTTP 503" else 0
+    assert peer.taken[first:] == [job for job in jobs if job not in peer.taken[:first]]
 
 
 async def _peer_is(admin: TestServer, state: str) -> bool:
