@@ -29,6 +29,7 @@ from gateway.files.schemas import (
     DOWNLOAD_RESPONSES,
     FILE_EXAMPLE,
     FILE_PATH_PARAMETER,
+    NOTHING,
     UPLOAD_BODY,
     UPLOAD_EXAMPLE,
     FileSchema,
@@ -111,6 +112,7 @@ async def _inspect_upload(request: web.Request, _: Mapping[str, Any]) -> Sequenc
     ],
     errors=(404,),
     response_example=[FILE_EXAMPLE, DIRECTORY_EXAMPLE],
+    without_path=("/files", "list_root", "List the root"),
 )
 @querystring_schema(ListingSchema)
 @response_schema(FileSchema(many=True), HTTPStatus.OK, description="The entries.")
@@ -175,6 +177,11 @@ async def download_link(request: web.Request) -> web.Response:
     },
     requestBody=UPLOAD_BODY,
     response_example=FILE_EXAMPLE,
+    without_path=(
+        "/files/{f_type}//upload",
+        "upload_file_at_top",
+        "Upload a file straight into `data/`, `config/` or `artifact/`",
+    ),
 )
 @inspected_by(_inspect_upload)
 @match_info_schema(UploadPlaceSchema)
@@ -193,6 +200,11 @@ async def upload_file(request: web.Request) -> web.Response:
     "or this API's own. The client adds the form field `file`.",
     errors=(409,),
     response_example=UPLOAD_EXAMPLE,
+    without_path=(
+        "/files/{f_type}//url",
+        "upload_link_at_top",
+        "Prepare an upload straight into `data/`, `config/` or `artifact/`",
+    ),
 )
 @match_info_schema(UploadPlaceSchema)
 @response_schema(RequestToSendSchema, HTTPStatus.CREATED, description="The request to send.")
@@ -212,7 +224,7 @@ async def upload_link(request: web.Request) -> web.Response:
     responses={
         "201": {
             "description": "The directory exists.",
-            "content": {"application/json": {"schema": {"type": "null"}, "example": None}},
+            "content": {"application/json": {"schema": NOTHING, "example": None}},
         }
     },
 )

@@ -24,13 +24,14 @@ from gateway.http.fields import Message
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 Inspection = Callable[[web.Request, Mapping[str, Any]], Awaitable[Sequence[Fault]]]
 
-_LOCATIONS: Final = {
+LOCATIONS: Final = {
     "json": "body",
     "form": "body",
     "querystring": "query",
     "match_info": "path",
     "headers": "header",
 }
+"""From a decorator's location to the first part of `loc`."""
 
 _BODIES: Final = frozenset({"json", "form"})
 
@@ -68,7 +69,7 @@ async def validate(request: web.Request, handler: Callable[..., Any]) -> None:
             valid[item["put_into"]] = await _load(request, item, raw)
         except ValidationError as error:
             valid[item["put_into"]] = error.valid_data or {}
-            faults.extend(_flatten(error.messages, [_LOCATIONS[item["location"]]]))
+            faults.extend(flatten(error.messages, [LOCATIONS[item["location"]]]))
         except Invalid as error:
             faults.extend(error.faults)
     if faults:
@@ -134,15 +135,15 @@ def _parse_unusual(body: bytes, *, mended: bool) -> Any:
     return orjson.loads(text.encode("utf-8", "replace"))
 
 
-def _flatten(messages: Any, loc: Location) -> Iterator[Fault]:
+def flatten(messages: Any, loc: Location) -> Iterator[Fault]:
     """Marshmallow's nested messages as a flat sequence of faults."""
     if isinstance(messages, dict):
         for key, inner in messages.items():
-            yield from _flatten(inner, loc if key == "_schema" else [*loc, key])
+            yield from flatten(inner, loc if key == "_schema" else [*loc, key])
         return
     for message in messages if isinstance(messages, list) else [messages]:
         if isinstance(message, dict):
-            yield from _flatten(message, loc)
+            yield from flatten(message, loc)
         else:
             kind = message.kind if isinstance(message, Message) else "model_type"
             yield Fault(loc, str(message), kind)
