@@ -45,7 +45,7 @@ from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import BY_COOKIE, PROXIES, SETTINGS, USER
 from gateway.http.responses import json_bytes, json_response
 from gateway.http.streaming import send
-from gateway.http.validation import inspected_by
+from gateway.http.validation import inspected_by, otherwise
 
 STORAGE: Final[web.AppKey[Storage]] = web.AppKey("storage")
 LISTINGS: Final = web.AppKey("listings", Listings)
@@ -251,6 +251,10 @@ async def make_directory(request: web.Request) -> web.Response:
     },
     request_example={"path": "data/y/f.csv"},
     response_example={**FILE_EXAMPLE, "path": "data/y/f.csv"},
+)
+@otherwise(
+    "PUT renames, with a body of JSON; to upload a file, POST it as the form field 'file' to"
+    " /files/{type}/{path}/upload"
 )
 @match_info_schema(PathSchema)
 @json_schema(RenameSchema)
