@@ -108,7 +108,7 @@ async def _inspect_upload(request: web.Request, _: Mapping[str, Any]) -> Sequenc
     description="Entries sorted by path. The root (an empty path) holds the five predefined "
     "directories `config`, `data`, `artifact`, `output` and `log`.",
     parameters=[
-        {**FILE_PATH_PARAMETER, "description": "Directory; empty: the root.", "example": "data/x/"}
+        {**FILE_PATH_PARAMETER, "description": "Directory; `/`: the root.", "example": "data/x/"}
     ],
     errors=(404,),
     response_example=[FILE_EXAMPLE, DIRECTORY_EXAMPLE],
@@ -177,11 +177,6 @@ async def download_link(request: web.Request) -> web.Response:
     },
     requestBody=UPLOAD_BODY,
     response_example=FILE_EXAMPLE,
-    without_path=(
-        "/files/{f_type}//upload",
-        "upload_file_at_top",
-        "Upload a file straight into `data/`, `config/` or `artifact/`",
-    ),
 )
 @inspected_by(_inspect_upload)
 @match_info_schema(UploadPlaceSchema)
@@ -200,11 +195,6 @@ async def upload_file(request: web.Request) -> web.Response:
     "or this API's own. The client adds the form field `file`.",
     errors=(409,),
     response_example=UPLOAD_EXAMPLE,
-    without_path=(
-        "/files/{f_type}//url",
-        "upload_link_at_top",
-        "Prepare an upload straight into `data/`, `config/` or `artifact/`",
-    ),
 )
 @match_info_schema(UploadPlaceSchema)
 @response_schema(RequestToSendSchema, HTTPStatus.CREATED, description="The request to send.")

@@ -16,7 +16,7 @@ class PathSchema(RequestSchema):
     file_path = TreePath(
         required=True,
         metadata={
-            "description": "Path in the caller's tree; empty: its root.",
+            "description": "Path in the caller's tree; `/`: its root.",
             "example": "data/x/f.csv",
         },
     )
@@ -32,7 +32,8 @@ class UploadPlaceSchema(RequestSchema):
     )
     base_path = TreePath(
         required=True,
-        metadata={"description": "Directory below it; empty: the same.", "example": "x"},
+        # Swagger UI and some generators send no empty part of a path
+        metadata={"description": "Directory below it; `/`: the same.", "example": "/"},
     )
 
 

@@ -27,6 +27,7 @@ from gateway.http.responses import AnswerSchema
 _JSON: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"
 
+_BEARER: Final = {"type": "http", "scheme": "bearer", "bearerFormat": "Cognito ID token"}
 _INTERNAL_KEY: Final = {"type": "apiKey", "in": "header", "name": "x-api-key"}
 
 _REQUEST_ID: Final = {
@@ -75,6 +76,15 @@ _ERRORS: Final = {
     ),
     507: ("There is not enough space left.", "There is not enough space left for this file"),
 }
+
+
+def _log_in(token_path: str) -> dict[str, Any]:
+    return {
+        "type": "oauth2",
+        "description": "E-mail address and password; no client is needed.",
+        "flows": {"password": {"tokenUrl": token_path, "scopes": {}}},
+        "x-tokenName": "id_token",  # where Swagger UI finds the token in the answer
+    }
 
 
 class DetailSchema(AnswerSchema):
@@ -127,20 +137,10 @@ class OpenApi:
         self._internal = internal
         self._tags = dict(tags)
         self._user: list[dict[str, list[str]]] = [{"user": []}]
-        schemes = self.spec.components
-        schemes.security_scheme(
-            "user", {"type": "http", "scheme": "bearer", "bearerFormat": "Cognito ID token"}
-        )
         if token_path:
             self._user.append({"login": []})
-            schemes.security_scheme(
-                "login",
-                {
-                    "type": "oauth2",
-                    "flows": {"password": {"tokenUrl": token_path, "scopes": {}}},
-                    "x-tokenName": "id_token",  # where Swagger UI finds the token in the answer
-                },
-            )
+            self.spec.components.security_scheme("login", _log_in(token_path))
+        self.spec.components.security_scheme("user", _BEARER)
 
     def build(self, routes: Iterable[web.AbstractRoute]) -> dict[str, Any]:
         """The document for all decorated handlers among `routes`."""

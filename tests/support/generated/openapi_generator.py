@@ -27,7 +27,7 @@ data, config = map(Path, inputs)
 
 def started(files: FilesApi, jobs: JobsApi) -> Job:
     for top, path in (("data", data), ("config", config)):
-        stored = files.upload_file_at_top(top, (path.name, path.read_bytes()))
+        stored = files.upload_file(top, "/", (path.name, path.read_bytes()))
         assert stored.path == f"{top}/{path.name}", stored
     attributes = Attributes(files_down=FilesDown(config_id=config.name, data_ids=[data.name]))
     application = Application(application="superres", version="v1", entrypoint="render")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from client import AuthenticatedClient, Client
 from client.api.account import issue_token
-from client.api.files import download_file, list_root, make_directory, upload_file_at_top
+from client.api.files import download_file, list_root, make_directory, upload_file
 from client.api.jobs import describe_job, start_job
 from client.models import (
     Application,
@@ -18,9 +18,9 @@ from client.models import (
     Job,
     JobRequest,
     TokenRequest,
-    UploadFileAtTopBody,
+    UploadFileBody,
 )
-from client.models import UploadFileAtTopFType as Top
+from client.models import UploadFileFType as Top
 from client.types import File
 
 address, email, password, *inputs = sys.argv[1:]
@@ -30,8 +30,8 @@ data, config = map(Path, inputs)
 def started(client: AuthenticatedClient) -> Job:
     for top, path in ((Top.DATA, data), (Top.CONFIG, config)):
         with path.open("rb") as content:
-            body = UploadFileAtTopBody(file=File(payload=content, file_name=path.name))
-            stored = upload_file_at_top.sync(top, client=client, body=body)
+            body = UploadFileBody(file=File(payload=content, file_name=path.name))
+            stored = upload_file.sync(top, "/", client=client, body=body)
         assert stored.path == f"{top}/{path.name}", stored
     attributes = Attributes(files_down=FilesDown(config_id=config.name, data_ids=[data.name]))
     application = Application(application="superres", version="v1", entrypoint="render")

@@ -22,8 +22,7 @@ OPERATIONS = {
     ("post", "/files/{f_type}/{base_path}/url"), ("post", "/files/{f_type}/{base_path}/"),
     ("get", "/files/{file_path}"), ("put", "/files/{file_path}"), ("delete", "/files/{file_path}"),
     ("put", "/_job_status"),
-    # the same, without the part of the path that may be empty
-    ("get", "/files"), ("post", "/files/{f_type}//upload"), ("post", "/files/{f_type}//url"),
+    ("get", "/files"),
 }  # fmt: skip
 ACCOUNTS = {("post", "/user"), ("post", "/token"), ("post", "/login")}
 PUBLIC = {("get", "/"), ("get", "/access_info"), *ACCOUNTS}
