@@ -48,7 +48,7 @@ _LOG_IN: Final = " **Authorize** logs in with e-mail address and password."
 
 _ERRORS: Final = {
     # status: its meaning, and its example unless the operation has one of its own
-    400: ("The request cannot be carried out as it is.", "The body is not what its headers say"),
+    400: ("The request cannot be carried out as it is.", "The Host header is malformed"),
     401: ("No usable token, or one that does not hold.", "Not authenticated"),
     403: (
         "Not a member of the 'users' group, or not allowed.",
@@ -123,12 +123,12 @@ class OpenApi:
         token_path: str | None,
     ) -> None:
         plugin = MarshmallowPlugin(schema_name_resolver=resolver)
-        about = _INFO["description"]
+        about = f"{_INFO['description']}{_LOG_IN if token_path else ''}"
         self.spec = APISpec(
             title="DECODE OpenCloud: user-facing API",
             version=VERSION,
             openapi_version="3.1.0",
-            info={**_INFO, "description": f"{about}{_LOG_IN if token_path else ''}"},
+            info={**_INFO, "description": about},
             servers=[{"url": "/", "description": "This service"}],
             plugins=[plugin],
         )
@@ -243,8 +243,10 @@ def _responses(data: Any, errors: set[int], faults: list[dict[str, Any]]) -> dic
             "description": meaning,
             "content": {_JSON: {"schema": DetailSchema, "example": example}},
         }
-    if faults:
-        content = {"schema": InvalidSchema, "example": {"detail": faults}}
+    if data.get("schemas"):
+        content = {"schema": InvalidSchema}
+        if faults:
+            content["example"] = {"detail": faults}
         responses["422"] = {
             "description": "The request fails validation.",
             "content": {_JSON: content},
