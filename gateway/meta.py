@@ -7,15 +7,15 @@ from typing import Final
 
 from aiohttp import web
 from aiohttp_apispec import docs, response_schema
-from marshmallow import Schema, fields
+from marshmallow import fields
 
 from gateway.http.keys import SETTINGS
-from gateway.http.responses import json_response
+from gateway.http.responses import AnswerSchema, json_response
 
 WELCOME: Final = "Welcome to the DECODE OpenCloud User-facing API"
 
 
-class CognitoInfoSchema(Schema):
+class CognitoInfoSchema(AnswerSchema):
     """A Cognito user pool and its client."""
 
     user_pool_id = fields.String()
@@ -23,7 +23,7 @@ class CognitoInfoSchema(Schema):
     region = fields.String()
 
 
-class AccessInfoSchema(Schema):
+class AccessInfoSchema(AnswerSchema):
     """Where users authenticate."""
 
     cognito = fields.Nested(CognitoInfoSchema)

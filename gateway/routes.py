@@ -1,6 +1,6 @@
 """All routes, and the credentials that they need."""
 
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -9,11 +9,13 @@ from gateway import meta
 from gateway.auth import handlers as auth
 from gateway.files import handlers as files
 from gateway.http import errors
-from gateway.http.openapi import OpenApi, openapi_handler
+from gateway.http.openapi import OpenApi
+from gateway.http.responses import json_bytes
 from gateway.http.routing import add_route
 from gateway.job_status import handlers as job_status
 from gateway.jobs import handlers as jobs
 from gateway.jobs.events import handlers as events
+from gateway.jobs.examples import ConfiguredExamples
 
 PUBLIC: Final[frozenset[Handler]] = frozenset(
     {
@@ -30,6 +32,15 @@ PUBLIC: Final[frozenset[Handler]] = frozenset(
 
 INTERNAL: Final[frozenset[Handler]] = frozenset({job_status.update_status})
 """Handlers that need the internal key."""
+
+TAGS: Final = {
+    "Files": "The caller's tree: `config`, `data`, `artifact`, `output` and `log`.",
+    "Jobs": "What runs on the caller's files, and what can run.",
+    "Account": "Who is calling; where there are accounts of its own, registration and log-in.",
+    "Public": "What needs no credentials.",
+    "Internal": "For the worker-facing API.",
+}
+"""The groups of operations in `/openapi.json`, in this order."""
 
 ERRORS: Final[errors.ErrorTable] = {
     **errors.ERRORS,
@@ -80,10 +91,20 @@ def add_routes(
     if internal:
         add_internal_routes(app)
 
-    document = OpenApi(public=PUBLIC, internal=INTERNAL).build(app.router.routes())
-    openapi = openapi_handler(document)
+    document = ConfiguredExamples(openapi_document(app, accounts=accounts))
+
+    async def openapi(request: web.Request) -> web.Response:
+        return json_bytes(document.render(await request.app[jobs.JOBS].catalogue()))
+
     add_route(app, "GET", "/openapi.json", openapi)
     return PUBLIC | {openapi}
+
+
+def openapi_document(app: web.Application, *, accounts: bool) -> dict[str, Any]:
+    """The OpenAPI document of the routes of `app`."""
+    token_path = "/token" if accounts else None
+    builder = OpenApi(public=PUBLIC, internal=INTERNAL, tags=TAGS, token_path=token_path)
+    return builder.build(app.router.routes())
 
 
 def add_internal_routes(app: web.Application) -> None:

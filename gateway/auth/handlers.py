@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 from aiohttp_apispec import docs, form_schema, response_schema
-from marshmallow import Schema, fields, pre_load
+from marshmallow import fields, pre_load
 
 from gateway.auth.errors import (
     AccountRefused,
@@ -20,7 +20,7 @@ from gateway.http.callers import client_of, record_refusal
 from gateway.http.errors import Answer, ErrorTable
 from gateway.http.fields import Choice, Items, RequestSchema, Text, means_null
 from gateway.http.keys import USER
-from gateway.http.responses import json_response
+from gateway.http.responses import AnswerSchema, json_response
 from gateway.http.security import check_page
 
 if TYPE_CHECKING:
@@ -80,21 +80,21 @@ class RegistrationSchema(CredentialsSchema):
         return data
 
 
-class UserSchema(Schema):
+class UserSchema(AnswerSchema):
     """A user, as the token describes it."""
 
     email = fields.String(allow_none=True)
     groups = fields.List(fields.String())
 
 
-class TokenSchema(Schema):
+class TokenSchema(AnswerSchema):
     """An ID token; it is valid for `expires_in` seconds."""
 
     id_token = fields.String()
     expires_in = fields.Integer()
 
 
-class LoginSchema(Schema):
+class LoginSchema(AnswerSchema):
     """The answer that sets the cookie."""
 
     message = fields.String()

@@ -29,6 +29,7 @@ from gateway.files.schemas import (
     DOWNLOAD_RESPONSES,
     FILE_EXAMPLE,
     FILE_PATH_PARAMETER,
+    NOTHING,
     UPLOAD_BODY,
     UPLOAD_EXAMPLE,
     FileSchema,
@@ -44,7 +45,7 @@ from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import BY_COOKIE, PROXIES, SETTINGS, USER
 from gateway.http.responses import json_bytes, json_response
 from gateway.http.streaming import send
-from gateway.http.validation import inspected_by
+from gateway.http.validation import inspected_by, otherwise
 
 STORAGE: Final[web.AppKey[Storage]] = web.AppKey("storage")
 LISTINGS: Final = web.AppKey("listings", Listings)
@@ -107,10 +108,11 @@ async def _inspect_upload(request: web.Request, _: Mapping[str, Any]) -> Sequenc
     description="Entries sorted by path. The root (an empty path) holds the five predefined "
     "directories `config`, `data`, `artifact`, `output` and `log`.",
     parameters=[
-        {**FILE_PATH_PARAMETER, "description": "Directory; empty: the root.", "example": "data/x/"}
+        {**FILE_PATH_PARAMETER, "description": "Directory; `/`: the root.", "example": "data/x/"}
     ],
     errors=(404,),
     response_example=[FILE_EXAMPLE, DIRECTORY_EXAMPLE],
+    without_path=("/files", "list_root", "List the root"),
 )
 @querystring_schema(ListingSchema)
 @response_schema(FileSchema(many=True), HTTPStatus.OK, description="The entries.")
@@ -212,7 +214,7 @@ async def upload_link(request: web.Request) -> web.Response:
     responses={
         "201": {
             "description": "The directory exists.",
-            "content": {"application/json": {"schema": {"type": "null"}, "example": None}},
+            "content": {"application/json": {"schema": NOTHING, "example": None}},
         }
     },
 )
@@ -239,6 +241,10 @@ async def make_directory(request: web.Request) -> web.Response:
     },
     request_example={"path": "data/y/f.csv"},
     response_example={**FILE_EXAMPLE, "path": "data/y/f.csv"},
+)
+@otherwise(
+    "PUT renames, with a body of JSON; to upload a file, POST it as the form field 'file' to"
+    " /files/{type}/{path}/upload"
 )
 @match_info_schema(PathSchema)
 @json_schema(RenameSchema)

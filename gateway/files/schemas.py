@@ -2,9 +2,10 @@
 
 from typing import Any, Final
 
-from marshmallow import Schema, fields
+from marshmallow import fields
 
 from gateway.http.fields import AnyText, Choice, Flag, RequestSchema, TreePath, Whole
+from gateway.http.responses import AnswerSchema
 
 UPLOAD_TYPES: Final = ("config", "data", "artifact")
 
@@ -15,7 +16,7 @@ class PathSchema(RequestSchema):
     file_path = TreePath(
         required=True,
         metadata={
-            "description": "Path in the caller's tree; empty: its root.",
+            "description": "Path in the caller's tree; `/`: its root.",
             "example": "data/x/f.csv",
         },
     )
@@ -31,7 +32,8 @@ class UploadPlaceSchema(RequestSchema):
     )
     base_path = TreePath(
         required=True,
-        metadata={"description": "Directory below it; empty: the same.", "example": "x"},
+        # Swagger UI and some generators send no empty part of a path
+        metadata={"description": "Directory below it; `/`: the same.", "example": "/"},
     )
 
 
@@ -59,24 +61,27 @@ class RenameSchema(RequestSchema):
     path = AnyText(required=True, metadata={"description": "New path, relative to the tree."})
 
 
-class FileSchema(Schema):
+class FileSchema(AnswerSchema):
     """A file or a directory."""
 
     path = fields.String(metadata={"description": "A directory's ends in a slash."})
     type = fields.String(metadata={"enum": ["file", "directory"]})
     size = fields.String(metadata={"description": "For people; empty for a directory."})
     bytes = fields.Integer(
-        allow_none=True, metadata={"description": "Only with `details`: the exact size."}
+        allow_none=True,
+        metadata={"optional": True, "description": "Only with `details`: the exact size."},
     )
     modified = fields.String(
-        allow_none=True, metadata={"description": "Only with `details`: UTC, ISO 8601."}
+        allow_none=True,
+        metadata={"optional": True, "description": "Only with `details`: UTC, ISO 8601."},
     )
     etag = fields.String(
-        allow_none=True, metadata={"description": "Only with `details`: a strong validator."}
+        allow_none=True,
+        metadata={"optional": True, "description": "Only with `details`: a strong validator."},
     )
 
 
-class RequestToSendSchema(Schema):
+class RequestToSendSchema(AnswerSchema):
     """The request that the client sends next, unchanged."""
 
     method = fields.String(metadata={"enum": ["get", "post"]})
@@ -99,6 +104,8 @@ UPLOAD_EXAMPLE: Final = {
     "method": "post",
     "url": "https://api.example.org/files/data/x/upload",
 }
+NOTHING: Final = {"type": ["object", "null"], "description": "Always null."}
+"""The schema of `null`; generators of clients fail on the type `null` alone."""
 _BINARY: Final = {"type": "string", "format": "binary"}
 _BYTES: Final = {"schema": _BINARY}
 UPLOAD_BODY: Final = {
@@ -112,11 +119,15 @@ UPLOAD_BODY: Final = {
 DOWNLOAD_RESPONSES: Final = {
     "200": {
         "description": "The bytes, as an attachment.",
-        "content": {"application/zip": _BYTES, "*/*": _BYTES},
+        "content": {"application/octet-stream": _BYTES, "application/zip": _BYTES, "*/*": _BYTES},
     },
     "206": {
         "description": "The parts that `Range` names.",
-        "content": {"multipart/byteranges": _BYTES, "*/*": _BYTES},
+        "content": {
+            "application/octet-stream": _BYTES,
+            "multipart/byteranges": _BYTES,
+            "*/*": _BYTES,
+        },
     },
     "304": {"description": "The client's copy is current."},
 }

@@ -48,6 +48,13 @@ async def read_form(request: web.Request) -> Any:
 
 async def _admit(request: web.Request, read: Callable[[], Awaitable[T]]) -> T:
     """Refuse a body that is announced as too long; aiohttp counts the bytes of any other."""
+    try:
+        return await _admit_announced(request, read)
+    except web.HTTPRequestEntityTooLarge as error:
+        raise TooLarge("The body is too long") from error
+
+
+async def _admit_announced(request: web.Request, read: Callable[[], Awaitable[T]]) -> T:
     limit, length = request.client_max_size, request.content_length
     if length is not None and length > limit:
         raise TooLarge(f"The body may have at most {limit} bytes")

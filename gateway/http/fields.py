@@ -128,14 +128,18 @@ def _beyond(given: int, most: int, what: str) -> ValidationError:
 
 
 class Name(AnyText):
-    """A text that can be the name of one file or directory."""
+    """A text that can be the name of one directory, and that people can see."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
         try:
-            return check_name(text)
+            check_name(text)
         except InvalidPath as error:
             raise invalid("value_error", misnamed(text, error)) from error
+        if text.isspace():
+            blank = InvalidPath("a name must not consist of blanks alone")
+            raise invalid("value_error", misnamed(text, blank))
+        return text
 
 
 class TreePath(AnyText):

@@ -1,40 +1,54 @@
 """`/openapi.json`: OpenAPI 3.1, built from the decorators that validation uses.
 
-aiohttp-apispec itself supports Swagger 2 only. `docs(...)` takes four keywords beyond its own:
+aiohttp-apispec itself supports Swagger 2 only. `docs(...)` takes five keywords beyond its own:
 `errors` (the operation's error statuses, or a mapping of them to example sentences; None: the usual
-one), `request_example`, `response_example`, and `json_names` (alternative names of a form's fields
-where it is sent as JSON).
+one), `request_example`, `response_example`, `json_names` (alternative names of a form's fields
+where it is sent as JSON), and `without_path` (where a part of the path may be left out, which
+OpenAPI does not know: the path, the `operationId` and the summary of a second operation).
 """
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from aiohttp_apispec.aiohttp_apispec import resolver
 from aiohttp_apispec.utils import get_path, get_path_keys
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from marshmallow import Schema, fields
+from marshmallow import fields
 
 from common.config.settings import VERSION
-from gateway.http.responses import json_bytes
+from gateway.http.example_faults import example_faults
+from gateway.http.json_schemas import with_nullable_enums, with_other_name
+from gateway.http.responses import AnswerSchema
 
 _JSON: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"
 
+_BEARER: Final = {"type": "http", "scheme": "bearer", "bearerFormat": "Cognito ID token"}
 _INTERNAL_KEY: Final = {"type": "apiKey", "in": "header", "name": "x-api-key"}
 
-_ABOUT: Final = """Upload data and configurations, start jobs, follow them, download results.
+_REQUEST_ID: Final = {
+    "in": "header",
+    "name": "X-Request-ID",
+    "schema": {"type": "string"},
+    "description": "Names the request in the logs and in its answer; made if it is missing.",
+}
 
-Authenticate with a Cognito ID token: `Authorization: Bearer <token>`. Outside production
-`POST /token` issues one; put it into **Authorize** below."""
+_INFO: Final = {
+    "description": """Upload data and configurations, start jobs, follow them, download results.
+
+Authenticate with a Cognito ID token: `Authorization: Bearer <token>`.""",
+    "contact": {"name": "The DECODE OpenCloud authors"},
+    "license": {"name": "MIT License", "identifier": "MIT"},
+}
+_LOG_IN: Final = " **Authorize** logs in with e-mail address and password."
 
 _ERRORS: Final = {
     # status: its meaning, and its example unless the operation has one of its own
-    400: ("The request cannot be carried out as it is.", "The body is not what its headers say"),
+    400: ("The request cannot be carried out as it is.", "The Host header is malformed"),
     401: ("No usable token, or one that does not hold.", "Not authenticated"),
     403: (
         "Not a member of the 'users' group, or not allowed.",
@@ -64,80 +78,104 @@ _ERRORS: Final = {
 }
 
 
-class DetailSchema(Schema):
+def _log_in(token_path: str) -> dict[str, Any]:
+    return {
+        "type": "oauth2",
+        "description": "E-mail address and password; no client is needed.",
+        "flows": {"password": {"tokenUrl": token_path, "scopes": {}}},
+        "x-tokenName": "id_token",  # where Swagger UI finds the token in the answer
+    }
+
+
+class DetailSchema(AnswerSchema):
     """A refusal: one sentence."""
 
-    detail = fields.String(required=True, metadata={"example": "Not Found"})
+    detail = fields.String(metadata={"example": "Not Found"})
 
 
-class FaultSchema(Schema):
+class FaultSchema(AnswerSchema):
     """One fault of a request."""
 
-    loc = fields.List(fields.Raw(), required=True, metadata={"example": ["body", "priority"]})
-    msg = fields.String(required=True, metadata={"example": "Field required"})
-    type = fields.String(required=True, metadata={"example": "missing"})
+    loc = fields.List(fields.Raw(), metadata={"example": ["body", "priority"]})
+    msg = fields.String(metadata={"example": "Field required"})
+    type = fields.String(metadata={"example": "missing"})
 
 
-class InvalidSchema(Schema):
+class InvalidSchema(AnswerSchema):
     """A request that fails validation, with all its faults."""
 
-    detail = fields.List(fields.Nested(FaultSchema), required=True)
+    detail = fields.List(fields.Nested(FaultSchema))
 
 
 class OpenApi:
-    """Collects decorated handlers into an OpenAPI 3.1 document."""
+    """Collects decorated handlers into an OpenAPI 3.1 document.
 
-    def __init__(self, *, public: frozenset[Handler], internal: frozenset[Handler]) -> None:
+    `tags` maps the handlers' tags to their descriptions. `token_path` is where a password is
+    exchanged for a token, with OAuth 2's password grant; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        *,
+        public: frozenset[Handler],
+        internal: frozenset[Handler],
+        tags: Mapping[str, str],
+        token_path: str | None,
+    ) -> None:
         plugin = MarshmallowPlugin(schema_name_resolver=resolver)
+        about = f"{_INFO['description']}{_LOG_IN if token_path else ''}"
         self.spec = APISpec(
             title="DECODE OpenCloud: user-facing API",
             version=VERSION,
             openapi_version="3.1.0",
-            info={"description": _ABOUT},
+            info={**_INFO, "description": about},
+            servers=[{"url": "/", "description": "This service"}],
             plugins=[plugin],
         )
         self._converter: Any = plugin.converter
         self._public = public
         self._internal = internal
-        self.spec.components.security_scheme(
-            "user", {"type": "http", "scheme": "bearer", "bearerFormat": "Cognito ID token"}
-        )
+        self._tags = dict(tags)
+        self._user: list[dict[str, list[str]]] = [{"user": []}]
+        if token_path:
+            self._user.append({"login": []})
+            self.spec.components.security_scheme("login", _log_in(token_path))
+        self.spec.components.security_scheme("user", _BEARER)
 
-    def build(self, routes: Iterable[web.AbstractRoute]) -> bytes:
-        """The document, as JSON, for all decorated handlers among `routes`."""
+    def build(self, routes: Iterable[web.AbstractRoute]) -> dict[str, Any]:
+        """The document for all decorated handlers among `routes`."""
+        used: set[str] = set()
         for route in routes:
             data = getattr(route.handler, "__apispec__", None)
-            if data is not None:
-                self._add(route.handler, dict(data), route.method.lower(), get_path(route))
-        return orjson.dumps(self.spec.to_dict())
+            if data is None:
+                continue
+            used.update(data["tags"])
+            method, name = route.method.lower(), route.handler.__name__
+            name = f"{name}_head" if method == "head" else name
+            self._add(route.handler, data, method, get_path(route), name)
+            if "without_path" in data:
+                path, name, summary = data["without_path"]
+                self._add(route.handler, {**data, "summary": summary}, method, path, name)
+        for tag, description in self._tags.items():
+            if tag in used:
+                self.spec.tag({"name": tag, "description": description})
+        document: dict[str, Any] = with_nullable_enums(self.spec.to_dict())
+        return document
 
-    def _add(self, handler: Any, data: dict[str, Any], method: str, path: str) -> None:
+    def _add(self, handler: Any, data: Any, method: str, path: str, name: str) -> None:
         schemas = data.get("schemas", [])
-        names = set(get_path_keys(path))
-        parameters = [
-            item
-            for item in data.get("parameters", [])
-            if item["in"] != "path" or item["name"] in names
-        ]
         operation: dict[str, Any] = {
-            "operationId": f"{method}_{handler.__name__}",
-            "tags": data.get("tags", []),
+            "operationId": name,
+            "tags": data["tags"],
             "summary": data["summary"],
             "description": data["description"],
-            "parameters": parameters,
+            "parameters": self._parameters(data, set(get_path_keys(path))),
         }
         if "requestBody" in data:
             operation["requestBody"] = data["requestBody"]
         for item in schemas:
             if item["location"] in {"json", "form"}:
                 operation["requestBody"] = self._request_body(item, data)
-            elif item["location"] != "headers":
-                parameters.extend(
-                    self._converter.schema2parameters(
-                        item["schema"],
-                        location="path" if item["location"] == "match_info" else "query",
-                    )
-                )
         errors = {400, 415, 500, *data.get("errors", ())}
         if "requestBody" in operation:
             errors |= {408, 413}
@@ -146,13 +184,25 @@ class OpenApi:
             self.spec.components.security_scheme("internal", _INTERNAL_KEY)
             errors |= {401, 503}
         elif handler not in self._public:
-            operation["security"] = [{"user": []}]
+            operation["security"] = self._user
             errors |= {401, 403, 429, 503}
         else:
             operation["security"] = []
             errors.add(429)
-        operation["responses"] = _responses(data, errors, validated=bool(schemas))
+        operation["responses"] = _responses(data, errors, example_faults(schemas))
         self.spec.path(path=path, operations={method: operation})
+
+    def _parameters(self, data: Any, in_path: set[str]) -> list[dict[str, Any]]:
+        """Those of the operation, of the path's only those that this path has."""
+        found = list(data.get("parameters", []))
+        for item in data.get("schemas", []):
+            place = {"match_info": "path", "querystring": "query"}.get(item["location"])
+            if place:
+                found.extend(self._converter.schema2parameters(item["schema"], location=place))
+        return [
+            *(item for item in found if item["in"] != "path" or item["name"] in in_path),
+            _REQUEST_ID,
+        ]
 
     def _request_body(self, item: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         content: dict[str, Any] = {"schema": item["schema"]}
@@ -162,21 +212,15 @@ class OpenApi:
         if item["location"] == "form":
             contents[_FORM] = dict(content)
             for name, other in data.get("json_names", {}).items():
-                content["schema"] = self._with_other_name(item["schema"], name, other)
+                shape = self._converter.schema2jsonschema(item["schema"])
+                # a component, since generators do not name bodies that differ by content type
+                component = f"{resolver(item['schema'])}AsJson"
+                self.spec.components.schema(component, with_other_name(shape, name, other))
+                content["schema"] = component
         return {"required": True, "content": contents}
 
-    def _with_other_name(self, schema: Schema, name: str, other: str) -> dict[str, Any]:
-        """The schema of an object in which `name` may also be called `other`."""
-        shape = self._converter.schema2jsonschema(schema)
-        return {
-            **shape,
-            "properties": {**shape["properties"], other: shape["properties"][name]},
-            "required": [needed for needed in shape["required"] if needed != name],
-            "anyOf": [{"required": [name]}, {"required": [other]}],
-        }
 
-
-def _responses(data: dict[str, Any], errors: set[int], *, validated: bool) -> dict[str, Any]:
+def _responses(data: Any, errors: set[int], faults: list[dict[str, Any]]) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for code, answer in data.get("responses", {}).items():
         shaped: dict[str, Any] = {
@@ -199,18 +243,12 @@ def _responses(data: dict[str, Any], errors: set[int], *, validated: bool) -> di
             "description": meaning,
             "content": {_JSON: {"schema": DetailSchema, "example": example}},
         }
-    if validated:
+    if data.get("schemas"):
+        content = {"schema": InvalidSchema}
+        if faults:
+            content["example"] = {"detail": faults}
         responses["422"] = {
             "description": "The request fails validation.",
-            "content": {_JSON: {"schema": InvalidSchema}},
+            "content": {_JSON: content},
         }
     return responses
-
-
-def openapi_handler(document: bytes) -> Handler:
-    """A handler that serves the document."""
-
-    async def openapi(_: web.Request) -> web.Response:
-        return json_bytes(document)
-
-    return openapi

@@ -1,4 +1,4 @@
-"""JSON responses, by orjson, and the form of dates in them."""
+"""JSON responses, by orjson, their schemas, and the form of dates in them."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -6,8 +6,17 @@ from typing import Any, Final
 
 import orjson
 from aiohttp import web
+from marshmallow import Schema, fields
 
 _JSON: Final = {"Content-Type": "application/json"}
+
+
+class AnswerSchema(Schema):
+    """A schema of answers: a key is always there, unless its field's metadata says `optional`."""
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        del field_name
+        field_obj.required = not field_obj.metadata.get("optional")
 
 
 def json_response(

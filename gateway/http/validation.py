@@ -18,19 +18,20 @@ from marshmallow import Schema, ValidationError
 from multidict import MultiMapping
 
 from gateway.http.body import is_small, read_body, read_form
-from gateway.http.errors import Fault, Invalid, Location
+from gateway.http.errors import Fault, Invalid, Location, TooLarge
 from gateway.http.fields import Message
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 Inspection = Callable[[web.Request, Mapping[str, Any]], Awaitable[Sequence[Fault]]]
 
-_LOCATIONS: Final = {
+LOCATIONS: Final = {
     "json": "body",
     "form": "body",
     "querystring": "query",
     "match_info": "path",
     "headers": "header",
 }
+"""From a decorator's location to the first part of `loc`."""
 
 _BODIES: Final = frozenset({"json", "form"})
 
@@ -58,17 +59,27 @@ def inspected_by(inspection: Inspection) -> Callable[[Handler], Handler]:
     return decorate
 
 
+def otherwise(hint: str) -> Callable[[Handler], Handler]:
+    """Let refusals of a body that is not JSON, or too long, end in this sentence."""
+
+    def decorate(handler: Handler) -> Handler:
+        handler.__hint__ = hint  # type: ignore[attr-defined]
+        return handler
+
+    return decorate
+
+
 async def validate(request: web.Request, handler: Callable[..., Any]) -> None:
     """Parse the request by the handler's schemas, into the request. Raises `Invalid`."""
     valid: dict[str, Any] = {}
     faults: list[Fault] = []
     for item in getattr(handler, "__schemas__", ()):
         try:
-            raw = await _raw(request, item["location"], item["schema"])
+            raw = await _raw(request, item["location"], item["schema"], handler)
             valid[item["put_into"]] = await _load(request, item, raw)
         except ValidationError as error:
             valid[item["put_into"]] = error.valid_data or {}
-            faults.extend(_flatten(error.messages, [_LOCATIONS[item["location"]]]))
+            faults.extend(flatten(error.messages, [LOCATIONS[item["location"]]]))
         except Invalid as error:
             faults.extend(error.faults)
     if faults:
@@ -85,10 +96,13 @@ async def _load(request: web.Request, item: Mapping[str, Any], raw: Any) -> Any:
     return item["schema"].load(raw)
 
 
-async def _raw(request: web.Request, location: str, schema: Schema) -> Any:
+async def _raw(
+    request: web.Request, location: str, schema: Schema, handler: Callable[..., Any]
+) -> Any:
     """The data in one location of the request. A form may also be sent as JSON."""
     if location == "json":
-        return await _read_json(request, mended=getattr(schema, "mends_texts", False))
+        hint = getattr(handler, "__hint__", "")
+        return await _read_json(request, hint, mended=getattr(schema, "mends_texts", False))
     if location == "querystring":
         query = request.query
         found: dict[str, Any] = dict(query.items())  # the last value of a repeated key
@@ -116,8 +130,12 @@ def _fields_of(form: MultiMapping[Any]) -> dict[str, Any]:
     return {key: values if len(values) > 1 else values[0] for key, values in found.items()}
 
 
-async def _read_json(request: web.Request, *, mended: bool = False) -> Any:
-    body = await read_body(request)
+async def _read_json(request: web.Request, hint: str = "", *, mended: bool = False) -> Any:
+    ending = f". {hint}" if hint else ""
+    try:
+        body = await read_body(request)
+    except TooLarge as error:
+        raise TooLarge(f"{error}{ending}") from error
     if not body:
         raise Invalid(Fault(["body"], "Field required", "missing"))
     try:
@@ -125,7 +143,9 @@ async def _read_json(request: web.Request, *, mended: bool = False) -> Any:
     except orjson.JSONDecodeError as error:
         with contextlib.suppress(ValueError, RecursionError):
             return _parse_unusual(body, mended=mended)
-        raise Invalid(Fault(["body"], f"JSON decode error: {error}", "json_invalid")) from error
+        raise Invalid(
+            Fault(["body"], f"JSON decode error: {error}{ending}", "json_invalid")
+        ) from error
 
 
 def _parse_unusual(body: bytes, *, mended: bool) -> Any:
@@ -139,15 +159,15 @@ def _parse_unusual(body: bytes, *, mended: bool) -> Any:
     return orjson.loads(text.encode("utf-8", "replace"))
 
 
-def _flatten(messages: Any, loc: Location) -> Iterator[Fault]:
+def flatten(messages: Any, loc: Location) -> Iterator[Fault]:
     """Marshmallow's nested messages as a flat sequence of faults."""
     if isinstance(messages, dict):
         for key, inner in messages.items():
-            yield from _flatten(inner, loc if key == "_schema" else [*loc, key])
+            yield from flatten(inner, loc if key == "_schema" else [*loc, key])
         return
     for message in messages if isinstance(messages, list) else [messages]:
         if isinstance(message, dict):
-            yield from _flatten(message, loc)
+            yield from flatten(message, loc)
         else:
             kind = message.kind if isinstance(message, Message) else "model_type"
             yield Fault(loc, str(message), kind)

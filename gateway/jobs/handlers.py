@@ -59,7 +59,7 @@ async def _inspect(request: web.Request, valid: Mapping[str, Any]) -> list[Fault
     description="Queues a job. Its inputs are a snapshot of names, not of bytes: an input that is "
     "deleted before a worker pulls the job makes the job fail there.",
     errors={
-        400: "The input config_id 'exp1' does not exist",
+        400: "The input 'config/exp1' does not exist: config_id is relative to 'config/'",
         409: "Job name must be unique",
         413: "A job may have at most 10000 input files",
     },

@@ -36,6 +36,15 @@ class Selection:
     def __str__(self) -> str:
         return f"{self.argument} '{self.id}'"
 
+    @property
+    def not_found(self) -> str:
+        """The sentence for an input that does not exist: where it was looked for, and why there."""
+        directory = f"{_DIRECTORY[self.argument]}/"
+        return (
+            f"The input '{directory}{self.id}' does not exist:"
+            f" {self.argument} is relative to '{directory}'"
+        )
+
 
 def parse_selections(
     user_id: str, files_down: Mapping[str, Any], entrypoint: Entrypoint | None
@@ -141,7 +150,7 @@ class _Inputs:
         uris: dict[str, str] = {}
         for selection, entries in zip(self.selections, self.found, strict=True):
             if entries is None:
-                raise UnusableInput(f"The input {selection} does not exist")
+                raise UnusableInput(selection.not_found)
             for entry in entries:
                 place, uri = self._place(selection, entry), f"{self.tree}/{entry.path}"
                 if uris.setdefault(place, uri) != uri:

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from marshmallow import Schema, fields
+from marshmallow import fields
 
 from common.jobs.lifecycle import Status
 from gateway.http.fields import (
@@ -16,6 +16,7 @@ from gateway.http.fields import (
     TextMap,
     Whole,
 )
+from gateway.http.responses import AnswerSchema
 
 MAX_PAGE: Final = 10_000
 
@@ -145,7 +146,7 @@ class PageSchema(RequestSchema):
     )
 
 
-class PathsOutSchema(Schema):
+class PathsOutSchema(AnswerSchema):
     """The directories of the job's results."""
 
     output = fields.String()
@@ -153,7 +154,7 @@ class PathsOutSchema(Schema):
     artifact = fields.String()
 
 
-class JobSchema(Schema):
+class JobSchema(AnswerSchema):
     """A job."""
 
     id = fields.Integer()

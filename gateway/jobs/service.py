@@ -126,7 +126,11 @@ class Jobs:
 
     async def applications(self) -> bytes:
         """The application configuration, as JSON."""
-        return (await self._applications.current()).as_json
+        return (await self.catalogue()).as_json
+
+    async def catalogue(self) -> Catalogue:
+        """The application configuration in force."""
+        return await self._applications.current()
 
 
 def _check_results(request: JobRequest, taken: list[bool]) -> None:

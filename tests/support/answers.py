@@ -7,8 +7,7 @@ import orjson
 from aiohttp import web
 from openapi_schema_validator import OAS31Validator
 
-from gateway.http.openapi import OpenApi
-from gateway.routes import INTERNAL, PUBLIC, add_routes
+from gateway.routes import add_routes, openapi_document
 
 _BEFORE_ROUTING = {
     (405, b'{"detail":"Method Not Allowed"}'),
@@ -37,15 +36,15 @@ def check_answer(method: str, target: str, status: int, kind: str, body: bytes) 
 
 
 @cache
-def _routes() -> web.UrlDispatcher:
+def _app() -> web.Application:
     app = web.Application()
     add_routes(app, accounts=True)
-    return app.router
+    return app
 
 
 @cache
 def _document() -> Any:
-    document = orjson.loads(OpenApi(public=PUBLIC, internal=INTERNAL).build(_routes().routes()))
+    document = orjson.loads(orjson.dumps(openapi_document(_app(), accounts=True)))
     _close(document)
     return document
 
@@ -60,7 +59,7 @@ def _close(node: Any) -> None:
 
 
 def _find_operation(method: str, path: str) -> Any:
-    for resource in _routes().resources():
+    for resource in _app().router.resources():
         if resource.match(path) is not None:
             return _document()["paths"].get(resource.canonical, {}).get(method.lower())
     return None

@@ -1,5 +1,7 @@
 """Renaming: refusals, their order, and that they leave nothing behind."""
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.support.gateway import Api, on_both_storages
@@ -107,3 +109,28 @@ def test_refusals_come_in_order_and_leave_nothing_behind(
 )
 def test_a_new_path_is_needed(user: Api, body: dict, kind: str) -> None:
     assert user.put("/files/data/r/a.txt", json=body).faults() == {(("body", "path"), kind)}
+
+
+HOW_TO_UPLOAD = "to upload a file, POST it as the form field 'file' to /files/{type}/{path}/upload"
+
+
+def test_a_file_that_is_put_is_refused_in_words_that_say_how_to_upload(user: Api) -> None:
+    reply = user.put("/files/data/r/new.csv", body=b"x,y\n1,2\n")  # as `curl -T new.csv` does
+    assert reply.faults() == {(("body",), "json_invalid")}
+    assert reply.detail[0]["msg"].endswith(HOW_TO_UPLOAD)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 2000\r\n\r\n" + b"x" * 2_000,
+        b"Transfer-Encoding: chunked\r\n\r\n7d0\r\n" + b"x" * 2_000 + b"\r\n0\r\n\r\n",
+    ],
+    ids=["announced", "chunked"],
+)
+def test_so_is_one_that_is_too_long(api_with: Callable[..., Api], body: bytes) -> None:
+    user = api_with(MAX_BODY_BYTES="1024")
+    head = f"PUT /files/data/f HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {user.token}\r\n"
+    reply = user.gateway.raw(head.encode() + body)
+    assert reply.status == 413
+    assert reply.detail.endswith(HOW_TO_UPLOAD)

@@ -1,15 +1,18 @@
 """`/openapi.json` is valid, complete, and says what the gateway does."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from deploy.sandbox.cognito import USER
+from devtools.user_pool import Issuer
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import Api
+from tests.support.gateway import APPLICATIONS, Api
 
 OPERATIONS = {
     ("get", "/"), ("get", "/access_info"), ("get", "/user"), ("get", "/jobs"), ("post", "/jobs"),
@@ -19,6 +22,7 @@ OPERATIONS = {
     ("post", "/files/{f_type}/{base_path}/url"), ("post", "/files/{f_type}/{base_path}/"),
     ("get", "/files/{file_path}"), ("put", "/files/{file_path}"), ("delete", "/files/{file_path}"),
     ("put", "/_job_status"),
+    ("get", "/files"),
 }  # fmt: skip
 ACCOUNTS = {("post", "/user"), ("post", "/token"), ("post", "/login")}
 PUBLIC = {("get", "/"), ("get", "/access_info"), *ACCOUNTS}
@@ -67,8 +71,6 @@ def test_every_operation_and_parameter_is_described(operations: Operations) -> N
             assert described, (name, parameter["name"])
         declared = {p["name"] for p in operation["parameters"] if p["in"] == "path"}
         assert declared == {part[1:-1] for part in name[1].split("/") if part[:1] == "{"}, name
-    identifiers = [operation["operationId"] for operation in operations.values()]
-    assert len(set(identifiers)) == len(identifiers)
 
 
 @pytest.mark.parametrize(
@@ -167,5 +169,48 @@ def test_every_operation_names_its_security(operations: Operations, document: An
         elif name == ("put", "/_job_status"):
             assert operation["security"] == [{"internal": []}]
         else:
-            assert operation["security"] == [{"user": []}]
+            assert operation["security"] == [{"user": []}, {"login": []}]
             assert {"401", "403"} <= set(operation["responses"])
+
+
+def test_where_there_are_accounts_the_documentation_logs_in_with_a_password(
+    document: Any, anybody: Api
+) -> None:
+    login = document["components"]["securitySchemes"]["login"]
+    assert login["flows"] == {"password": {"tokenUrl": "/token", "scopes": {}}}
+    assert login["x-tokenName"] in document["components"]["schemas"]["Token"]["properties"]
+    without = anybody.get("/openapi.json").json()
+    assert without["components"]["securitySchemes"].keys() == {"user", "internal"}
+    assert without["paths"]["/user"]["get"]["security"] == [{"user": []}]
+
+
+def test_the_example_job_can_be_started(start_gateway: StartGateway, issuer: Issuer) -> None:
+    user = Api(start_gateway(), "user", issuer.token("user"))
+    body = user.get("/openapi.json").json()["paths"]["/jobs"]["post"]["requestBody"]
+    example = body["content"]["application/json"]["example"]
+    assert user.post("/jobs", json=example).status == 400  # there are no inputs yet
+    user.plant("config/exp1/param.yaml")
+    user.plant("data/exp1/frames.tif")
+    assert user.post("/jobs", json=example).status == 201
+
+
+def test_the_example_follows_the_configuration(
+    start_gateway: StartGateway, issuer: Issuer, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.yaml"
+
+    def example(applications: Any) -> Any:
+        path.write_text(yaml.safe_dump(applications))
+        job = anybody.get("/openapi.json").json()["paths"]["/jobs"]["post"]["requestBody"]
+        return job["content"]["application/json"]["example"]
+
+    path.write_text("{}")
+    anybody = Api(start_gateway(APPLICATION_CONFIG_FILE=str(path)))
+    fit = {"decode": {"v1": {"fit": APPLICATIONS["decode"]["v1"]["fit"]}}}
+    assert example(fit)["attributes"]["files_down"] == {
+        "config_id": None,
+        "data_ids": ["exp1"],
+        "artifact_ids": [],
+    }
+    other = {"comet": {"latest": {"run": APPLICATIONS["decode"]["v1"]["train"]}}}
+    assert example(other)["application"]["application"] == "comet"

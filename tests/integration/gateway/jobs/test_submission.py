@@ -238,12 +238,17 @@ def test_directories_are_walked_and_files_keep_their_names(
 
 @pytest.mark.parametrize(
     ("argument", "given"),
-    [("config_id", "none"), ("data_ids", ["exp", "none/"]), ("artifact_ids", ["ex"]),
-     ("data_ids", ["exp/frames"])],
+    [("config_id", "none"), ("config_id", "config/exp"), ("data_ids", ["exp", "none/"]),
+     ("artifact_ids", ["ex"]), ("data_ids", ["exp/frames"])],
 )  # fmt: skip
 def test_an_input_that_does_not_exist_is_named(user: Api, argument: str, given: Any) -> None:
     reply = user.submit(**select(**{argument: given}))
-    assert_names(reply, argument, given if isinstance(given, str) else given[-1])
+    directory = {"config_id": "config", "data_ids": "data", "artifact_ids": "artifact"}[argument]
+    id_ = given if isinstance(given, str) else given[-1]
+    assert reply.status == 400
+    assert reply.detail == (
+        f"The input '{directory}/{id_}' does not exist: {argument} is relative to '{directory}/'"
+    )
     assert user.get("/jobs").json() == []
 
 
@@ -398,6 +403,14 @@ def test_environment_variables_must_be_declared(user: Api) -> None:
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\0b"], ids=ascii)
 def test_a_name_that_cannot_be_a_directorys_is_refused(user: Api, name: str) -> None:
     assert faults(user, job_name=name) == {("job_name", "value_error")}
+
+
+@pytest.mark.parametrize("name", [" ", "   ", "\N{NO-BREAK SPACE}"], ids=ascii)
+def test_a_name_of_blanks_alone_is_refused_in_words_of_its_own(user: Api, name: str) -> None:
+    reply = user.submit(job_name=name)
+    assert reply.faults() == {(("body", "job_name"), "value_error")}
+    assert reply.detail[0]["msg"].endswith("a name must not consist of blanks alone")
+    assert user.submit(job_name=f"{name}x").status == 201
 
 
 @pytest.mark.parametrize(
