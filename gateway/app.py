@@ -26,9 +26,9 @@ from gateway.auth.keys import KeySet
 from gateway.auth.throttle import LogInThrottle
 from gateway.auth.tokens import TokenVerifier
 from gateway.files.handlers import LISTINGS, STORAGE, UPLOADS
-from gateway.files.listings import LISTING_BUDGET, Listings
+from gateway.files.listings import Listings
 from gateway.files.uploads import Uploads
-from gateway.http.body import LARGE_AT_ONCE
+from gateway.http.budgets import budgets
 from gateway.http.callers import CallerLimits
 from gateway.http.client_address import TrustedProxies
 from gateway.http.cors import Cors
@@ -38,9 +38,9 @@ from gateway.http.keys import (
     ERROR_TABLE,
     HEALTH,
     IN_FLIGHT,
-    LARGE_BODIES,
     PROXIES,
     SETTINGS,
+    SHARES,
     VERIFIER,
 )
 from gateway.http.middlewares import pipeline
@@ -67,7 +67,8 @@ def create_app(settings: Settings, health: Health) -> web.Application:
     app[CORS] = Cors(settings.frontend_origin)
     app[IN_FLIGHT] = InFlight()
     metrics.IN_FLIGHT.set_function(partial(len, app[IN_FLIGHT]))
-    app[LARGE_BODIES] = asyncio.Semaphore(LARGE_AT_ONCE)
+    app[SHARES] = Shares(budgets(settings.limits))
+    app[SHARES].export()
     public = add_routes(
         app, accounts=settings.account_endpoints, internal=not settings.internal_port
     )
@@ -111,7 +112,7 @@ async def _open_storage(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     async with open_storage(settings.storage) as storage:
         app[STORAGE] = storage
-        app[LISTINGS] = Listings(storage, Shares({"listing": LISTING_BUDGET}))
+        app[LISTINGS] = Listings(storage, app[SHARES])
         app[UPLOADS] = Uploads(storage, settings.limits, client_timeout=settings.client_timeout)
         app[HEALTH].add_check("storage", storage.health)
         yield
@@ -177,7 +178,7 @@ async def _serve_internal(app: web.Application) -> AsyncIterator[None]:
     internal = web.Application(client_max_size=settings.limits.body_bytes)
     internal[CORS] = Cors("")
     shared: list[web.AppKey[Any]] = [SETTINGS, HEALTH, ERROR_TABLE, PROXIES, IN_FLIGHT]
-    for key in (*shared, LARGE_BODIES, JOB_STATUS):
+    for key in (*shared, SHARES, JOB_STATUS):
         internal[key] = app[key]
     add_internal_routes(internal)
     internal.middlewares.append(

@@ -37,5 +37,9 @@ class StorageUnavailable(StorageError):
     """The storage does not respond; the same call may succeed later."""
 
 
+class ShareUsedUp(StorageError):
+    """The user's own transfers hold all that one user may hold; it is free again later."""
+
+
 class UnusableName(StorageError):
     """A file that was stored by other means has a name that no path can address."""

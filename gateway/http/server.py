@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from common.telemetry.logs import get_logger
 from gateway.http.client_timeout import ClientTimeout
+from gateway.http.disconnects import CancelsUnwanted
 from gateway.http.errors import TooSlow, detail_response, response_for
 from gateway.http.middlewares import complete_head
 from gateway.http.security import SERVER
@@ -31,7 +32,7 @@ _NO_HEADER: Final = b"\r\n\0\r\n"
 log = get_logger()
 
 
-class Connection(web.RequestHandler):
+class Connection(CancelsUnwanted, web.RequestHandler):
     """One client's connection, and how far its current request is.
 
     `in_head` is true from the first byte of a head to the start of its request, and on a new
@@ -88,6 +89,7 @@ class Connection(web.RequestHandler):
         self.request = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self.disconnected()
         if self._client_timeout is not None:
             self._client_timeout.stop()
         # these refer to the connection, which is freed at once without them, else by the collector

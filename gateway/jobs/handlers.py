@@ -13,6 +13,7 @@ from aiohttp_apispec import (
     response_schema,
 )
 
+from gateway.http.admission import Work
 from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import REQUEST_ID, USER
 from gateway.http.responses import json_bytes, json_response
@@ -68,7 +69,10 @@ async def _inspect(request: web.Request, valid: Mapping[str, Any]) -> list[Fault
 @response_schema(JobSchema, HTTPStatus.CREATED, description="The job.")
 async def start_job(request: web.Request) -> web.Response:
     job = await request.app[JOBS].submit(
-        request[USER], request["json"], correlation_id=request[REQUEST_ID]
+        request[USER],
+        request["json"],
+        correlation_id=request[REQUEST_ID],
+        looking_up=Work(request, "submission"),
     )
     return json_response(job, status=HTTPStatus.CREATED)
 
