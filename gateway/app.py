@@ -56,6 +56,9 @@ from gateway.settings import Settings
 _APPLICATIONS: Final = web.AppKey("applications", Applications)
 _DATABASE: Final = web.AppKey("database", Database)
 
+_KEPT_FOR_WORKERS: Final = 5
+"""One of so many connections to the database is never used for users."""
+
 log = get_logger()
 
 
@@ -150,9 +153,18 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     settings, database = app[SETTINGS], app[_DATABASE]
     notifier = ChannelNotifier(database)
     app[JOB_STATUS] = JobStatusService(database, notifier, touch_every=settings.touch_every)
-    app[JOBS] = Jobs(database, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
+    app[JOBS] = Jobs(
+        _for_users(database), app[STORAGE], app[_APPLICATIONS], notifier, settings.limits
+    )
     yield
     await notifier.close()
+
+
+def _for_users(database: Database) -> Database:
+    """The database without the connections that are kept for workers' updates and heartbeats."""
+    size = database.settings.pool_size
+    kept = size // _KEPT_FOR_WORKERS
+    return database.share(size - kept) if kept else database
 
 
 async def _send_heartbeats(app: web.Application) -> AsyncIterator[None]:
