@@ -31,9 +31,11 @@ from gateway.files.uploads import Uploads
 from gateway.http.budgets import budgets
 from gateway.http.callers import CallerLimits
 from gateway.http.client_address import TrustedProxies
+from gateway.http.connections import Connections
 from gateway.http.cors import Cors
 from gateway.http.draining import InFlight
 from gateway.http.keys import (
+    CONNECTIONS,
     CORS,
     ERROR_TABLE,
     HEALTH,
@@ -67,6 +69,8 @@ def create_app(settings: Settings, health: Health) -> web.Application:
     app = web.Application(client_max_size=settings.limits.body_bytes)
     app[SETTINGS], app[HEALTH], app[ERROR_TABLE] = settings, health, ERRORS
     app[PROXIES] = TrustedProxies(settings.trusted_proxies)
+    app[CONNECTIONS] = Connections(settings.connections, app[PROXIES])
+    app[CONNECTIONS].export()
     app[CORS] = Cors(settings.frontend_origin)
     app[IN_FLIGHT] = InFlight()
     metrics.IN_FLIGHT.set_function(partial(len, app[IN_FLIGHT]))
@@ -189,6 +193,7 @@ async def _serve_internal(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     internal = web.Application(client_max_size=settings.limits.body_bytes)
     internal[CORS] = Cors("")
+    internal[CONNECTIONS] = app[CONNECTIONS].protected()
     shared: list[web.AppKey[Any]] = [SETTINGS, HEALTH, ERROR_TABLE, PROXIES, IN_FLIGHT]
     for key in (*shared, SHARES, JOB_STATUS):
         internal[key] = app[key]

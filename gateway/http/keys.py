@@ -7,6 +7,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from common.telemetry.health import Health
     from gateway.http.client_address import TrustedProxies
+    from gateway.http.connections import Connections
     from gateway.http.cors import Cors
     from gateway.http.draining import InFlight
     from gateway.http.errors import ErrorTable
@@ -23,6 +24,7 @@ IN_FLIGHT: Final[web.AppKey["InFlight"]] = web.AppKey("in_flight")
 SHARES: Final[web.AppKey["Shares"]] = web.AppKey("shares")
 VERIFIER: Final[web.AppKey["Verifier"]] = web.AppKey("verifier")
 PROXIES: Final[web.AppKey["TrustedProxies"]] = web.AppKey("proxies")
+CONNECTIONS: Final[web.AppKey["Connections"]] = web.AppKey("connections")
 CORS: Final[web.AppKey["Cors"]] = web.AppKey("cors")
 
 CALLER: Final[web.RequestKey["Caller"]] = web.RequestKey("caller")

@@ -14,8 +14,10 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from common.telemetry.logs import get_logger
 from gateway.http.client_timeout import ClientTimeout
+from gateway.http.connections import Connections
 from gateway.http.disconnects import CancelsUnwanted
 from gateway.http.errors import TooSlow, detail_response, response_for
+from gateway.http.keys import CONNECTIONS
 from gateway.http.middlewares import complete_head
 from gateway.http.security import SERVER
 
@@ -51,6 +53,7 @@ class Connection(CancelsUnwanted, web.RequestHandler):
         self._writer: AbstractStreamWriter | None = None
         self._seconds = server.client_timeout
         self._client_timeout: ClientTimeout | None = None
+        self._connections = server.open_connections
 
     @property
     def written(self) -> int:
@@ -63,10 +66,13 @@ class Connection(CancelsUnwanted, web.RequestHandler):
             self._client_timeout = ClientTimeout(
                 self, cast("asyncio.Transport", transport), self._seconds
             )
+        self._connections.add(self, transport)
 
     def data_received(self, data: bytes) -> None:
         if data and self._body.is_eof():  # else it belongs to a body, refused ones included
-            self.in_head = True
+            if not self.in_head:
+                self.in_head = True
+                self._connections.check_heads(self)
             if self._request_count == self.requests:  # else it may be the body of a queued request
                 self._head_bytes += len(data)
         complete = self._request_count
@@ -83,12 +89,15 @@ class Connection(CancelsUnwanted, web.RequestHandler):
         self.requests += 1
         self.request = request
         self._body, self._writer = request.content, request.writer
+        self._connections.begin(self)
 
     def end(self) -> None:
         """The request's handler has ended; the answer may still be on its way."""
         self.request = None
+        self._connections.end(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._connections.remove(self)
         self.disconnected()
         if self._client_timeout is not None:
             self._client_timeout.stop()
@@ -133,10 +142,13 @@ class Connection(CancelsUnwanted, web.RequestHandler):
 class Server(web.Server):
     """Makes connections of the kind above for the requests of another server."""
 
-    def __init__(self, inner: web.Server, *, client_timeout: float) -> None:
+    def __init__(
+        self, inner: web.Server, *, client_timeout: float, connections: Connections
+    ) -> None:
         super().__init__(self._handle, request_factory=inner.request_factory)
         self._answer = inner.request_handler
         self.client_timeout = client_timeout
+        self.open_connections = connections
 
     def __call__(self) -> Connection:
         return Connection(
@@ -187,4 +199,8 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         """aiohttp's hook for the server's class; private (docs/adr/0011-aiohttp-internals.md)."""
-        return Server(await super()._make_server(), client_timeout=self._client_timeout)
+        return Server(
+            await super()._make_server(),
+            client_timeout=self._client_timeout,
+            connections=self.app[CONNECTIONS],
+        )
