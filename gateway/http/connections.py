@@ -17,7 +17,7 @@ from gateway.http.limits import Caller
 from gateway.metrics import CONNECTIONS, CONNECTIONS_CLOSED
 from gateway.settings import ConnectionLimits
 
-_RESERVE: Final = 8
+_RESERVE: Final = 4
 """One of so many file handles is kept for files, the database and S3; at most `_MOST_RESERVED`."""
 
 _MOST_RESERVED: Final = 1_024
@@ -49,6 +49,7 @@ class Connections:
         self._idle: dict[Connection, None] = {}  # the longest first
         self._callers: dict[Connection, Caller] = {}
         self._of_caller: dict[Caller, dict[Connection, None]] = {}
+        self._leaving: set[Connection] = set()  # closed here, their handles perhaps still open
         self._closed = Counter[str]()
 
     def protected(self) -> Self:
@@ -66,7 +67,7 @@ class Connections:
         """A new connection; it may close others, or be closed itself where none gives way."""
         self._all.add(connection)
         self._make_room(connection, transport)
-        if not self._gives_way:
+        if not self._gives_way or connection in self._leaving:
             return
         self._idle[connection] = None
         peer = transport.get_extra_info("peername")
@@ -87,7 +88,7 @@ class Connections:
         most = self._limits.heads_per_address
         theirs = self._of_caller.get(self._callers.get(connection, _NOBODY))
         if theirs is not None and 0 < most < len(theirs):
-            unfinished = [other for other in theirs if other.in_head]
+            unfinished = [other for other in theirs if other.in_head and other in self._idle]
             self._close("heads", unfinished, len(unfinished) - most)
 
     def begin(self, connection: Connection) -> None:
@@ -102,6 +103,7 @@ class Connections:
     def remove(self, connection: Connection) -> None:
         """The connection is lost."""
         self._all.discard(connection)
+        self._leaving.discard(connection)
         self._idle.pop(connection, None)
         caller = self._callers.pop(connection, None)
         if caller is not None:
@@ -120,7 +122,7 @@ class Connections:
         if most == resource.RLIM_INFINITY:
             return
         reserved = min(_MOST_RESERVED, most // _RESERVE)
-        if (excess := used - (most - reserved)) >= 0:
+        if (excess := used - (most - reserved) - len(self._leaving)) >= 0:
             closed = self._close("handles", self._idle, min(excess + 1, _CLOSED_AT_ONCE))
             if not closed and excess > reserved // 2:
                 self._close("handles", [connection], 1)
@@ -130,6 +132,7 @@ class Connections:
         leaving = [connection for connection, _ in zip(candidates, range(count), strict=False)]
         for connection in leaving:
             self._idle.pop(connection, None)
+            self._leaving.add(connection)
             connection.force_close()
         if leaving:
             CONNECTIONS_CLOSED.labels(reason).inc(len(leaving))

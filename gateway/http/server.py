@@ -69,19 +69,37 @@ class Connection(CancelsUnwanted, web.RequestHandler):
         self._connections.add(self, transport)
 
     def data_received(self, data: bytes) -> None:
+        if self._head_is_too_long:
+            return
         if data and self._body.is_eof():  # else it belongs to a body, refused ones included
             if not self.in_head:
                 self.in_head = True
                 self._connections.check_heads(self)
             if self._request_count == self.requests:  # else it may be the body of a queued request
-                self._head_bytes += len(data)
-        complete = self._request_count
-        super().data_received(data)
-        if self._request_count != complete:
-            self._head_bytes = 0
-        elif self._head_bytes > _MAX_HEAD and not self._head_is_too_long:
+                self._receive_head(data)
+                return
+        self._receive(data)
+
+    def _receive_head(self, data: bytes) -> None:
+        """Pass on no more than a head may have, and the rest once the head is complete."""
+        room = _MAX_HEAD - self._head_bytes
+        self._head_bytes += len(data)
+        if len(data) <= room:
+            self._receive(data)
+        elif self._receive(data[:room]):
+            self._receive(data[room:])
+        else:
             self._head_is_too_long = True
             super().data_received(_NO_HEADER)
+
+    def _receive(self, data: bytes) -> bool:
+        """Pass on to the parser; whether this completes a head."""
+        complete = self._request_count
+        super().data_received(data)
+        if self._request_count == complete:
+            return False
+        self._head_bytes = 0
+        return True
 
     def begin(self, request: web.BaseRequest) -> None:
         """A head is complete, and its request starts."""
@@ -116,6 +134,7 @@ class Connection(CancelsUnwanted, web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("part of an answer has been sent")
         if isinstance(exc, HttpProcessingError):
+            _break_cycle(exc)
             if self._head_is_too_long:
                 status, sentence = 431, f"A request's head may have at most {_MAX_HEAD} bytes"
             elif isinstance(exc, LineTooLong):

@@ -13,7 +13,7 @@ from gateway.http.connections import Connections
 from gateway.settings import ConnectionLimits
 
 HANDLES = 64
-KEPT = HANDLES - HANDLES // 8
+KEPT = HANDLES - HANDLES // 4
 """Handles from which on connections give way."""
 
 
