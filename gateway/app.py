@@ -26,21 +26,23 @@ from gateway.auth.keys import KeySet
 from gateway.auth.throttle import LogInThrottle
 from gateway.auth.tokens import TokenVerifier
 from gateway.files.handlers import LISTINGS, STORAGE, UPLOADS
-from gateway.files.listings import LISTING_BUDGET, Listings
+from gateway.files.listings import Listings
 from gateway.files.uploads import Uploads
-from gateway.http.body import LARGE_AT_ONCE
+from gateway.http.budgets import budgets
 from gateway.http.callers import CallerLimits
 from gateway.http.client_address import TrustedProxies
+from gateway.http.connections import Connections
 from gateway.http.cors import Cors
 from gateway.http.draining import InFlight
 from gateway.http.keys import (
+    CONNECTIONS,
     CORS,
     ERROR_TABLE,
     HEALTH,
     IN_FLIGHT,
-    LARGE_BODIES,
     PROXIES,
     SETTINGS,
+    SHARES,
     VERIFIER,
 )
 from gateway.http.middlewares import pipeline
@@ -50,15 +52,18 @@ from gateway.job_status.handlers import JOB_STATUS
 from gateway.job_status.service import JobStatusService
 from gateway.jobs.events.feed import Feed
 from gateway.jobs.events.handlers import EVENTS
-from gateway.jobs.events.service import STREAM_BUDGET, Events
+from gateway.jobs.events.service import Events
 from gateway.jobs.handlers import JOBS
 from gateway.jobs.service import Jobs
-from gateway.routes import ERRORS, INTERNAL, add_internal_routes, add_routes
+from gateway.routes import ERRORS, INTERNAL, STREAMS, add_internal_routes, add_routes
 from gateway.settings import Settings
 
 _APPLICATIONS: Final = web.AppKey("applications", Applications)
 _DATABASE: Final = web.AppKey("database", Database)
 FEED: Final = web.AppKey("feed", Feed)
+
+_KEPT_FOR_WORKERS: Final = 5
+"""One of so many connections to the database is never used for users."""
 
 log = get_logger()
 
@@ -68,15 +73,20 @@ def create_app(settings: Settings, health: Health) -> web.Application:
     app = web.Application(client_max_size=settings.limits.body_bytes)
     app[SETTINGS], app[HEALTH], app[ERROR_TABLE] = settings, health, ERRORS
     app[PROXIES] = TrustedProxies(settings.trusted_proxies)
+    app[CONNECTIONS] = Connections(settings.connections, app[PROXIES])
+    app[CONNECTIONS].export()
     app[CORS] = Cors(settings.frontend_origin)
     app[IN_FLIGHT] = InFlight()
     metrics.IN_FLIGHT.set_function(partial(len, app[IN_FLIGHT]))
-    app[LARGE_BODIES] = asyncio.Semaphore(LARGE_AT_ONCE)
+    app[SHARES] = Shares(budgets(settings.limits))
+    app[SHARES].export()
     public = add_routes(
         app, accounts=settings.account_endpoints, internal=not settings.internal_port
     )
     limits = CallerLimits(settings.limits.concurrent_requests, settings.limits.rate)
-    app.middlewares.append(pipeline(public=public, internal=INTERNAL, limits=limits))
+    app.middlewares.append(
+        pipeline(public=public, internal=INTERNAL, streams=STREAMS, limits=limits)
+    )
     app.cleanup_ctx.extend([_serve_admin, _open_verifier, _open_storage])
     if settings.account_endpoints:
         app[LOG_INS] = LogInThrottle()
@@ -115,7 +125,7 @@ async def _open_storage(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     async with open_storage(settings.storage) as storage:
         app[STORAGE] = storage
-        app[LISTINGS] = Listings(storage, Shares({"listing": LISTING_BUDGET}))
+        app[LISTINGS] = Listings(storage, app[SHARES])
         app[UPLOADS] = Uploads(storage, settings.limits, client_timeout=settings.client_timeout)
         app[HEALTH].add_check("storage", storage.health)
         yield
@@ -153,12 +163,20 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     settings, database = app[SETTINGS], app[_DATABASE]
     notifier = ChannelNotifier(database)
     app[JOB_STATUS] = JobStatusService(database, notifier, touch_every=settings.touch_every)
-    app[JOBS] = Jobs(database, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
+    users = _for_users(database)
+    app[JOBS] = Jobs(users, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
     async with Feed(database).running() as feed:
-        app[EVENTS] = Events(database, feed, Shares({"event_stream": STREAM_BUDGET}))
+        app[EVENTS] = Events(users, feed)
         app[FEED] = feed
         yield
     await notifier.close()
+
+
+def _for_users(database: Database) -> Database:
+    """The database without the connections that are kept for workers' updates and heartbeats."""
+    size = database.settings.pool_size
+    kept = size // _KEPT_FOR_WORKERS
+    return database.share(size - kept) if kept else database
 
 
 async def _send_heartbeats(app: web.Application) -> AsyncIterator[None]:
@@ -183,12 +201,18 @@ async def _serve_internal(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     internal = web.Application(client_max_size=settings.limits.body_bytes)
     internal[CORS] = Cors("")
+    internal[CONNECTIONS] = app[CONNECTIONS].protected()
     shared: list[web.AppKey[Any]] = [SETTINGS, HEALTH, ERROR_TABLE, PROXIES, IN_FLIGHT]
-    for key in (*shared, LARGE_BODIES, JOB_STATUS):
+    for key in (*shared, SHARES, JOB_STATUS):
         internal[key] = app[key]
     add_internal_routes(internal)
     internal.middlewares.append(
-        pipeline(public=frozenset(), internal=INTERNAL, limits=CallerLimits(0, None))
+        pipeline(
+            public=frozenset(),
+            internal=INTERNAL,
+            streams=frozenset(),
+            limits=CallerLimits(0, None),
+        )
     )
     address = Address("INTERNAL_PORT", settings.host, settings.internal_port)
     async with serve(internal, address, make_runner=runner_for(settings)):

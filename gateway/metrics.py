@@ -30,6 +30,26 @@ EVENT_LATENCY: Final = Histogram(
 )
 JOBS_SUBMITTED: Final = Counter("opencloud_jobs_submitted", "Jobs that got their 201.")
 
+SHARES: Final = Gauge(
+    "opencloud_share_slots",
+    "Expensive work by kind: in_use, lent (the client stands still), waiting for its turn.",
+    ["kind", "state"],
+)
+SHARES_REFUSED: Final = Counter(
+    "opencloud_share_refused", "Expensive work that was refused: a share was used up.", ["kind"]
+)
+CONNECTIONS: Final = Gauge(
+    "opencloud_connections",
+    "Clients' connections: busy with a request, idle without one.",
+    ["state"],
+)
+CONNECTIONS_CLOSED: Final = Counter(
+    "opencloud_connections_closed",
+    "Connections that gave way: file handles run short, or an address has too many connections or "
+    "unfinished heads.",
+    ["reason"],
+)
+
 CREDENTIALS_REFUSED: Final = Counter(
     "opencloud_credentials_refused", "Tokens, passwords and keys that were refused.", ["reason"]
 )
@@ -40,6 +60,9 @@ CREDENTIAL_REASONS: Final = (
 
 for _reason in CREDENTIAL_REASONS:
     CREDENTIALS_REFUSED.labels(_reason)
+
+for _reason in ("handles", "connections", "heads"):
+    CONNECTIONS_CLOSED.labels(_reason)
 
 for _direction in ("in", "out"):
     TRANSFERS.labels(_direction)

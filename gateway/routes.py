@@ -33,6 +33,9 @@ PUBLIC: Final[frozenset[Handler]] = frozenset(
 INTERNAL: Final[frozenset[Handler]] = frozenset({job_status.update_status})
 """Handlers that need the internal key."""
 
+STREAMS: Final[frozenset[Handler]] = frozenset({events.stream_events})
+"""Handlers of long streams, which do not count as requests under way."""
+
 TAGS: Final = {
     "Files": "The caller's tree: `config`, `data`, `artifact`, `output` and `log`.",
     "Jobs": "What runs on the caller's files, and what can run.",

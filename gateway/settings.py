@@ -54,8 +54,18 @@ class Limits:
     """Jobs of a user that have not ended."""
     free_bytes: int = 0
     concurrent_requests: int = 64
+    transfers: int = 128
+    zips: int = 8
     rate: tuple[int, int] | None = None
     """Requests of a user, and the seconds in which they count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionLimits:
+    """What one address that is no trusted proxy may hold; 0 means no limit."""
+
+    per_address: int = 256
+    heads_per_address: int = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +89,7 @@ class Settings:
     frontend_origin: str
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     limits: Limits
+    connections: ConnectionLimits
     client_timeout: float
     touch_every: float
     drain_delay: float
@@ -111,7 +122,13 @@ def load(reader: Reader) -> Settings:
             unfinished_jobs=reader.whole("MAX_UNFINISHED_JOBS", 0),
             free_bytes=reader.whole("MIN_FREE_BYTES", 0),
             concurrent_requests=reader.whole("MAX_CONCURRENT_REQUESTS", 64),
+            transfers=reader.whole("MAX_TRANSFERS", 128, least=2),
+            zips=reader.whole("MAX_ZIPS", 8, least=2),
             rate=_read_rate(reader),
+        ),
+        connections=ConnectionLimits(
+            per_address=reader.whole("MAX_CONNECTIONS_PER_ADDRESS", 256),
+            heads_per_address=reader.whole("MAX_HEADS_PER_ADDRESS", 64),
         ),
         client_timeout=reader.seconds("CLIENT_TIMEOUT", 60.0),
         touch_every=_read_touch_every(reader),

@@ -6,10 +6,11 @@ begins, and the expression for the database's clock (errors: `common.database.er
 
 import asyncio
 import contextlib
+import copy
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Final
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any, Final, Self
 
 import orjson
 from sqlalchemy import ColumnElement, DateTime, Float, Integer, event, text
@@ -19,7 +20,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from common.config.settings import DatabaseSettings
 from common.database.errors import DatabaseUnavailable, translated
-from common.database.pool import ConnectionPool
+from common.database.pool import ConnectionPool, ConnectionShare
 
 _LOCK_TIMEOUT: Final = 5.0
 """Seconds that a writer waits for SQLite's one write lock."""
@@ -104,9 +105,18 @@ class Database:
         self.is_sqlite = settings.is_sqlite
         self.engine = _create_engine(settings)
         self._write_lock = asyncio.Lock()
+        self._share: AbstractAsyncContextManager[None] = nullcontext()
         self._autocommit: dict[str, Any] = (
             {_AUTOCOMMIT: True} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
         )
+
+    def share(self, connections: int) -> Self:
+        """The same database for callers that use at most so many of its connections at a time, so
+        that the others of the pool are free for those who do not call through the share."""
+        shared = copy.copy(self)
+        timeout = self.settings.pool_timeout
+        shared._share = ConnectionShare(connections, timeout=timeout)  # noqa: SLF001 - our own class
+        return shared
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -114,10 +124,10 @@ class Database:
         half-way because another process wrote meanwhile."""
         with translated():
             if not self.is_sqlite:
-                async with self.engine.begin() as connection:
+                async with self._share, self.engine.begin() as connection:
                     yield connection
             else:
-                async with self._writing_alone(), self.engine.begin() as connection:
+                async with self._writing_alone(), self._share, self.engine.begin() as connection:
                     yield connection
 
     @asynccontextmanager
@@ -141,7 +151,7 @@ class Database:
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection for single reads, in autocommit: no transaction to begin and end."""
         with translated():
-            async with self.engine.connect() as connection:
+            async with self._share, self.engine.connect() as connection:
                 yield await connection.execution_options(**self._autocommit)
 
     @asynccontextmanager

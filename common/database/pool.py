@@ -1,5 +1,6 @@
-"""The pool of database connections, and its metrics."""
+"""The pool of database connections, shares of it, and its metrics."""
 
+import asyncio
 import time
 from typing import Any, Final
 
@@ -8,6 +9,8 @@ from sqlalchemy import AsyncAdaptedQueuePool
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from common.database.errors import DatabaseUnavailable
 
 SIZE: Final = Gauge(
     "opencloud_database_pool_size", "Most connections that the process may have to the database"
@@ -39,6 +42,34 @@ class ConnectionPool(AsyncAdaptedQueuePool):
             raise
         finally:
             WAITS.observe(time.perf_counter() - began)
+
+
+class ConnectionShare:
+    """`async with share:` around the use of a connection: at most `connections` at a time.
+
+    Entering waits for at most `timeout` seconds. Raises `DatabaseUnavailable`.
+    """
+
+    def __init__(self, connections: int, *, timeout: float) -> None:
+        self._free = asyncio.Semaphore(connections)
+        self._timeout = timeout
+
+    async def __aenter__(self) -> None:
+        if not self._free.locked():
+            await self._free.acquire()
+            return
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._free.acquire()
+        except TimeoutError as error:
+            TIMEOUTS.inc()
+            raise DatabaseUnavailable("no connection is free") from error
+        finally:
+            WAITS.observe(time.perf_counter() - began)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._free.release()
 
 
 def export_pool(engine: AsyncEngine) -> None:

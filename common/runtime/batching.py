@@ -22,7 +22,8 @@ class Batcher(Generic[Item, Result]):
     `work` gets at most `limit` items, in order of arrival, and returns one result per item, in
     that order. An exception that it *returns* is raised for its item alone, one that it *raises*
     reaches every caller of the batch. Up to `lanes` batches run at once. A cancelled caller does
-    not cancel the batch, which others share. After a batch a lane waits for `pause` seconds: worth
+    not cancel the batch, which others share; with `cancel_unwanted`, the last one of a batch does.
+    After a batch a lane waits for `pause` seconds: worth
     it if a batch costs much and its items little. `when_idle` is called whenever nothing is under
     way or waiting any more.
     """
@@ -34,11 +35,13 @@ class Batcher(Generic[Item, Result]):
         limit: int = 200,
         lanes: int = 1,
         pause: float = 0.0,
+        cancel_unwanted: bool = False,
         when_idle: Callable[[], object] | None = None,
     ) -> None:
         self._work = work
         self._limit = limit
         self._pause = pause
+        self._cancel_unwanted = cancel_unwanted
         self._when_idle = when_idle
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._lanes = self._free_lanes = lanes
@@ -61,7 +64,10 @@ class Batcher(Generic[Item, Result]):
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-                await self._work_on(batch)
+                if self._cancel_unwanted:
+                    await self._work_while_wanted(batch)
+                else:
+                    await self._work_on(batch)
                 if self._pause:
                     await asyncio.sleep(self._pause)
         finally:
@@ -70,6 +76,31 @@ class Batcher(Generic[Item, Result]):
             self._free_lanes += 1
             if self._when_idle and self._free_lanes == self._lanes and not self._waiting:
                 self._when_idle()
+
+    async def _work_while_wanted(
+        self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]
+    ) -> None:
+        batch = [(item, future) for item, future in batch if not future.done()]
+        if not batch:
+            return
+        task, wanted = asyncio.current_task(), len(batch)
+
+        def leave(future: asyncio.Future[Result]) -> None:
+            nonlocal wanted
+            wanted -= future.cancelled()
+            if not wanted and task is not None:
+                task.cancel()
+
+        for _, future in batch:
+            future.add_done_callback(leave)
+        try:
+            await self._work_on(batch)
+        except asyncio.CancelledError:
+            if wanted or task is None:
+                raise
+            task.uncancel()
+        finally:
+            task = None  # a caller that leaves from now on concerns no work
 
     async def _work_on(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:

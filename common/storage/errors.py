@@ -41,5 +41,9 @@ class TooManyFiles(StorageError):
     """A survey found more files than were asked for."""
 
 
+class ShareUsedUp(StorageError):
+    """The user's own transfers hold all that one user may hold; it is free again later."""
+
+
 class UnusableName(StorageError):
     """A file that was stored by other means has a name that no path can address."""

@@ -1,7 +1,7 @@
 """Downloads: files with ranges and conditions, directories as zip archives."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import TypeVar
@@ -21,6 +21,8 @@ from gateway.files.ranges import (
     parse_ranges,
 )
 from gateway.files.zips import check_limits, stream_zip
+from gateway.http.budgets import Kind
+from gateway.http.shares import Slot
 from gateway.http.streaming import Chunks, Content
 from gateway.settings import Limits
 
@@ -48,23 +50,28 @@ async def download(
     path: UserPath,
     conditions: Mapping[str, str],
     limits: Limits,
-    send: Callable[[Content], Awaitable[Response]],
+    send: Callable[[Content, Slot], Awaitable[Response]],
+    *,
+    work: Callable[[Kind], AbstractAsyncContextManager[Slot]],
 ) -> Response:
     """Send a file, or a directory as a zip archive; `conditions` are the request's headers.
 
+    `work` gives a slot of the caller's share, which `send` lends while the client stands still.
     Raises `NotFound`, `TooLarge`, `OtherVersion`, `NoSuchRange`.
     """
     async with AsyncExitStack() as stack:
+        slot = await stack.enter_async_context(work("transfer"))
         try:
             file = await stack.enter_async_context(storage.open(path))
         except NotFound:
             file = None
         if file is not None:
-            return await send(_file_content(file, path.name, conditions))
+            return await send(_file_content(file, path.name, conditions), slot)
     directory = path.as_directory
     await storage.stat(directory)
-    await check_limits(storage, directory, limits)
-    return await send(_zip_content(storage, directory))
+    async with work("zip") as slot:
+        await check_limits(storage, directory, limits)
+        return await send(_zip_content(storage, directory), slot)
 
 
 def _file_content(file: OpenFile, name: str, conditions: Mapping[str, str]) -> Content:

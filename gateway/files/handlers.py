@@ -41,6 +41,8 @@ from gateway.files.schemas import (
     header_parameter,
 )
 from gateway.files.uploads import Body, Uploads
+from gateway.http.admission import Work, acquire
+from gateway.http.disconnects import cancelled_on_disconnect
 from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import BY_COOKIE, PROXIES, SETTINGS, USER
 from gateway.http.responses import json_bytes, json_response
@@ -119,7 +121,8 @@ async def _inspect_upload(request: web.Request, _: Mapping[str, Any]) -> Sequenc
 async def list_files(request: web.Request) -> web.Response:
     query = request["querystring"]
     await _open_tree(request)
-    listing = await request.app[LISTINGS].make(ListingQuery(path=_path(request), **query))
+    with cancelled_on_disconnect(request):
+        listing = await request.app[LISTINGS].make(ListingQuery(path=_path(request), **query))
     headers: dict[str, str] = {}
     if listing.next_after is not None:
         page = urlencode({**request.query, "after": listing.next_after})
@@ -143,7 +146,14 @@ async def list_files(request: web.Request) -> web.Response:
 async def download_file(request: web.Request) -> web.StreamResponse:
     storage = await _open_tree(request)
     limits = request.app[SETTINGS].limits
-    return await download(storage, _path(request), request.headers, limits, partial(send, request))
+    return await download(
+        storage,
+        _path(request),
+        request.headers,
+        limits,
+        partial(send, request),
+        work=partial(Work, request),
+    )
 
 
 @docs(
@@ -184,7 +194,11 @@ async def download_link(request: web.Request) -> web.Response:
 async def upload_file(request: web.Request) -> web.Response:
     directory = _upload_directory(request)
     await _open_tree(request)
-    stored = await request.app[UPLOADS].receive(_body(request), directory)
+    slot = await acquire(request, "transfer")
+    try:
+        stored = await request.app[UPLOADS].receive(_body(request), directory, waiting=slot.lent)
+    finally:
+        slot.release()
     return json_response(entry_json(stored), status=HTTPStatus.CREATED)
 
 

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 import humanize
 import orjson
@@ -15,10 +15,7 @@ from common.storage.paths import UserPath
 from common.storage.protocol import BATCH, Entry, Storage
 from gateway.http.limits import user_caller
 from gateway.http.responses import iso
-from gateway.http.shares import Budget, Shares
-
-LISTING_BUDGET: Final = Budget(slots=4, per_caller=2, waiting=64, longest_wait=30.0)
-"""A listing of many files is work of one thread: more than a few at once only delay each other."""
+from gateway.http.shares import Shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,8 @@ class Listings:
     """Makes listings; equal queries that arrive while one is being answered share the next answer.
 
     So each answer shows the state after its request, and any number of simultaneous requests for a
-    large directory cost as much as two. Different ones take turns between users (`shares`).
+    large directory cost as much as two. Different ones take turns between users (`shares`). A
+    listing that nobody waits for any more is cancelled.
     """
 
     def __init__(self, storage: Storage, shares: Shares) -> None:
@@ -58,7 +56,9 @@ class Listings:
         shared = self._running.get(query)
         if shared is None:
             shared = self._running[query] = Batcher(
-                self._make_once, when_idle=lambda: self._running.pop(query)
+                self._make_once,
+                cancel_unwanted=True,
+                when_idle=lambda: self._running.pop(query),
             )
         return await shared(query)
 

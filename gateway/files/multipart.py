@@ -6,6 +6,8 @@ reader, waits without limit for a slow client, and copies each chunk twice.
 
 import asyncio
 import re
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
 from aiohttp import StreamReader, content_disposition_filename, parse_content_disposition
@@ -28,6 +30,9 @@ _HEADER: Final = re.compile(rb"([!#$%&'*+.^`|~\w-]+):[ \t]*([^\x00-\x08\x0a-\x1f
 _USUAL: Final = re.compile(r'form-data; name="([^"\\]*)"; filename="([^"\\]*)"', re.ASCII)
 _PLAIN_NAME: Final = re.compile(r';\s*filename="((?:[^"\\]|\\.)*)"', re.IGNORECASE | re.DOTALL)
 
+Waiting = Callable[[], AbstractAsyncContextManager[None]]
+"""Makes what surrounds a wait for the client."""
+
 log = get_logger()
 
 
@@ -39,16 +44,25 @@ class FormReader:
     """Reads the form in `stream` once, part by part.
 
     Each read waits at most `timeout` seconds (0: no limit) for the client and then raises
-    `TooSlow`. All methods raise `BrokenForm`, and what aiohttp raises for a broken body.
+    `TooSlow`; `waiting()` surrounds that wait. All methods raise `BrokenForm`, and what aiohttp
+    raises for a broken body.
     """
 
-    def __init__(self, content_type: str, stream: StreamReader, *, timeout: float) -> None:
+    def __init__(
+        self,
+        content_type: str,
+        stream: StreamReader,
+        *,
+        timeout: float,
+        waiting: Waiting = nullcontext,
+    ) -> None:
         boundary = _BOUNDARY.search(content_type)
         if boundary is None:
             raise BrokenForm("no boundary")
         self._delimiter = b"\r\n--" + boundary[1].encode()
         self._stream = stream
         self._timeout = timeout or None
+        self._waiting = waiting
         self._buffer = b"\r\n"  # belongs to the first delimiter
         self._position = 0
         self._is_in_part = True  # the preamble reads like one
@@ -143,7 +157,7 @@ class FormReader:
         data = self._stream.read_nowait(size)
         if not data and not self._stream.is_eof():
             try:
-                async with asyncio.timeout(self._timeout):
+                async with self._waiting(), asyncio.timeout(self._timeout):
                     data = await self._stream.read(size)
             except TimeoutError as error:
                 log.info("client.given_up", owed="body")

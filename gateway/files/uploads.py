@@ -1,6 +1,7 @@
 """Uploads: the form field `file`, streamed into the storage, within the limits (413, 408, 507)."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +12,7 @@ from common.storage.budget import ChunkBudget
 from common.storage.errors import InvalidPath, OutOfSpace
 from common.storage.paths import UserPath, check_name
 from common.storage.protocol import Entry, Storage
-from gateway.files.multipart import MAX_AROUND, BrokenForm, FormReader
+from gateway.files.multipart import MAX_AROUND, BrokenForm, FormReader, Waiting
 from gateway.http.errors import Fault, Invalid, TooLarge, misnamed
 from gateway.metrics import TRANSFERRED, TRANSFERS
 from gateway.settings import Limits
@@ -46,15 +47,15 @@ class Uploads:
         self._client_timeout = client_timeout
         self._budget = ChunkBudget(largest=_CHUNK)
 
-    async def receive(self, body: Body, directory: UserPath) -> Entry:
-        """Store the file of the form in `directory`.
+    async def receive(self, body: Body, directory: UserPath, *, waiting: Waiting) -> Entry:
+        """Store the file of the form in `directory`; each wait for the client is in `waiting()`.
 
         Raises `Invalid` without a file, for a second one, for a name that no file can have, and
         for an incomplete body; `TooLarge` and `OutOfSpace` beyond the limits; `TooSlow`; and what
         `Storage.write` raises.
         """
         await self._check_length(body.length or 0)
-        form, name = await self._open(body)
+        form, name = await self._open(body, waiting)
         path = _place(directory, name)
         try:
             with TRANSFERS.labels("in").track_inprogress(), self._budget.transfer():
@@ -81,12 +82,14 @@ class Uploads:
             if free is not None and free < limits.free_bytes + length:
                 raise OutOfSpace(f"only {free} bytes are left")
 
-    async def _open(self, body: Body) -> tuple[FormReader, str]:
+    async def _open(self, body: Body, waiting: Waiting = nullcontext) -> tuple[FormReader, str]:
         """The form, read up to the content of its file, and the file's name. Raises `Invalid`."""
         if not body.content_type.lower().startswith("multipart/") or body.stream.at_eof():
             raise _invalid("Field required", "missing")
         try:
-            form = FormReader(body.content_type, body.stream, timeout=self._client_timeout)
+            form = FormReader(
+                body.content_type, body.stream, timeout=self._client_timeout, waiting=waiting
+            )
             name = await form.find_file(_FIELD)
         except _BROKEN as error:
             raise _invalid(_UNREADABLE, "multipart_invalid") from error

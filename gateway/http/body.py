@@ -1,19 +1,20 @@
 """Bodies that are read whole (JSON, forms): bounded in size, and large ones in their number.
 
-A client that stops sending one is given up by `gateway.http.client_timeout`.
+A body is large once so many of its bytes have arrived: what is only announced takes no memory. Its
+slot is held to the end of the request. A client that stops sending one is given up by
+`gateway.http.client_timeout`.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from gateway.http.errors import Busy, Encoded, TooLarge
-from gateway.http.keys import LARGE_BODIES
-
-T = TypeVar("T")
-
-LARGE_AT_ONCE: Final = 16
+from gateway.http.admission import acquire
+from gateway.http.budgets import Kind
+from gateway.http.errors import Encoded, TooLarge
+from gateway.http.keys import BODY_SLOT, CALLER
+from gateway.http.limits import INTERNAL_CALLER
+from gateway.http.shares import Slot
 
 _SMALL: Final = 64 * 1024
 """Bytes up to which a body is small, as bodies typed by people are."""
@@ -37,31 +38,57 @@ def check_encoding(request: web.Request) -> None:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The whole body. Raises `TooLarge`, `TooSlow`, and `Busy` instead of queueing it."""
-    return await _admit(request, request.read)
+    """The whole body. Raises `TooLarge`, `TooSlow`, and `LimitExceeded` beyond a caller's share."""
+    _check_length(request)
+    if is_small(request):
+        return await request.read()
+    body, limit = bytearray(), request.client_max_size
+    while len(body) <= _SMALL:
+        chunk = await request.content.readany()
+        if not chunk:
+            return bytes(body)
+        body += chunk
+    slot = await _begin_large(request)
+    while chunk:
+        if len(body) > limit:
+            raise _too_large(limit)
+        async with slot.lent():
+            chunk = await request.content.readany()
+        body += chunk
+    return bytes(body)
 
 
 async def read_form(request: web.Request) -> Any:
     """A form's fields. Raises as `read_body` does, and aiohttp's errors for a malformed form."""
-    return await _admit(request, request.post)
-
-
-async def _admit(request: web.Request, read: Callable[[], Awaitable[T]]) -> T:
-    """Refuse a body that is announced as too long; aiohttp counts the bytes of any other."""
+    _check_length(request)
     try:
-        return await _admit_announced(request, read)
+        if is_small(request):
+            return await request.post()
+        slot = await _begin_large(request)  # aiohttp reads it in one step, as slowly as it arrives
+        async with slot.lent():
+            return await request.post()
     except web.HTTPRequestEntityTooLarge as error:
-        raise TooLarge("The body is too long") from error
+        raise _too_large(request.client_max_size) from error
 
 
-async def _admit_announced(request: web.Request, read: Callable[[], Awaitable[T]]) -> T:
+def end_body(request: web.Request) -> None:
+    """Give back the slot of a large body, whose request has ended."""
+    if (slot := request.get(BODY_SLOT)) is not None:
+        slot.release()
+
+
+async def _begin_large(request: web.Request) -> Slot:
+    kind: Kind = "status_update" if request[CALLER] is INTERNAL_CALLER else "large_body"
+    slot = request[BODY_SLOT] = await acquire(request, kind)
+    return slot
+
+
+def _check_length(request: web.Request) -> None:
+    """Refuse a body that is announced as too long; the bytes of any other are counted."""
     limit, length = request.client_max_size, request.content_length
     if length is not None and length > limit:
-        raise TooLarge(f"The body may have at most {limit} bytes")
-    if is_small(request) or request.content.is_eof():  # it arrived with the head
-        return await read()
-    large = request.app[LARGE_BODIES]
-    if large.locked():
-        raise Busy("Too many large requests are being read at the moment")
-    async with large:
-        return await read()
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body may have at most {limit} bytes")

@@ -42,6 +42,12 @@ class CallerLimits:
 
     def begin_user(self, request: web.Request, user_id: str) -> Caller:
         """Count a request of a user; `end` has to follow. Raises `LimitExceeded`."""
+        caller = self.take(request, user_id)
+        self._concurrency.begin(caller)
+        return caller
+
+    def take(self, request: web.Request, user_id: str) -> Caller:
+        """Count a request against the user's rate alone. Raises `LimitExceeded`."""
         caller = user_caller(user_id)
         if self._rate is not None:
             try:
@@ -49,7 +55,6 @@ class CallerLimits:
             except LimitExceeded:
                 request[STANDING] = self._rate.standing(caller)
                 raise
-        self._concurrency.begin(caller)
         return caller
 
     def begin_anonymous(self, request: web.Request) -> Caller:

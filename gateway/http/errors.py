@@ -67,10 +67,6 @@ class Encoded(Exception):
     """The body has a content coding, which this service does not decode."""
 
 
-class Busy(Exception):
-    """Too many requests of this kind are in progress; a retry helps."""
-
-
 def misnamed(given: str, error: Exception) -> str:
     """The message for an invalid path or name: the value and the rule that it breaks."""
     return f"Value error, {shortened(given)!r} given: {error}"
@@ -132,7 +128,6 @@ ERRORS: Final[ErrorTable] = {
     Encoded: Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, headers={"Accept-Encoding": "identity"}),
     TooSlow: Answer(HTTPStatus.REQUEST_TIMEOUT, headers={"Connection": "close"}),
     LimitExceeded: _limited,
-    Busy: Answer(HTTPStatus.SERVICE_UNAVAILABLE, headers=_RETRY),
     web.RequestPayloadError: Answer(HTTPStatus.BAD_REQUEST, "The body is not what its headers say"),
     web.HTTPException: _of_aiohttp,
     storage.InvalidPath: _invalid_path,
@@ -148,6 +143,7 @@ ERRORS: Final[ErrorTable] = {
     storage.OutOfSpace: Answer(
         HTTPStatus.INSUFFICIENT_STORAGE, "There is not enough space left for this file"
     ),
+    storage.ShareUsedUp: Answer(HTTPStatus.TOO_MANY_REQUESTS, headers=_RETRY),
     storage.StorageUnavailable: Answer(
         HTTPStatus.SERVICE_UNAVAILABLE, "The file storage does not answer at the moment", _RETRY
     ),

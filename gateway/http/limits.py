@@ -9,6 +9,9 @@ Caller = NewType("Caller", str)
 UNKNOWN: Final = Caller("address:unknown")
 """Clients without a network address count as one."""
 
+INTERNAL_CALLER: Final = Caller("internal")
+"""The worker-facing API, which no limit of users concerns."""
+
 _COUNTED_PREFIX: Final = 64
 """An IPv6 client usually has a whole /64 (RFC 6177): a limit on single addresses is none."""
 

@@ -21,11 +21,12 @@ from aiohttp.typedefs import Handler, Middleware
 from multidict import istr
 
 from common.telemetry.logs import bind, get_logger
-from gateway.http.body import check_encoding
+from gateway.http.body import check_encoding, end_body
 from gateway.http.callers import CallerLimits, came_by_https, record_refusal
 from gateway.http.errors import WrongApiKey, detail_response, response_for
 from gateway.http.keys import (
     BY_COOKIE,
+    CALLER,
     CORS,
     ERROR_TABLE,
     HEALTH,
@@ -36,6 +37,7 @@ from gateway.http.keys import (
     USER,
     VERIFIER,
 )
+from gateway.http.limits import INTERNAL_CALLER
 from gateway.http.request_log import RequestLog
 from gateway.http.security import SERVER, check_host
 from gateway.http.validation import validate
@@ -52,12 +54,17 @@ log = get_logger()
 
 
 def pipeline(
-    *, public: frozenset[Handler], internal: frozenset[Handler], limits: CallerLimits
+    *,
+    public: frozenset[Handler],
+    internal: frozenset[Handler],
+    streams: frozenset[Handler],
+    limits: CallerLimits,
 ) -> Middleware:
     """The middleware of an application, which denies by default.
 
     `public` handlers need no credentials, `internal` ones the internal key, all others a user of
-    the users' group. `limits` hold for all but the internal ones.
+    the users' group. `limits` hold for all but the internal ones, that on requests at once not for
+    `streams`.
     """
     request_log = RequestLog()
 
@@ -86,11 +93,17 @@ def pipeline(
             target = _find_handler(request)
             if target in internal:
                 _check_api_key(request)
+                request[CALLER] = INTERNAL_CALLER
                 return await _carry_out(request, target, handler)
             if target in public:
                 caller = limits.begin_anonymous(request)
             else:
-                caller = limits.begin_user(request, await _check_user(request))
+                user = await _check_user(request)
+                if target in streams:
+                    request[CALLER] = limits.take(request, user)
+                    return await _carry_out(request, target, handler)
+                caller = limits.begin_user(request, user)
+            request[CALLER] = caller
             try:
                 return await _carry_out(request, target, handler)
             finally:
@@ -106,9 +119,12 @@ def pipeline(
 async def _carry_out(request: web.Request, target: Handler, handler: Handler) -> web.StreamResponse:
     if hdrs.CONTENT_ENCODING in request.headers:
         check_encoding(request)
-    if getattr(target, "__schemas__", None):
-        await validate(request, target)
-    return await handler(request)
+    try:
+        if getattr(target, "__schemas__", None):
+            await validate(request, target)
+        return await handler(request)
+    finally:
+        end_body(request)
 
 
 async def start_stream(request: web.Request, response: web.StreamResponse) -> None:

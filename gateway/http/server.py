@@ -14,7 +14,10 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from common.telemetry.logs import get_logger
 from gateway.http.client_timeout import ClientTimeout
+from gateway.http.connections import Connections
+from gateway.http.disconnects import CancelsUnwanted
 from gateway.http.errors import TooSlow, detail_response, response_for
+from gateway.http.keys import CONNECTIONS
 from gateway.http.middlewares import complete_head
 from gateway.http.security import SERVER
 
@@ -31,7 +34,7 @@ _NO_HEADER: Final = b"\r\n\0\r\n"
 log = get_logger()
 
 
-class Connection(web.RequestHandler):
+class Connection(CancelsUnwanted, web.RequestHandler):
     """One client's connection, and how far its current request is.
 
     `in_head` is true from the first byte of a head to the start of its request, and on a new
@@ -50,6 +53,7 @@ class Connection(web.RequestHandler):
         self._writer: AbstractStreamWriter | None = None
         self._seconds = server.client_timeout
         self._client_timeout: ClientTimeout | None = None
+        self._connections = server.open_connections
 
     @property
     def written(self) -> int:
@@ -62,19 +66,40 @@ class Connection(web.RequestHandler):
             self._client_timeout = ClientTimeout(
                 self, cast("asyncio.Transport", transport), self._seconds
             )
+        self._connections.add(self, transport)
 
     def data_received(self, data: bytes) -> None:
+        if self._head_is_too_long:
+            return
         if data and self._body.is_eof():  # else it belongs to a body, refused ones included
-            self.in_head = True
+            if not self.in_head:
+                self.in_head = True
+                self._connections.check_heads(self)
             if self._request_count == self.requests:  # else it may be the body of a queued request
-                self._head_bytes += len(data)
-        complete = self._request_count
-        super().data_received(data)
-        if self._request_count != complete:
-            self._head_bytes = 0
-        elif self._head_bytes > _MAX_HEAD and not self._head_is_too_long:
+                self._receive_head(data)
+                return
+        self._receive(data)
+
+    def _receive_head(self, data: bytes) -> None:
+        """Pass on no more than a head may have, and the rest once the head is complete."""
+        room = _MAX_HEAD - self._head_bytes
+        self._head_bytes += len(data)
+        if len(data) <= room:
+            self._receive(data)
+        elif self._receive(data[:room]):
+            self._receive(data[room:])
+        else:
             self._head_is_too_long = True
             super().data_received(_NO_HEADER)
+
+    def _receive(self, data: bytes) -> bool:
+        """Pass on to the parser; whether this completes a head."""
+        complete = self._request_count
+        super().data_received(data)
+        if self._request_count == complete:
+            return False
+        self._head_bytes = 0
+        return True
 
     def begin(self, request: web.BaseRequest) -> None:
         """A head is complete, and its request starts."""
@@ -82,12 +107,16 @@ class Connection(web.RequestHandler):
         self.requests += 1
         self.request = request
         self._body, self._writer = request.content, request.writer
+        self._connections.begin(self)
 
     def end(self) -> None:
         """The request's handler has ended; the answer may still be on its way."""
         self.request = None
+        self._connections.end(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._connections.remove(self)
+        self.disconnected()
         if self._client_timeout is not None:
             self._client_timeout.stop()
         # these refer to the connection, which is freed at once without them, else by the collector
@@ -105,6 +134,7 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("part of an answer has been sent")
         if isinstance(exc, HttpProcessingError):
+            _break_cycle(exc)
             if self._head_is_too_long:
                 status, sentence = 431, f"A request's head may have at most {_MAX_HEAD} bytes"
             elif isinstance(exc, LineTooLong):
@@ -131,10 +161,13 @@ class Connection(web.RequestHandler):
 class Server(web.Server):
     """Makes connections of the kind above for the requests of another server."""
 
-    def __init__(self, inner: web.Server, *, client_timeout: float) -> None:
+    def __init__(
+        self, inner: web.Server, *, client_timeout: float, connections: Connections
+    ) -> None:
         super().__init__(self._handle, request_factory=inner.request_factory)
         self._answer = inner.request_handler
         self.client_timeout = client_timeout
+        self.open_connections = connections
 
     def __call__(self) -> Connection:
         return Connection(
@@ -185,4 +218,8 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         """aiohttp's hook for the server's class; private (docs/adr/0011-aiohttp-internals.md)."""
-        return Server(await super()._make_server(), client_timeout=self._client_timeout)
+        return Server(
+            await super()._make_server(),
+            client_timeout=self._client_timeout,
+            connections=self.app[CONNECTIONS],
+        )

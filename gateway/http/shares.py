@@ -6,32 +6,17 @@ depends on the number of callers ahead of it, never on how much one of them want
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, Self
+from functools import partial
+from typing import Final, Self
 
+from common.runtime.fair_queue import FairQueue
+from gateway.http.budgets import Budget, Kind
 from gateway.http.limits import Caller, LimitExceeded, Overloaded
-
-Kind = Literal["listing", "zip", "transfer", "submission", "large_body", "event_stream"]
+from gateway.metrics import SHARES, SHARES_REFUSED
 
 _RETRY_AFTER: Final = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """Limits of one kind of work; times in seconds.
-
-    A caller holds at most `per_caller` of all `slots`, lent ones included, and at most `waiting`
-    of its requests wait, each for at most `longest_wait`. A lent slot goes to the next in turn
-    once its client has stood still for `lend_after`.
-    """
-
-    slots: int
-    per_caller: int
-    waiting: int
-    longest_wait: float
-    lend_after: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +46,13 @@ class Shares:
     def usage(self) -> dict[Kind, Usage]:
         return {kind: pool.usage() for kind, pool in self._pools.items()}
 
+    def export(self) -> None:
+        """Export the slots as metrics, read when they are scraped."""
+        for kind, pool in self._pools.items():
+            SHARES_REFUSED.labels(kind)
+            for state in ("in_use", "lent", "waiting"):
+                SHARES.labels(kind, state).set_function(partial(_read, pool, state))
+
 
 class Slot:
     """Permission for one piece of work, for one task and one `async with`."""
@@ -74,11 +66,18 @@ class Slot:
         """Whether the slot counts against the budget; a lent one that others use does not."""
 
     async def __aenter__(self) -> Self:
-        if not self._pool.admit(self):
-            await self._pool.wait(self)
+        await self.acquire()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.release()
+
+    async def acquire(self) -> None:
+        """Get the slot, where no `async with` serves; `release` has to follow."""
+        if not self._pool.admit(self):
+            await self._pool.wait(self)
+
+    def release(self) -> None:
         self._pool.release(self)
 
     def lent(self) -> "_Loan":
@@ -107,10 +106,6 @@ class _Loan:
             await self._pool.take_back(self._slot)
 
 
-_Queue = OrderedDict[Slot, asyncio.Future[bool]]
-"""Waiting slots, first in first out. The result of a turn: whether the slot was granted."""
-
-
 class _Pool:
     """The slots of one kind.
 
@@ -118,48 +113,42 @@ class _Pool:
     """
 
     def __init__(self, kind: Kind, budget: Budget) -> None:
-        self._kind = kind.replace("_", " ")
+        self._kind = kind
         self._budget = budget
         self._free = budget.slots
         self._refused = 0
-        self._open: dict[Caller, int] = {}  # slots by caller, lent ones included
-        self._queues: dict[Caller, _Queue] = {}
-        self._ready: OrderedDict[Caller, None] = OrderedDict()  # who may be served, in turn
-        self._returning: _Queue = OrderedDict()  # slots that others use, and that are wanted back
+        self._begun: dict[Caller, int] = {}  # slots by caller, lent ones included
+        self._active: dict[Caller, int] = {}  # those that count against the budget
+        self._starting: FairQueue[Caller, Slot] = FairQueue(self._may_start)
+        self._returning: FairQueue[Caller, Slot] = FairQueue(self._may_use_more)
         self._returned_last = False
-        self._idle: OrderedDict[Slot, float] = OrderedDict()  # lent, and since when
+        self._idle: dict[Slot, float] = {}  # lent, and since when, the oldest first
         self._timer: asyncio.TimerHandle | None = None
 
     def usage(self) -> Usage:
         in_use = self._budget.slots - self._free
         return Usage(
             in_use=in_use,
-            lent=sum(self._open.values()) - in_use + len(self._idle),
-            waiting=sum(map(len, self._queues.values())),
+            lent=sum(self._begun.values()) - in_use + len(self._idle),
+            waiting=len(self._starting),
             refused=self._refused,
         )
 
     def admit(self, slot: Slot) -> bool:
         """Grant a slot if one is free now; by the invariant this overtakes nobody."""
-        held = self._open.get(slot.caller, 0)
-        if not self._free or held >= self._budget.per_caller:
+        if not self._free or not self._may_start(slot.caller):
             return False
-        self._free -= 1
-        self._open[slot.caller] = held + 1
-        slot.is_active = True
+        self._grant(slot, begin=True)
         return True
 
     async def wait(self, slot: Slot) -> None:
         """Wait for this slot's turn. Raises `LimitExceeded`."""
         caller, budget = slot.caller, self._budget
-        if len(self._queues.get(caller, ())) >= budget.waiting:
-            self._refused += 1
-            raise self._share_exceeded()
+        if self._starting.waiting(caller) >= budget.waiting:
+            raise self._refusal(own=True)
+        turn = self._starting.push(caller, slot)
+        self._reclaim_when_due()
         loop = asyncio.get_running_loop()
-        turn = self._queues.setdefault(caller, OrderedDict())[slot] = loop.create_future()
-        if self._open.get(caller, 0) < budget.per_caller:
-            self._ready.setdefault(caller)
-            self._reclaim_when_due()
         timer = loop.call_later(budget.longest_wait, self._expire, slot, turn)
         try:
             granted = await turn
@@ -167,28 +156,20 @@ class _Pool:
             if slot.is_active:  # granted and cancelled in the same turn of the loop
                 self.release(slot)
             else:
-                self._leave(slot)
+                self._starting.remove(caller, slot)
             raise
         finally:
             timer.cancel()
         if not granted:
-            self._refused += 1
-            if self._open.get(caller, 0) >= budget.per_caller:
-                raise self._share_exceeded()
-            raise Overloaded(f"{budget.longest_wait:g} s of waiting ({self._kind})", _RETRY_AFTER)
+            raise self._refusal(own=not self._may_start(caller))
 
     def release(self, slot: Slot) -> None:
         caller = slot.caller
-        held = self._open[caller] - 1
-        if held:
-            self._open[caller] = held
-        else:
-            del self._open[caller]
+        _count_down(self._begun, caller)
         if slot.is_active:
-            slot.is_active = False
-            self._free += 1
-        if caller in self._queues:
-            self._ready.setdefault(caller)
+            self._withdraw(slot)
+        else:
+            self._refresh(caller)
         self._serve()
 
     def lend(self, slot: Slot) -> None:
@@ -202,33 +183,56 @@ class _Pool:
         return slot.is_active
 
     async def take_back(self, slot: Slot) -> None:
-        if self._free:
-            self._free -= 1
-            slot.is_active = True
+        if self._free and self._may_use_more(slot.caller):
+            self._grant(slot)
             return
-        turn = self._returning[slot] = asyncio.get_running_loop().create_future()
+        turn = self._returning.push(slot.caller, slot)
         self._reclaim_when_due()
         try:
             await turn
         finally:
-            self._returning.pop(slot, None)  # only a cancelled one is still there
+            self._returning.remove(slot.caller, slot)  # only a cancelled one is still there
 
-    def _share_exceeded(self) -> LimitExceeded:
-        limit = f"{self._budget.per_caller} at once and {self._budget.waiting} waiting"
-        return LimitExceeded(f"{limit} ({self._kind})", _RETRY_AFTER)
+    def _may_use_more(self, caller: Caller) -> bool:
+        return self._active.get(caller, 0) < self._budget.per_caller
+
+    def _may_start(self, caller: Caller) -> bool:
+        begun = self._begun.get(caller, 0)
+        return begun < self._budget.most_begun and self._may_use_more(caller)
+
+    def _grant(self, slot: Slot, *, begin: bool = False) -> None:
+        caller = slot.caller
+        self._free -= 1
+        self._active[caller] = self._active.get(caller, 0) + 1
+        if begin:
+            self._begun[caller] = self._begun.get(caller, 0) + 1
+        slot.is_active = True
+        self._refresh(caller)
+
+    def _withdraw(self, slot: Slot) -> None:
+        slot.is_active = False
+        self._free += 1
+        _count_down(self._active, slot.caller)
+        self._refresh(slot.caller)
+
+    def _refresh(self, caller: Caller) -> None:
+        self._starting.refresh(caller)
+        self._returning.refresh(caller)
+
+    def _refusal(self, *, own: bool) -> LimitExceeded:
+        self._refused += 1
+        SHARES_REFUSED.labels(self._kind).inc()
+        budget, kind = self._budget, self._kind.replace("_", " ")
+        if own:
+            waiting = f" and {budget.waiting} waiting" if budget.waiting else ""
+            limit = f"{budget.per_caller} at once{waiting}"
+            return LimitExceeded(f"{limit} ({kind})", _RETRY_AFTER)
+        return Overloaded(f"{budget.longest_wait:g} s of waiting ({kind})", _RETRY_AFTER)
 
     def _expire(self, slot: Slot, turn: asyncio.Future[bool]) -> None:
         if not turn.done():
-            self._leave(slot)
+            self._starting.remove(slot.caller, slot)
             turn.set_result(False)
-
-    def _leave(self, slot: Slot) -> None:
-        queue = self._queues.get(slot.caller)
-        if queue is not None and slot in queue:
-            del queue[slot]
-            if not queue:
-                del self._queues[slot.caller]
-                self._ready.pop(slot.caller, None)
 
     def _serve(self) -> None:
         """Grant what is free to those whose turn it is.
@@ -236,44 +240,57 @@ class _Pool:
         Work under way comes before work that has not started, but never twice in a row: a crowd
         of slow transfers would keep everybody else out.
         """
-        while self._free and (self._ready or self._returning):
-            self._returned_last = bool(self._returning) and not (
-                self._returned_last and self._ready
+        while self._free and (self._starting.is_ready or self._returning.is_ready):
+            self._returned_last = self._returning.is_ready and not (
+                self._returned_last and self._starting.is_ready
             )
-            slot, turn = (
-                self._returning.popitem(last=False) if self._returned_last else self._next_in_turn()
-            )
-            self._free -= 1
-            slot.is_active = True
+            slot, turn = (self._returning if self._returned_last else self._starting).pop()
+            self._grant(slot, begin=not self._returned_last)
             if not turn.done():  # else cancelled just now: its task gives the slot back
                 turn.set_result(True)
         self._reclaim_when_due()
 
-    def _next_in_turn(self) -> tuple[Slot, asyncio.Future[bool]]:
-        caller, _ = self._ready.popitem(last=False)
-        queue = self._queues[caller]
-        held = self._open[caller] = self._open.get(caller, 0) + 1
-        served = queue.popitem(last=False)
-        if not queue:
-            del self._queues[caller]
-        elif held < self._budget.per_caller:
-            self._ready[caller] = None
-        return served
+    def _is_wanted(self, slot: Slot) -> bool:
+        """Whether somebody who waits could use this lent slot: all who may be served, or its own
+        caller, whose share is in use."""
+        caller = slot.caller
+        return (
+            self._starting.is_ready
+            or self._returning.is_ready
+            or bool(self._returning.waiting(caller))
+            or (
+                bool(self._starting.waiting(caller))
+                and self._begun.get(caller, 0) < self._budget.most_begun
+            )
+        )
 
     def _reclaim_when_due(self) -> None:
-        if self._timer is None and self._idle and (self._ready or self._returning):
-            since = next(iter(self._idle.values()))
+        if self._timer is not None or not self._idle or not (self._starting or self._returning):
+            return
+        wanted = next(filter(self._is_wanted, self._idle), None)
+        if wanted is not None:
+            since = self._idle[wanted]
             due = since + self._budget.lend_after
             self._timer = asyncio.get_running_loop().call_at(due, self._reclaim, since)
 
     def _reclaim(self, since: float) -> None:
-        """Take the slot that has been idle longest, if that is for as long as `since`."""
+        """Take the wanted slot that has been idle longest, if that is for as long as `since`."""
         self._timer = None
-        if (self._ready or self._returning) and self._idle:
-            slot, lent_at = next(iter(self._idle.items()))
-            if lent_at <= since:
-                del self._idle[slot]
-                slot.is_active = False
-                self._free += 1
-                self._serve()
+        wanted = next(filter(self._is_wanted, self._idle), None)
+        if wanted is not None and self._idle[wanted] <= since:
+            del self._idle[wanted]
+            self._withdraw(wanted)
+            self._serve()
         self._reclaim_when_due()
+
+
+def _count_down(counts: dict[Caller, int], caller: Caller) -> None:
+    left = counts[caller] - 1
+    if left:
+        counts[caller] = left
+    else:
+        del counts[caller]
+
+
+def _read(pool: _Pool, state: str) -> float:
+    return float(getattr(pool.usage(), state))

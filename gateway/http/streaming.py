@@ -8,6 +8,7 @@ from aiohttp import hdrs, web
 
 from common.telemetry.logs import get_logger
 from gateway.http.middlewares import start_stream
+from gateway.http.shares import Slot
 from gateway.metrics import TRANSFERRED, TRANSFERS
 
 Chunks = AsyncGenerator[bytes | memoryview, None]
@@ -25,8 +26,8 @@ class Content:
     length: int | None = None
 
 
-async def send(request: web.Request, content: Content) -> web.StreamResponse:
-    """Answer with the content.
+async def send(request: web.Request, content: Content, slot: Slot) -> web.StreamResponse:
+    """Answer with the content; `slot` is lent while the client does not take it.
 
     A failure in the middle breaks the connection, so that no client takes the part that it has
     received for the whole.
@@ -43,7 +44,8 @@ async def send(request: web.Request, content: Content) -> web.StreamResponse:
         try:
             async with aclosing(content.chunks) as chunks:
                 async for chunk in chunks:
-                    await response.write(chunk)
+                    async with slot.lent():
+                        await response.write(chunk)
                     sent += len(chunk)
             await response.write_eof()
         except ConnectionError:

@@ -14,6 +14,8 @@ from aiohttp_apispec import (
     response_schema,
 )
 
+from gateway.http.admission import Work
+from gateway.http.disconnects import cancelled_on_disconnect
 from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import REQUEST_ID, USER
 from gateway.http.responses import json_bytes, json_response
@@ -25,7 +27,7 @@ from gateway.jobs.errors import (
     SubmissionRefused,
     TooManyInputs,
 )
-from gateway.jobs.events.handlers import EVENTS, is_gone
+from gateway.jobs.events.handlers import EVENTS
 from gateway.jobs.events.schemas import WaitSchema
 from gateway.jobs.schemas import (
     JOB_EXAMPLE,
@@ -71,7 +73,10 @@ async def _inspect(request: web.Request, valid: Mapping[str, Any]) -> list[Fault
 @response_schema(JobSchema, HTTPStatus.CREATED, description="The job.")
 async def start_job(request: web.Request) -> web.Response:
     job = await request.app[JOBS].submit(
-        request[USER], request["json"], correlation_id=request[REQUEST_ID]
+        request[USER],
+        request["json"],
+        correlation_id=request[REQUEST_ID],
+        looking_up=Work(request, "submission"),
     )
     return json_response(job, status=HTTPStatus.CREATED)
 
@@ -105,9 +110,8 @@ async def describe_job(request: web.Request) -> web.Response:
     find = partial(request.app[JOBS].find, user, job_id)
     if (seconds := request["querystring"]["wait"]) == 0:
         return json_response(await find())
-    job = await request.app[EVENTS].wait_for_change(
-        user, job_id, find, seconds=seconds, is_gone=partial(is_gone, request)
-    )
+    with cancelled_on_disconnect(request):
+        job = await request.app[EVENTS].wait_for_change(user, job_id, find, seconds=seconds)
     return json_response(job)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from common.config.applications import Applications, Catalogue
@@ -52,24 +53,31 @@ class Jobs:
         self._store = JobStore(database, unfinished=limits.unfinished_jobs)
 
     async def submit(
-        self, user: User, body: Mapping[str, Any], *, correlation_id: str
+        self,
+        user: User,
+        body: Mapping[str, Any],
+        *,
+        correlation_id: str,
+        looking_up: AbstractAsyncContextManager[object],
     ) -> dict[str, Any]:
         """Start a job. Once this returns, the job will be handed over or end in `error`.
 
-        Raises `Invalid`, `SubmissionRefused` and `TooManyUnfinished`.
+        `looking_up` surrounds the look-up of its files, the expensive part. Raises `Invalid`,
+        `SubmissionRefused` and `TooManyUnfinished`.
         """
         request = await self._check(parse_request, user, body)
         await self._store.check_unfinished(user.id)
         await self._storage.ensure_user(user.id)
         try:
-            files_down, taken = await collect(
-                self._storage,
-                user.id,
-                request.selections,
-                request.entrypoint,
-                request.result_paths,
-                limit=self._limits.job_files,
-            )
+            async with looking_up:
+                files_down, taken = await collect(
+                    self._storage,
+                    user.id,
+                    request.selections,
+                    request.entrypoint,
+                    request.result_paths,
+                    limit=self._limits.job_files,
+                )
             _check_results(request, taken)
         except SubmissionRefused as error:
             if await self._store.is_name_taken(user.id, request.name):

@@ -60,16 +60,16 @@ class Caller:
     def __init__(self, session: aiohttp.ClientSession, url: str, token: str) -> None:
         self._session = session
         self._url = url
-        self._user = {"Authorization": f"Bearer {token}"}
+        self.headers = {"Authorization": f"Bearer {token}"}
 
     async def submit(self, name: str) -> tuple[int | None, int]:
         """Status and id of a job without inputs."""
         body = job_body(job_name=name, attributes={"files_down": {}})
-        status, answer = await self._send("POST", "/jobs", headers=self._user, json=body)
+        status, answer = await self._send("POST", "/jobs", headers=self.headers, json=body)
         return status, answer["id"] if status == 201 else 0
 
     async def delete(self, job_id: int) -> int | None:
-        return (await self._send("DELETE", f"/jobs/{job_id}", headers=self._user))[0]
+        return (await self._send("DELETE", f"/jobs/{job_id}", headers=self.headers))[0]
 
     async def report(self, number: int, status: str, details: str | None = None) -> int | None:
         body = {"job_id": number, "status": status, "runtime_details": details}
@@ -80,7 +80,7 @@ class Caller:
         """Send a request as the user, or with other `headers`."""
         started = time.monotonic()
         async with self._session.request(
-            method, self._url + path, **{"headers": self._user, **parts}
+            method, self._url + path, **{"headers": self.headers, **parts}
         ) as answer:
             body = await answer.read()
         return Answer(answer.status, answer.headers, body, time.monotonic() - started)
@@ -135,6 +135,7 @@ class Cloud:
         self.peer_url = f"http://127.0.0.1:{free_port()}"
         self.mailjet_url = f"http://127.0.0.1:{free_port()}"
         self.token = issuer.token(USER)
+        self._issuer = issuer
         self._settings = {
             **trust(keys_url),
             "DATABASE_URL": url,
@@ -165,6 +166,9 @@ class Cloud:
 
     def caller_at(self, port: int) -> Caller:
         return Caller(self._session, f"http://127.0.0.1:{port}", self.token)
+
+    def caller_of(self, user: str) -> Caller:
+        return Caller(self._session, self.url, self._issuer.token(user))
 
     async def gateway(
         self, *, prefix: Sequence[str] = (), group: int | None = None, **changes: Any

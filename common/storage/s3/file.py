@@ -1,8 +1,9 @@
 """Read objects in S3."""
 
 from collections.abc import AsyncGenerator
+from typing import Any
 
-from common.storage.budget import ChunkBudget
+from common.storage.budget import ChunkBudget, ReadBudget
 from common.storage.errors import NotFound, StorageUnavailable
 from common.storage.protocol import SMALL_FILE, Entry
 from common.storage.s3.bucket import Bucket, storage_errors
@@ -11,31 +12,70 @@ from common.storage.s3.bucket import Bucket, storage_errors
 class S3File:
     """An `OpenFile` that requests exactly the version for which it was opened."""
 
-    def __init__(self, bucket: Bucket, key: str, entry: Entry, budget: ChunkBudget) -> None:
+    def __init__(
+        self, bucket: Bucket, key: str, entry: Entry, chunks: ChunkBudget, responses: ReadBudget
+    ) -> None:
         self._bucket = bucket
         self._key = key
-        self._budget = budget
+        self._chunks = chunks
+        self._responses = responses
         self.entry = entry
 
     async def read(self, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        if length <= 0:
-            return
-        with storage_errors():
-            answer = await self._bucket.client.get_object(
-                Bucket=self._bucket.name,
-                Key=self._key,
-                Range=f"bytes={offset}-{offset + length - 1}",
-                IfMatch=f'"{self.entry.etag}"',
-            )
-        async with answer["Body"] as body:
-            left = length
-            while left > 0:
-                with storage_errors():
-                    chunk = await body.read(min(self._budget.size, left))
-                if not chunk:
-                    raise StorageUnavailable("S3 has closed the connection early")
-                left -= len(chunk)
+        """As in `OpenFile`; while the reader pauses, the response may be closed for others."""
+        response: _Response | None = None
+        end = offset + length
+        try:
+            while offset < end:
+                if response is None or response.is_closed:
+                    response = None
+                    response = await self._request(offset, end - offset)
+                chunk = await response.read(min(self._chunks.size, end - offset))
+                offset += len(chunk)
+                self._responses.stand(response)
                 yield chunk
+                self._responses.move(response)
+        finally:
+            if response is not None and not response.is_closed:
+                self._responses.move(response)
+                response.close()
+                self._responses.release()
+
+    async def _request(self, offset: int, length: int) -> "_Response":
+        await self._responses.acquire()
+        try:
+            with storage_errors():
+                answer = await self._bucket.client.get_object(
+                    Bucket=self._bucket.name,
+                    Key=self._key,
+                    Range=f"bytes={offset}-{offset + length - 1}",
+                    IfMatch=f'"{self.entry.etag}"',
+                )
+        except BaseException:
+            self._responses.release()
+            raise
+        return _Response(answer["Body"])
+
+
+class _Response:
+    """The body of a response that can be closed before its end."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+        self.is_closed = False
+
+    async def read(self, size: int) -> bytes:
+        """The next bytes. Raises `StorageUnavailable` if there are none."""
+        with storage_errors():
+            chunk: bytes = await self._body.read(size)
+        if not chunk:
+            raise StorageUnavailable("S3 has closed the connection early")
+        return chunk
+
+    def close(self) -> None:
+        """Close it, and its connection unless all was read."""
+        self.is_closed = True
+        self._body.close()
 
 
 async def read_if_small(bucket: Bucket, key: str) -> bytes | None:

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any, Final, Self
 
 from common.runtime.tasks import BoundedTasks
-from common.storage.budget import BoundedCache, ChunkBudget, FileCount, PartBudget
+from common.storage.budget import BoundedCache, ChunkBudget, FileCount, PartBudget, ReadBudget
 from common.storage.errors import NotFound, StorageError
 from common.storage.paths import PREDEFINED, UserPath
 from common.storage.protocol import BATCH, Entry, OpenFile, PreparedRequest
@@ -25,7 +25,7 @@ from common.storage.s3.upload import abort_stale, upload
 _HEALTH_TIMEOUT: Final = 5.0
 _CONNECTIONS: Final = 100
 _DOWNLOADS: Final = 256
-"""Files that are read at a time: each holds a connection until its client has the last byte."""
+"""Responses that are open at a time, each on a connection of its own."""
 
 _READS_AT_ONCE: Final = 8
 _SURVEYED_AT_ONCE: Final = 32
@@ -33,6 +33,8 @@ _SURVEYED_AT_ONCE: Final = 32
 
 _PARTS_AT_ONCE: Final = 24
 """Parts of 8 MiB that a process holds: this many large uploads progress at a time."""
+
+_PARTS_PER_USER: Final = 12
 
 _STALE_AFTER: Final = 86_400.0
 
@@ -54,7 +56,8 @@ class S3Storage:
         self._keys = Keys(root)
         self._clients = AsyncExitStack()
         self._reads = ChunkBudget()
-        self._parts = PartBudget(_PARTS_AT_ONCE)
+        self._responses = ReadBudget(_DOWNLOADS)
+        self._parts = PartBudget(_PARTS_AT_ONCE, per_user=_PARTS_PER_USER)
         self._users = BoundedCache()
 
     async def __aenter__(self) -> Self:
@@ -152,7 +155,9 @@ class S3Storage:
 
     async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
         await self._tree.check_place(path)
-        size, etag = await upload(self._bucket, self._keys.file(path), chunks, self._parts)
+        size, etag = await upload(
+            self._bucket, self._keys.file(path), chunks, self._parts, user=path.user
+        )
         return Entry("/".join(path.parts), size, None, etag)
 
     @asynccontextmanager
@@ -163,7 +168,9 @@ class S3Storage:
         if entry is None:
             raise NotFound(f"there is no file at '{path}'")
         with self._reads.transfer():
-            yield S3File(self._downloads, self._keys.file(path), entry, self._reads)
+            yield S3File(
+                self._downloads, self._keys.file(path), entry, self._reads, self._responses
+            )
 
     async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
         calls = [partial(read_if_small, self._bucket, self._keys.file(path)) for path in paths]

@@ -25,7 +25,7 @@ _aborting: set[asyncio.Future[None]] = set()
 
 
 async def upload(
-    bucket: Bucket, key: str, chunks: AsyncIterator[bytes], budget: PartBudget
+    bucket: Bucket, key: str, chunks: AsyncIterator[bytes], budget: PartBudget, *, user: str
 ) -> tuple[int, str]:
     """Store what `chunks` yields; returns its size and ETag. A failure leaves nothing behind.
 
@@ -33,7 +33,7 @@ async def upload(
     complete file may be stored. Parts of killed processes are left to `abort_stale` and to a
     lifecycle rule of the bucket.
     """
-    with budget.upload() as held:
+    with budget.upload(user) as held:
         async with aclosing(_in_parts(chunks, held)) as parts:
             part, is_last = await anext(parts)
             if is_last:

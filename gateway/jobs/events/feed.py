@@ -7,7 +7,7 @@ transactions), the same statement runs at an interval.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -41,7 +41,6 @@ _POLL: Final = 5.0
 
 _POLL_UNANNOUNCED: Final = 0.4
 _PAUSE_AFTER_ERROR: Final = 0.5
-_SWEEP_EVERY: Final = 0.5
 
 _MAX_WAITING: Final = 256
 """Items, and bytes below, that wait for a slow follower before it reads the table instead."""
@@ -118,13 +117,11 @@ class Follower:
         positions: Positions,
         *,
         with_labels: bool,
-        is_gone: Callable[[], bool],
     ) -> None:
         self._feed = feed
         self._user_id = user_id
         self._positions = positions
         self.with_labels = with_labels
-        self.is_gone = is_gone
         self._waiting: deque[tuple[Item, int]] = deque()
         self._bytes = 0
         self._behind = True
@@ -219,7 +216,6 @@ class Feed:
         async with (
             listening(self._database.settings, EVENTS, self._announce),
             in_background(self._read_for_ever()),
-            in_background(self._sweep_for_ever()),
         ):
             yield self
 
@@ -237,17 +233,15 @@ class Feed:
         *,
         after: int | None = None,
         with_labels: bool = False,
-        is_gone: Callable[[], bool] = lambda: False,
     ) -> AsyncIterator[Follower]:
         """Follow a user's events later than `after`, or from now on; deletions from now on.
 
-        Items have their job's labels `with_labels`. A follower whose `is_gone` turns true ends
-        within a second. Raises `DatabaseUnavailable`.
+        Items have their job's labels `with_labels`. Raises `DatabaseUnavailable`.
         """
         async with self._database.reading() as connection:
             event, deletion = await newest(connection, user_id)
         start = Positions(event if after is None else after, deletion)
-        follower = Follower(self, user_id, start, with_labels=with_labels, is_gone=is_gone)
+        follower = Follower(self, user_id, start, with_labels=with_labels)
         # a position of the table as it was before this: what comes later is put, or read
         followed = self._followed.setdefault(user_id, _Followed(Positions(event, deletion)))
         followed.followers.add(follower)
@@ -342,15 +336,6 @@ class Feed:
             if not is_full(events[user])
         }
         return await read_deletions(connection, after) if after else {}
-
-    async def _sweep_for_ever(self) -> None:
-        """End the followers whose clients have gone, which no event may ever reveal."""
-        while True:
-            await asyncio.sleep(_SWEEP_EVERY)
-            for followed in self._followed.values():
-                for follower in followed.followers:
-                    if follower.is_gone():
-                        follower.end()
 
 
 def _hand_over(followed: _Followed, events: list[Item], deletions: list[Deletion]) -> None:

@@ -13,6 +13,7 @@ from aiohttp_apispec import (
     response_schema,
 )
 
+from gateway.http.admission import Work
 from gateway.http.keys import USER
 from gateway.http.middlewares import start_stream
 from gateway.http.responses import json_response
@@ -89,12 +90,9 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
     query, last = request["querystring"], request["headers"]["last_event_id"]
     wanted = Filter(frozenset(query["job"]), tuple(parse_label(label) for label in query["label"]))
     frames = request.app[EVENTS].stream(
-        request[USER],
-        wanted,
-        after=query["after"] if last is None else last,
-        is_gone=lambda: is_gone(request),
+        request[USER], wanted, after=query["after"] if last is None else last
     )
-    async with aclosing(frames):
+    async with Work(request, "event_stream"), aclosing(frames):
         first = await anext(frames)  # a refusal comes before the head
         response = web.StreamResponse(headers=_STREAM)
         await start_stream(request, response)
@@ -104,8 +102,3 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
                 await response.write(frame)
             await response.write_eof()
     return response
-
-
-def is_gone(request: web.Request) -> bool:
-    """Whether the client has closed the connection."""
-    return request.transport is None or request.transport.is_closing()

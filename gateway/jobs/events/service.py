@@ -14,14 +14,10 @@ from common.database.engine import Database
 from common.database.tables import MAX_JOB_ID, jobs
 from common.jobs.events import read_of_job
 from common.jobs.lifecycle import Status
-from gateway.http.limits import user_caller
-from gateway.http.shares import Budget, Shares
 from gateway.identity import User
 from gateway.jobs.errors import JobNotFound
 from gateway.jobs.events.feed import Feed, Item, event_json
 from gateway.jobs.events.schemas import MAX_CURSOR, MAX_EVENTS
-
-STREAM_BUDGET: Final = Budget(slots=5_000, per_caller=10, waiting=0, longest_wait=1.0)
 
 KEEP_ALIVE: Final = 10.0
 """Seconds of silence after which a stream sends a comment; clients are promised 15."""
@@ -56,10 +52,9 @@ class Filter:
 class Events:
     """Reads and follows events on behalf of users, who see those of their own jobs only."""
 
-    def __init__(self, database: Database, feed: Feed, shares: Shares) -> None:
+    def __init__(self, database: Database, feed: Feed) -> None:
         self._database = database
         self._feed = feed
-        self._shares = shares
 
     async def of_job(
         self, user: User, job_id: int, *, after: int, limit: int
@@ -79,19 +74,15 @@ class Events:
         return [event_json(event) for event in found]
 
     async def stream(
-        self, user: User, wanted: Filter, *, after: int | None, is_gone: Callable[[], bool]
+        self, user: User, wanted: Filter, *, after: int | None
     ) -> AsyncGenerator[bytes]:
-        """The frames of `text/event-stream`, until the client is gone or the process drains.
-
-        Raises `LimitExceeded` beyond the user's streams.
-        """
+        """The frames of `text/event-stream`, until the process drains."""
         following = self._feed.follow(
             user.id,
             after=None if after is None else min(after, MAX_CURSOR),
             with_labels=bool(wanted.labels),
-            is_gone=is_gone,
         )
-        async with self._shares.slot("event_stream", user_caller(user.id)), following as follower:
+        async with following as follower:
             yield _RETRY
             last = time.monotonic()
             async with aclosing(follower.items(KEEP_ALIVE)) as items:
@@ -110,7 +101,6 @@ class Events:
         find: Callable[[], Awaitable[dict[str, Any]]],
         *,
         seconds: float,
-        is_gone: Callable[[], bool],
     ) -> dict[str, Any]:
         """What `find` answers about a job, once its status has changed or the time is over.
 
@@ -122,7 +112,7 @@ class Events:
         with contextlib.suppress(TimeoutError):
             async with (
                 asyncio.timeout(seconds),
-                self._feed.follow(user.id, is_gone=is_gone) as follower,
+                self._feed.follow(user.id) as follower,
                 aclosing(follower.items(seconds)) as items,
             ):
                 job = await find()  # it may have changed before it was followed

@@ -117,6 +117,19 @@ async def test_sqlites_writers_take_turns_and_leave_the_readers_a_connection(
     assert wrote == list(range(20))
 
 
+async def test_a_share_that_is_used_up_leaves_the_other_connections_to_others(
+    database_url: str, opened: OpenDatabase
+) -> None:
+    database = opened(database_url, pool_size=3, pool_timeout=0.1)
+    users = database.share(2)
+    async with users.reading(), users.transaction():
+        with pytest.raises(DatabaseUnavailable):
+            async with users.reading():
+                pass
+        await database.ping()
+    await users.ping()
+
+
 async def test_a_server_that_is_not_there_is_an_outage(opened: OpenDatabase) -> None:
     database = opened(f"postgresql://postgres@127.0.0.1:{free_port()}/nothing")
     with pytest.raises(DatabaseUnavailable):

@@ -15,11 +15,12 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.utils import parse_timestamp
 
-from common.storage.budget import PartBudget
+from common.storage.budget import PartBudget, ReadBudget
 from common.storage.errors import (
     InvalidPath,
     NotFound,
     OutOfSpace,
+    ShareUsedUp,
     StorageUnavailable,
     TargetExists,
     UnusableName,
@@ -211,12 +212,57 @@ async def test_uploads_of_many_slow_clients_share_their_memory(s3, keys, monkeyp
     while len(refused) < 2:
         done, _ = await asyncio.wait(uploads - refused, return_when=asyncio.FIRST_COMPLETED)
         refused |= done
-    assert [type(task.exception()) for task in refused] == [StorageUnavailable] * 2
+    assert [type(task.exception()) for task in refused] == [ShareUsedUp] * 2
     await s3.put("data/small", b"s" * 100_000)  # which is not counted
     resume.set()
     written = await asyncio.gather(*(uploads - refused))
     assert [entry.size for entry in written] == [2 * MEBIBYTE] * 2
     assert len(keys.stored()) == 3
+
+
+async def test_trickling_uploads_of_one_user_leave_parts_for_others(s3, monkeypatch):
+    resume = asyncio.Event()
+
+    async def trickling() -> AsyncIterator[bytes]:
+        yield b"x" * MEBIBYTE
+        await resume.wait()
+
+    budget = PartBudget(3, per_user=2, timeout=0.05)
+    monkeypatch.setattr(s3.storage, "_parts", budget)
+    uploads = [
+        asyncio.create_task(s3.storage.write(s3.path(f"data/{number}"), trickling()))
+        for number in range(4)
+    ]
+    for refused in await _first(uploads, 2):
+        with pytest.raises(ShareUsedUp, match="2 parts"):
+            await refused
+    with budget.upload("other") as held:
+        await held.acquire()
+    resume.set()
+    assert len(await asyncio.gather(*uploads, return_exceptions=True)) == 4
+
+
+async def _first(tasks: list[asyncio.Task[Any]], count: int) -> set[asyncio.Task[Any]]:
+    """The first `count` tasks to end."""
+    ended: set[asyncio.Task[Any]] = set()
+    while len(ended) < count:
+        waiting = set(tasks) - ended
+        ended |= (await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED))[0]
+    return ended
+
+
+async def test_a_download_whose_client_stands_still_gives_way_and_goes_on(s3, monkeypatch):
+    content = b"".join(bytes([number]) * MEBIBYTE for number in range(3))
+    await s3.put("data/large", content)
+    monkeypatch.setattr(s3.storage, "_responses", ReadBudget(1))
+    async with s3.storage.open(s3.path("data/large")) as slow:
+        chunks = slow.read(0, len(content))
+        found = await anext(chunks)
+        async with s3.storage.open(s3.path("data/large")) as other:
+            assert b"".join([chunk async for chunk in other.read(0, len(content))]) == content
+        async for chunk in chunks:
+            found += chunk
+    assert found == content
 
 
 async def test_a_part_that_was_sent_is_not_held_while_a_slow_client_sends_the_next(s3, monkeypatch):

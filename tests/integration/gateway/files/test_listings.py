@@ -11,9 +11,10 @@ import pytest
 from common.storage.errors import NotFound
 from common.storage.paths import UserPath
 from common.storage.protocol import Entry, Storage
-from gateway.files.listings import LISTING_BUDGET, Listing, ListingQuery, Listings
+from gateway.files.listings import Listing, ListingQuery, Listings
+from gateway.http.budgets import LISTING, Budget
 from gateway.http.limits import LimitExceeded
-from gateway.http.shares import Budget, Shares
+from gateway.http.shares import Shares
 
 
 class SlowStorage:
@@ -58,7 +59,7 @@ def listings(storage: SlowStorage) -> Listings:
 @pytest.fixture
 def shared_listings(storage: SlowStorage) -> Listings:
     """Listings with the gateway's own budget."""
-    return with_budget(storage, LISTING_BUDGET)
+    return with_budget(storage, LISTING)
 
 
 def with_budget(storage: SlowStorage, budget: Budget) -> Listings:
@@ -118,10 +119,10 @@ async def test_a_user_with_many_listings_delays_nobody_else(
         for number in range(60)
     ]
     await settle()
-    assert storage.listed == LISTING_BUDGET.per_caller
+    assert storage.listed == LISTING.per_caller
     other = asyncio.ensure_future(shared_listings.make(asked("other")))
     await settle()
-    assert storage.listed == LISTING_BUDGET.per_caller + 1
+    assert storage.listed == LISTING.per_caller + 1
     storage.resume.set()
     assert paths(await other) == ["data/a"]
     await asyncio.gather(*greedy)
@@ -130,7 +131,7 @@ async def test_a_user_with_many_listings_delays_nobody_else(
 async def test_a_user_whose_share_is_used_up_is_refused(
     shared_listings: Listings, storage: SlowStorage
 ) -> None:
-    most = LISTING_BUDGET.per_caller + LISTING_BUDGET.waiting
+    most = LISTING.per_caller + LISTING.waiting
     running = [
         asyncio.ensure_future(shared_listings.make(asked(path=f"data/{number}/")))
         for number in range(most)

@@ -4,12 +4,16 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
+import orjson
 import pytest
 
-from devtools.user_pool import Issuer
+from devtools.user_pool import INTERNAL_KEY, Issuer
+from gateway.http.budgets import LARGE_BODY
+from gateway.http.keys import SHARES
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import Api, Gateway
+from tests.support.gateway import Api, Gateway, job_body
 
 JSON = "application/json"
 Begin = Callable[..., socket.socket]
@@ -54,20 +58,70 @@ def test_a_body_may_take_any_time_while_it_moves(
     assert connection.recv(65_536).startswith(b"HTTP/1.1 422 ")
 
 
-def test_only_some_large_bodies_are_read_at_once(
+LONG = {"files_down": {}, "env_vars": {"KEY": "x" * 200_000}}
+
+
+def submit_in_chunks(api: Api) -> int:
+    """The status of a long submission whose length is not announced."""
+    body = orjson.dumps(job_body(attributes=LONG))
+    head = f"POST /jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token}\r\n"
+    chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    kind = f"Content-Type: {JSON}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return api.gateway.raw((head + kind).encode() + chunk).status
+
+
+def report_with_long_log(gateway: Gateway) -> int:
+    body = {"job_id": 1, "status": "error", "runtime_details": "x" * 100_000}
+    worker = Api(gateway, headers={"x-api-key": INTERNAL_KEY})
+    return worker.send("PUT", "/_job_status", json=body).status
+
+
+def test_bodies_that_are_announced_and_not_sent_keep_no_other_out(
     start_gateway: StartGateway, begin: Begin, issuer: Issuer
 ) -> None:
     api = Api(start_gateway(), "somebody", issuer.token("somebody"))
-    attributes = {"files_down": {}, "env_vars": {"KEY": "x" * 2_000_000}}
-    slow = [begin(api.gateway, 1_000_000) for _ in range(16)]
-    deadline = time.monotonic() + 5
-    while (reply := api.submit(attributes=attributes)).status != 503:
-        assert time.monotonic() < deadline
+    for _ in range(60):
+        begin(api.gateway, 70_000)
+    assert api.submit(attributes=LONG).status == 201
+    assert submit_in_chunks(api) == 201
+    assert report_with_long_log(api.gateway) == 200
+
+
+def test_large_bodies_of_one_user_delay_neither_others_nor_workers(
+    start_gateway: StartGateway, begin: Begin, issuer: Issuer
+) -> None:
+    gateway = start_gateway()
+    for _ in range(20):
+        begin(gateway, 1_000_000).sendall(b"[" * 70_000)
+    assert gateway.app is not None
+    shares = gateway.app[SHARES]
+    wait_until(lambda: shares.usage()["large_body"].waiting == 20 - LARGE_BODY.per_caller)
+    assert shares.usage()["large_body"].in_use == LARGE_BODY.per_caller
+    other = Api(gateway, "other", issuer.token("other"))
+    assert other.submit(attributes=LONG).status == 201
+    assert submit_in_chunks(other) == 201
+    assert report_with_long_log(gateway) == 200
+
+
+def test_a_large_body_beyond_the_share_is_refused(
+    start_gateway: StartGateway, begin: Begin, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = replace(LARGE_BODY, per_caller=1, waiting=0)
+    monkeypatch.setattr("gateway.http.budgets.LARGE_BODY", few)
+    api = Api(start_gateway(), "somebody", issuer.token("somebody"))
+    assert api.gateway.app is not None
+    begin(api.gateway, 1_000_000).sendall(b"[" * 70_000)
+    shares = api.gateway.app[SHARES]
+    wait_until(lambda: shares.usage()["large_body"].in_use == 1)
+    reply = api.submit(attributes=LONG)
+    assert reply.status == 429
     assert reply.headers["retry-after"]
-    assert reply.detail
+    assert "large body" in reply.detail
     api.new_job()  # small ones are read all the same
-    for connection in slow:
-        connection.close()
-    while (reply := api.submit(attributes=attributes)).status == 503:
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so():
         assert time.monotonic() < deadline
-    assert reply.status == 201
+        time.sleep(0.01)

@@ -64,6 +64,43 @@ async def test_a_cancelled_caller_does_not_cancel_the_batch() -> None:
         await leaving
 
 
+async def test_a_batch_without_callers_is_cancelled_and_the_next_one_is_served() -> None:
+    cancelled: list[int] = []
+    recorder = Recorder(waits=True)
+
+    async def work(items: Sequence[int]) -> Sequence[int | Exception]:
+        try:
+            return await recorder.work(items)
+        except asyncio.CancelledError:
+            cancelled.extend(items)
+            raise
+
+    batcher = Batcher(work, cancel_unwanted=True)
+    first = [asyncio.create_task(batcher(1))]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting, leaving = (asyncio.create_task(batcher(number)) for number in (2, 3))
+    await asyncio.sleep(0)
+    for task in (*first, leaving):
+        task.cancel()
+    recorder.go_on.set()
+    assert await waiting == 4
+    assert cancelled == [1]
+    assert recorder.batches == [[1], [2]]
+
+
+async def test_a_batch_goes_on_while_one_caller_is_left() -> None:
+    recorder = Recorder(waits=True)
+    batcher = Batcher(recorder.work, cancel_unwanted=True)
+    leaving, staying = (asyncio.create_task(batcher(number)) for number in (1, 2))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.sleep(0)
+    recorder.go_on.set()
+    assert await staying == 4
+
+
 async def test_closing_waits_for_what_is_under_way() -> None:
     recorder = Recorder(waits=True)
     batcher = Batcher(recorder.work)

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from gateway.http.budgets import Budget
 from gateway.http.limits import Caller, LimitExceeded, Overloaded, user_caller
-from gateway.http.shares import Budget, Shares, Usage
+from gateway.http.shares import Shares, Usage
 
 ALICE, BOB, CAROL = CALLERS = [user_caller(name) for name in ("alice", "bob", "carol")]
 NOTHING = Usage(in_use=0, lent=0, waiting=0, refused=0)
@@ -118,7 +119,8 @@ class Stage:
             assert others[slots].state != "holds"
             self._end_works()
             pool = self.shares._pools["listing"]
-            assert not any((pool._open, pool._queues, pool._ready, pool._returning, pool._idle))
+            assert not any((pool._begun, pool._active, pool._starting, pool._returning, pool._idle))
+            assert not pool._starting.is_ready
             assert not self.faults
         finally:
             self.loop.close()
