@@ -50,6 +50,8 @@ from gateway.http.server import Runner
 from gateway.http.shares import Shares
 from gateway.job_status.handlers import JOB_STATUS
 from gateway.job_status.service import JobStatusService
+from gateway.jobs.cancel.handlers import CANCELLING
+from gateway.jobs.cancel.service import Cancelling
 from gateway.jobs.events.feed import Feed
 from gateway.jobs.events.handlers import EVENTS
 from gateway.jobs.events.service import Events
@@ -165,6 +167,7 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     app[JOB_STATUS] = JobStatusService(database, notifier, touch_every=settings.touch_every)
     users = _for_users(database)
     app[JOBS] = Jobs(users, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
+    app[CANCELLING] = Cancelling(users, notifier)
     async with Feed(database).running() as feed:
         app[EVENTS] = Events(users, feed)
         app[FEED] = feed

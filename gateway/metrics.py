@@ -28,6 +28,11 @@ EVENT_LATENCY: Final = Histogram(
     "Seconds from the writing of an event to its delivery to the streams of its user.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10),
 )
+CANCELLATIONS: Final = Counter(
+    "opencloud_cancellations",
+    "Jobs that users asked to cancel, by outcome: cancelled, ended, not_found.",
+    ["outcome"],
+)
 JOBS_SUBMITTED: Final = Counter("opencloud_jobs_submitted", "Jobs that got their 201.")
 
 SHARES: Final = Gauge(

@@ -14,6 +14,7 @@ from gateway.http.responses import json_bytes
 from gateway.http.routing import add_route
 from gateway.job_status import handlers as job_status
 from gateway.jobs import handlers as jobs
+from gateway.jobs.cancel import handlers as cancel
 from gateway.jobs.events import handlers as events
 from gateway.jobs.examples import ConfiguredExamples
 
@@ -76,6 +77,8 @@ def add_routes(
     add_route(app, "GET", "/jobs", jobs.list_jobs, slash=True)
     add_route(app, "POST", "/jobs", jobs.start_job, slash=True)
     add_route(app, "GET", "/jobs/applications", jobs.list_applications, slash=True)
+    add_route(app, "POST", "/jobs/cancel", cancel.cancel_many, slash=True)
+    add_route(app, "POST", "/jobs/{job_id}/cancel", cancel.cancel_job, slash=True)
     add_route(app, "GET", "/jobs/events", events.stream_events, slash=True)
     add_route(app, "GET", "/jobs/{job_id}/events", events.list_events, slash=True)
     add_route(app, "GET", "/jobs/{job_id}", jobs.describe_job, slash=True)

@@ -217,7 +217,8 @@ class OpenApi:
                 component = f"{resolver(item['schema'])}AsJson"
                 self.spec.components.schema(component, with_other_name(shape, name, other))
                 content["schema"] = component
-        return {"required": True, "content": contents}
+        required = not getattr(item["schema"], "may_be_missing", False)
+        return {"required": required, "content": contents}
 
 
 def _responses(data: Any, errors: set[int], faults: list[dict[str, Any]]) -> dict[str, Any]:

@@ -101,8 +101,12 @@ async def _raw(
 ) -> Any:
     """The data in one location of the request. A form may also be sent as JSON."""
     if location == "json":
-        hint = getattr(handler, "__hint__", "")
-        return await _read_json(request, hint, mended=getattr(schema, "mends_texts", False))
+        return await _read_json(
+            request,
+            getattr(handler, "__hint__", ""),
+            mended=getattr(schema, "mends_texts", False),
+            may_be_missing=getattr(schema, "may_be_missing", False),
+        )
     if location == "querystring":
         query = request.query
         found: dict[str, Any] = dict(query.items())  # the last value of a repeated key
@@ -130,12 +134,16 @@ def _fields_of(form: MultiMapping[Any]) -> dict[str, Any]:
     return {key: values if len(values) > 1 else values[0] for key, values in found.items()}
 
 
-async def _read_json(request: web.Request, hint: str = "", *, mended: bool = False) -> Any:
+async def _read_json(
+    request: web.Request, hint: str = "", *, mended: bool = False, may_be_missing: bool = False
+) -> Any:
     ending = f". {hint}" if hint else ""
     try:
         body = await read_body(request)
     except TooLarge as error:
         raise TooLarge(f"{error}{ending}") from error
+    if not body and may_be_missing:
+        return {}
     if not body:
         raise Invalid(Fault(["body"], "Field required", "missing"))
     try:

@@ -37,3 +37,7 @@ class TooManyUnfinished(LimitExceeded):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"{limit} unfinished jobs", _JOBS_END_AFTER)
+
+
+class JobEnded(Exception):
+    """The job has ended, and not by a cancellation."""

@@ -21,6 +21,7 @@ from gateway.http.keys import REQUEST_ID, USER
 from gateway.http.responses import json_bytes, json_response
 from gateway.http.validation import inspected_by
 from gateway.jobs.errors import (
+    JobEnded,
     JobNotFound,
     NameTaken,
     ResultsInTheWay,
@@ -43,6 +44,7 @@ JOBS: Final = web.AppKey("jobs", Jobs)
 
 ERRORS: Final[ErrorTable] = {
     JobNotFound: Answer(HTTPStatus.NOT_FOUND, "Job not found"),
+    JobEnded: Answer(HTTPStatus.CONFLICT, "The job has ended already"),
     SubmissionRefused: Answer(HTTPStatus.BAD_REQUEST),
     NameTaken: Answer(HTTPStatus.CONFLICT, "Job name must be unique"),
     ResultsInTheWay: Answer(HTTPStatus.CONFLICT),

@@ -24,7 +24,8 @@ from gateway.jobs.events.schemas import (
     LastEventIdSchema,
     StreamQuerySchema,
 )
-from gateway.jobs.events.service import Events, Filter, parse_label
+from gateway.jobs.events.service import Events, Filter
+from gateway.jobs.labels import parse_label
 from gateway.jobs.schemas import JobIdSchema
 from gateway.metrics import STREAMS
 

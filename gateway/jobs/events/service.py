@@ -18,21 +18,13 @@ from gateway.identity import User
 from gateway.jobs.errors import JobNotFound
 from gateway.jobs.events.feed import Feed, Item, event_json
 from gateway.jobs.events.schemas import MAX_CURSOR, MAX_EVENTS
+from gateway.jobs.labels import Label
 
 KEEP_ALIVE: Final = 10.0
 """Seconds of silence after which a stream sends a comment; clients are promised 15."""
 
 _RETRY: Final = b"retry: 3000\n\n"
 _COMMENT: Final = b": keep-alive\n\n"
-
-Label = tuple[str, str | None]
-"""A label's key, and its value; None for any."""
-
-
-def parse_label(text: str) -> Label:
-    """`key` or `key:value`."""
-    key, colon, value = text.partition(":")
-    return key, value if colon else None
 
 
 @dataclass(frozen=True, slots=True)
