@@ -34,7 +34,8 @@ _REQUEST_ID: Final = {
     "in": "header",
     "name": "X-Request-ID",
     "schema": {"type": "string"},
-    "description": "Names the request in the logs and in its answer; made if it is missing.",
+    "description": "Names the request in the logs and in its answer: up to 128 letters, digits "
+    "and `._:@=+/-`; another one is made if it is missing or not like that.",
 }
 
 _INFO: Final = {
