@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+import orjson
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, match_info_schema, response_schema
 
@@ -59,9 +60,9 @@ async def cancel_job(request: web.Request) -> web.Response:
 async def cancel_many(request: web.Request) -> web.Response:
     user, wanted, cancelling = request[USER], request["json"], request.app[CANCELLING]
     reason = wanted["reason"]
-    if wanted["ids"] is not None:
+    if "ids" in wanted:
         results = await cancelling.many(user, wanted["ids"], reason)
-    elif wanted["label"] is not None:
+    elif "label" in wanted:
         results = await cancelling.of_label(user, parse_label(wanted["label"]), reason)
     else:
         results = await cancelling.of_batch(user, wanted["batch_id"], reason)
@@ -69,4 +70,9 @@ async def cancel_many(request: web.Request) -> web.Response:
 
 
 def _as_json(results: Mapping[int, Cancellation]) -> list[dict[str, Any]]:
-    return [{"id": job_id, "result": result} for job_id, result in results.items()]
+    return [{"id": _number(job_id), "result": result} for job_id, result in results.items()]
+
+
+def _number(value: int) -> int | orjson.Fragment:
+    """A number of any size, as it was sent; orjson itself writes 64 bits."""
+    return value if value.bit_length() < 64 else orjson.Fragment(str(value))

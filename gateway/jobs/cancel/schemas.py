@@ -1,6 +1,5 @@
 """Requests and answers about cancelling jobs."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from marshmallow import fields
@@ -33,20 +32,17 @@ class CancelSchema(ReasonSchema):
 
     may_be_missing = False
 
-    ids = Items(Whole(), most=MOST_IDS, load_default=None, metadata={"example": [1, 2]})
+    ids = Items(Whole(), most=MOST_IDS, metadata={"example": [1, 2]})
     label = Text(
         longest=320,
-        load_default=None,
         metadata={"description": "`key` or `key:value`.", "example": "exp:7"},
     )
-    batch_id = Whole(load_default=None, metadata={"example": 4})
+    batch_id = Whole(metadata={"example": 4})
 
     def load(self, data: Any, **kwargs: Any) -> Any:
         """Raises `ValidationError` unless one of the selectors is given, and only one."""
         loaded = super().load(data, **kwargs)
-        given = [
-            name for name in SELECTORS if isinstance(data, Mapping) and data.get(name) is not None
-        ]
+        given = [name for name in SELECTORS if name in loaded]
         if len(given) != 1:
             named = " and ".join(given) or "none"
             sentence = (

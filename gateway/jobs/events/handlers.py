@@ -88,10 +88,10 @@ async def list_events(request: web.Request) -> web.Response:
 @querystring_schema(StreamQuerySchema)
 @headers_schema(LastEventIdSchema)
 async def stream_events(request: web.Request) -> web.StreamResponse:
-    query, last = request["querystring"], request["headers"]["last_event_id"]
+    query, last = request["querystring"], request["headers"].get("last_event_id")
     wanted = Filter(frozenset(query["job"]), tuple(parse_label(label) for label in query["label"]))
     frames = request.app[EVENTS].stream(
-        request[USER], wanted, after=query["after"] if last is None else last
+        request[USER], wanted, after=query.get("after") if last is None else last
     )
     async with Work(request, "event_stream"), aclosing(frames):
         first = await anext(frames)  # a refusal comes before the head

@@ -61,8 +61,6 @@ class StreamQuerySchema(RequestSchema):
     """Which events to stream."""
 
     after = Whole(
-        load_default=None,
-        allow_none=False,
         least=0,
         metadata={
             "description": "First everything later than this event; without it, from now on. "
@@ -81,8 +79,6 @@ class LastEventIdSchema(RequestSchema):
 
     last_event_id = Whole(
         data_key="last-event-id",
-        load_default=None,
-        allow_none=False,
         least=0,
         metadata={"description": "Sent by browsers when they reconnect."},
     )

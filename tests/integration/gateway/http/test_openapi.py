@@ -21,6 +21,8 @@ OPERATIONS = {
     ("get", "/files/{file_path}/url"), ("post", "/files/{f_type}/{base_path}/upload"),
     ("post", "/files/{f_type}/{base_path}/url"), ("post", "/files/{f_type}/{base_path}/"),
     ("get", "/files/{file_path}"), ("put", "/files/{file_path}"), ("delete", "/files/{file_path}"),
+    ("get", "/jobs/events"), ("get", "/jobs/{job_id}/events"),
+    ("post", "/jobs/cancel"), ("post", "/jobs/{job_id}/cancel"),
     ("put", "/_job_status"),
     ("get", "/files"),
 }  # fmt: skip
