@@ -102,7 +102,12 @@ async def _open_verifier(app: web.Application) -> AsyncIterator[None]:
     cognito = app[SETTINGS].cognito
     async with aiohttp.ClientSession() as session:
         keys = KeySet(session, cognito.jwks_url)
-        app[VERIFIER] = TokenVerifier(keys, issuer=cognito.issuer, client_id=cognito.client_id)
+        app[VERIFIER] = TokenVerifier(
+            keys,
+            issuer=cognito.issuer,
+            client_id=cognito.client_id,
+            email_unverified=app[SETTINGS].email_unverified,
+        )
         yield
         await keys.close()
 

@@ -196,7 +196,8 @@ async def _check_user(request: web.Request) -> str:
         header = _cookie(request, "Authorization")
     scheme, _, token = header.strip().partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise NotAuthenticated("Not authenticated", "malformed" if header else "missing")
+        reason = "malformed" if header else "missing"
+        raise NotAuthenticated("Not authenticated", reason, has_token=False)
     user = await request.app[VERIFIER].verify(token.strip())
     bind(user_id=user.id)
     user.check_may_enter()

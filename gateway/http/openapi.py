@@ -35,7 +35,10 @@ Authenticate with a Cognito ID token: `Authorization: Bearer <token>`. Outside p
 _ERRORS: Final = {
     # status: its meaning, and its example unless the operation has one of its own
     400: ("The request cannot be carried out as it is.", "The body is not what its headers say"),
-    401: ("No usable token, or one that does not hold.", "Not authenticated"),
+    401: (
+        "No usable token, or one that does not hold; `WWW-Authenticate` says if it has expired.",
+        "Not authenticated",
+    ),
     403: (
         "Not a member of the 'users' group, or not allowed.",
         "Not a member of the 'users' group",
