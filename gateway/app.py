@@ -28,6 +28,7 @@ from gateway.auth.tokens import TokenVerifier
 from gateway.files.handlers import LISTINGS, STORAGE, UPLOADS
 from gateway.files.listings import LISTING_BUDGET, Listings
 from gateway.files.uploads import Uploads
+from gateway.http.audit import DENIALS, Denials
 from gateway.http.body import LARGE_AT_ONCE
 from gateway.http.callers import CallerLimits
 from gateway.http.client_address import TrustedProxies
@@ -44,6 +45,7 @@ from gateway.http.keys import (
     VERIFIER,
 )
 from gateway.http.middlewares import pipeline
+from gateway.http.refusals import REFUSALS, Refusals
 from gateway.http.server import Runner
 from gateway.http.shares import Shares
 from gateway.job_status.handlers import JOB_STATUS
@@ -65,6 +67,7 @@ def create_app(settings: Settings, health: Health) -> web.Application:
     app[SETTINGS], app[HEALTH], app[ERROR_TABLE] = settings, health, ERRORS
     app[PROXIES] = TrustedProxies(settings.trusted_proxies)
     app[CORS] = Cors(settings.frontend_origin)
+    app[REFUSALS], app[DENIALS] = Refusals(), Denials()
     app[IN_FLIGHT] = InFlight()
     metrics.IN_FLIGHT.set_function(partial(len, app[IN_FLIGHT]))
     app[LARGE_BODIES] = asyncio.Semaphore(LARGE_AT_ONCE)
@@ -181,7 +184,7 @@ async def _serve_internal(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     internal = web.Application(client_max_size=settings.limits.body_bytes)
     internal[CORS] = Cors("")
-    shared: list[web.AppKey[Any]] = [SETTINGS, HEALTH, ERROR_TABLE, PROXIES, IN_FLIGHT]
+    shared: list[web.AppKey[Any]] = [SETTINGS, HEALTH, ERROR_TABLE, PROXIES, REFUSALS, IN_FLIGHT]
     for key in (*shared, LARGE_BODIES, JOB_STATUS):
         internal[key] = app[key]
     add_internal_routes(internal)

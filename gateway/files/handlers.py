@@ -40,6 +40,7 @@ from gateway.files.schemas import (
     header_parameter,
 )
 from gateway.files.uploads import Body, Uploads
+from gateway.http.audit import audit
 from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import BY_COOKIE, PROXIES, SETTINGS, USER
 from gateway.http.responses import json_bytes, json_response
@@ -264,5 +265,7 @@ async def rename_file(request: web.Request) -> web.Response:
 @match_info_schema(PathSchema)
 async def delete_file(request: web.Request) -> web.Response:
     storage = await _open_tree(request)
-    await storage.delete(_path(request))
+    path = _path(request)
+    await storage.delete(path)
+    audit(request, "delete_file", target=f"files/{path}")
     return web.Response(status=HTTPStatus.NO_CONTENT)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -20,6 +21,9 @@ from gateway.auth import keys
 from tests.integration.gateway.conftest import StartGateway
 from tests.support.gateway import FRONTEND, Api, Gateway, Reply, fresh
 from tests.support.key_server import KeyServer
+
+ADDRESSES = (f"203.0.113.{number}" for number in itertools.count(1))
+"""Each of one test alone, since the log counts what it has shown already."""
 
 Judge = Callable[..., tuple[int, str]]
 
@@ -424,30 +428,34 @@ def test_other_refusals_are_logged(gateway: Gateway, issuer: Issuer, capfd: Any)
 
 
 def test_a_wrong_internal_key_is_logged(gateway: Gateway, capfd: Any) -> None:
-    before = refused("api_key")
-    headers = {"x-api-key": "wrong-secret", "X-Forwarded-For": "203.0.113.9"}
+    before, address = refused("api_key"), next(ADDRESSES)
+    headers = {"x-api-key": "wrong-secret", "X-Forwarded-For": address}
     assert Api(gateway).put("/_job_status", json={}, headers=headers).status == 401
-    assert_logged(capfd, "api_key", "wrong-secret")
+    assert_logged(capfd, address, "api_key", "wrong-secret")
     assert refused("api_key") == before + 1
 
 
 def test_credentials_that_hold_are_not_logged_as_refused(api: Api, capfd: Any) -> None:
-    assert api.get("/user").status == 200
-    assert "credentials.refused" not in capfd.readouterr().out
+    address = next(ADDRESSES)
+    assert api.get("/user", headers={"X-Forwarded-For": address}).status == 200
+    assert f"address={address}" not in capfd.readouterr().out
 
 
 def assert_refused(gateway: Gateway, capfd: Any, authorization: str, reason: str) -> None:
-    before = refused(reason)
-    headers = {"Authorization": authorization, "X-Forwarded-For": "203.0.113.9"}
-    assert Api(gateway).get("/user", headers=headers).status == 401
-    assert_logged(capfd, reason, authorization)
-    assert refused(reason) == before + 1
+    before, address = refused(reason), next(ADDRESSES)
+    headers = {"Authorization": authorization, "X-Forwarded-For": address}
+    for _ in range(3):
+        assert Api(gateway).get("/user", headers=headers).status == 401
+    assert_logged(capfd, address, reason, authorization)
+    assert refused(reason) == before + 3
 
 
-def assert_logged(capfd: Any, reason: str, secret: str) -> None:
+def assert_logged(capfd: Any, address: str, reason: str, secret: str) -> None:
+    """One line, however many were refused."""
     written = capfd.readouterr().out
-    (line,) = [line for line in written.splitlines() if "credentials.refused" in line]
-    assert f"address=203.0.113.9 reason={reason}" in line
+    (line,) = [line for line in written.splitlines() if f"address={address} " in line]
+    assert "credentials.refused" in line
+    assert f"reason={reason}" in line
     assert not secret or secret not in written
 
 
