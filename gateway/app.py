@@ -28,6 +28,7 @@ from gateway.auth.tokens import TokenVerifier
 from gateway.files.handlers import LISTINGS, STORAGE, UPLOADS
 from gateway.files.listings import Listings
 from gateway.files.uploads import Uploads
+from gateway.http.audit import DENIALS, Denials
 from gateway.http.budgets import budgets
 from gateway.http.callers import CallerLimits
 from gateway.http.client_address import TrustedProxies
@@ -46,6 +47,7 @@ from gateway.http.keys import (
     VERIFIER,
 )
 from gateway.http.middlewares import pipeline
+from gateway.http.refusals import REFUSALS, Refusals
 from gateway.http.server import Runner
 from gateway.http.shares import Shares
 from gateway.job_status.handlers import JOB_STATUS
@@ -78,6 +80,7 @@ def create_app(settings: Settings, health: Health) -> web.Application:
     app[CONNECTIONS] = Connections(settings.connections, app[PROXIES])
     app[CONNECTIONS].export()
     app[CORS] = Cors(settings.frontend_origin)
+    app[REFUSALS], app[DENIALS] = Refusals(), Denials()
     app[IN_FLIGHT] = InFlight()
     metrics.IN_FLIGHT.set_function(partial(len, app[IN_FLIGHT]))
     app[SHARES] = Shares(budgets(settings.limits))
@@ -118,7 +121,12 @@ async def _open_verifier(app: web.Application) -> AsyncIterator[None]:
     cognito = app[SETTINGS].cognito
     async with aiohttp.ClientSession() as session:
         keys = KeySet(session, cognito.jwks_url)
-        app[VERIFIER] = TokenVerifier(keys, issuer=cognito.issuer, client_id=cognito.client_id)
+        app[VERIFIER] = TokenVerifier(
+            keys,
+            issuer=cognito.issuer,
+            client_id=cognito.client_id,
+            email_unverified=app[SETTINGS].email_unverified,
+        )
         yield
         await keys.close()
 
@@ -205,7 +213,7 @@ async def _serve_internal(app: web.Application) -> AsyncIterator[None]:
     internal = web.Application(client_max_size=settings.limits.body_bytes)
     internal[CORS] = Cors("")
     internal[CONNECTIONS] = app[CONNECTIONS].protected()
-    shared: list[web.AppKey[Any]] = [SETTINGS, HEALTH, ERROR_TABLE, PROXIES, IN_FLIGHT]
+    shared: list[web.AppKey[Any]] = [SETTINGS, HEALTH, ERROR_TABLE, PROXIES, REFUSALS, IN_FLIGHT]
     for key in (*shared, SHARES, JOB_STATUS):
         internal[key] = app[key]
     add_internal_routes(internal)

@@ -60,7 +60,8 @@ CREDENTIALS_REFUSED: Final = Counter(
 )
 CREDENTIAL_REASONS: Final = (
     *("missing", "malformed", "algorithm", "unknown_key", "signature"),
-    *("expired", "audience", "issuer", "not_id_token", "claims", "api_key", "password"),
+    *("expired", "audience", "issuer", "not_id_token", "claims"),
+    *("api_key", "password", "throttled"),
 )
 
 for _reason in CREDENTIAL_REASONS:

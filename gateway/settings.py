@@ -85,6 +85,8 @@ class Settings:
     cognito: CognitoSettings
     internal_api_key: str = field(repr=False)
     account_endpoints: bool
+    email_unverified: bool
+    """Whether mails go to addresses that the user pool has not verified, too."""
     applications: str
     frontend_origin: str
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
@@ -110,6 +112,7 @@ def load(reader: Reader) -> Settings:
         cognito=_read_cognito(reader),
         internal_api_key=reader.secret("INTERNAL_API_KEY_SECRET", required=True),
         account_endpoints=_read_account_endpoints(reader),
+        email_unverified=reader.flag("EMAIL_UNVERIFIED", default=True) is not False,
         applications=reader.text("APPLICATION_CONFIG_FILE", DEFAULT_APPLICATIONS),
         frontend_origin=_read_origin(reader),
         trusted_proxies=_read_networks(reader),

@@ -19,7 +19,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from common.config.settings import DatabaseSettings
-from common.database.errors import DatabaseUnavailable, translated
+from common.database.errors import DatabaseUnavailable, discard_misused, translated
 from common.database.pool import ConnectionPool, ConnectionShare
 
 _LOCK_TIMEOUT: Final = 5.0
@@ -190,6 +190,7 @@ def _create_engine(settings: DatabaseSettings) -> AsyncEngine:
         json_serializer=_dumps,
         hide_parameters=True,  # errors are logged, users' data is not
     )
+    event.listen(engine.sync_engine, "handle_error", discard_misused)
     if settings.is_sqlite:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_immediate)

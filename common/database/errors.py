@@ -5,6 +5,7 @@ import ssl
 from typing import Final
 
 import asyncpg
+from sqlalchemy import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -15,6 +16,8 @@ _OUTAGES: Final = (
     asyncpg.InsufficientResourcesError,
     asyncpg.CannotConnectNowError,
     asyncpg.InterfaceError,
+    # a connection that broke in the middle of an operation
+    asyncpg.InternalClientError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby, before the failover is complete
     # conflicts with another transaction; nothing of this one remains
     asyncpg.TransactionRollbackError,
@@ -40,6 +43,19 @@ class DatabaseRefused(DatabaseUnavailable):
 
     At the start this is a wrong setting; later it may be a change in progress.
     """
+
+
+def discard_misused(context: ExceptionContext) -> None:
+    """Treat a connection whose driver has lost its place in the protocol as a lost one.
+
+    SQLAlchemy discards closed connections only; this one would go back to the pool, and fail
+    every later statement.
+    """
+    cause = context.original_exception.__cause__
+    misused = isinstance(cause, asyncpg.InterfaceError | asyncpg.InternalClientError)
+    if misused and not isinstance(cause, ValueError):  # which an argument causes
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False
 
 
 class translated:  # noqa: N801 - a context manager used like a function

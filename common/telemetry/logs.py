@@ -15,12 +15,10 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from common.config.settings import LogSettings
+from common.telemetry.escaping import escape_event, escape_json, format_exception
 from common.telemetry.redaction import Redaction
 
 _bound: Final[ContextVar[dict[str, Any]]] = ContextVar("bound", default={})  # noqa: B039 - replaced
-
-_TRACEBACK: Final = structlog.dev.plain_traceback
-"""Where rich is installed, structlog's default shows local variables, secrets among them."""
 
 
 def get_logger() -> Any:
@@ -38,10 +36,7 @@ def configure(service: str, settings: LogSettings) -> None:
     pretty = settings.form == "pretty" or (settings.form == "auto" and sys.stdout.isatty())
     level = logging.getLevelNamesMapping()[settings.level]
     complete = _complete(service)
-    render = _render(
-        structlog.dev.ConsoleRenderer(exception_formatter=_TRACEBACK) if pretty else _to_json,
-        settings.secrets,
-    )
+    render = _render(_to_text() if pretty else _to_json, settings.secrets)
     lines = Lines(sys.stdout)
     atexit.register(lines.flush)
     structlog.configure(
@@ -128,11 +123,17 @@ def _render(to_text: Callable[..., str], secrets: tuple[str, ...]) -> Processor:
     return lambda logger, level, event: redaction(to_text(logger, level, event))
 
 
+def _to_text() -> Callable[..., str]:
+    """Makes an event's lines for a terminal."""
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=format_exception)
+    return lambda logger, level, event: renderer(logger, level, escape_event(event))
+
+
 def _to_json(logger: WrappedLogger, level: str, event: EventDict) -> str:
     if "exc_info" in event:
         event = structlog.processors.format_exc_info(logger, level, event)
     try:
-        return orjson.dumps(event, default=str, option=orjson.OPT_UTC_Z).decode()
+        return escape_json(orjson.dumps(event, default=str, option=orjson.OPT_UTC_Z).decode())
     except TypeError:  # an integer beyond 64 bits or a lone surrogate, which orjson refuses
         return json.dumps(event, default=_plain)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import jwt
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from common.aws import AwsError, error_code
@@ -46,6 +47,15 @@ class IssuedToken:
 
     id_token: str
     expires_in: int
+
+    @property
+    def user_id(self) -> str | None:
+        """The user that the token names; it comes from Cognito, so that nothing is verified."""
+        try:
+            claims = jwt.decode(self.id_token, options={"verify_signature": False})
+        except jwt.PyJWTError:
+            return None
+        return claims.get("cognito:username")
 
 
 class Accounts:

@@ -15,11 +15,14 @@ from gateway.auth.errors import (
     WeakPassword,
     WrongPassword,
 )
-from gateway.auth.throttle import LogInThrottle
-from gateway.http.callers import client_of, record_refusal
+from gateway.auth.throttle import LogInThrottle, account_key
+from gateway.http.audit import audit
+from gateway.http.callers import client_of
 from gateway.http.errors import Answer, ErrorTable
 from gateway.http.fields import Choice, Items, RequestSchema, Text, means_null
 from gateway.http.keys import USER
+from gateway.http.limits import LimitExceeded
+from gateway.http.refusals import REFUSALS
 from gateway.http.responses import AnswerSchema, json_response
 from gateway.http.security import check_page
 
@@ -192,9 +195,23 @@ async def log_in(request: web.Request) -> web.Response:
 
 async def _check_password(request: web.Request) -> "IssuedToken":
     form, client = request["form"], client_of(request)
+    account = form["username"]
     try:
-        async with request.app[LOG_INS].attempt(client.caller, form["username"]):
-            return await request.app[ACCOUNTS].issue_token(form["username"], form["password"])
-    except (WrongPassword, UnknownUser):
-        record_refusal(request, "password")
+        async with request.app[LOG_INS].attempt(client.caller, account):
+            issued = await request.app[ACCOUNTS].issue_token(account, form["password"])
+    except (WrongPassword, UnknownUser) as error:
+        request.app[REFUSALS].record(request, "password")
+        # what is no account may be anything, a password in the wrong field for example
+        target = _account(account) if isinstance(error, WrongPassword) else None
+        audit(request, "log_in", "refused", target=target)
         raise
+    except LimitExceeded:
+        request.app[REFUSALS].record(request, "throttled")
+        raise
+    audit(request, "log_in", target=_account(account), user_id=issued.user_id)
+    return issued
+
+
+def _account(name: str) -> str:
+    """An account in the audit trail, which holds no e-mail addresses."""
+    return f"account:{account_key(name).hex()}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+import unicodedata
 from typing import Any, Final
 
 import jwt
@@ -32,8 +33,12 @@ _REASONS: Final[dict[type[Exception], str]] = {
 class TokenVerifier:
     """Turns a token into a `User`; a verified token is cached for `_CACHE_SECONDS` at most."""
 
-    def __init__(self, keys: KeySet, *, issuer: str, client_id: str) -> None:
+    def __init__(
+        self, keys: KeySet, *, issuer: str, client_id: str, email_unverified: bool = True
+    ) -> None:
+        """`email_unverified`: mails go to addresses that the pool has not verified, too."""
         self._keys = keys
+        self._email_unverified = email_unverified
         self._issuer = issuer
         self._client_id = client_id
         self._cache: dict[bytes, tuple[User, float]] = {}
@@ -52,7 +57,7 @@ class TokenVerifier:
         if cached is not None and now < cached[1]:
             return cached[0]
         claims = await self._claims(token)
-        user = _user(claims)
+        user = _user(claims, email_unverified=self._email_unverified)
         if len(self._cache) >= _CACHE_SIZE:
             self._cache.clear()
         self._cache[digest] = (user, min(now + _CACHE_SECONDS, float(claims["exp"]) + _LEEWAY))
@@ -101,16 +106,26 @@ class TokenVerifier:
         return claims
 
 
-def _user(claims: dict[str, Any]) -> User:
+def _user(claims: dict[str, Any], *, email_unverified: bool) -> User:
     groups = claims.get("cognito:groups")
-    email = claims.get("email")
+    email = _address(claims.get("email"))
+    verified = str(claims.get("email_verified", True)).lower() != "false"
     return User(
         id=claims["cognito:username"],
-        email=_clean(email) if isinstance(email, str) and email else None,
+        email=email,
         groups=tuple(_clean(str(group)) for group in groups) if isinstance(groups, list) else (),
+        mail_to=email if verified or email_unverified else None,
     )
 
 
+def _address(claim: Any) -> str | None:
+    """The claim if it can be an address: control characters could add headers to a mail."""
+    if not isinstance(claim, str) or any(unicodedata.category(char) == "Cc" for char in claim):
+        return None
+    return _clean(claim) or None
+
+
 def _clean(text: str) -> str:
-    """Text that JSON and the database can hold."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
+    """Text that JSON and the database can hold. What is replaced is seen, so that no group passes
+    for another."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -42,6 +42,7 @@ from gateway.files.schemas import (
 )
 from gateway.files.uploads import Body, Uploads
 from gateway.http.admission import Work, acquire
+from gateway.http.audit import audit
 from gateway.http.disconnects import cancelled_on_disconnect
 from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import BY_COOKIE, PROXIES, SETTINGS, USER
@@ -284,5 +285,7 @@ async def rename_file(request: web.Request) -> web.Response:
 @match_info_schema(PathSchema)
 async def delete_file(request: web.Request) -> web.Response:
     storage = await _open_tree(request)
-    await storage.delete(_path(request))
+    path = _path(request)
+    await storage.delete(path)
+    audit(request, "delete_file", target=f"files/{path}")
     return web.Response(status=HTTPStatus.NO_CONTENT)

@@ -2,15 +2,11 @@
 
 from aiohttp import hdrs, web
 
-from common.telemetry.logs import get_logger
 from gateway.http.client_address import ClientAddress
 from gateway.http.concurrency import ConcurrencyLimit
 from gateway.http.keys import PROXIES, STANDING
 from gateway.http.limits import Caller, LimitExceeded, user_caller
 from gateway.http.rates import RateLimit
-from gateway.metrics import CREDENTIALS_REFUSED
-
-log = get_logger()
 
 
 def client_of(request: web.Request) -> ClientAddress:
@@ -24,12 +20,6 @@ def came_by_https(request: web.Request) -> bool:
     """Whether the client used https, as a trusted proxy reports it."""
     scheme = request.headers.get(hdrs.X_FORWARDED_PROTO, "").partition(",")[0].strip().lower()
     return scheme == "https" and request.app[PROXIES].trusts(request.remote)
-
-
-def record_refusal(request: web.Request, reason: str) -> None:
-    """Log and count credentials that were refused, with where they came from."""
-    CREDENTIALS_REFUSED.labels(reason).inc()
-    log.info("credentials.refused", address=client_of(request).text, reason=reason)
 
 
 class CallerLimits:

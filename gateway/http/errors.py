@@ -120,7 +120,9 @@ _RETRY: Final = {"Retry-After": "2"}
 
 ERRORS: Final[ErrorTable] = {
     Invalid: lambda error, _: Answer(HTTPStatus.UNPROCESSABLE_ENTITY, error.faults),
-    NotAuthenticated: Answer(HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": "Bearer"}),
+    NotAuthenticated: lambda error, _: Answer(
+        HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": error.challenge}
+    ),
     NotAllowed: Answer(HTTPStatus.FORBIDDEN),
     WrongApiKey: Answer(HTTPStatus.UNAUTHORIZED),
     BadHost: Answer(HTTPStatus.BAD_REQUEST),

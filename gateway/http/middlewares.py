@@ -21,8 +21,9 @@ from aiohttp.typedefs import Handler, Middleware
 from multidict import istr
 
 from common.telemetry.logs import bind, get_logger
+from gateway.http.audit import DENIALS
 from gateway.http.body import check_encoding, end_body
-from gateway.http.callers import CallerLimits, came_by_https, record_refusal
+from gateway.http.callers import CallerLimits, came_by_https
 from gateway.http.errors import WrongApiKey, detail_response, response_for
 from gateway.http.keys import (
     BY_COOKIE,
@@ -38,6 +39,7 @@ from gateway.http.keys import (
     VERIFIER,
 )
 from gateway.http.limits import INTERNAL_CALLER
+from gateway.http.refusals import REFUSALS
 from gateway.http.request_log import RequestLog
 from gateway.http.security import SERVER, check_host
 from gateway.http.validation import validate
@@ -160,9 +162,11 @@ def _request_id(request: web.Request) -> str:
 
 def _error_response(request: web.Request, error: Exception) -> web.Response:
     if isinstance(error, NotAuthenticated):
-        record_refusal(request, error.reason)
+        error = request.app[REFUSALS].record_token(request, error)
     elif isinstance(error, WrongApiKey):
-        record_refusal(request, "api_key")
+        request.app[REFUSALS].record(request, "api_key")
+    elif isinstance(error, NotAllowed):
+        request.app[DENIALS].record(request, str(error))
     response = response_for(error, request.method, request.app[ERROR_TABLE])
     if response is None:
         log.error("request.failed", path=request.path, exc_info=error)
@@ -212,11 +216,12 @@ async def _check_user(request: web.Request) -> str:
         header = _cookie(request, "Authorization")
     scheme, _, token = header.strip().partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise NotAuthenticated("Not authenticated", "malformed" if header else "missing")
+        reason = "malformed" if header else "missing"
+        raise NotAuthenticated("Not authenticated", reason, has_token=False)
     user = await request.app[VERIFIER].verify(token.strip())
     bind(user_id=user.id)
-    user.check_may_enter()
     request[USER] = user
+    user.check_may_enter()
     if (
         request[BY_COOKIE]
         and request.method not in _SAFE_METHODS

@@ -50,7 +50,10 @@ _LOG_IN: Final = " **Authorize** logs in with e-mail address and password."
 _ERRORS: Final = {
     # status: its meaning, and its example unless the operation has one of its own
     400: ("The request cannot be carried out as it is.", "The Host header is malformed"),
-    401: ("No usable token, or one that does not hold.", "Not authenticated"),
+    401: (
+        "No usable token, or one that does not hold; `WWW-Authenticate` says if it has expired.",
+        "Not authenticated",
+    ),
     403: (
         "Not a member of the 'users' group, or not allowed.",
         "Not a member of the 'users' group",

@@ -16,6 +16,10 @@ _DROPPED: Final = 2
 """Ended windows that one request drops at most: more than it adds, and never a long pause."""
 
 
+_CAPACITY: Final = 100_000
+"""Callers that are remembered, about 20 MiB; beyond them the oldest window is dropped."""
+
+
 class Standing(NamedTuple):
     """What a caller has left; times in seconds."""
 
@@ -35,11 +39,17 @@ class RateLimit:
     """Counts requests by caller; those whose window has ended are dropped as others come."""
 
     def __init__(
-        self, limit: int, window: int, *, clock: Callable[[], float] = time.monotonic
+        self,
+        limit: int,
+        window: int,
+        *,
+        what: str = "requests",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`limit` requests in `window` seconds."""
+        """`limit` requests in `window` seconds; `what` they are, in the words of the refusal."""
         self._limit = limit
         self._window = window
+        self._what = what
         self._clock = clock
         self._windows: OrderedDict[Caller, _Window] = OrderedDict()  # the oldest first
         self.refused = 0
@@ -58,7 +68,9 @@ class RateLimit:
         self._drop_ended(now)
         if window.requests >= self._limit:
             self.refused += 1
-            raise LimitExceeded(f"{self._limit} requests in {self._window} s", window.ends - now)
+            raise LimitExceeded(
+                f"{self._limit} {self._what} in {self._window} s", window.ends - now
+            )
         window.requests += 1
         return self._standing(window.requests, window.ends - now)
 
@@ -76,7 +88,7 @@ class RateLimit:
     def _drop_ended(self, now: float) -> None:
         for _ in range(_DROPPED):
             caller, window = next(iter(self._windows.items()))
-            if window.ends > now:
+            if window.ends > now and len(self._windows) <= _CAPACITY:
                 return
             del self._windows[caller]
 

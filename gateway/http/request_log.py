@@ -1,5 +1,6 @@
 """The log line and the measurement that every request ends with."""
 
+import time
 from functools import lru_cache
 from itertools import count
 from logging import DEBUG
@@ -18,6 +19,11 @@ level only."""
 _QUIET: Final = frozenset({"/", "/_job_status"})
 """Routes of health checks and keep-alives."""
 
+_REFUSED: Final = frozenset({401, 403, 429})
+_WINDOW: Final = 10.0
+WHOLE: Final = 100
+"""Refused requests that are logged in each `_WINDOW` seconds; beyond them one in `SAMPLED`."""
+
 
 class RequestLog:
     """The requests of one application."""
@@ -25,6 +31,7 @@ class RequestLog:
     def __init__(self) -> None:
         self._log = get_logger().bind()  # once: structlog's lazy logger takes a sixth of a line
         self._succeeded = {route: count() for route in _QUIET}
+        self._refused, self._window_ends = count(), 0.0
 
     def record(self, request: web.Request, status: int, seconds: float) -> None:
         """Write and measure a request that took `seconds` up to its answer."""
@@ -32,8 +39,9 @@ class RequestLog:
         route = resource.canonical if resource is not None else "unknown"
         _duration_of(request.method, route, status).observe(seconds)
         write, more = self._log.info, {}
-        if route in _QUIET and status < 400:
-            if next(self._succeeded[route]) % SAMPLED == 0:
+        number = self._number(route, status)
+        if number is not None:
+            if number % SAMPLED == 0:
                 more = {"sampled": SAMPLED}
             elif self._log.is_enabled_for(DEBUG):
                 write = self._log.debug
@@ -50,6 +58,18 @@ class RequestLog:
             user_id=user.id if user else None,
             **more,
         )
+
+    def _number(self, route: str, status: int) -> int | None:
+        """The request's number among those that are sampled; None for any other."""
+        if status < 400:
+            return next(self._succeeded[route]) if route in _QUIET else None
+        if status not in _REFUSED:
+            return None
+        now = time.monotonic()
+        if now >= self._window_ends:
+            self._refused, self._window_ends = count(), now + _WINDOW
+        number = next(self._refused)
+        return number if number >= WHOLE else None
 
 
 @lru_cache(maxsize=1024)

@@ -15,6 +15,7 @@ from aiohttp_apispec import (
 )
 
 from gateway.http.admission import Work
+from gateway.http.audit import audit
 from gateway.http.disconnects import cancelled_on_disconnect
 from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import REQUEST_ID, USER
@@ -127,7 +128,9 @@ async def describe_job(request: web.Request) -> web.Response:
 )
 @match_info_schema(JobIdSchema)
 async def delete_job(request: web.Request) -> web.Response:
-    await request.app[JOBS].delete(request[USER], request["match_info"]["job_id"])
+    job_id = request["match_info"]["job_id"]
+    await request.app[JOBS].delete(request[USER], job_id)
+    audit(request, "delete_job", target=f"jobs/{job_id}")
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 

@@ -114,7 +114,7 @@ def job_row(request: JobRequest, correlation_id: str) -> dict[str, Any]:
     body = request.body
     return {
         "user_id": request.user.id,
-        "user_email": request.user.email,
+        "user_email": request.user.mail_to,
         "job_name": request.name,
         "status": Status.QUEUED,
         "paths_out": request.paths_out,

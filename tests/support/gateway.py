@@ -379,3 +379,13 @@ def multipart(
 
 def fresh(prefix: str = "t") -> str:
     return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+
+def audited(written: str, action: str, request_id: str) -> str:
+    """The line of the audit trail about a request."""
+    (line,) = [
+        line
+        for line in written.splitlines()
+        if "audit.recorded" in line and f"action={action} " in line and request_id in line
+    ]
+    return line

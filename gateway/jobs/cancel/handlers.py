@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema, match_info_schema, response_schema
 
 from common.jobs.lifecycle import Cancellation
+from gateway.http.audit import audit
 from gateway.http.keys import USER
 from gateway.http.responses import json_response
 from gateway.jobs.cancel.schemas import RESULT_EXAMPLE, CancelSchema, ReasonSchema, ResultSchema
@@ -43,6 +44,7 @@ _CANCELLED_EXAMPLE: Final = {
 async def cancel_job(request: web.Request) -> web.Response:
     user, job_id = request[USER], request["match_info"]["job_id"]
     await request.app[CANCELLING].one(user, job_id, request["json"]["reason"])
+    audit(request, "cancel_job", target=f"jobs/{job_id}")
     job = await request.app[JOBS].find(user, job_id)
     return json_response(job, status=HTTPStatus.ACCEPTED)
 
@@ -66,6 +68,9 @@ async def cancel_many(request: web.Request) -> web.Response:
         results = await cancelling.of_label(user, parse_label(wanted["label"]), reason)
     else:
         results = await cancelling.of_batch(user, wanted["batch_id"], reason)
+    for job_id, result in results.items():
+        if result is Cancellation.CANCELLED:
+            audit(request, "cancel_job", target=f"jobs/{job_id}")
     return json_response(_as_json(results))
 
 

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
+import asyncpg
 import pytest
-from sqlalchemy import Integer, literal, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Integer, literal, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseRefused, DatabaseUnavailable
@@ -47,6 +48,51 @@ async def test_what_is_wrong_with_a_statement_is_not_an_outage(database: Databas
     await add_job(database, job_name="same")
     with pytest.raises(IntegrityError):
         await add_job(database, job_name="same")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        asyncpg.InternalClientError(
+            "cannot switch to state 12; another operation (2) is in progress"
+        ),
+        asyncpg.ProtocolError("unexpected message"),
+        asyncpg.InterfaceError("cannot perform operation: another operation is in progress"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_connection_that_breaks_amid_an_operation_is_lost_and_not_used_again(
+    postgresql_url: str, opened: OpenDatabase, monkeypatch: pytest.MonkeyPatch, broken: Exception
+) -> None:
+    database, backend = opened(postgresql_url, pool_size=1), text("SELECT pg_backend_pid()")
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise broken
+
+    async def backend_id() -> int:
+        async with database.reading() as connection:
+            return int((await connection.execute(backend)).scalar_one())
+
+    before = await backend_id()
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncpg.prepared_stmt.PreparedStatement, "fetch", fail)
+        with pytest.raises(DatabaseUnavailable, match=type(broken).__name__):
+            await backend_id()
+    assert await backend_id() != before
+
+
+async def test_an_argument_of_a_wrong_kind_costs_no_connection(
+    postgresql_url: str, opened: OpenDatabase
+) -> None:
+    database = opened(postgresql_url, pool_size=1)
+    ids = []
+    for value in (1, "one", 1):
+        with contextlib.suppress(DatabaseUnavailable, DBAPIError):
+            async with database.reading() as connection:
+                ask = text("SELECT pg_backend_pid(), CAST(:value AS INTEGER)")
+                ids.append((await connection.execute(ask, {"value": value})).one()[0])
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
 
 
 async def test_no_update_is_lost_among_concurrent_read_modify_writes(database: Database) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import jwt
 import pytest
 from botocore.exceptions import ClientError
 from prometheus_client import REGISTRY
@@ -20,9 +21,10 @@ from deploy.sandbox import aws
 from devtools.user_pool import CLIENT, POOL, REGION
 from gateway.auth.accounts import Accounts
 from gateway.auth.errors import AccountRefused, UnknownUser, WrongPassword
+from gateway.auth.throttle import account_key
 from gateway.settings import CognitoSettings
 from tests.integration.gateway.conftest import StartGateway, own_places
-from tests.support.gateway import FRONTEND, Api, Gateway, Reply, fresh
+from tests.support.gateway import FRONTEND, Api, Gateway, Reply, audited, fresh
 
 PASSWORD = "Passw0rd!x"
 ROUTES = ["/user", "/token", "/login"]
@@ -274,9 +276,38 @@ def test_a_wrong_password_is_logged_and_counted(
     client.post("/login", json={"email": address(), "password": "Wr0ng!pass"})
     assert REGISTRY.get_sample_value(*REFUSED) == (before or 0) + 2
     written = capfd.readouterr().out
-    (line, _) = [line for line in written.splitlines() if "credentials.refused" in line]
-    assert f"address={client.headers['X-Forwarded-For']} reason=password" in line
+    where = f"address={client.headers['X-Forwarded-For']}"
+    (line,) = [text for text in written.splitlines() if "credentials.ref" in text and where in text]
+    assert "reason=password" in line
     assert "Wr0ng" not in written
+    assert known not in written
+
+
+def test_log_ins_are_in_the_audit_trail_without_the_address(
+    client: Api, known: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    account = f"account:{account_key(known).hex()}"
+    right = {"email": known, "password": PASSWORD}
+    answers = [
+        client.post("/token", json=right),
+        client.post("/login", json={**right, "password": "Wr0ng!pass"}),
+        client.post("/login", json={**right, "email": address()}),
+    ]
+    assert [answer.status for answer in answers] == [201, 400, 404]
+    claims = jwt.decode(answers[0].json()["id_token"], options={"verify_signature": False})
+    written = capfd.readouterr().out
+    for answer, outcome, user, target in zip(
+        answers,
+        ("ok", "refused", "refused"),
+        (claims["cognito:username"], None, None),
+        (account, account, None),
+        strict=True,
+    ):
+        line = audited(written, "log_in", answer.headers["x-request-id"])
+        assert f"outcome={outcome} " in line
+        assert f"target={target} " in line
+        assert f"user_id={user}" in line
+        assert f"address={client.headers['X-Forwarded-For']} " in line
     assert known not in written
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -21,6 +22,9 @@ from tests.integration.gateway.conftest import StartGateway
 from tests.support.gateway import FRONTEND, Api, Gateway, Reply, fresh
 from tests.support.key_server import KeyServer
 
+ADDRESSES = (f"203.0.113.{number}" for number in itertools.count(1))
+"""Each of one test alone, since the log counts what it has shown already."""
+
 Judge = Callable[..., tuple[int, str]]
 
 VALID = (200, "")
@@ -36,7 +40,7 @@ def ask(gateway: Gateway, token: str, scheme: str = "Bearer ") -> Reply:
 
 def verdict(reply: Reply) -> tuple[int, str]:
     if reply.status == 401:
-        assert reply.headers["www-authenticate"] == "Bearer"
+        assert reply.headers["www-authenticate"].partition(" ")[0] == "Bearer"
     return reply.status, reply.json().get("detail", "")
 
 
@@ -158,7 +162,9 @@ def test_only_rs256_with_the_pools_own_key_holds(gateway: Gateway, issuer: Issue
 
 
 @pytest.mark.parametrize(
-    "groups", [..., None, [], ["workers", "cloud"], "users", {"users": 1}, [["users"]], 3], ids=str
+    "groups",
+    [..., None, [], ["workers", "cloud"], "users", {"users": 1}, [["users"]], 3, ["us\0ers"]],
+    ids=ascii,
 )
 def test_only_members_of_the_users_group_are_let_in(judge: Judge, groups: Any) -> None:
     assert judge(cognito__groups=groups) == NOT_A_MEMBER
@@ -169,10 +175,36 @@ def test_odd_groups_beside_the_users_do_no_harm(gateway: Gateway, issuer: Issuer
     assert ask(gateway, token).json()["groups"] == ["1", "users", "?"]
 
 
-@pytest.mark.parametrize("email", [..., None, 3, ""], ids=str)
+@pytest.mark.parametrize(
+    "email", [..., None, 3, "", "a@b.c\nBcc: d@e.f", "a@b.c\r", "a\0@b.c", "a@b.c\x85"], ids=ascii
+)
 def test_a_user_may_have_no_email(gateway: Gateway, issuer: Issuer, email: Any) -> None:
     token = issuer.token("somebody", email=email)
     assert ask(gateway, token).json() == {"email": None, "groups": ["users"]}
+
+
+@pytest.mark.parametrize(
+    ("claims", "mailed_by_default", "mailed_otherwise"),
+    [
+        ({"email_verified": True}, True, True), ({}, True, True),
+        ({"email_verified": False}, True, False), ({"email_verified": "false"}, True, False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_setting_stops_mails_to_addresses_that_are_not_verified(
+    gateway: Gateway,
+    start_gateway: StartGateway,
+    issuer: Issuer,
+    claims: dict[str, Any],
+    mailed_by_default: bool,
+    mailed_otherwise: bool,
+) -> None:
+    careful = start_gateway(EMAIL_UNVERIFIED="false")
+    for served, mailed in ((gateway, mailed_by_default), (careful, mailed_otherwise)):
+        token = issuer.token("somebody", email="me@example.com", **claims)
+        api = Api(served, "somebody", token)
+        assert api.new_job()["user_email"] == ("me@example.com" if mailed else None)
+        assert api.get("/user").json()["email"] == "me@example.com"
 
 
 @pytest.mark.parametrize(
@@ -202,6 +234,34 @@ def test_any_other_name_is_the_directory_verbatim(
     api = Api(gateway, name, issuer.token(name))
     assert api.upload("data/", "f.txt", b"mine").status == 201
     assert (gateway.root / name / "data" / "f.txt").read_bytes() == b"mine"
+
+
+# -- the challenge --------------------------------------------------------------------------------
+
+
+def challenge(gateway: Gateway, authorization: str) -> str:
+    reply = Api(gateway).get("/user", headers={"Authorization": authorization})
+    assert reply.status == 401
+    return reply.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize("sent", ["", "Basic dTpw", "Bearer", "Bearer "])
+def test_where_no_token_is_sent_the_challenge_names_no_error(gateway: Gateway, sent: str) -> None:
+    assert challenge(gateway, sent) == "Bearer"
+
+
+def test_the_challenge_tells_an_expired_token_apart(gateway: Gateway, issuer: Issuer) -> None:
+    expired, foreign = issuer.token("somebody", exp=1), issuer.token("somebody", aud="another")
+    for token, description in (
+        (expired, "The token has expired"),
+        (foreign, "The token does not hold"),
+        ("x", "The token is malformed"),
+    ):
+        stated = f'Bearer error="invalid_token", error_description="{description}"'
+        assert challenge(gateway, f"Bearer {token}") == stated
+    headers = {"Authorization": f"Bearer {expired}", "Origin": FRONTEND}
+    exposed = Api(gateway).get("/user", headers=headers).headers["access-control-expose-headers"]
+    assert "WWW-Authenticate" in exposed.split(", ")
 
 
 # -- the cookie -----------------------------------------------------------------------------------
@@ -368,30 +428,34 @@ def test_other_refusals_are_logged(gateway: Gateway, issuer: Issuer, capfd: Any)
 
 
 def test_a_wrong_internal_key_is_logged(gateway: Gateway, capfd: Any) -> None:
-    before = refused("api_key")
-    headers = {"x-api-key": "wrong-secret", "X-Forwarded-For": "203.0.113.9"}
+    before, address = refused("api_key"), next(ADDRESSES)
+    headers = {"x-api-key": "wrong-secret", "X-Forwarded-For": address}
     assert Api(gateway).put("/_job_status", json={}, headers=headers).status == 401
-    assert_logged(capfd, "api_key", "wrong-secret")
+    assert_logged(capfd, address, "api_key", "wrong-secret")
     assert refused("api_key") == before + 1
 
 
 def test_credentials_that_hold_are_not_logged_as_refused(api: Api, capfd: Any) -> None:
-    assert api.get("/user").status == 200
-    assert "credentials.refused" not in capfd.readouterr().out
+    address = next(ADDRESSES)
+    assert api.get("/user", headers={"X-Forwarded-For": address}).status == 200
+    assert f"address={address}" not in capfd.readouterr().out
 
 
 def assert_refused(gateway: Gateway, capfd: Any, authorization: str, reason: str) -> None:
-    before = refused(reason)
-    headers = {"Authorization": authorization, "X-Forwarded-For": "203.0.113.9"}
-    assert Api(gateway).get("/user", headers=headers).status == 401
-    assert_logged(capfd, reason, authorization)
-    assert refused(reason) == before + 1
+    before, address = refused(reason), next(ADDRESSES)
+    headers = {"Authorization": authorization, "X-Forwarded-For": address}
+    for _ in range(3):
+        assert Api(gateway).get("/user", headers=headers).status == 401
+    assert_logged(capfd, address, reason, authorization)
+    assert refused(reason) == before + 3
 
 
-def assert_logged(capfd: Any, reason: str, secret: str) -> None:
+def assert_logged(capfd: Any, address: str, reason: str, secret: str) -> None:
+    """One line, however many were refused."""
     written = capfd.readouterr().out
-    (line,) = [line for line in written.splitlines() if "credentials.refused" in line]
-    assert f"address=203.0.113.9 reason={reason}" in line
+    (line,) = [line for line in written.splitlines() if f"address={address} " in line]
+    assert "credentials.refused" in line
+    assert f"reason={reason}" in line
     assert not secret or secret not in written
 
 

@@ -136,3 +136,40 @@ def test_a_line_is_an_object_with_the_bound_fields(number: int) -> None:
 
 def test_lines_on_a_terminal_are_text() -> None:
     assert any("thing.happened" in line and "request_id" in line for line in spoken("pretty", 1))
+
+
+HOSTILE = r"""
+import logging
+from common.config.settings import LogSettings
+from common.telemetry import logs
+
+logs.configure("gateway", LogSettings(form={form!r}, level="INFO", secrets=()))
+hostile = "a\x1b]0;b\x07\x9bc\u202ed\ud800\r\n"
+class Odd:
+    def __repr__(self):
+        return hostile
+log = logs.get_logger()
+key = {{hostile: 1}}
+log.info("thing.happened", path=hostile, several=[hostile], odd=Odd(), plain="x y", **key)
+log.info(hostile)
+logging.getLogger(hostile).warning("of %s", hostile)
+try:
+    raise ValueError(hostile)
+except ValueError:
+    log.exception("thing.failed")
+"""
+
+
+@pytest.mark.parametrize("form", ["pretty", "json"])
+def test_characters_that_a_terminal_obeys_are_shown_not_sent(form: str) -> None:
+    code = HOSTILE.format(form=form)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, check=True
+    )
+    lines = ended.stdout.decode().split("\n")
+    shown = "\n".join(re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines)  # our own colours
+    assert all(line.isprintable() for line in shown.split("\n"))
+    assert lines[0].count("1b]0;b") >= 4, "a value, one in a list, one's repr, a key"
+    assert "'x y'" in shown or '"x y"' in shown
+    (message,) = [line for line in shown.split("\n") if "ValueError" in line and "]0;b" in line]
+    assert "\\u202e" in message

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.http import rates as rates_module
 from gateway.http.limits import LimitExceeded, user_caller
 from gateway.http.rates import RateLimit, Standing
 
@@ -92,3 +93,14 @@ def test_a_caller_that_comes_back_is_not_forgotten_with_those_of_its_first_windo
     rates.take(ALICE)
     assert rates.standing(ALICE).remaining == 1
     assert len(rates) == 1
+
+
+def test_callers_in_great_number_push_the_oldest_out(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rates_module, "_CAPACITY", 50)
+    rates = three_per_minute(clock)
+    for number in range(1_000):
+        rates.take(user_caller(str(number)))
+        assert rates.standing(user_caller(str(number))).remaining == 2
+    assert len(rates) == 50
