@@ -85,6 +85,7 @@ class Settings:
 
 def load(reader: Reader) -> Settings:
     admin = read_admin(reader, 9000)
+    storage = read_storage(reader)
     port, internal_port = reader.port("PORT", 8000), reader.port("INTERNAL_PORT", 0)
     _check_ports(reader, PORT=port, ADMIN_PORT=admin.port, INTERNAL_PORT=internal_port)
     return Settings(
@@ -93,7 +94,7 @@ def load(reader: Reader) -> Settings:
         internal_port=internal_port,
         admin=admin,
         database=read_database(reader),
-        storage=read_storage(reader),
+        storage=storage,
         cognito=_read_cognito(reader),
         internal_api_key=reader.secret("INTERNAL_API_KEY_SECRET", required=True),
         account_endpoints=_read_account_endpoints(reader),
@@ -106,7 +107,7 @@ def load(reader: Reader) -> Settings:
             zip_files=reader.whole("MAX_ZIP_FILES", 0),
             zip_bytes=reader.whole("MAX_ZIP_BYTES", 0),
             job_files=reader.whole("MAX_JOB_FILES", 0),
-            free_bytes=reader.whole("MIN_FREE_BYTES", 0),
+            free_bytes=storage.min_free_bytes,
             concurrent_requests=reader.whole("MAX_CONCURRENT_REQUESTS", 64),
             rate=_read_rate(reader),
         ),

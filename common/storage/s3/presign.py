@@ -25,13 +25,18 @@ async def presign_get(client: Any, bucket: str, key: str) -> PreparedRequest:
     return PreparedRequest(method="get", url=url, headers={}, data={})
 
 
-async def presign_post(client: Any, bucket: str, prefix: str) -> PreparedRequest:
-    """A form upload to the key `prefix` + file name, and to no other."""
+async def presign_post(
+    client: Any, bucket: str, prefix: str, *, most: int | None = None
+) -> PreparedRequest:
+    """A form upload to the key `prefix` + file name, and to no other, of at most `most` bytes."""
+    conditions: list[Any] = [["starts-with", "$key", prefix]]
+    if most is not None:
+        conditions.append(["content-length-range", 0, most])
     with storage_errors():
         post = await client.generate_presigned_post(
             Bucket=bucket,
             Key=prefix + "${filename}",
-            Conditions=[["starts-with", "$key", prefix]],
+            Conditions=conditions,
             ExpiresIn=LIFETIME,
         )
     return PreparedRequest(method="post", url=post["url"], headers={}, data=post["fields"])
