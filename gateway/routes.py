@@ -13,6 +13,7 @@ from gateway.http.openapi import OpenApi, openapi_handler
 from gateway.http.routing import add_route
 from gateway.job_status import handlers as job_status
 from gateway.jobs import handlers as jobs
+from gateway.usage import handlers as usage
 
 PUBLIC: Final[frozenset[Handler]] = frozenset(
     {
@@ -53,6 +54,7 @@ def add_routes(
     add_route(app, "GET", "/docs/{asset}", meta.docs_asset)
 
     add_route(app, "GET", "/user", auth.current_user, slash=True)
+    add_route(app, "GET", "/user/usage", usage.user_usage, slash=True)
     if accounts:
         add_route(app, "POST", "/user", auth.register, slash=True)
         add_route(app, "POST", "/token", auth.issue_token, slash=True)

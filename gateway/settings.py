@@ -52,6 +52,8 @@ class Limits:
     job_files: int = 0
     free_bytes: int = 0
     concurrent_requests: int = 64
+    user_bytes: int = 0
+    unfinished_jobs: int = 0
     rate: tuple[int, int] | None = None
     """Requests of a user, and the seconds in which they count."""
 
@@ -109,6 +111,8 @@ def load(reader: Reader) -> Settings:
             job_files=reader.whole("MAX_JOB_FILES", 0),
             free_bytes=storage.min_free_bytes,
             concurrent_requests=reader.whole("MAX_CONCURRENT_REQUESTS", 64),
+            user_bytes=reader.whole("MAX_USER_BYTES", 0),
+            unfinished_jobs=reader.whole("MAX_UNFINISHED_JOBS", 0),
             rate=_read_rate(reader),
         ),
         client_timeout=reader.seconds("CLIENT_TIMEOUT", 60.0),

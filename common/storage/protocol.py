@@ -19,6 +19,9 @@ BATCH: Final = 1_000
 SMALL_FILE: Final = 64 << 10
 """Bytes up to which a file is read or written in one step: that is cheaper than more steps."""
 
+LINK_SECONDS: Final = 600
+"""Seconds until a presigned request expires."""
+
 
 @dataclass(slots=True, unsafe_hash=True)  # a frozen one takes three times as long to create
 class Entry:

@@ -1,13 +1,10 @@
 """Presigned URLs and forms: requests that clients send to S3 directly."""
 
-from typing import Any, Final
+from typing import Any
 
 from common.storage.headers import CACHE_CONTROL, attachment, content_type
-from common.storage.protocol import PreparedRequest
+from common.storage.protocol import LINK_SECONDS, PreparedRequest
 from common.storage.s3.bucket import storage_errors
-
-LIFETIME: Final = 600
-"""Seconds until such a request expires."""
 
 
 async def presign_get(client: Any, bucket: str, key: str) -> PreparedRequest:
@@ -21,7 +18,9 @@ async def presign_get(client: Any, bucket: str, key: str) -> PreparedRequest:
         "ResponseContentType": content_type(name),
     }
     with storage_errors():
-        url = await client.generate_presigned_url("get_object", Params=params, ExpiresIn=LIFETIME)
+        url = await client.generate_presigned_url(
+            "get_object", Params=params, ExpiresIn=LINK_SECONDS
+        )
     return PreparedRequest(method="get", url=url, headers={}, data={})
 
 
@@ -37,6 +36,6 @@ async def presign_post(
             Bucket=bucket,
             Key=prefix + "${filename}",
             Conditions=conditions,
-            ExpiresIn=LIFETIME,
+            ExpiresIn=LINK_SECONDS,
         )
     return PreparedRequest(method="post", url=post["url"], headers={}, data=post["fields"])

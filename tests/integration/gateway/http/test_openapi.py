@@ -18,7 +18,7 @@ OPERATIONS = {
     ("get", "/files/{file_path}/url"), ("post", "/files/{f_type}/{base_path}/upload"),
     ("post", "/files/{f_type}/{base_path}/url"), ("post", "/files/{f_type}/{base_path}/"),
     ("get", "/files/{file_path}"), ("put", "/files/{file_path}"), ("delete", "/files/{file_path}"),
-    ("put", "/_job_status"),
+    ("put", "/_job_status"), ("get", "/user/usage"),
 }  # fmt: skip
 ACCOUNTS = {("post", "/user"), ("post", "/token"), ("post", "/login")}
 PUBLIC = {("get", "/"), ("get", "/access_info"), *ACCOUNTS}
