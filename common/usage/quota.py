@@ -123,9 +123,10 @@ class Quota:
         """Bytes that the user may add, at least 1; None: any number. Raises `QuotaExceeded`."""
         if not self.limit:
             return None
-        async with self.upload(user_id) as share:
-            await share.expect(1)
-            return self.limit - share._account.taken  # noqa: SLF001 - of this module
+        async with self.upload(user_id):
+            account = self._accounts[user_id]
+            await self.check(user_id, account, 1)
+            return self.limit - account.taken
 
     async def check(self, user_id: str, account: _Account, more: int = 0, *, own: int = 0) -> None:
         """Raise `QuotaExceeded` if `more` bytes are too many; by fresh figures if they seem so.
