@@ -15,6 +15,7 @@ from dispatcher import metrics
 from dispatcher.deletions import DeletionSweep
 from dispatcher.settings import Settings
 from dispatcher.stalled import QuestionSweep, StalledJobSweep
+from dispatcher.usage import UsageSweep
 from dispatcher.worker_api import WorkerApi
 
 PROBE_EVERY: Final = 4.0
@@ -22,6 +23,12 @@ PROBE_EVERY: Final = 4.0
 
 _DELETIONS_EVERY: Final = 10.0
 _STAGING_EVERY: Final = 3_600.0
+_USAGE_EVERY: Final = 1.0
+_USAGE_LANES: Final = 2
+"""So that one huge tree holds up no other."""
+
+_USAGE_REPORTED_EVERY: Final = 15.0
+_WORKERS_NOTED_EVERY: Final = 30.0
 _PRUNE_EVERY: Final = 30.0
 _PRUNE_BATCH: Final = 1_000
 _PRUNE_BATCHES: Final = 50
@@ -66,6 +73,16 @@ def add_sweeps(
     daemon.ticks.every(settings.reconcile_interval, "questions", questions.sweep)
     daemon.ticks.every(_DELETIONS_EVERY, "deletions", deletions.sweep)
     daemon.ticks.every(_STAGING_EVERY, "staging", sweep_staging)
+
+
+def add_usage(settings: Settings, daemon: Daemon, storage: Storage) -> None:
+    """Schedule the measurements of users' files, of which a few run at once."""
+    usage = UsageSweep(database=daemon.database, storage=storage, interval=settings.usage_interval)
+    for lane in range(_USAGE_LANES):
+        daemon.ticks.every(_USAGE_EVERY, f"usage-{lane}", usage.sweep)
+    noted_every = min(settings.usage_interval / 2, _WORKERS_NOTED_EVERY)
+    daemon.ticks.every(noted_every, "usage-workers", usage.note_workers)
+    daemon.ticks.every(_USAGE_REPORTED_EVERY, "usage-metrics", usage.report)
 
 
 def add_heartbeat(

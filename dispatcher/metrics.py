@@ -31,6 +31,17 @@ BREAKER: Final = Gauge(
     "opencloud_handover_gate", "1 for the circuit breaker's present state", ["state"]
 )
 LIMIT: Final = Gauge("opencloud_handover_limit", "Submissions that may be under way at once")
+USAGE_SECONDS: Final = Histogram(
+    "opencloud_usage_measurement_seconds",
+    "Measurements of users' files: count and duration",
+    buckets=(0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 1800),
+)
+USAGE_OLDEST: Final = Gauge(
+    "opencloud_usage_oldest_seconds", "Age of the oldest measurement of an active user's files"
+)
+USAGE_OLDEST_DUE: Final = Gauge(
+    "opencloud_usage_oldest_due_seconds", "How long the oldest due measurement has been due"
+)
 RECONCILED: Final = Counter("opencloud_reconciled", "Corrections by the sweeps, by kind", ["kind"])
 
 for _verdict in ("taken", "refused", "not_taken", "in_doubt", "held"):

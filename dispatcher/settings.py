@@ -24,7 +24,8 @@ class Settings:
 
     `status_path`, unless empty, contains `{job_id}`. A hand-over's row is kept for
     `handover_retention` after it is settled. A job counts as stalled after its application's
-    time-out (`silence_default_timeout` if it has none) plus `silence_margin`.
+    time-out (`silence_default_timeout` if it has none) plus `silence_margin`. A user's files are
+    measured every `usage_interval` at most.
     """
 
     database: DatabaseSettings
@@ -43,6 +44,7 @@ class Settings:
     silence_default_timeout: float
     silence_margin: float
     reconcile_interval: float
+    usage_interval: float
     shutdown_grace: float
 
 
@@ -64,6 +66,7 @@ def load(reader: Reader) -> Settings:
         silence_default_timeout=reader.seconds("SILENCE_DEFAULT_TIMEOUT", 86_400.0),
         silence_margin=read_silence_margin(reader),
         reconcile_interval=reader.seconds("RECONCILE_INTERVAL", 15.0, least=0.1),
+        usage_interval=reader.seconds("USAGE_INTERVAL", 300.0, least=0.1),
         shutdown_grace=reader.seconds("SHUTDOWN_GRACE", 40.0),
         logs=read_logs(reader),
     )

@@ -28,7 +28,7 @@ _DENIALS_IF_PROVEN: Final = 2
 _DENIALS_IF_NOT: Final = 4
 
 # spelled like the partial index's condition, which a list of parameters could not match
-_WITH_WORKER: Final = text("status IN ('pulled', 'preprocessing', 'running', 'postprocessing')")
+IS_WITH_WORKER: Final = text("status IN ('pulled', 'preprocessing', 'running', 'postprocessing')")
 
 log = get_logger()
 
@@ -66,7 +66,7 @@ class Sweep:
                 utc_now().label("now"),
             )
             .where(
-                _WITH_WORKER,
+                IS_WITH_WORKER,
                 jobs.c.id > self.after,
                 jobs.c.deleted_at.is_(None),
                 or_(jobs.c.last_seen_at.is_(None), jobs.c.last_seen_at < utc_now(-seconds)),

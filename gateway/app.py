@@ -20,12 +20,14 @@ from common.runtime.tasks import in_background
 from common.storage.factory import open_storage
 from common.telemetry.health import Health, admin_routes
 from common.telemetry.logs import get_logger
+from common.usage.ledger import UsageLedger
+from common.usage.quota import Quota
 from gateway import metrics
 from gateway.auth.handlers import ACCOUNTS, LOG_INS
 from gateway.auth.keys import KeySet
 from gateway.auth.throttle import LogInThrottle
 from gateway.auth.tokens import TokenVerifier
-from gateway.files.handlers import LISTINGS, STORAGE, UPLOADS
+from gateway.files.handlers import LEDGER, LISTINGS, STORAGE, UPLOADS
 from gateway.files.listings import Listings
 from gateway.files.uploads import Uploads
 from gateway.http.audit import DENIALS, Denials
@@ -61,6 +63,8 @@ from gateway.jobs.handlers import JOBS
 from gateway.jobs.service import Jobs
 from gateway.routes import ERRORS, INTERNAL, STREAMS, add_internal_routes, add_routes
 from gateway.settings import Settings
+from gateway.usage.handlers import USAGE
+from gateway.usage.service import UserUsage
 
 _APPLICATIONS: Final = web.AppKey("applications", Applications)
 _DATABASE: Final = web.AppKey("database", Database)
@@ -96,7 +100,8 @@ def create_app(settings: Settings, health: Health) -> web.Application:
     if settings.account_endpoints:
         app[LOG_INS] = LogInThrottle()
         app.cleanup_ctx.append(_open_accounts)
-    app.cleanup_ctx.extend([_open_applications, _open_database, _open_services, _send_heartbeats])
+    app.cleanup_ctx.extend([_open_applications, _open_database, _open_usage])
+    app.cleanup_ctx.extend([_open_services, _send_heartbeats])
     if settings.internal_port:
         app.cleanup_ctx.append(_serve_internal)
     return app
@@ -136,7 +141,6 @@ async def _open_storage(app: web.Application) -> AsyncIterator[None]:
     async with open_storage(settings.storage) as storage:
         app[STORAGE] = storage
         app[LISTINGS] = Listings(storage, app[SHARES])
-        app[UPLOADS] = Uploads(storage, settings.limits, client_timeout=settings.client_timeout)
         app[HEALTH].add_check("storage", storage.health)
         yield
 
@@ -169,10 +173,25 @@ async def _open_database(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
+async def _open_usage(app: web.Application) -> AsyncIterator[None]:
+    """What users' files take, and what they may take."""
+    settings, database = app[SETTINGS], app[_DATABASE]
+    limits = settings.limits
+    async with (
+        UsageLedger(database).running() as ledger,
+        Quota(database, ledger, limits.user_bytes).running() as quota,
+    ):
+        app[LEDGER], app[USAGE] = ledger, UserUsage(database, ledger, limits)
+        app[UPLOADS] = Uploads(app[STORAGE], limits, quota, client_timeout=settings.client_timeout)
+        yield
+
+
 async def _open_services(app: web.Application) -> AsyncIterator[None]:
     settings, database = app[SETTINGS], app[_DATABASE]
     notifier = ChannelNotifier(database)
-    app[JOB_STATUS] = JobStatusService(database, notifier, touch_every=settings.touch_every)
+    app[JOB_STATUS] = JobStatusService(
+        database, notifier, touch_every=settings.touch_every, ledger=app[LEDGER]
+    )
     users = _for_users(database)
     app[JOBS] = Jobs(users, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
     app[CANCELLING] = Cancelling(users, notifier)

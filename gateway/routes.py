@@ -17,6 +17,7 @@ from gateway.jobs import handlers as jobs
 from gateway.jobs.cancel import handlers as cancel
 from gateway.jobs.events import handlers as events
 from gateway.jobs.examples import ConfiguredExamples
+from gateway.usage import handlers as usage
 
 PUBLIC: Final[frozenset[Handler]] = frozenset(
     {
@@ -69,6 +70,7 @@ def add_routes(
     add_route(app, "GET", "/docs/{asset}", meta.docs_asset)
 
     add_route(app, "GET", "/user", auth.current_user, slash=True)
+    add_route(app, "GET", "/user/usage", usage.user_usage, slash=True)
     if accounts:
         add_route(app, "POST", "/user", auth.register, slash=True)
         add_route(app, "POST", "/token", auth.issue_token, slash=True)

@@ -56,6 +56,7 @@ class Limits:
     concurrent_requests: int = 64
     transfers: int = 128
     zips: int = 8
+    user_bytes: int = 0
     rate: tuple[int, int] | None = None
     """Requests of a user, and the seconds in which they count."""
 
@@ -100,6 +101,7 @@ class Settings:
 
 def load(reader: Reader) -> Settings:
     admin = read_admin(reader, 9000)
+    storage = read_storage(reader)
     port, internal_port = reader.port("PORT", 8000), reader.port("INTERNAL_PORT", 0)
     _check_ports(reader, PORT=port, ADMIN_PORT=admin.port, INTERNAL_PORT=internal_port)
     return Settings(
@@ -108,7 +110,7 @@ def load(reader: Reader) -> Settings:
         internal_port=internal_port,
         admin=admin,
         database=read_database(reader),
-        storage=read_storage(reader),
+        storage=storage,
         cognito=_read_cognito(reader),
         internal_api_key=reader.secret("INTERNAL_API_KEY_SECRET", required=True),
         account_endpoints=_read_account_endpoints(reader),
@@ -123,7 +125,8 @@ def load(reader: Reader) -> Settings:
             zip_bytes=reader.whole("MAX_ZIP_BYTES", 0),
             job_files=reader.whole("MAX_JOB_FILES", 10_000),
             unfinished_jobs=reader.whole("MAX_UNFINISHED_JOBS", 0),
-            free_bytes=reader.whole("MIN_FREE_BYTES", 0),
+            free_bytes=storage.min_free_bytes,
+            user_bytes=reader.whole("MAX_USER_BYTES", 0),
             concurrent_requests=reader.whole("MAX_CONCURRENT_REQUESTS", 64),
             transfers=reader.whole("MAX_TRANSFERS", 128, least=2),
             zips=reader.whole("MAX_ZIPS", 8, least=2),

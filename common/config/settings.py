@@ -101,7 +101,10 @@ def check_certificates(path: str | tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class StorageSettings:
-    """Where users' files are; `root` is spelled exactly as in the peer's settings."""
+    """Where users' files are; `root` is spelled exactly as in the peer's settings.
+
+    `min_free_bytes`: space that uploads leave on local storage.
+    """
 
     kind: Literal["local", "s3"]
     root: str
@@ -109,6 +112,7 @@ class StorageSettings:
     region: str = "eu-central-1"
     public_endpoint: str = ""
     fsync: bool = False
+    min_free_bytes: int = 0
 
 
 def read_storage(reader: Reader) -> StorageSettings:
@@ -120,6 +124,7 @@ def read_storage(reader: Reader) -> StorageSettings:
         region=reader.text("S3_REGION", "eu-central-1"),
         public_endpoint=reader.http_url("S3_PUBLIC_ENDPOINT_URL"),
         fsync=bool(reader.flag("STORAGE_FSYNC", default=False)),
+        min_free_bytes=reader.whole("MIN_FREE_BYTES", 0),
     )
 
 

@@ -227,6 +227,48 @@ heartbeats = Table(
     Column("outage_ended_at", DateTime, nullable=False),
 )
 
+user_usage = Table(
+    "user_usage",
+    metadata,
+    Column("user_id", String, primary_key=True),
+    # size of the user's tree by its last measurement, which began at `measured_at`
+    Column("bytes", BigInteger, nullable=False, server_default=text("0")),
+    Column("measured_at", DateTime),
+    Column("measured_until", DateTime),
+    # until when the tree may have changed in ways that only a measurement shows
+    Column("active_until", DateTime, nullable=False),
+    # no measurement begins before, unless the last one is uncertain
+    Column("rest_until", DateTime),
+    # when a dispatcher looks at the tree next, or may take over from another; NULL: not at all
+    Column("due_at", DateTime),
+    # token of the dispatcher's measurement that is under way
+    Column("owner", String),
+)
+
+usage_changes = Table(
+    "usage_changes",
+    metadata,
+    Column("id", _big_key, primary_key=True),
+    Column("user_id", String, nullable=False),
+    # growth of the user's tree by what this API did between the two times
+    Column("bytes", BigInteger, nullable=False),
+    Column("began_at", DateTime, nullable=False),
+    Column("ended_at", DateTime, nullable=False),
+    Index("ix_usage_changes_user", "user_id", "ended_at"),
+)
+
+usage_uploads = Table(
+    "usage_uploads",
+    metadata,
+    # token of a gateway
+    Column("owner", String, primary_key=True),
+    Column("user_id", String, primary_key=True),
+    # what has arrived there of uploads under way
+    Column("bytes", BigInteger, nullable=False),
+    Column("expires_at", DateTime, nullable=False),
+    Index("ix_usage_uploads_user", "user_id"),
+)
+
 OUTBOXES: Final = (handovers, emails)
 
 
@@ -284,3 +326,4 @@ UNFINISHED: Final = "status NOT IN ('finished', 'error') AND deleted_at IS NULL"
 
 _add_partial_index("ix_jobs_unfinished", jobs.c.user_id, where=UNFINISHED)
 _add_partial_index("ix_jobs_deleted", jobs.c.deleted_at, where="deleted_at IS NOT NULL")
+_add_partial_index("ix_user_usage_due", user_usage.c.due_at, where="due_at IS NOT NULL")

@@ -7,6 +7,7 @@ files of a new job of the same name, which can be created as soon as the row is 
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,6 +26,7 @@ from common.storage.errors import InvalidPath
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage
 from common.telemetry.logs import get_logger
+from common.usage.records import Change, mark_active, record_changes
 
 LEASE: Final = 5.0
 """Seconds after its last renewal at which a deletion counts as interrupted."""
@@ -130,10 +132,15 @@ async def take_over_interrupted(database: Database, *, age: float, limit: int) -
 
 async def finish_deletion(database: Database, storage: Storage, job: Marked) -> None:
     """Remove a marked job's directories, then its row. Raises what the storage raises."""
+    freed, began = 0, time.monotonic()
     async with in_background(_renew_for_ever(database, job.job_id)):
         for path in _directories(job):
-            await storage.delete(path)
+            freed += await storage.delete(path)
     async with database.transaction() as tx:
+        if freed:
+            took = time.monotonic() - began
+            await record_changes(tx, [Change(job.user_id, -freed, took)])
+        await mark_active(tx, {job.user_id: 0.0})  # a process that was killed has removed some
         await tx.execute(
             delete(jobs).where(jobs.c.id == job.job_id, jobs.c.deleted_at.is_not(None))
         )

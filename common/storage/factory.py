@@ -18,4 +18,4 @@ def open_storage(settings: StorageSettings) -> AbstractAsyncContextManager[Stora
             root=settings.root,
             public_endpoint=settings.public_endpoint,
         )
-    return LocalStorage(settings.root, fsync=settings.fsync)
+    return LocalStorage(settings.root, fsync=settings.fsync, min_free_bytes=settings.min_free_bytes)

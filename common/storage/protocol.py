@@ -2,13 +2,13 @@
 
 The interface stays small: what its methods can be combined to belongs to callers. A resumable
 upload can `write` each portion as a file and join them by a last `write` of what `OpenFile.read`
-yields; a digest is computed over the chunks that are passed to `write`; a quota counts the sizes of
-entries.
+yields; a digest is computed over the chunks that are passed to `write`; a quota counts what
+`write`, `rename` and `delete` report, and what `sizes` finds (see `common.usage`).
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from common.storage.paths import UserPath
@@ -19,6 +19,9 @@ BATCH: Final = 1_000
 SMALL_FILE: Final = 64 << 10
 """Bytes up to which a file is read or written in one step: that is cheaper than more steps."""
 
+LINK_SECONDS: Final = 600
+"""Seconds until a presigned request expires."""
+
 
 @dataclass(slots=True, unsafe_hash=True)  # a frozen one takes three times as long to create
 class Entry:
@@ -28,13 +31,15 @@ class Entry:
     holds empty, `.` or `..` segments, but may hold control characters. Bytes of a name that are not
     UTF-8 appear as U+FFFD, and no path addresses such an entry.
     `size` is in bytes, `modified` in seconds since the epoch (None if unknown), `etag` is a strong
-    validator without quotes (None for directories).
+    validator without quotes (None for directories). `replaced`: size of the file in whose place
+    this one was just put.
     """
 
     path: str
     size: int | None = None
     modified: float | None = None
     etag: str | None = None
+    replaced: int = field(default=0, compare=False)
 
     @property
     def is_directory(self) -> bool:
@@ -129,10 +134,17 @@ class Storage(Protocol):
         other than the source, with `replace=False`).
         """
 
-    async def delete(self, path: UserPath) -> None:
+    async def delete(self, path: UserPath) -> int:
         """Remove a file or a directory with all its content; idempotent.
 
-        The root and the predefined directories are emptied, never removed.
+        Returns the size of what was removed. The root and the predefined directories are emptied,
+        never removed.
+        """
+
+    def sizes(self, user: str) -> AsyncGenerator[tuple[int, int], None]:
+        """Number and total size of what a user's tree holds, up to `BATCH` names at a time.
+
+        Counts files that no path can address as well.
         """
 
     def uri(self, path: UserPath) -> str:
@@ -144,8 +156,12 @@ class Storage(Protocol):
         Does not check that the file exists.
         """
 
-    async def presign_upload(self, directory: UserPath) -> PreparedRequest | None:
+    async def presign_upload(
+        self, directory: UserPath, *, most: int | None = None
+    ) -> PreparedRequest | None:
         """A time-limited form upload into `directory`; None if only this API accepts it.
+
+        `most`: bytes that the file may have; None: as many as the storage takes.
 
         Raises `PathConflict` if the directory or one of its parents is a file.
         """

@@ -18,6 +18,7 @@ from aiohttp_apispec import (
 
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage
+from common.usage.ledger import UsageLedger
 from gateway.files.downloads import NoSuchRange, OtherVersion, download
 from gateway.files.links import SentRequest, client_origin, to_this_api
 from gateway.files.listings import ListingQuery, Listings, entry_json
@@ -53,6 +54,11 @@ from gateway.http.validation import inspected_by, otherwise
 STORAGE: Final[web.AppKey[Storage]] = web.AppKey("storage")
 LISTINGS: Final = web.AppKey("listings", Listings)
 UPLOADS: Final = web.AppKey("uploads", Uploads)
+LEDGER: Final = web.AppKey("ledger", UsageLedger)
+
+_QUOTA_EXCEEDED: Final = (
+    "Your files may take at most 1000000000 bytes in all, and 1000000000 bytes are in use"
+)
 
 ERRORS: Final[ErrorTable] = {
     OtherVersion: lambda error, _: Answer(HTTPStatus.PRECONDITION_FAILED, headers=error.headers),
@@ -208,15 +214,15 @@ async def upload_file(request: web.Request) -> web.Response:
     summary="Prepare an upload",
     description="The request that uploads into the directory: a presigned form for ten minutes, "
     "or this API's own. The client adds the form field `file`.",
-    errors=(409,),
+    errors={409: "'data/x' is not a directory", 413: _QUOTA_EXCEEDED},
     response_example=UPLOAD_EXAMPLE,
 )
 @match_info_schema(UploadPlaceSchema)
 @response_schema(RequestToSendSchema, HTTPStatus.CREATED, description="The request to send.")
 async def upload_link(request: web.Request) -> web.Response:
     directory = _upload_directory(request)
-    storage = await _open_tree(request)
-    link = await storage.presign_upload(directory)
+    await _open_tree(request)
+    link = await request.app[UPLOADS].prepare(directory)
     link = link or to_this_api(_sent(request), "post", "/upload")
     return json_response(asdict(link), status=HTTPStatus.CREATED)
 
@@ -266,12 +272,14 @@ async def make_directory(request: web.Request) -> web.Response:
 @response_schema(FileSchema, HTTPStatus.OK, description="The file at its new place.")
 async def rename_file(request: web.Request) -> web.Response:
     storage = await _open_tree(request)
-    moved = await rename(
-        storage,
-        _path(request),
-        request["json"]["path"],
-        replace=request.headers.get(hdrs.IF_NONE_MATCH, "").strip() != "*",
-    )
+    with request.app[LEDGER].changing(request[USER].id) as growth:
+        moved = await rename(
+            storage,
+            _path(request),
+            request["json"]["path"],
+            replace=request.headers.get(hdrs.IF_NONE_MATCH, "").strip() != "*",
+        )
+        growth.bytes -= moved.replaced
     return json_response(entry_json(moved))
 
 
@@ -286,6 +294,7 @@ async def rename_file(request: web.Request) -> web.Response:
 async def delete_file(request: web.Request) -> web.Response:
     storage = await _open_tree(request)
     path = _path(request)
-    await storage.delete(path)
+    with request.app[LEDGER].changing(request[USER].id) as growth:
+        growth.bytes -= await storage.delete(path)
     audit(request, "delete_file", target=f"files/{path}")
     return web.Response(status=HTTPStatus.NO_CONTENT)

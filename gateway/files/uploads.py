@@ -11,7 +11,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from common.storage.budget import ChunkBudget
 from common.storage.errors import InvalidPath, OutOfSpace
 from common.storage.paths import UserPath, check_name
-from common.storage.protocol import Entry, Storage
+from common.storage.protocol import LINK_SECONDS, Entry, PreparedRequest, Storage
+from common.usage.quota import Quota, UploadShare
 from gateway.files.multipart import MAX_AROUND, BrokenForm, FormReader, Waiting
 from gateway.http.errors import Fault, Invalid, TooLarge, misnamed
 from gateway.metrics import TRANSFERRED, TRANSFERS
@@ -41,8 +42,11 @@ class Uploads:
     A client may pause for at most `client_timeout` seconds (0: no limit) between two chunks.
     """
 
-    def __init__(self, storage: Storage, limits: Limits, *, client_timeout: float) -> None:
+    def __init__(
+        self, storage: Storage, limits: Limits, quota: Quota, *, client_timeout: float
+    ) -> None:
         self._storage = storage
+        self._quota = quota
         self._limits = limits
         self._client_timeout = client_timeout
         self._budget = ChunkBudget(largest=_CHUNK)
@@ -51,17 +55,38 @@ class Uploads:
         """Store the file of the form in `directory`; each wait for the client is in `waiting()`.
 
         Raises `Invalid` without a file, for a second one, for a name that no file can have, and
-        for an incomplete body; `TooLarge` and `OutOfSpace` beyond the limits; `TooSlow`; and what
-        `Storage.write` raises.
+        for an incomplete body; `TooLarge`, `QuotaExceeded` and `OutOfSpace` beyond the limits;
+        `TooSlow`; and what `Storage.write` raises.
         """
         await self._check_length(body.length or 0)
+        async with self._quota.upload(directory.user) as share:
+            await share.expect(max(0, (body.length or 0) - MAX_AROUND))
+            stored = await self._store(body, directory, share, waiting)
+            share.place(stored)
+            return stored
+
+    async def _store(
+        self, body: Body, directory: UserPath, share: UploadShare, waiting: Waiting
+    ) -> Entry:
         form, name = await self._open(body, waiting)
         path = _place(directory, name)
         try:
             with TRANSFERS.labels("in").track_inprogress(), self._budget.transfer():
-                return await self._storage.write(path, self._content(form))
+                return await self._storage.write(path, self._content(form, share))
         except _BROKEN as error:
             raise _invalid(_UNREADABLE, "multipart_invalid") from error
+
+    async def prepare(self, directory: UserPath) -> PreparedRequest | None:
+        """A presigned upload into `directory` within the limits; None if only this API takes it.
+
+        Raises `QuotaExceeded` if nothing is left, and what `Storage.presign_upload` raises.
+        """
+        limits = (self._limits.upload_bytes or None, await self._quota.left(directory.user))
+        most = min((limit for limit in limits if limit is not None), default=None)
+        link = await self._storage.presign_upload(directory, most=most)
+        if link is not None:
+            self._quota.ledger.touch(directory.user, active_for=LINK_SECONDS)
+        return link
 
     async def find_faults(self, body: Body) -> Sequence[Fault]:
         """The faults of a form that can be found before the content of its file is read."""
@@ -99,7 +124,7 @@ class Uploads:
             raise _invalid("Field required", "missing")
         return form, name
 
-    async def _content(self, form: FormReader) -> AsyncIterator[bytes]:
+    async def _content(self, form: FormReader, share: UploadShare) -> AsyncIterator[bytes]:
         """The content of the file; ends only if the form is complete and has no other."""
         received, limit = 0, self._limits.upload_bytes
         try:
@@ -107,6 +132,7 @@ class Uploads:
                 received += len(chunk)
                 if limit and received > limit:
                     raise _too_large(limit)
+                await share.add(len(chunk))
                 yield chunk
             if await form.find_file(_FIELD) is not None:
                 raise Invalid(Fault(["body", _FIELD], "Only one file may be sent", "too_many"))

@@ -17,6 +17,7 @@ from aiohttp import web
 from common.aws import AwsError
 from common.database.errors import DatabaseUnavailable
 from common.storage import errors as storage
+from common.usage.quota import QuotaExceeded
 from gateway.http.limits import LimitExceeded, Overloaded
 from gateway.http.responses import json_response
 from gateway.identity import NotAllowed, NotAuthenticated
@@ -127,6 +128,7 @@ ERRORS: Final[ErrorTable] = {
     WrongApiKey: Answer(HTTPStatus.UNAUTHORIZED),
     BadHost: Answer(HTTPStatus.BAD_REQUEST),
     TooLarge: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    QuotaExceeded: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     Encoded: Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, headers={"Accept-Encoding": "identity"}),
     TooSlow: Answer(HTTPStatus.REQUEST_TIMEOUT, headers={"Connection": "close"}),
     LimitExceeded: _limited,

@@ -16,6 +16,7 @@ from common.jobs.updates import Applied, is_unseen, report_of_worker, touch
 from common.runtime.batching import Batcher
 from common.runtime.retry import retry
 from common.telemetry.logs import get_logger
+from common.usage.ledger import UsageLedger
 from gateway.metrics import STATUS_UPDATES
 
 _DATABASE_WAIT: Final = 5.0
@@ -50,10 +51,16 @@ class JobStatusService:
     """Applies workers' reports."""
 
     def __init__(
-        self, database: Database, notifier: ChannelNotifier, *, touch_every: float
+        self,
+        database: Database,
+        notifier: ChannelNotifier,
+        *,
+        touch_every: float,
+        ledger: UsageLedger | None = None,
     ) -> None:
         """`touch_every`: minimum seconds between two refreshes of a job's `last_seen_at`, since
-        keep-alives are more frequent."""
+        keep-alives are more frequent. `ledger` notes whose files workers may have changed."""
+        self._ledger = ledger
         self._database = database
         self._notifier = notifier
         self._touch_every = touch_every
@@ -83,6 +90,8 @@ class JobStatusService:
         applied = await report_of_worker(self._database, self._notifier, number, report)
         if applied is None:
             raise self._unknown(number)
+        if applied.change.enters and self._ledger is not None:
+            self._ledger.touch(applied.user_id)  # its worker writes, or has written, results
         STATUS_UPDATES.labels("applied").inc()
         _log_applied(applied, number, report)
 

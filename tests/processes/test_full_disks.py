@@ -3,12 +3,13 @@
 import asyncio
 import os
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from devtools.services import Process
-from devtools.waiting import eventually
+from devtools.waiting import eventually, meanwhile
 from tests.support.cloud import USER, Answer, Cloud, on_sqlite
 
 SIZE = 8 << 20
@@ -87,3 +88,49 @@ async def test_a_disk_that_fills_up_during_uploads_keeps_nothing_of_them(cloud: 
     await eventually(lambda: stored(root) == {})
     assert (await caller.upload("data/x", "after", b"a" * 3 * MEBIBYTE)).status == 201
     assert "request.failed" not in gateway.output
+
+
+async def slowly(size: int) -> AsyncIterator[bytes]:
+    """A form with a file of `size` bytes, whose length is not announced."""
+    yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
+    for _ in range(0, size, MEBIBYTE // 4):
+        yield b"x" * (MEBIBYTE // 4)
+        await asyncio.sleep(0.01)
+    yield b"\r\n--b--\r\n"
+
+
+@on_sqlite
+async def test_uploads_at_once_leave_what_must_stay_free(cloud: Cloud) -> None:
+    least = 4 * MEBIBYTE
+    gateway = await cloud.gateway(prefix=on_small_disk(cloud.root), MIN_FREE_BYTES=least)
+    root = tree_of(gateway, cloud)
+    lowest = SIZE
+
+    async def watch() -> None:
+        nonlocal lowest
+        while True:
+            facts = os.statvfs(root)
+            lowest = min(lowest, facts.f_bavail * facts.f_frsize)
+            await asyncio.sleep(0.001)
+
+    headers = {
+        "Authorization": f"Bearer {cloud.token}",
+        "Content-Type": "multipart/form-data; boundary=b",
+    }
+    async with meanwhile(watch()):
+        answers = await asyncio.gather(
+            *(
+                cloud.caller.ask(
+                    "POST", f"/files/data/{n}/upload", data=slowly(2 * MEBIBYTE), headers=headers
+                )
+                for n in range(4)
+            )
+        )
+    for answer in answers:
+        if answer.status != 201:
+            assert_is_full(answer)
+    taken = [answer for answer in answers if answer.status == 201]
+    assert len(taken) < 4
+    assert list(stored(root).values()) == [2 * MEBIBYTE] * len(taken)
+    assert lowest >= least
+    assert_is_full(await cloud.caller.upload("data/x", "large", b"l" * least))

@@ -115,6 +115,7 @@ def dispatcher_settings(url: str, peer_url: str, folder: Path, **changes: Any) -
         silence_default_timeout=86_400.0,
         silence_margin=3_600.0,
         reconcile_interval=0.2,
+        usage_interval=0.5,
         shutdown_grace=5.0,
     )
     return replace(settings, **changes)

@@ -21,6 +21,7 @@ from common.storage.local.tree import (
     descend,
     ignore_absent,
     open_directory,
+    size_of,
     tree_of,
 )
 from common.storage.paths import PREDEFINED, UserPath
@@ -132,12 +133,16 @@ def _unmake(tree: str, path: UserPath, made: Sequence[int]) -> None:
                 os.rmdir(path.parts[depth], dir_fd=fd)
 
 
-def put_in_place(root: str, staging: int, staged: str, path: UserPath, *, fsync: bool) -> None:
-    """Move the staged file to `path`, replacing a file there. Raises `PathConflict`."""
+def put_in_place(root: str, staging: int, staged: str, path: UserPath, *, fsync: bool) -> int:
+    """Move the staged file to `path`, replacing a file there; returns that file's size.
+
+    Raises `PathConflict`.
+    """
     check_not_permanent(path)
     for _ in range(_ATTEMPTS):
         try:
             with make_directories(root, path.parent) as fd:
+                replaced = _size_at(fd, path.name)
                 os.replace(staged, path.name, src_dir_fd=staging, dst_dir_fd=fd)
                 if fsync:
                     os.fsync(fd)
@@ -146,28 +151,37 @@ def put_in_place(root: str, staging: int, staged: str, path: UserPath, *, fsync:
         except FileNotFoundError:
             continue  # the parent was deleted after it was opened
         else:
-            return
+            return replaced
     raise StorageUnavailable("the directory keeps being removed")
 
 
-def detach(root: str, path: UserPath) -> list[str]:
+def _size_at(parent: int, name: str) -> int:
+    """Size of the file `name`; 0 if there is none."""
+    with suppress(FileNotFoundError):
+        return size_of(os.stat(name, dir_fd=parent, follow_symlinks=False))
+    return 0
+
+
+def detach(root: str, path: UserPath) -> tuple[list[str], int]:
     """Remove what is at `path`, if anything, from the tree.
 
-    Files and links are deleted; directories are moved into the staging directory, under the
-    returned names. The root and the predefined directories are recreated empty.
+    Files and links are deleted; directories are moved into the staging directory. Returns the
+    directories' names there, and the size of the deleted files. The root and the predefined
+    directories are recreated empty.
     """
     tree = tree_of(root, path.user)
     detached: list[str] = []
+    size = 0
     with ignore_absent:
         with open_directory(tree, path.parts[:-1]) as fd, open_staging(root) as staging:
             for name in os.listdir(fd) if path.is_root else [path.name]:
-                _detach_one(fd, name, staging, detached)
+                size += _detach_one(fd, name, staging, detached)
         if path.is_permanent:
             create_layout(tree)
-    return detached
+    return detached, size
 
 
-def _detach_one(parent: int, name: str, staging: int, detached: list[str]) -> None:
+def _detach_one(parent: int, name: str, staging: int, detached: list[str]) -> int:
     with suppress(FileNotFoundError):
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if modes.S_ISDIR(status.st_mode):
@@ -176,3 +190,5 @@ def _detach_one(parent: int, name: str, staging: int, detached: list[str]) -> No
             detached.append(staged)
         else:
             os.unlink(name, dir_fd=parent)
+            return size_of(status)
+    return 0

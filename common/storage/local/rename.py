@@ -18,6 +18,7 @@ from common.storage.local.tree import (
     closing_descriptor,
     entry_from_stat,
     open_directory,
+    size_of,
     tree_of,
 )
 from common.storage.paths import UserPath, check_target
@@ -55,6 +56,8 @@ def rename(root: str, source: UserPath, target: UserPath, replace: bool) -> Entr
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                     raise
                 raise (directory_there if is_directory else _taken)(target) from None
+        if taken is not None:
+            entry.replaced = size_of(taken)
         return entry
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from common.storage.local.tree import DIRECTORY_FLAGS, closing_descriptor, descend
+from common.storage.local.tree import DIRECTORY_FLAGS, closing_descriptor, descend, size_of
 from common.storage.paths import RESERVED_USER_NAME
 
 
@@ -52,32 +52,40 @@ def stale(root: str, max_age: float) -> list[str]:
     return names
 
 
-def discard(root: str, names: list[str], limit: int) -> None:
+def discard(root: str, names: list[str], limit: int) -> int:
     """Delete what has these names in the staging directory, about `limit` files per call.
 
     Removes from `names` what it has deleted; call it until `names` is empty. A subdirectory is
-    moved up and becomes one more name, so that no depth needs more descriptors.
+    moved up and becomes one more name, so that no depth needs more descriptors. Returns the size
+    of the deleted files.
     """
+    size = 0
     with open_staging(root) as staging:
         while names and limit > 0:
-            limit -= _discard_some(staging, names, limit)
+            deleted, freed = _discard_some(staging, names, limit)
+            limit -= deleted
+            size += freed
+    return size
 
 
-def _discard_some(staging: int, names: list[str], limit: int) -> int:
-    """Delete the last of `names`, or `limit` of what it holds; returns the number of deletions."""
+def _discard_some(staging: int, names: list[str], limit: int) -> tuple[int, int]:
+    """Delete the last of `names`, or `limit` of what it holds.
+
+    Returns the number of deletions and the size of the deleted files.
+    """
     name = names.pop()
     try:
         fd = os.open(name, DIRECTORY_FLAGS, dir_fd=staging)
     except FileNotFoundError:
-        return 1
+        return 1, 0
     except OSError as error:
         if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
             raise
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=staging)
-        return 1
+        return 1, 0
     with closing_descriptor(fd):
-        count = _empty(fd, staging, names, limit)
+        count, size = _empty(fd, staging, names, limit)
     try:
         os.rmdir(name, dir_fd=staging)
     except FileNotFoundError:
@@ -87,11 +95,11 @@ def _discard_some(staging: int, names: list[str], limit: int) -> int:
             raise
         # more than `limit`, or an upload that had opened it has just added a file
         names.append(name)
-    return count + 1
+    return count + 1, size
 
 
-def _empty(fd: int, staging: int, names: list[str], limit: int) -> int:
-    count = 0
+def _empty(fd: int, staging: int, names: list[str], limit: int) -> tuple[int, int]:
+    count = size = 0
     with os.scandir(fd) as found:
         for item in found:
             if count >= limit:
@@ -103,5 +111,7 @@ def _empty(fd: int, staging: int, names: list[str], limit: int) -> int:
                     os.rename(item.name, moved, src_dir_fd=fd, dst_dir_fd=staging)
                     names.append(moved)
                 else:
+                    status = item.stat(follow_symlinks=False)
                     os.unlink(item.name, dir_fd=fd)
-    return count
+                    size += size_of(status)
+    return count, size

@@ -13,6 +13,8 @@ from common.storage.local import changes, staging, tree
 from common.storage.local import rename as renaming
 from common.storage.local import survey as surveying
 from common.storage.local.file import LocalFile, read_small
+from common.storage.local.sizes import sizes_of
+from common.storage.local.space import FreeSpace
 from common.storage.local.threads import Threads, outlast
 from common.storage.local.upload import StagedFile
 from common.storage.paths import UserPath
@@ -36,14 +38,15 @@ class LocalStorage:
     An upload is written to a staging file and renamed to its place, so that a killed process leaves
     no partial file. With `fsync`, `write` returns only after the file and its directory are on the
     disk; without, the system writes them within seconds, and a power failure may lose them.
-
+    `min_free_bytes`: space that uploads leave on the file system.
     """
 
-    def __init__(self, root: str, *, fsync: bool = False) -> None:
+    def __init__(self, root: str, *, fsync: bool = False, min_free_bytes: int = 0) -> None:
         if not root:
             raise ValueError("the root of a local storage must not be empty")
         self._root = root.rstrip("/")
         self._fsync = fsync
+        self._space = FreeSpace(min_free_bytes)
         self._quick = Threads(_THREADS)  # calls that take microseconds on a disk
         self._walks = Threads(_THREADS, serial=True)  # read directories
         self._bulk = Threads(_THREADS)  # read and write files
@@ -103,7 +106,7 @@ class LocalStorage:
             return await self._write(path, chunks)
 
     async def _write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
-        staged = StagedFile(self._root, path, fsync=self._fsync)
+        staged = StagedFile(self._root, path, fsync=self._fsync, space=self._space)
         job: Future[Any] | None = None
         is_small = True
         try:
@@ -149,8 +152,14 @@ class LocalStorage:
     async def rename(self, source: UserPath, target: UserPath, *, replace: bool = True) -> Entry:
         return await self._quick.run(renaming.rename, self._root, source, target, replace)
 
-    async def delete(self, path: UserPath) -> None:
-        await self._discard(await self._quick.run(changes.detach, self._root, path))
+    async def delete(self, path: UserPath) -> int:
+        detached, size = await self._quick.run(changes.detach, self._root, path)
+        return size + await self._discard(detached)
+
+    async def sizes(self, user: str) -> AsyncGenerator[tuple[int, int], None]:
+        with closing(sizes_of(tree.tree_of(self._root, user))) as batches:
+            while (batch := await self._walks.run(next, batches, None)) is not None:
+                yield batch
 
     async def sweep_staging(self) -> int:
         leftovers = await self._quick.run(staging.stale, self._root, _STALE_AFTER)
@@ -158,9 +167,11 @@ class LocalStorage:
         await self._discard(leftovers)
         return count
 
-    async def _discard(self, names: list[str]) -> None:
+    async def _discard(self, names: list[str]) -> int:
+        size = 0
         while names:
-            await self._bulk.run(staging.discard, self._root, names, _DELETIONS)
+            size += await self._bulk.run(staging.discard, self._root, names, _DELETIONS)
+        return size
 
     def uri(self, path: UserPath) -> str:
         return "/".join((self._root, path.user, *path.parts))
@@ -168,7 +179,12 @@ class LocalStorage:
     async def presign_download(self, path: UserPath) -> PreparedRequest | None:  # noqa: ARG002
         return None
 
-    async def presign_upload(self, directory: UserPath) -> PreparedRequest | None:
+    async def presign_upload(
+        self,
+        directory: UserPath,
+        *,
+        most: int | None = None,  # noqa: ARG002
+    ) -> PreparedRequest | None:
         await self._quick.run(changes.check_directory, self._root, directory)
         return None
 

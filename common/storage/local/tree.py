@@ -113,6 +113,11 @@ def entry_from_stat(path: str, status: os.stat_result) -> Entry:
     return Entry(path, size, status.st_mtime, tag)
 
 
+def size_of(status: os.stat_result) -> int:
+    """Size of a regular file; 0 of anything else, which takes nothing of a user's share."""
+    return status.st_size if modes.S_ISREG(status.st_mode) else 0
+
+
 def entry_at(tree: str | int, path: UserPath) -> Entry:
     """The file or directory at `path`; a trailing slash makes no difference."""
     if path.is_permanent:

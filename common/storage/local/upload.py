@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Final
 
 from common.storage.local.changes import put_in_place
+from common.storage.local.space import FreeSpace
 from common.storage.local.staging import new_name, open_staging
 from common.storage.local.tree import entry_from_stat
 from common.storage.paths import UserPath
@@ -16,7 +17,8 @@ _CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os
 class StagedFile:
     """An unfinished file; ends with `finish` or `abandon`. For one thread at a time."""
 
-    def __init__(self, root: str, path: UserPath, *, fsync: bool) -> None:
+    def __init__(self, root: str, path: UserPath, *, fsync: bool, space: FreeSpace) -> None:
+        self._space = space
         self._root = root
         self._path = path
         self._fsync = fsync
@@ -25,7 +27,7 @@ class StagedFile:
         self.exists = False
 
     def write(self, data: bytearray) -> None:
-        """Append all of `data`; the first call creates the staged file."""
+        """Append all of `data`; the first call creates the staged file. Raises `OutOfSpace`."""
         if not self.exists:
             with open_staging(self._root) as staging:
                 self._create(staging)
@@ -36,7 +38,7 @@ class StagedFile:
         self.exists = True
 
     def _append(self, data: bytearray) -> None:
-        with memoryview(data) as view:
+        with self._space.reserved(self._fd, len(data)), memoryview(data) as view:
             done = 0
             while done < len(view):
                 done += os.write(self._fd, view[done:])
@@ -44,7 +46,7 @@ class StagedFile:
     def finish(self, rest: bytearray) -> Entry:
         """Append `rest` and move the file to its place; a failure leaves nothing behind.
 
-        Raises `PathConflict`.
+        Raises `PathConflict` and `OutOfSpace`.
         """
         try:
             with open_staging(self._root) as staging:
@@ -55,12 +57,16 @@ class StagedFile:
                     os.fsync(self._fd)
                 status = os.fstat(self._fd)
                 self._close()  # only here do network file systems report a full disk
-                put_in_place(self._root, staging, self._name, self._path, fsync=self._fsync)
+                replaced = put_in_place(
+                    self._root, staging, self._name, self._path, fsync=self._fsync
+                )
         except BaseException:
             self.abandon()
             raise
         self.exists = False
-        return entry_from_stat("/".join(self._path.parts), status)
+        entry = entry_from_stat("/".join(self._path.parts), status)
+        entry.replaced = replaced
+        return entry
 
     def abandon(self) -> None:
         """Remove the staged file, if there is one; idempotent."""

@@ -145,20 +145,22 @@ class Bucket:
             if failed_precondition(error) is None:
                 raise
 
-    async def delete_below(self, prefix: str, *, keep: frozenset[str] = frozenset()) -> bool:
-        """Delete all objects below `prefix` except `keep`; returns whether there were any."""
-        some = False
+    async def delete_below(self, prefix: str, *, keep: frozenset[str] = frozenset()) -> int | None:
+        """Delete all objects below `prefix` except `keep`; returns their size, None for none."""
+        size: int | None = None
         async with BoundedTasks(_DELETES_IN_FLIGHT) as tasks:
             async for page in self.pages(prefix):
-                keys = [item["Key"] for item in page.objects if item["Key"] not in keep]
-                some = some or bool(keys)
+                objects = [item for item in page.objects if item["Key"] not in keep]
+                keys = [item["Key"] for item in objects]
+                if objects:
+                    size = (size or 0) + sum(item["Size"] for item in objects)
                 batch = [key for key in keys if fits_in_xml(key)]
                 if batch:
                     await tasks.start(self._delete_batch, batch)
                 for key in keys:
                     if not fits_in_xml(key):
                         await tasks.start(self.delete, key)
-        return some
+        return size
 
     async def _delete_batch(self, keys: list[str]) -> None:
         request = {"Objects": [{"Key": key} for key in keys], "Quiet": True}

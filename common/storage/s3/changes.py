@@ -95,7 +95,7 @@ class Tree:
         if source.parts == target.parts:
             return entry
         place = self._keys.file(target)
-        _, taken = await asyncio.gather(self.check_place(target), self._bucket.exists(place))
+        _, taken = await asyncio.gather(self.check_place(target), self._bucket.head(place, ""))
         if entry.is_directory and taken:
             raise PathConflict(f"'{'/'.join(target.parts)}' is a file")
         if taken and not replace:
@@ -109,7 +109,8 @@ class Tree:
             etag = await copy(self._bucket, origin, entry, place, replace=replace)
             # a version of the source that was uploaded during the copy stays
             await self._bucket.delete(origin, only=entry.etag)
-            entry = Entry("/".join(target.parts), entry.size, None, etag)
+            replaced = (taken and taken.size) or 0
+            entry = Entry("/".join(target.parts), entry.size, None, etag, replaced)
         await self._keep(source.parent)
         return entry
 
@@ -120,20 +121,24 @@ class Tree:
         if source.is_predefined:
             raise PredefinedDirectory(f"'{source}' is a predefined directory")
 
-    async def delete(self, path: UserPath) -> None:
-        """Remove a file; with a trailing slash, a directory or else a file. Idempotent."""
-        removed = False
+    async def delete(self, path: UserPath) -> int:
+        """Remove a file; with a trailing slash, a directory or else a file. Idempotent.
+
+        Returns the size of what was removed.
+        """
+        removed: int | None = None
         if path.slash or path.is_root:
             kept = self._markers(path.user) if path.is_permanent else frozenset()
             removed = await self._bucket.delete_below(self._keys.directory(path), keep=kept)
             if path.is_permanent:
                 await self.create_layout(path.user)
-                return
-        if not removed and await self._bucket.exists(self._keys.file(path)):
+                return removed or 0
+        if removed is None and (file := await self.file_at(path)):
             await self._bucket.delete(self._keys.file(path))
-            removed = True
-        if removed:
+            removed = file.size
+        if removed is not None:
             await self._keep(path.parent)
+        return removed or 0
 
     def _markers(self, user: str) -> frozenset[str]:
         """Keys of the markers of the predefined directories."""

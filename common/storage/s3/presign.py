@@ -1,13 +1,10 @@
 """Presigned URLs and forms: requests that clients send to S3 directly."""
 
-from typing import Any, Final
+from typing import Any
 
 from common.storage.headers import CACHE_CONTROL, attachment, content_type
-from common.storage.protocol import PreparedRequest
+from common.storage.protocol import LINK_SECONDS, PreparedRequest
 from common.storage.s3.bucket import storage_errors
-
-LIFETIME: Final = 600
-"""Seconds until such a request expires."""
 
 
 async def presign_get(client: Any, bucket: str, key: str) -> PreparedRequest:
@@ -21,17 +18,24 @@ async def presign_get(client: Any, bucket: str, key: str) -> PreparedRequest:
         "ResponseContentType": content_type(name),
     }
     with storage_errors():
-        url = await client.generate_presigned_url("get_object", Params=params, ExpiresIn=LIFETIME)
+        url = await client.generate_presigned_url(
+            "get_object", Params=params, ExpiresIn=LINK_SECONDS
+        )
     return PreparedRequest(method="get", url=url, headers={}, data={})
 
 
-async def presign_post(client: Any, bucket: str, prefix: str) -> PreparedRequest:
-    """A form upload to the key `prefix` + file name, and to no other."""
+async def presign_post(
+    client: Any, bucket: str, prefix: str, *, most: int | None = None
+) -> PreparedRequest:
+    """A form upload to the key `prefix` + file name, and to no other, of at most `most` bytes."""
+    conditions: list[Any] = [["starts-with", "$key", prefix]]
+    if most is not None:
+        conditions.append(["content-length-range", 0, most])
     with storage_errors():
         post = await client.generate_presigned_post(
             Bucket=bucket,
             Key=prefix + "${filename}",
-            Conditions=[["starts-with", "$key", prefix]],
-            ExpiresIn=LIFETIME,
+            Conditions=conditions,
+            ExpiresIn=LINK_SECONDS,
         )
     return PreparedRequest(method="post", url=post["url"], headers={}, data=post["fields"])

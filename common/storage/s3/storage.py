@@ -154,11 +154,11 @@ class S3Storage:
         await self._tree.make_directory(path)
 
     async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
-        await self._tree.check_place(path)
+        _, old = await asyncio.gather(self._tree.check_place(path), self._tree.file_at(path))
         size, etag = await upload(
             self._bucket, self._keys.file(path), chunks, self._parts, user=path.user
         )
-        return Entry("/".join(path.parts), size, None, etag)
+        return Entry("/".join(path.parts), size, None, etag, (old and old.size) or 0)
 
     @asynccontextmanager
     async def open(self, path: UserPath) -> AsyncIterator[OpenFile]:
@@ -180,8 +180,12 @@ class S3Storage:
     async def rename(self, source: UserPath, target: UserPath, *, replace: bool = True) -> Entry:
         return await self._tree.rename(source, target, replace=replace)
 
-    async def delete(self, path: UserPath) -> None:
-        await self._tree.delete(path)
+    async def delete(self, path: UserPath) -> int:
+        return await self._tree.delete(path)
+
+    async def sizes(self, user: str) -> AsyncGenerator[tuple[int, int], None]:
+        async for page in self._bucket.pages(self._keys.tree(user)):
+            yield len(page.objects), sum(item["Size"] for item in page.objects)
 
     def uri(self, path: UserPath) -> str:
         return f"s3://{self._name}/{self._keys.start}" + "/".join((path.user, *path.parts))
@@ -189,9 +193,12 @@ class S3Storage:
     async def presign_download(self, path: UserPath) -> PreparedRequest | None:
         return await presign_get(self._signer, self._name, self._keys.file(path))
 
-    async def presign_upload(self, directory: UserPath) -> PreparedRequest | None:
+    async def presign_upload(
+        self, directory: UserPath, *, most: int | None = None
+    ) -> PreparedRequest | None:
         await self._tree.check_directory(directory)
-        return await presign_post(self._signer, self._name, self._keys.directory(directory))
+        prefix = self._keys.directory(directory)
+        return await presign_post(self._signer, self._name, prefix, most=most)
 
     async def sweep_staging(self) -> int:
         return await abort_stale(self._bucket, self._keys.start, age=_STALE_AFTER)

@@ -19,16 +19,21 @@ from common.jobs.lifecycle import Report, Source, Status
 from common.jobs.quota import count_unfinished
 from common.outbox.maintenance import OutboxMaintenance
 from common.outbox.outbox import Outbox
+from common.usage.records import read_usage, uploads_elsewhere
 from devtools.database import database_settings
 from devtools.postgres import Server, run_apart
 from dispatcher.stalled import StalledJob, Sweep
+from dispatcher.usage import UsageSweep
 from gateway.job_status.service import JobStatusService
 from gateway.jobs.store import JobStore
 from tests.support import dispatcher, notifier
 from tests.support.records import submission
 
 HISTORY = int(os.environ.get("TEST_HISTORY", "200000"))
-LARGE = ("jobs", "handovers", "emails", "handover_numbers", "job_events")
+LARGE = (
+    *("jobs", "handovers", "emails", "handover_numbers", "job_events"),
+    *("user_usage", "usage_changes"),
+)
 
 SEED = """
 SET session_replication_role = replica;
@@ -53,6 +58,13 @@ SELECT CASE WHEN id % 2000 = 0 THEN 'pending' ELSE 'done' END, date_created, dat
 FROM jobs;
 INSERT INTO handover_numbers (number, job_id, created_at)
 SELECT :count + id, id, date_created FROM jobs WHERE id % 10 = 0;
+INSERT INTO user_usage (user_id, measured_at, measured_until, active_until, rest_until, due_at)
+SELECT 'user-' || n, timezone('utc', now()), timezone('utc', now()), timezone('utc', now()),
+       timezone('utc', now()), CASE WHEN n % 100 = 0 THEN timezone('utc', now()) END
+FROM generate_series(1, :count / 10) AS n;
+INSERT INTO usage_changes (user_id, bytes, began_at, ended_at)
+SELECT 'user-' || n % 1000, n, timezone('utc', now()), timezone('utc', now())
+FROM generate_series(1, :count / 10) AS n;
 ANALYZE
 """
 """The first line leaves out the checks of foreign keys, which would take most of the time."""
@@ -152,6 +164,17 @@ async def count(database: Database) -> int:
         return await count_unfinished(connection, "user-7")
 
 
+def usage_sweep(database: Database) -> UsageSweep:
+    storage: Any = None  # not asked here
+    return UsageSweep(database=database, storage=storage, interval=300.0)
+
+
+async def read_usage_of_one(database: Database) -> None:
+    async with database.reading() as connection:
+        await read_usage(connection, "user-7")
+        await uploads_elsewhere(connection, "user-7", "other")
+
+
 PENDING, UNSETTLED = "ix_handovers_pending", "ix_handovers_unsettled"
 ONE_JOB = "ix_jobs_id|jobs_pkey"
 
@@ -183,6 +206,15 @@ CASES: dict[str, tuple[Work, set[str]]] = {
     "one job": (lambda database: JobStore(database).find((1_007, "user-7")), {ONE_JOB}),
     "keep-alive": (keep_alive, {ONE_JOB, "handover_numbers_pkey"}),
     "silence": (look_for_silence, {"ix_jobs_with_worker"}),
+    "users whose workers write": (
+        lambda database: usage_sweep(database).note_workers(),
+        {"ix_jobs_with_worker"},
+    ),
+    "usage": (read_usage_of_one, {"user_usage_pkey", "ix_usage_changes_user"}),
+    "claim of a tree to measure": (
+        lambda database: usage_sweep(database).claim(),
+        {"ix_user_usage_due", "ix_usage_changes_user"},
+    ),
     "interrupted deletions": (
         lambda database: take_over_interrupted(database, age=60.0, limit=5),
         {"ix_jobs_deleted"},

@@ -25,6 +25,7 @@ OPERATIONS = {
     ("post", "/jobs/cancel"), ("post", "/jobs/{job_id}/cancel"),
     ("put", "/_job_status"),
     ("get", "/files"),
+    ("get", "/user/usage"),
 }  # fmt: skip
 ACCOUNTS = {("post", "/user"), ("post", "/token"), ("post", "/login")}
 PUBLIC = {("get", "/"), ("get", "/access_info"), *ACCOUNTS}

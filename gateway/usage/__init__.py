@@ -1,0 +1,1 @@
+"""What a user has in use, and may have."""
