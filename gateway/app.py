@@ -9,7 +9,8 @@ import aiohttp
 from aiohttp import web
 
 from common.aws import create_client
-from common.config.applications import Applications, InvalidApplications
+from common.config.applications import Applications
+from common.config.catalogue import InvalidApplications
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
 from common.database.notify import ChannelNotifier
