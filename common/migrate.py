@@ -14,7 +14,7 @@ from common.config.settings import DatabaseSettings, LogSettings, read_database,
 from common.database.engine import Database
 from common.database.errors import DatabaseRefused, DatabaseUnavailable
 from common.database.schema import UnknownRevision, current, migrate, revisions
-from common.runtime.startup import wait_until_up
+from common.runtime.startup import accepted, wait_until_up
 from common.telemetry import logs
 
 
@@ -23,6 +23,7 @@ def _load(reader: Reader) -> tuple[DatabaseSettings, LogSettings]:
 
 
 async def _run(settings: DatabaseSettings, arguments: Any) -> None:
+    settings = await accepted(settings)
     database = Database(replace(settings, command_timeout=None))  # building an index takes long
     try:
         await wait_until_up(database, settings.startup_timeout)
