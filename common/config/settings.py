@@ -91,6 +91,18 @@ class StorageSettings:
     public_endpoint: str = ""
     fsync: bool = False
 
+    @property
+    def place(self) -> str:
+        """Where the trees are: a folder, or a bucket's address with the key prefix."""
+        return f"s3://{self.bucket}/{self.root}" if self.kind == "s3" else self.root
+
+    @property
+    def named(self) -> str:
+        """The variable to look at when the storage cannot work, with its value."""
+        if self.kind == "s3":
+            return f"S3_BUCKET {self.bucket}"
+        return f"USER_DATA_ROOT_PATH {self.root}"
+
 
 def read_storage(reader: Reader) -> StorageSettings:
     kind = reader.choice("FILESYSTEM", "local", ("local", "s3"))

@@ -45,6 +45,10 @@ class DatabaseRefused(DatabaseUnavailable):
     """
 
 
+class CannotDowngrade(Exception):
+    """The revision that is asked for would lose what is under way; the message is a sentence."""
+
+
 class translated:  # noqa: N801 - a context manager used like a function
     """Turn the drivers' errors for an outage into `DatabaseUnavailable`, which names the place."""
 

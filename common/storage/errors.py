@@ -37,5 +37,12 @@ class StorageUnavailable(StorageError):
     """The storage does not respond; the same call may succeed later."""
 
 
+class StorageUnusable(StorageUnavailable):
+    """The storage cannot work until an operator acts: its bucket or its root is missing or closed.
+
+    The sentence is for operators.
+    """
+
+
 class UnusableName(StorageError):
     """A file that was stored by other means has a name that no path can address."""
