@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Final
 from urllib.parse import urlsplit
 
-from common.config.environment import Reader
+from common.config.environment import Reader, without_credentials
 from common.config.settings import (
     DEFAULT_APPLICATIONS,
     AdminSettings,
@@ -83,6 +83,18 @@ class Settings:
     touch_every: float
     drain_delay: float
     shutdown_grace: float
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """What is in use, without secrets."""
+        return {
+            "database": self.database.address,
+            "storage": self.storage.place,
+            "applications": self.applications,
+            "keys": without_credentials(self.cognito.jwks_url),
+            "accounts": "on" if self.account_endpoints else "off",
+            "front_end": self.frontend_origin or "none",
+        }
 
 
 def load(reader: Reader) -> Settings:

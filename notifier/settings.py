@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from common.config.environment import Reader
+from common.config.environment import Reader, without_credentials
 from common.config.settings import (
     AdminSettings,
     DatabaseSettings,
@@ -41,6 +41,14 @@ class Settings:
     send_timeout: float
     lookup_wait: float
     shutdown_grace: float
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """What is in use, without secrets."""
+        mail = "none"
+        if self.mailjet is not None:
+            mail = f"{without_credentials(self.mailjet.url)} as {self.mailjet.sender}"
+        return {"database": self.database.address, "mail": mail}
 
 
 def load(reader: Reader) -> Settings:

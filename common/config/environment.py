@@ -163,6 +163,12 @@ def _first_sentence(error: Exception) -> str:
     return str(error).splitlines()[0].rstrip(".")
 
 
+def without_credentials(url: str) -> str:
+    """The address without its user information, for logs."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def _names_host(url: str) -> bool:
     try:
         parts = urlsplit(url)
@@ -172,9 +178,14 @@ def _names_host(url: str) -> bool:
     return bool(parts.hostname) and not re.search(r"[\s\x00-\x1f,;]", parts.netloc)
 
 
+def open_reader() -> Reader:
+    """A reader of the environment and of `.env` in the working directory."""
+    return Reader(dotenv=Path.cwd() / ".env")
+
+
 def load_or_exit(service: str, load: Callable[[Reader], T]) -> T:
     """Read the settings of `service`; faults end the process with one line."""
-    reader = Reader(dotenv=Path.cwd() / ".env")
+    reader = open_reader()
     try:
         settings = load(reader)
         reader.check()

@@ -48,6 +48,13 @@ class DatabaseSettings:
         return hosts if isinstance(hosts, str) else ",".join(hosts)
 
     @property
+    def address(self) -> str:
+        """The URL without user, secret and options."""
+        if self.is_sqlite:
+            return f"sqlite:///{self.url.database or ''}"
+        return f"postgresql://{self.place}/{self.url.database or ''}"
+
+    @property
     def decoded(self) -> Self | None:
         """The same with the secret percent-decoded; None if it is not percent-encoded."""
         secret = decoded(str(self.url.password or ""))

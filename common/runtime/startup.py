@@ -54,6 +54,17 @@ async def wait_until_up(database: Database, seconds: float) -> None:
     )
 
 
+async def missing_revision(database: Database) -> str | None:
+    """A sentence about the migration that is missing; None if this version can use the schema."""
+    found, known = await current(database), revisions()
+    if found == known[-1] or (found is not None and found not in known):
+        return None
+    return (
+        f"the database is at revision {found or 'none'}, {known[-1]} is needed:"
+        " run python -m common.migrate"
+    )
+
+
 async def make_ready(database: Database) -> None:
     """Wait for the database, then for the schema that this version needs.
 
@@ -63,20 +74,15 @@ async def make_ready(database: Database) -> None:
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + database.settings.startup_timeout
-    known = revisions()
-    needed = known[-1]
 
     async def check_schema() -> None:
-        found = await current(database)
-        if found == needed or (found is not None and found not in known):
+        lacks = await missing_revision(database)
+        if lacks is None:
             return
         if database.is_sqlite:
             await migrate(database)
             return
-        raise SchemaOutdated(
-            f"the database is at revision {found or 'none'}, {needed} is needed:"
-            " run python -m common.migrate"
-        )
+        raise SchemaOutdated(lacks)
 
     await wait_until_up(database, database.settings.startup_timeout)
     await retry(

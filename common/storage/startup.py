@@ -1,17 +1,33 @@
-"""What a process does about a storage that cannot work: it does not start."""
+"""Whether a storage works: before a start, which ends otherwise, and for `--check`."""
 
 import asyncio
 from typing import Final
 
 from common.config.settings import StorageSettings
+from common.runtime.checks import Check, CheckFailed
 from common.runtime.process import CannotStart
 from common.storage.errors import StorageError, StorageUnusable
+from common.storage.factory import open_storage
 from common.storage.protocol import Storage
 from common.telemetry.logs import get_logger
 
 _TIMEOUT: Final = 5.0
 
 log = get_logger()
+
+
+def check_storage(settings: StorageSettings, *, write: bool) -> Check:
+    """Whether the storage can be read and, with `write`, written to; local storage always is."""
+
+    async def run() -> str:
+        try:
+            async with open_storage(settings) as storage:
+                await storage.probe(write=write)
+        except StorageError as error:
+            raise CheckFailed(f"{settings.named}: {error}") from error
+        return settings.place
+
+    return Check("storage", run)
 
 
 async def check_usable(storage: Storage, settings: StorageSettings) -> None:

@@ -42,5 +42,5 @@ async def test_an_outage_of_the_storage_is_no_missing_tree(database: Database) -
 
     await add_job(database)
     with capture_logs() as logs:
-        await warn_of_missing_trees(database, cast(Storage, Away()), "there")
+        await warn_of_missing_trees(database, cast("Storage", Away()), "there")
     assert logs == []
