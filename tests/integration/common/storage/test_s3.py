@@ -107,6 +107,8 @@ async def test_keys_begin_with_the_root_as_it_is_spelled(aws, bucket, prefix, ro
         async with aiohttp.ClientSession() as session:
             answer = await session.get(URL(link.url, encoded=True))
             assert await answer.read() == b"hello"
+        form = await storage.presign_upload(tree.path("data/x/"))
+        assert form.data["key"] == f"{start}{user}/data/x/${{filename}}"
         await tree.rename("data/x/a.txt", "data/b.txt")
         assert await tree.get("data/b.txt") == b"hello"
         await tree.delete("")
