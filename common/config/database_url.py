@@ -4,6 +4,7 @@ The URL may have the options of libpq, which the service before this one passed 
 that asyncpg has are translated; the rest of libpq's are ignored, and named.
 """
 
+import inspect
 import re
 import ssl
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlencode
 
+import asyncpg
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -35,12 +37,20 @@ _IGNORED: Final = frozenset(
         *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
         *("tcp_user_timeout", "client_encoding", "fallback_application_name", "hostaddr"),
         *("channel_binding", "gssencmode", "gssdelegation", "requirepeer", "require_auth"),
-        *("requiressl", "sslcompression", "sslcertmode", "sslcrldir", "sslsni", "service"),
+        *("requiressl", "sslcompression", "sslcertmode", "sslcrldir", "sslsni"),
         *("load_balance_hosts", "replication"),
     }
 )
 """Options of libpq without a counterpart (https://www.postgresql.org/docs/current/libpq-connect.html,
 section "Parameter Key Words")."""
+
+_DRIVERS_OWN: Final = frozenset(
+    {
+        *inspect.signature(asyncpg.connect).parameters,
+        *("async_fallback", "prepared_statement_cache_size"),  # SQLAlchemy's
+    }
+)
+"""Options that are passed on as they are."""
 
 _SECRETS: Final = ("password", "sslpassword")
 
@@ -107,6 +117,8 @@ def _translated(url: URL) -> DatabaseURL:
         name: value for name in _SERVER_SETTINGS if isinstance(value := options.get(name), str)
     }
     url = url.difference_update_query((*_IGNORED, *_IN_A_DSN, *_SERVER_SETTINGS, "connect_timeout"))
+    if unknown := sorted(set(url.query) - _DRIVERS_OWN):
+        raise InvalidUrl(f"has the option {unknown[0]}, which neither libpq nor asyncpg has")
     if dsn:
         url = url.update_query_dict({"dsn": f"postgresql://?{urlencode(dsn, doseq=True)}"})
     if "sslrootcert" in dsn:

@@ -56,6 +56,18 @@ def test_a_connect_timeout_that_is_no_number_is_refused() -> None:
     assert said == "DATABASE_URL has a connect_timeout that is no whole number of seconds"
 
 
+def test_an_option_that_no_driver_has_is_refused() -> None:
+    said = refusal("postgresql://u@h/n?conect_timeout=1")
+    assert said == (
+        "DATABASE_URL has the option conect_timeout, which neither libpq nor asyncpg has"
+    )
+
+
+def test_the_drivers_own_options_are_passed_on() -> None:
+    database, _ = read_database("postgresql://u@/n?host=/run/postgresql&command_timeout=9")
+    assert database.url.query == {"host": "/run/postgresql", "command_timeout": "9"}
+
+
 def test_secrets_among_the_options_stay_out_of_the_logs() -> None:
     _, logs = read_database("postgresql://u@h/n?password=planted-1&sslpassword=planted-2")
     assert {"planted-1", "planted-2"} <= set(logs.secrets)
