@@ -153,7 +153,9 @@ async def test_a_probe_leaves_nothing(s3, keys, bucket, prefix):
         (429, "TooManyRequests", StorageUnavailable),
     ],
 )
-async def test_a_probe_distinguishes_refusals_from_outages(s3, client, monkeypatch, status, code, error):
+async def test_a_probe_distinguishes_refusals_from_outages(
+    s3, client, monkeypatch, status, code, error
+):
     async def refuse(**_: Any) -> None:
         answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
         raise ClientError(answer, "ListObjectsV2")
