@@ -12,9 +12,9 @@ import uvloop
 from common.config.environment import Reader, exit_with, load_or_exit
 from common.config.settings import DatabaseSettings, LogSettings, read_database, read_logs
 from common.database.engine import Database
-from common.database.errors import DatabaseRefused, DatabaseUnavailable
+from common.database.errors import CannotDowngrade, DatabaseRefused, DatabaseUnavailable
 from common.database.schema import UnknownRevision, current, migrate, revisions
-from common.runtime.startup import wait_until_up
+from common.runtime.startup import accepted, wait_until_up
 from common.telemetry import logs
 
 
@@ -23,6 +23,7 @@ def _load(reader: Reader) -> tuple[DatabaseSettings, LogSettings]:
 
 
 async def _run(settings: DatabaseSettings, arguments: Any) -> None:
+    settings = await accepted(settings)
     database = Database(replace(settings, command_timeout=None))  # building an index takes long
     try:
         await wait_until_up(database, settings.startup_timeout)
@@ -50,7 +51,7 @@ def main() -> None:
     logs.configure("migrate", log_settings)
     try:
         uvloop.run(_run(settings, arguments))
-    except UnknownRevision as error:
+    except (CannotDowngrade, UnknownRevision) as error:
         exit_with("migrate", str(error))
     except DatabaseRefused as error:
         exit_with("migrate", f"DATABASE_URL or DATABASE_SECRET is wrong ({error}).")

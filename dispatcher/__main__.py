@@ -1,15 +1,22 @@
 """`python -m dispatcher`"""
 
-from common.config.environment import load_or_exit
-from common.runtime import daemon
-from common.telemetry import logs
+from common.runtime import command, daemon
 from dispatcher.app import create_app
-from dispatcher.settings import load
+from dispatcher.checks import checks
+from dispatcher.settings import Settings, load
 
 
 def main() -> None:
-    settings = load_or_exit("dispatcher", load)
-    logs.configure("dispatcher", settings.logs)
+    command.main(
+        "dispatcher",
+        purpose="Hands queued jobs over to the worker-facing API.",
+        load=load,
+        checks=checks,
+        serve=serve,
+    )
+
+
+def serve(settings: Settings) -> None:
     daemon.run("dispatcher", create_app(settings), settings.admin)
 
 

@@ -17,6 +17,7 @@ from common.outbox.pipeline import Pipeline
 from common.runtime import daemon
 from common.runtime.daemon import Daemon
 from common.storage.factory import open_storage
+from common.storage.startup import check_usable
 from common.telemetry.redaction import Redaction
 from dispatcher import maintenance, metrics
 from dispatcher.forward import AdaptiveConcurrencyLimit, Forwarder, Handover
@@ -46,6 +47,7 @@ async def _open_parts(settings: Settings, daemon: Daemon) -> AsyncIterator[None]
             open_storage(settings.storage) as storage,
             open_session("dispatcher", connections=connections) as session,
         ):
+            await check_usable(storage, settings.storage)
             worker_api = WorkerApi(
                 session,
                 settings.worker_api_url,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from common.config.environment import Reader
+from common.config.environment import Reader, without_credentials
 from common.config.settings import (
     DEFAULT_APPLICATIONS,
     AdminSettings,
@@ -46,6 +46,16 @@ class Settings:
     reconcile_interval: float
     usage_interval: float
     shutdown_grace: float
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """What is in use, without secrets."""
+        return {
+            "database": self.database.address,
+            "storage": self.storage.place,
+            "applications": self.applications,
+            "peer": without_credentials(self.worker_api_url),
+        }
 
 
 def load(reader: Reader) -> Settings:

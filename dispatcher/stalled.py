@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from sqlalchemy import or_, select, text
 
-from common.config.applications import Applications, InvalidApplications
+from common.config.applications import Applications
+from common.config.catalogue import InvalidApplications
 from common.database.engine import Database, utc_now
 from common.database.notify import ChannelNotifier
 from common.database.tables import jobs

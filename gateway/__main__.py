@@ -3,20 +3,28 @@
 import asyncio
 import warnings
 
-from common.config.environment import load_or_exit
-from common.runtime import process
-from common.telemetry import logs
+from common.runtime import command, process
 from common.telemetry.health import Health
+from common.telemetry.logs import get_logger
 from gateway.app import FEED, create_app, runner_for
+from gateway.checks import checks
 from gateway.http.keys import IN_FLIGHT
-from gateway.settings import load
+from gateway.settings import Settings, load
 
-log = logs.get_logger()
+log = get_logger()
 
 
 def main() -> None:
-    settings = load_or_exit("gateway", load)
-    logs.configure("gateway", settings.logs)
+    command.main(
+        "gateway",
+        purpose="Serves the HTTP API: files, jobs, accounts, status updates of workers.",
+        load=load,
+        checks=checks,
+        serve=serve,
+    )
+
+
+def serve(settings: Settings) -> None:
     # each warning about an upload's header would be kept for good, and shows what was sent
     warnings.filterwarnings("ignore", module=r"aiohttp\.multipart")
     health = Health("gateway")

@@ -9,15 +9,18 @@ import aiohttp
 from aiohttp import web
 
 from common.aws import create_client
-from common.config.applications import Applications, InvalidApplications
+from common.config.applications import Applications
+from common.config.catalogue import InvalidApplications
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
 from common.database.notify import ChannelNotifier
 from common.jobs.heartbeat import BEAT_EVERY, GATEWAY, beat
+from common.jobs.trees import warn_of_missing_trees
 from common.runtime.process import Address, CannotStart, MakeRunner, serve
 from common.runtime.startup import open_database
 from common.runtime.tasks import in_background
 from common.storage.factory import open_storage
+from common.storage.startup import check_usable
 from common.telemetry.health import Health, admin_routes
 from common.telemetry.logs import get_logger
 from common.usage.ledger import UsageLedger
@@ -139,6 +142,7 @@ async def _open_verifier(app: web.Application) -> AsyncIterator[None]:
 async def _open_storage(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     async with open_storage(settings.storage) as storage:
+        await check_usable(storage, settings.storage)
         app[STORAGE] = storage
         app[LISTINGS] = Listings(storage, app[SHARES])
         app[HEALTH].add_check("storage", storage.health)
@@ -188,6 +192,7 @@ async def _open_usage(app: web.Application) -> AsyncIterator[None]:
 
 async def _open_services(app: web.Application) -> AsyncIterator[None]:
     settings, database = app[SETTINGS], app[_DATABASE]
+    await warn_of_missing_trees(database, app[STORAGE], settings.storage.place)
     notifier = ChannelNotifier(database)
     app[JOB_STATUS] = JobStatusService(
         database, notifier, touch_every=settings.touch_every, ledger=app[LEDGER]

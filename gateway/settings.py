@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Final
 from urllib.parse import urlsplit
 
-from common.config.environment import Reader
+from common.config.environment import Reader, without_credentials
 from common.config.settings import (
     DEFAULT_APPLICATIONS,
     AdminSettings,
@@ -23,6 +23,8 @@ from common.config.settings import (
 )
 
 _TOUCH_EVERY: Final = 30.0
+_POOL: Final = re.compile(r"([\w-]+)_[0-9a-zA-Z]+", re.ASCII)
+_REGION: Final = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
 _RATE: Final = re.compile(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})")
 
 
@@ -98,6 +100,18 @@ class Settings:
     drain_delay: float
     shutdown_grace: float
 
+    @property
+    def summary(self) -> dict[str, str]:
+        """What is in use, without secrets."""
+        return {
+            "database": self.database.address,
+            "storage": self.storage.place,
+            "applications": self.applications,
+            "keys": without_credentials(self.cognito.jwks_url),
+            "accounts": "on" if self.account_endpoints else "off",
+            "front_end": self.frontend_origin or "none",
+        }
+
 
 def load(reader: Reader) -> Settings:
     admin = read_admin(reader, 9000)
@@ -154,6 +168,7 @@ def _check_ports(reader: Reader, **ports: int) -> None:
 def _read_cognito(reader: Reader) -> CognitoSettings:
     region = reader.text("COGNITO_REGION", "eu-central-1")
     pool = reader.text("COGNITO_USER_POOL_ID", required=True)
+    _check_pool(reader, pool, region)
     derived = f"https://cognito-idp.{region}.amazonaws.com/{pool}/.well-known/jwks.json"
     return CognitoSettings(
         region=region,
@@ -162,6 +177,18 @@ def _read_cognito(reader: Reader) -> CognitoSettings:
         client_secret=reader.secret("COGNITO_SECRET"),
         jwks_url=reader.http_url("COGNITO_JWKS_URL", derived),
     )
+
+
+def _check_pool(reader: Reader, pool: str, region: str) -> None:
+    """A pool's id begins with its region (API reference of Cognito, `UserPoolType`)."""
+    found = _POOL.fullmatch(pool)
+    if pool and found is None:
+        reader.fault(
+            "COGNITO_USER_POOL_ID must be a region and an id, such as eu-central-1_AbCdEfGhI,"
+            f" not {pool[:60]!r}"
+        )
+    elif found is not None and _REGION.fullmatch(found[1]) and found[1] != region:
+        reader.warn("settings.region_differs", variable="COGNITO_REGION", region=region, pool=pool)
 
 
 def _read_touch_every(reader: Reader) -> float:
@@ -185,6 +212,9 @@ def _read_origin(reader: Reader) -> str:
     An empty variable switches CORS off.
     """
     if reader.is_blank("FRONTEND_URL"):
+        return ""
+    if re.search(r"[,;\s]", reader.text("FRONTEND_URL")):
+        reader.fault("FRONTEND_URL must be one address, not a list")
         return ""
     url = reader.http_url("FRONTEND_URL", "http://localhost:8080")
     parts = urlsplit(url.lower())

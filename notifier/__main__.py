@@ -1,15 +1,22 @@
 """`python -m notifier`"""
 
-from common.config.environment import load_or_exit
-from common.runtime import daemon
-from common.telemetry import logs
+from common.runtime import command, daemon
 from notifier.app import create_app
-from notifier.settings import load
+from notifier.checks import checks
+from notifier.settings import Settings, load
 
 
 def main() -> None:
-    settings = load_or_exit("notifier", load)
-    logs.configure("notifier", settings.logs)
+    command.main(
+        "notifier",
+        purpose="Sends e-mails about jobs that have ended.",
+        load=load,
+        checks=checks,
+        serve=serve,
+    )
+
+
+def serve(settings: Settings) -> None:
     daemon.run("notifier", create_app(settings), settings.admin)
 
 

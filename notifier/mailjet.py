@@ -76,8 +76,14 @@ class Mailjet:
         self._timeout = timeout
         self._redaction = redaction
 
-    async def send(self, messages: Sequence[Message]) -> list[Outcome]:
-        """Send up to `BATCH` messages in one request; one outcome each, in their order."""
+    async def send(self, messages: Sequence[Message], *, sandbox: bool = False) -> list[Outcome]:
+        """Send up to `BATCH` messages in one request; one outcome each, in their order.
+
+        With `sandbox`, Mailjet checks them and our credentials, and delivers nothing.
+        """
+        body: dict[str, Any] = {"Messages": [self._as_json(message) for message in messages]}
+        if sandbox:
+            body["SandboxMode"] = True
         result = await exchange(
             self._session,
             "POST",
@@ -85,7 +91,7 @@ class Mailjet:
             deadline=self._timeout,
             limit=_LONGEST_ANSWER,
             headers={**self._headers, "Content-Type": "application/json"},
-            body=orjson.dumps({"Messages": [self._as_json(message) for message in messages]}),
+            body=orjson.dumps(body),
         )
         outcomes = outcomes_of(result, [message.custom_id for message in messages])
         return [replace(outcome, reason=self._redaction(outcome.reason)) for outcome in outcomes]

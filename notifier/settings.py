@@ -1,8 +1,10 @@
 """The notifier's settings. All times are in seconds."""
 
+import re
 from dataclasses import dataclass, field
+from typing import Final
 
-from common.config.environment import Reader
+from common.config.environment import Reader, without_credentials
 from common.config.settings import (
     AdminSettings,
     DatabaseSettings,
@@ -11,6 +13,8 @@ from common.config.settings import (
     read_database,
     read_logs,
 )
+
+_ADDRESS: Final = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,14 @@ class Settings:
     lookup_wait: float
     shutdown_grace: float
 
+    @property
+    def summary(self) -> dict[str, str]:
+        """What is in use, without secrets."""
+        mail = "none"
+        if self.mailjet is not None:
+            mail = f"{without_credentials(self.mailjet.url)} as {self.mailjet.sender}"
+        return {"database": self.database.address, "mail": mail}
+
 
 def load(reader: Reader) -> Settings:
     """Read the environment; `reader.check()` reports its faults."""
@@ -61,4 +73,9 @@ def _mailjet(reader: Reader) -> MailjetSettings | None:
         api_key=reader.secret("EMAIL_SENDER_API_KEY", required=wanted),
         secret_key=reader.secret("EMAIL_SENDER_SECRET_KEY", required=wanted),
     )
+    if wanted and settings.sender and not _ADDRESS.fullmatch(settings.sender):
+        reader.fault(
+            "EMAIL_SENDER_ADDRESS must be an address such as no-reply@example.org,"
+            f" not {settings.sender[:60]!r}"
+        )
     return settings if wanted else None

@@ -8,13 +8,15 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from dotenv import load_dotenv
+from dotenv import dotenv_values, load_dotenv
 from environs import Env, EnvError
 
+from common.config.names import misspelt
 from common.config.secrets import SecretError, read_secret
 
 T = TypeVar("T")
@@ -28,6 +30,14 @@ class SettingsError(Exception):
     """Variables are missing or wrong; the message names each."""
 
 
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A setting that is accepted, although it may not be what was meant; logged at the start."""
+
+    event: str
+    fields: tuple[tuple[str, str], ...]
+
+
 class Reader:
     """Reads variables; collects their names, their faults, and the secrets among them."""
 
@@ -35,10 +45,13 @@ class Reader:
         self.names: set[str] = set()
         self.secrets: list[str] = []
         self.short_secrets: list[str] = []
+        self.warnings: list[Warned] = []
         self._faults: list[str] = []
         self._env = Env()
         if dotenv is not None and dotenv.is_file():
             load_dotenv(dotenv)  # the environment wins; AWS's own variables count as well
+            for name, likely in misspelt(dotenv_values(dotenv)):
+                self.warn("settings.name_unknown", variable=name, likely=likely, file=str(dotenv))
 
     def _read(self, name: str, default: T, parse: Callable[[str], T]) -> T:
         self.names.add(name)
@@ -93,6 +106,8 @@ class Reader:
         """An http(s) address without a trailing slash."""
         value = self.text(name, default, required=required)
         self._remember_credentials(value)
+        scheme, separator, rest = value.partition("://")
+        value = f"{scheme.lower()}{separator}{rest}"
         if value and not value.startswith(("http://", "https://")):
             self.fault(f"{name} must start with http:// or https://")
         elif value and not _names_host(value):
@@ -135,6 +150,9 @@ class Reader:
     def fault(self, sentence: str) -> None:
         self._faults.append(sentence)
 
+    def warn(self, event: str, **fields: str) -> None:
+        self.warnings.append(Warned(event, tuple(fields.items())))
+
     def check(self) -> None:
         """Raise `SettingsError` if anything read so far was wrong."""
         if self._faults:
@@ -145,18 +163,29 @@ def _first_sentence(error: Exception) -> str:
     return str(error).splitlines()[0].rstrip(".")
 
 
+def without_credentials(url: str) -> str:
+    """The address without its user information, for logs."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def _names_host(url: str) -> bool:
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
         return False
-    return bool(parts.hostname) and not re.search(r"[\s\x00-\x1f]", parts.netloc)
+    return bool(parts.hostname) and not re.search(r"[\s\x00-\x1f,;]", parts.netloc)
+
+
+def open_reader() -> Reader:
+    """A reader of the environment and of `.env` in the working directory."""
+    return Reader(dotenv=Path.cwd() / ".env")
 
 
 def load_or_exit(service: str, load: Callable[[Reader], T]) -> T:
     """Read the settings of `service`; faults end the process with one line."""
-    reader = Reader(dotenv=Path.cwd() / ".env")
+    reader = open_reader()
     try:
         settings = load(reader)
         reader.check()

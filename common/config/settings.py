@@ -1,27 +1,18 @@
 """Settings that several services share, and their variables."""
 
-import ssl
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
-from urllib.parse import urlencode
+from typing import Final, Literal, Self
 
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
-from common.config.environment import Reader
+from common.config.database_url import DatabaseURL, InvalidUrl, decoded, read_url
+from common.config.environment import Reader, Warned
 
 VERSION: Final = "1.0.0"
 REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
 DEFAULT_APPLICATIONS: Final = str(REPOSITORY / "application_config.yaml")
-
-_TLS_OPTIONS: Final = ("sslmode", "sslrootcert", "sslcrl", "sslcert", "sslkey")
-"""libpq's names in a database URL. asyncpg understands them in a DSN, not as arguments."""
-_DRIVERS: Final = {
-    "sqlite": "sqlite+aiosqlite",
-    "postgresql": "postgresql+asyncpg",
-    "postgres": "postgresql+asyncpg",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +20,12 @@ class DatabaseSettings:
     """Where the database is. Times in seconds.
 
     `statement_cache=False` is for a transaction-pooling proxy such as PgBouncer, which supports
-    neither prepared statements nor LISTEN.
+    neither prepared statements nor LISTEN. `server_settings` are sent to PostgreSQL at the start of
+    each connection.
     """
 
     url: URL = field(repr=False)
+    server_settings: Mapping[str, str] = field(default_factory=dict)
     pool_size: int = 10
     pool_timeout: float = 3.0
     connect_timeout: float = 5.0
@@ -44,59 +37,54 @@ class DatabaseSettings:
     def is_sqlite(self) -> bool:
         return self.url.get_backend_name() == "sqlite"
 
+    @property
+    def place(self) -> str:
+        """The server's host and port, or SQLite's file."""
+        if self.is_sqlite:
+            return self.url.database or "memory"
+        if self.url.host:
+            return f"{self.url.host}:{self.url.port or 5432}"
+        hosts = self.url.query.get("host", "localhost")
+        return hosts if isinstance(hosts, str) else ",".join(hosts)
+
+    @property
+    def address(self) -> str:
+        """The URL without user, secret and options."""
+        if self.is_sqlite:
+            return f"sqlite:///{self.url.database or ''}"
+        return f"postgresql://{self.place}/{self.url.database or ''}"
+
+    @property
+    def decoded(self) -> Self | None:
+        """The same with the secret percent-decoded; None if it is not percent-encoded."""
+        secret = decoded(str(self.url.password or ""))
+        return None if secret is None else replace(self, url=self.url.set(password=secret))
+
 
 def read_database(reader: Reader) -> DatabaseSettings:
     """`DATABASE_URL` with `DATABASE_SECRET` filled in (percent-encoded), and the pool's size."""
     text = reader.text("DATABASE_URL", "sqlite:///./sql_app.db")
     secret = reader.secret("DATABASE_SECRET")
-    url = make_url("sqlite://")
+    found = DatabaseURL(url=make_url("sqlite://"), server_settings={})
     try:
-        url = _driver_url(text, secret)
-    except (ArgumentError, ValueError):
-        reader.fault("DATABASE_URL is not a database URL (sqlite:///… or postgresql://…)")
-    except OSError:
-        reader.fault("DATABASE_URL names an sslrootcert that is no readable file of certificates")
-    if url.password:
-        reader.keep_secret("DATABASE_SECRET" if secret else "DATABASE_URL", str(url.password))
+        found = read_url(text, secret)
+    except InvalidUrl as error:
+        reader.fault(f"DATABASE_URL {error}")
+    if password := found.url.password:
+        reader.keep_secret("DATABASE_SECRET" if secret else "DATABASE_URL", str(password))
+        reader.secrets += filter(None, [decoded(str(password))])
+    reader.secrets += found.secrets
+    for option in found.ignored:
+        reader.warn("settings.option_ignored", variable="DATABASE_URL", option=option)
     return DatabaseSettings(
-        url=url,
+        url=found.url,
+        server_settings=found.server_settings,
+        connect_timeout=found.connect_timeout or 5.0,
         pool_size=reader.whole("DATABASE_POOL_SIZE", 10, least=1),
         pool_timeout=reader.seconds("DATABASE_POOL_TIMEOUT", 3.0, least=0.1),
         startup_timeout=reader.seconds("DATABASE_STARTUP_TIMEOUT", 60.0),
         statement_cache=bool(reader.flag("DATABASE_STATEMENT_CACHE", default=True)),
     )
-
-
-def _driver_url(text: str, secret: str) -> URL:
-    """The URL with the asynchronous driver's name.
-
-    Raises `ValueError` for another database, `OSError` for a file of certificates that is none.
-    """
-    placeholder = "opencloud-secret"
-    url = make_url(text.replace("{}", placeholder))
-    driver = _DRIVERS.get(url.drivername.partition("+")[0])
-    if driver is None:
-        raise ValueError(url.drivername)
-    url = url.set(
-        drivername=driver,
-        # filled in after parsing, since the URL object percent-encodes what it renders
-        username=(url.username or "").replace(placeholder, secret) or None,
-        password=(url.password or "").replace(placeholder, secret) or None,
-    )
-    if tls := {name: url.query[name] for name in _TLS_OPTIONS if name in url.query}:
-        dsn = f"postgresql://?{urlencode(tls, doseq=True)}"
-        url = url.difference_update_query(_TLS_OPTIONS).update_query_dict({"dsn": dsn})
-    if "sslrootcert" in tls:
-        check_certificates(tls["sslrootcert"])
-    return url
-
-
-def check_certificates(path: str | tuple[str, ...]) -> None:
-    """Raise `OSError` unless the file has certificates of authorities.
-
-    A connection would count the missing file as an outage, and wait for its end.
-    """
-    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=str(path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +101,18 @@ class StorageSettings:
     public_endpoint: str = ""
     fsync: bool = False
     min_free_bytes: int = 0
+
+    @property
+    def place(self) -> str:
+        """Where the trees are: a folder, or a bucket's address with the key prefix."""
+        return f"s3://{self.bucket}/{self.root}" if self.kind == "s3" else self.root
+
+    @property
+    def named(self) -> str:
+        """The variable to look at when the storage cannot work, with its value."""
+        if self.kind == "s3":
+            return f"S3_BUCKET {self.bucket}"
+        return f"USER_DATA_ROOT_PATH {self.root}"
 
 
 def read_storage(reader: Reader) -> StorageSettings:
@@ -152,6 +152,8 @@ class LogSettings:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     short_secrets: tuple[str, ...] = ()
     """Names of variables whose values may be guessed, which the start logs."""
+    warnings: tuple[Warned, ...] = ()
+    """What the start logs about settings that are accepted."""
 
 
 def read_logs(reader: Reader) -> LogSettings:
@@ -161,6 +163,7 @@ def read_logs(reader: Reader) -> LogSettings:
         form=reader.choice("LOG_FORMAT", "auto", ("auto", "json", "pretty")),
         secrets=tuple(dict.fromkeys(reader.secrets)),
         short_secrets=tuple(dict.fromkeys(reader.short_secrets)),
+        warnings=tuple(dict.fromkeys(reader.warnings)),
     )
 
 

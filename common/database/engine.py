@@ -122,7 +122,7 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A writing transaction, committed on exit; immediate on SQLite, so that it never fails
         half-way because another process wrote meanwhile."""
-        with translated():
+        with translated(self.settings.place):
             if not self.is_sqlite:
                 async with self._share, self.engine.begin() as connection:
                     yield connection
@@ -150,7 +150,7 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection for single reads, in autocommit: no transaction to begin and end."""
-        with translated():
+        with translated(self.settings.place):
             async with self._share, self.engine.connect() as connection:
                 yield await connection.execution_options(**self._autocommit)
 
@@ -203,7 +203,8 @@ def _connect_arguments(settings: DatabaseSettings) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "timeout": settings.connect_timeout,
         "command_timeout": settings.command_timeout,
-        "server_settings": {"application_name": "opencloud", "jit": "off"},
+        "server_settings": {"application_name": "opencloud", "jit": "off"}
+        | dict(settings.server_settings),
     }
     if not settings.statement_cache:
         # behind a transaction-pooling proxy each statement may meet another server connection
@@ -211,7 +212,7 @@ def _connect_arguments(settings: DatabaseSettings) -> dict[str, Any]:
             "statement_cache_size": 0,
             "prepared_statement_cache_size": 0,
             "prepared_statement_name_func": lambda: "",
-            "server_settings": {"application_name": "opencloud"},
+            "server_settings": {"application_name": "opencloud"} | dict(settings.server_settings),
         }
     return arguments
 

@@ -107,7 +107,9 @@ async def listen(settings: DatabaseSettings, channel: str, wake: Callable[[str],
     Raises `OSError` (`TimeoutError` and `ConnectionError` included) or asyncpg's own errors.
     """
     connection: Any = await asyncpg.connect(
-        **_connect_arguments(settings.url), timeout=settings.connect_timeout
+        **_connect_arguments(settings.url),
+        timeout=settings.connect_timeout,
+        server_settings=dict(settings.server_settings),
     )
     lost = asyncio.Event()
     connection.add_termination_listener(lambda _: lost.set())

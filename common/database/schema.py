@@ -35,7 +35,8 @@ async def migrate(database: Database, revision: str = "head", *, down: bool = Fa
     """Migrate to `revision` in one transaction; does nothing if the database is at it.
 
     A database at a revision of a newer version is left alone: this version works with it. Raises
-    `UnknownRevision` if there is no such revision, or none to downgrade from.
+    `UnknownRevision` if there is no such revision, or none to downgrade from, and `CannotDowngrade`
+    if a downgrade would bring jobs back whose deletion is under way.
     """
     from alembic import command
     from alembic.config import Config

@@ -5,7 +5,7 @@ in UTC. A job is found by its id or by any of its delivery numbers. User input i
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
@@ -21,6 +21,7 @@ from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseUnavailable
 from common.database.tables import MAX_JOB_ID, emails, handover_numbers, handovers, job_events, jobs
 from common.outbox.item import OutboxState
+from common.runtime.startup import accepted
 
 _LINES_SHOWN: Final = 3
 _USER_INPUT: Final = frozenset({"payload", "attributes", "hardware", "paths_out"})
@@ -169,7 +170,10 @@ def _state(item: Mapping[str, Any], now: datetime) -> str:
 async def read_story_once(settings: DatabaseSettings, number: int) -> Story:
     """`read_story` on a connection of its own. Raises `StoryError`, also for a bad database."""
     _check_file(settings)
-    database = Database(settings)
+    try:
+        database = Database(await accepted(replace(settings, startup_timeout=0.0)))
+    except DatabaseUnavailable as error:
+        raise StoryError(f"the database did not answer ({error})") from error
     try:
         return await read_story(database, number)
     except DatabaseUnavailable as error:

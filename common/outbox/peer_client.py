@@ -126,8 +126,15 @@ async def exchange(
 
 async def is_alive(session: aiohttp.ClientSession, url: str, *, deadline: float) -> bool:
     """Whether anything but a proxy's error page answers at `url` within `deadline` seconds."""
+    return await why_dead(session, url, deadline=deadline) is None
+
+
+async def why_dead(session: aiohttp.ClientSession, url: str, *, deadline: float) -> str | None:
+    """What is in the way of a sign of life (see `is_alive`); None if there is one."""
     outcome = await exchange(session, "GET", url, deadline=deadline, limit=_LONGEST_SIGN_OF_LIFE)
-    return isinstance(outcome, Reply) and outcome.status not in _OF_PROXIES
+    if not isinstance(outcome, Reply):
+        return outcome.reason
+    return f"HTTP {outcome.status}" if outcome.status in _OF_PROXIES else None
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes | None:

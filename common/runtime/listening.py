@@ -7,6 +7,7 @@ from functools import partial
 import asyncpg
 
 from common.config.settings import DatabaseSettings
+from common.database.errors import reason_of
 from common.database.notify import can_listen, listen
 from common.runtime.retry import retry
 from common.runtime.tasks import in_background
@@ -30,14 +31,14 @@ async def listening(
         on=Exception,
         first=pause,
         cap=pause,
-        on_retry=partial(_log_loss, channel),
+        on_retry=partial(_log_loss, channel, settings.place),
     )
     async with in_background(reconnecting):
         yield
 
 
-def _log_loss(channel: str, error: Exception) -> None:
+def _log_loss(channel: str, place: str, error: Exception) -> None:
     if isinstance(error, _OUTAGES):
-        log.warning("wakeup.lost", channel=channel, reason=type(error).__name__)
+        log.warning("wakeup.lost", channel=channel, reason=f"{place}: {reason_of(error)}")
     else:
         log.error("wakeup.failed", channel=channel, exc_info=error)

@@ -45,5 +45,12 @@ class ShareUsedUp(StorageError):
     """The user's own transfers hold all that one user may hold; it is free again later."""
 
 
+class StorageUnusable(StorageUnavailable):
+    """The storage cannot work until an operator acts: its bucket or its root is missing or closed.
+
+    The sentence is for operators.
+    """
+
+
 class UnusableName(StorageError):
     """A file that was stored by other means has a name that no path can address."""

@@ -172,5 +172,15 @@ class Storage(Protocol):
     async def sweep_staging(self) -> int:
         """Remove what uploads of killed processes left behind; returns the number of removals."""
 
+    async def has_tree(self, user: str) -> bool:
+        """Whether anything is stored for `user`; creates nothing."""
+
+    async def probe(self, *, write: bool) -> None:
+        """Try the storage out; with `write`, a probe is stored, read and deleted in any case.
+
+        Raises `StorageUnusable` where only an operator can help, another `StorageError` where time
+        may; the sentence is for operators.
+        """
+
     async def health(self) -> dict[str, Any]:
         """Facts for the readiness response, at least `{"ok": bool}`; never raises."""

@@ -57,6 +57,8 @@ def configure(service: str, settings: LogSettings) -> None:
     root.setLevel(max(level, logging.WARNING))
     for variable in settings.short_secrets:
         get_logger().warning("settings.secret_short", variable=variable)
+    for warned in settings.warnings:
+        get_logger().warning(warned.event, **dict(warned.fields))
 
 
 class Lines:

@@ -94,14 +94,18 @@ class KeySet:
 
     async def _refresh(self) -> None:
         try:
-            self._keys = await self._fetch()
+            self._keys = await self.fetch()
             self._fetched = time.monotonic()
             log.info("keys.fetched", count=len(self._keys))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             self._failed = time.monotonic()
             log.warning("keys.unavailable", url=self._url, reason=type(error).__name__)
 
-    async def _fetch(self) -> dict[str, Any]:
+    async def fetch(self) -> dict[str, Any]:
+        """The keys that the server has now.
+
+        Raises `aiohttp.ClientError`, `OSError` (`TimeoutError` included) or `ValueError`.
+        """
         async with self._session.get(self._url, timeout=_TIMEOUT) as answer:
             answer.raise_for_status()
             body = bytearray()

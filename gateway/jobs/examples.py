@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import orjson
 
-from common.config.applications import Catalogue, Entrypoint
+from common.config.catalogue import Catalogue, Entrypoint
 from gateway.jobs.schemas import APPLICATION_EXAMPLE
 
 _INPUT: Final = "exp1"

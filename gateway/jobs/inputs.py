@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from common.config.applications import Entrypoint
+from common.config.catalogue import Entrypoint
 from common.storage.errors import InvalidPath, StorageError, StorageUnavailable, TooManyFiles
 from common.storage.paths import UserPath, relative_to
 from common.storage.protocol import Entry, Storage

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
-from common.config.applications import Applications, Catalogue
+from common.config.applications import Applications
+from common.config.catalogue import Catalogue
 from common.database.engine import Database
 from common.database.notify import HANDOVERS, ChannelNotifier
 from common.database.tables import MAX_JOB_ID

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from common.config.applications import Catalogue, Entrypoint
+from common.config.catalogue import Catalogue, Entrypoint
 from common.jobs.lifecycle import Status
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage

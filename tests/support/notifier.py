@@ -43,7 +43,8 @@ class FakeMailjet:
         return request.headers.get("Authorization") != expected
 
     async def send(self, request: web.Request) -> web.StreamResponse:
-        messages = (await request.json())["Messages"]
+        body = await request.json()
+        messages = body["Messages"]
         self.requests.append(messages)
         if self._refuses(request):
             return web.json_response({"ErrorMessage": "unauthorized"}, status=401)
@@ -51,7 +52,10 @@ class FakeMailjet:
             answer = await self.behave(request, messages)
             if answer is not None:
                 return answer
+        sent = list(self.sent)
         results = [self.deliver(message) for message in messages]
+        if body.get("SandboxMode") is True:
+            self.sent = sent
         failed = any(result["Status"] == "error" for result in results)
         return web.json_response({"Messages": results}, status=400 if failed else 200)
 

@@ -20,6 +20,10 @@ NO_HOST = "must name a host, and a port if any, as in https://example.org:8443"
         ("dispatcher", {"WORKERFACING_API_URL": "http://:8001"}, f"WORKERFACING_API_URL {NO_HOST}"),
         ("notifier", {"EMAIL_SENDER_API_URL": "https://a:b"}, f"EMAIL_SENDER_API_URL {NO_HOST}"),
         ("notifier", {"EMAIL_SENDER_ADDRESS": ""}, "EMAIL_SENDER_ADDRESS is missing"),
+        *(
+            ("notifier", {"EMAIL_SENDER_ADDRESS": text}, "EMAIL_SENDER_ADDRESS must be an address")
+            for text in ("no-reply", "@example.org", "a@b@c", "Cloud <a@b.org>", "a@b, c@d")
+        ),
         ("notifier", {"EMAIL_SENDER_SECRET_KEY": ""}, "EMAIL_SENDER_SECRET_KEY is missing"),
     ],
 )

@@ -12,7 +12,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from common.storage.local.tree import DIRECTORY_FLAGS, closing_descriptor, descend, size_of
+from common.storage.local.tree import (
+    DIRECTORY_FLAGS,
+    closing_descriptor,
+    descend,
+    make_below_root,
+    size_of,
+)
 from common.storage.paths import RESERVED_USER_NAME
 
 
@@ -28,7 +34,7 @@ def open_staging(root: str) -> Iterator[int]:
     try:
         fd = descend(place, ())
     except FileNotFoundError:
-        os.makedirs(place, exist_ok=True)
+        make_below_root(place)
         fd = descend(place, ())
     with closing_descriptor(fd):
         yield fd

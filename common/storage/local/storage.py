@@ -13,6 +13,7 @@ from common.storage.local import changes, staging, tree
 from common.storage.local import rename as renaming
 from common.storage.local import survey as surveying
 from common.storage.local.file import LocalFile, read_small
+from common.storage.local.probe import probe, root_error
 from common.storage.local.sizes import sizes_of
 from common.storage.local.space import FreeSpace
 from common.storage.local.threads import Threads, outlast
@@ -192,6 +193,12 @@ class LocalStorage:
         free: int | None = (await self.health()).get("free_bytes")
         return free
 
+    async def has_tree(self, user: str) -> bool:
+        return await self._quick.run(os.path.isdir, tree.tree_of(self._root, user))
+
+    async def probe(self, *, write: bool) -> None:  # noqa: ARG002 - writing costs nothing here
+        await self._quick.result(self._quick.submit(probe, self._root or "/"))
+
     async def health(self) -> dict[str, Any]:
         try:
             # not `run`, which would outlast the time-out
@@ -206,6 +213,9 @@ class LocalStorage:
 
 def _examine(root: str) -> tuple[bool, int]:
     """Whether files can be created below `root`, and the free bytes of its file system."""
-    os.makedirs(root, exist_ok=True)
-    facts = os.statvfs(root)
+    try:
+        os.makedirs(root, exist_ok=True)
+        facts = os.statvfs(root)
+    except OSError as error:
+        raise root_error(error) from error
     return os.access(root, os.W_OK | os.X_OK), facts.f_bavail * facts.f_frsize

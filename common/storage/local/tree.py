@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from common.storage.errors import InvalidPath, NotFound
+from common.storage.errors import InvalidPath, NotFound, StorageUnusable
 from common.storage.paths import PREDEFINED, UserPath, is_user_name
 from common.storage.protocol import BATCH, Entry
 
@@ -62,7 +62,12 @@ def descend(tree: str | int, parts: Sequence[str]) -> int:
             return os.dup(tree)
         fd, parts = os.open(parts[0], DIRECTORY_FLAGS, dir_fd=tree), parts[1:]
     else:
-        fd = os.open(tree, DIRECTORY_FLAGS)
+        try:
+            fd = os.open(tree, DIRECTORY_FLAGS)
+        except NotADirectoryError as error:
+            if not os.path.isdir(os.path.dirname(tree)):
+                raise StorageUnusable("the root is not a directory") from error
+            raise
     for part in parts:
         try:
             child = os.open(part, DIRECTORY_FLAGS, dir_fd=fd)
@@ -72,9 +77,22 @@ def descend(tree: str | int, parts: Sequence[str]) -> int:
     return fd
 
 
+def make_below_root(directory: str) -> None:
+    """Create a directory that lies in the root, and the root where it is missing.
+
+    Raises `StorageUnusable` where that is impossible: it does not mean that something is absent.
+    """
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        if error.errno in ABSENT:
+            raise StorageUnusable("the root cannot be a directory") from error
+        raise
+
+
 def create_layout(tree: str) -> None:
     """Create the user's directory and the predefined ones in it where missing."""
-    os.makedirs(tree, exist_ok=True)
+    make_below_root(tree)
     with closing_descriptor(descend(tree, ())) as fd:
         for name in PREDEFINED:
             with suppress(FileExistsError):

@@ -1,5 +1,6 @@
 """The operations on one S3 bucket that a storage needs, and what S3's errors mean for it."""
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,16 @@ from common.storage.errors import (
     OutOfSpace,
     StorageError,
     StorageUnavailable,
+    StorageUnusable,
 )
 from common.storage.protocol import BATCH, Entry
 from common.storage.s3.keys import fits_in_xml
 from common.storage.s3.part import Part
 
 _DELETES_IN_FLIGHT: Final = 4
+_EXISTENCE_HOLDS: Final = 5.0
+"""Seconds for which a bucket that was there counts as there."""
+
 _MISSING: Final = frozenset({"404", "NoSuchKey", "NotFound"})
 _FULL: Final = frozenset({"EntityTooLarge", "QuotaExceeded", "XMinioStorageFull"})
 
@@ -44,6 +49,8 @@ def _storage_error(error: ClientError) -> StorageError:
     code = str(error.response.get("Error", {}).get("Code", ""))
     if code in _MISSING:
         return NotFound("there is nothing at this path")
+    if code == "NoSuchBucket":
+        return StorageUnusable("S3 has no such bucket")
     if code == "KeyTooLongError":
         return InvalidPath("the path is longer than S3 can hold")
     if code in _FULL or _status(error) == 507:
@@ -82,6 +89,7 @@ class Bucket:
     def __init__(self, client: Any, name: str) -> None:
         self.client = client
         self.name = name
+        self._exists_until = float("-inf")
 
     async def head(self, key: str, path: str) -> Entry | None:
         """The object at `key`, as the entry of `path`, if there is one."""
@@ -89,8 +97,27 @@ class Bucket:
             with storage_errors():
                 record = await self.client.head_object(Bucket=self.name, Key=key)
         except NotFound:
+            await self._check_exists()
             return None
         return entry_from_record(path, record, "ContentLength")
+
+    async def _check_exists(self) -> None:
+        """Raise `StorageUnusable` if the bucket is missing: an answer to HEAD does not say of what.
+
+        Asks S3 every few seconds at most.
+        """
+        now = time.monotonic()
+        if now < self._exists_until:
+            return
+        self._exists_until = now + _EXISTENCE_HOLDS
+        try:
+            with storage_errors():
+                await self.client.head_bucket(Bucket=self.name)
+        except NotFound as error:
+            self._exists_until = now
+            raise StorageUnusable("S3 has no such bucket") from error
+        except StorageUnavailable:
+            return  # a policy may allow objects alone
 
     async def exists(self, key: str) -> bool:
         return await self.head(key, "") is not None

@@ -13,11 +13,13 @@ _UNFIT_FOR_XML = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
 class Keys:
-    """Keys below a root prefix, which may be empty."""
+    """Keys below a root prefix, which may be empty.
+
+    It is spelled as in the settings: the keys of `/data` begin with a slash.
+    """
 
     def __init__(self, root: str) -> None:
-        root = root.strip("/")
-        self.start = f"{root}/" if root else ""
+        self.start = f"{root.rstrip('/')}/" if root else ""
 
     def tree(self, user: str) -> str:
         """Prefix of the keys of `user`. Raises `InvalidPath` if no directory can have this name."""

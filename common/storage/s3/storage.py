@@ -13,13 +13,14 @@ from common.storage.errors import NotFound, StorageError
 from common.storage.paths import PREDEFINED, UserPath
 from common.storage.protocol import BATCH, Entry, OpenFile, PreparedRequest
 from common.storage.s3 import listing
-from common.storage.s3.bucket import Bucket, storage_errors
+from common.storage.s3.bucket import Bucket
 from common.storage.s3.changes import Tree
 from common.storage.s3.client import create_client, open_session
 from common.storage.s3.file import S3File, read_if_small
 from common.storage.s3.keys import Keys, cut
 from common.storage.s3.listing import Directory
 from common.storage.s3.presign import presign_get, presign_post
+from common.storage.s3.probe import probe
 from common.storage.s3.upload import abort_stale, upload
 
 _HEALTH_TIMEOUT: Final = 5.0
@@ -206,11 +207,16 @@ class S3Storage:
     async def free_bytes(self) -> int | None:
         return None
 
+    async def has_tree(self, user: str) -> bool:
+        return bool(await self._bucket.first_keys(self._keys.tree(user), 1))
+
+    async def probe(self, *, write: bool) -> None:
+        await probe(self._bucket, self._keys.start, write=write)
+
     async def health(self) -> dict[str, Any]:
         try:
             async with asyncio.timeout(_HEALTH_TIMEOUT):
-                with storage_errors():
-                    await self._bucket.client.head_bucket(Bucket=self._name)
+                await self.probe(write=False)
         except (StorageError, TimeoutError) as error:
             return {"ok": False, "kind": "s3", "reason": str(error) or "S3 does not answer"}
         return {"ok": True, "kind": "s3"}

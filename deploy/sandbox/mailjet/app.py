@@ -101,8 +101,9 @@ async def send(request: web.Request) -> web.StreamResponse:
     async def act() -> web.Response:
         refused = any(item.errors for item in judged)
         base = str(request.url.origin())
+        deliver = _rehearse if body.get("SandboxMode") is True else _deliver
         return _json(
-            {"Messages": [_deliver(mailjet, item, base) for item in judged]},
+            {"Messages": [deliver(mailjet, item, base) for item in judged]},
             400 if refused else 200,
         )
 
@@ -136,6 +137,13 @@ def _deliver(mailjet: Mailjet, item: Judged, base: str) -> dict[str, Any]:
         for receiver in mail["to"]
     ]
     return {"Status": "success", "CustomID": item.custom_id, "To": to, "Cc": [], "Bcc": []}
+
+
+def _rehearse(_: Mailjet, item: Judged, __: str) -> dict[str, Any]:
+    """Mailjet's sandbox: the same answer, and nothing is sent."""
+    if item.errors:
+        return {"Status": "error", "CustomID": item.custom_id, "Errors": item.errors}
+    return {"Status": "success", "CustomID": item.custom_id, "To": [], "Cc": [], "Bcc": []}
 
 
 async def look_up(request: web.Request) -> web.StreamResponse:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from deploy.sandbox.ports import free_port
 from devtools.postgres import Server
@@ -49,9 +50,11 @@ async def test_a_start_that_fails_says_why_in_one_sentence(
 async def test_a_database_that_refuses_is_a_wrong_setting(
     start_process: StartProcess, postgres: Server
 ) -> None:
-    assert await failure(start_process(DATABASE_URL=postgres.url_of("no_such_database"))) == (
+    url = postgres.url_of("no_such_database")
+    place = f"{make_url(url).host}:{make_url(url).port}"
+    assert await failure(start_process(DATABASE_URL=url)) == (
         "gateway: DATABASE_URL or DATABASE_SECRET is wrong"
-        ' (database "no_such_database" does not exist).'
+        f' ({place}: database "no_such_database" does not exist).'
     )
 
 

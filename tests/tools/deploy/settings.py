@@ -32,7 +32,7 @@ def read(service: str, environment: Mapping[str, str]) -> tuple[Any, set[str]]:
     with (
         patch.dict(os.environ, environment, clear=True),
         # the file of certificates is in the cluster, not here
-        patch("common.config.settings.check_certificates", lambda _: None),
+        patch("common.config.database_url.check_certificates", lambda _: None),
     ):
         settings = LOADERS[service](reader)
     reader.check()

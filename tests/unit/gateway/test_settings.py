@@ -15,7 +15,7 @@ from tests.support.gateway import read_settings
 
 REQUIRED = {
     "COGNITO_CLIENT_ID": "client",
-    "COGNITO_USER_POOL_ID": "pool",
+    "COGNITO_USER_POOL_ID": "eu-central-1_pool",
     "INTERNAL_API_KEY_SECRET": "key",
 }
 SERVICES = [gateway.settings, dispatcher.settings, notifier.settings]
@@ -42,7 +42,7 @@ def test_the_defaults_are_the_contracts() -> None:
     assert settings.storage.region == "eu-central-1"
     assert settings.database.url.render_as_string() == "sqlite+aiosqlite:///./sql_app.db"
     assert settings.applications == str(REPOSITORY / "application_config.yaml")
-    issuer = "https://cognito-idp.eu-central-1.amazonaws.com/pool"
+    issuer = "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_pool"
     assert settings.cognito.issuer == issuer
     assert settings.cognito.jwks_url == f"{issuer}/.well-known/jwks.json"
 
@@ -50,7 +50,9 @@ def test_the_defaults_are_the_contracts() -> None:
 def test_the_issuer_is_derived_even_when_the_keys_are_elsewhere() -> None:
     settings = load(COGNITO_JWKS_URL="http://keys.example/jwks.json", COGNITO_REGION="us-east-1")
     assert settings.cognito.jwks_url == "http://keys.example/jwks.json"
-    assert settings.cognito.issuer == "https://cognito-idp.us-east-1.amazonaws.com/pool"
+    assert (
+        settings.cognito.issuer == "https://cognito-idp.us-east-1.amazonaws.com/eu-central-1_pool"
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,7 @@ def test_the_account_endpoints_are_on_outside_production(
         ("http://a.example:80/", "http://a.example"),
         ("https://a.example:443/app", "https://a.example"),
         ("http://a.example:443", "http://a.example:443"),
+        ("HTTPS://A.Example/", "https://a.example"), ("hTTp://a.example:80", "http://a.example"),
     ],
 )  # fmt: skip
 def test_the_front_end_is_an_origin(url: str, origin: str) -> None:
@@ -131,6 +134,13 @@ def test_secrets_may_be_wrapped_in_json_and_are_in_no_repr() -> None:
         ({"DATABASE_URL": "nonsense"}, "DATABASE_URL is not"),
         ({"FRONTEND_URL": "localhost:8080"}, "FRONTEND_URL must start with"),
         ({"FRONTEND_URL": "http://[::1"}, "FRONTEND_URL must name a host"),
+        ({"FRONTEND_URL": "http://a,http://b"}, "FRONTEND_URL must be one address, not a list"),
+        ({"FRONTEND_URL": "http://a http://b"}, "FRONTEND_URL must be one address, not a list"),
+        ({"FRONTEND_URL": "http://a;b"}, "FRONTEND_URL must be one address, not a list"),
+        ({"COGNITO_JWKS_URL": "http://a,b/k"}, "COGNITO_JWKS_URL must name a host"),
+        ({"COGNITO_USER_POOL_ID": "pool"}, "COGNITO_USER_POOL_ID must be a region and an id"),
+        ({"COGNITO_USER_POOL_ID": "eu-central-1_"}, "COGNITO_USER_POOL_ID must be a region and"),
+        ({"COGNITO_USER_POOL_ID": "a/b_c"}, "COGNITO_USER_POOL_ID must be a region and an id"),
         ({"COGNITO_JWKS_URL": "ftp://x"}, "COGNITO_JWKS_URL must start with"),
         ({"COGNITO_JWKS_URL": "https:///keys"}, "COGNITO_JWKS_URL must name a host"),
         ({"S3_PUBLIC_ENDPOINT_URL": "http://a b"}, "S3_PUBLIC_ENDPOINT_URL must name a host"),
@@ -169,6 +179,38 @@ def test_a_dotenv_in_the_working_directory_counts(
         with pytest.raises(SystemExit):
             load_or_exit("gateway", gateway.settings.load)
         assert capsys.readouterr().err == f"gateway: settings: {sentence}.\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "likely"),
+    [
+        ("DATABSE_URL", "DATABASE_URL"), ("FRONT_END_URL", "FRONTEND_URL"), ("prod", "PROD"),
+        ("EMAIL_SENDER_SECRET", "EMAIL_SENDER_SECRET_KEY"),
+        ("USER_DATA_ROOT", "USER_DATA_ROOT_PATH"),
+        ("DATABASE_URL", None), ("HANDOVER_TIMEOUT", None), ("AWS_REGION", None), ("EDITOR", None),
+    ],
+)  # fmt: skip
+def test_a_misspelt_name_in_the_dotenv_is_logged_with_the_one_that_was_meant(
+    environ: Any, tmp_path: Path, written: str, likely: str | None
+) -> None:
+    (tmp_path / ".env").write_text(f"{written}=2\n")
+    warned = [dict(item.fields) for item in Reader(dotenv=tmp_path / ".env").warnings]
+    assert [(item["variable"], item["likely"]) for item in warned] == (
+        [(written, likely)] if likely else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("region", "pool", "warned"),
+    [
+        ("us-east-1", "eu-central-1_x", True), ("eu-central-1", "eu-central-1_x", False),
+        ("us-gov-west-1", "us-gov-west-1_x", False), ("us-east-1", "local_x", False),
+    ],
+)  # fmt: skip
+def test_a_pool_of_another_region_is_logged(region: str, pool: str, warned: bool) -> None:
+    settings = load(COGNITO_REGION=region, COGNITO_USER_POOL_ID=pool)
+    events = [item.event for item in settings.logs.warnings]
+    assert events == ["settings.region_differs"] * warned
 
 
 @pytest.mark.parametrize(

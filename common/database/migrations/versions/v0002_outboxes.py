@@ -7,6 +7,8 @@ downgrade removes what this revision added and keeps `jobs`.
 import sqlalchemy as sa
 from alembic import op
 
+from common.database.errors import CannotDowngrade
+
 revision = "0002"
 down_revision = "0001"
 
@@ -121,9 +123,25 @@ def _create_outbox_indexes(table: str) -> None:
 
 
 def downgrade() -> None:
+    _check_deletions()
     for table in ("emails", "handover_numbers", "handovers", "job_events"):
         op.drop_table(table)
     for index in _JOB_INDEXES:
         op.drop_index(index, "jobs")
     for column in _JOB_COLUMNS:
         op.drop_column("jobs", column)
+
+
+def _check_deletions() -> None:
+    """Refuse while a job is being deleted: without its mark it would reappear, some files gone."""
+    connection = op.get_bind()
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"))
+    found = connection.execute(
+        sa.text("SELECT id FROM jobs WHERE deleted_at IS NOT NULL ORDER BY id LIMIT 10")
+    )
+    if marked := ", ".join(str(job_id) for (job_id,) in found):
+        raise CannotDowngrade(
+            f"the deletion of jobs is under way ({marked}): a dispatcher finishes it within a"
+            " minute, so start one and try again."
+        )

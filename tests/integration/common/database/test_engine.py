@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -7,15 +8,18 @@ from typing import Any
 import asyncpg
 import pytest
 from sqlalchemy import Integer, literal, select, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from common.database.engine import Database, utc_now
-from common.database.errors import DatabaseRefused, DatabaseUnavailable
+from common.database.errors import DatabaseRefused, DatabaseUnavailable, translated
+from common.database.notify import listen
 from common.database.tables import jobs
-from common.runtime.startup import wait_until_up
+from common.runtime.startup import accepted, wait_until_up
 from deploy.sandbox.ports import free_port
 from devtools.database import database_settings
-from devtools.postgres import Server
+from devtools.postgres import OwnServer, Server
 from tests.support.records import add_job, change, job_row
 
 OpenDatabase = Callable[..., Database]
@@ -177,11 +181,77 @@ async def test_a_share_that_is_used_up_leaves_the_other_connections_to_others(
 
 
 async def test_a_server_that_is_not_there_is_an_outage(opened: OpenDatabase) -> None:
-    database = opened(f"postgresql://postgres@127.0.0.1:{free_port()}/nothing")
-    with pytest.raises(DatabaseUnavailable):
+    port = free_port()
+    database = opened(f"postgresql://postgres@127.0.0.1:{port}/nothing")
+    with pytest.raises(DatabaseUnavailable, match=f"^127.0.0.1:{port}: connection refused$"):
         await database.ping()
     with pytest.raises(DatabaseUnavailable):
         await wait_until_up(database, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionRefusedError(111, "Connect call failed (…)"), "connection refused"),
+        (OSError("Multiple exceptions: [Errno 111] Connect, [Errno 111] C"), "connection refused"),
+        (OSError("[Errno 111] C, [Errno 113] C"), "connection refused or no route to host"),
+        (socket.gaierror(-2, "Name or service not known"), "name or service not known"),
+        (TimeoutError(), "no answer in time"),
+        (asyncpg.TooManyConnectionsError("sorry, too many clients already"), "sorry, too many"),
+        (PoolTimeout("QueuePool limit of size 1"), "no connection was free in time"),
+    ],
+    ids=str,
+)
+def test_the_reason_for_an_outage_is_what_the_driver_said(error: Exception, said: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match=f"^db:5432: {said}"), translated("db:5432"):
+        raise error
+
+
+async def test_a_sqlite_file_that_cannot_be_opened_ends_the_wait(opened: OpenDatabase) -> None:
+    database = opened("sqlite:////proc/none.db")
+    async with asyncio.timeout(30.0):
+        with pytest.raises(DatabaseRefused, match=r"^/proc/none\.db: unable to open"):
+            await wait_until_up(database, 60.0)
+
+
+async def test_the_servers_settings_of_the_url_count_on_every_connection(
+    postgresql_url: str, opened: OpenDatabase
+) -> None:
+    sent = {"application_name": "cloud", "options": "-c statement_timeout=4321"}
+    database = opened(postgresql_url, server_settings=sent)
+    woken = asyncio.Event()
+    listening = asyncio.create_task(listen(database.settings, "channel", woken.set))
+    await woken.wait()
+    async with database.reading() as connection:
+        timeout = (await connection.execute(text("SHOW statement_timeout"))).scalar_one()
+        named = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cloud'")
+        assert (timeout, (await connection.execute(named)).scalar_one()) == ("4321ms", 2)
+    listening.cancel()
+    await asyncio.wait([listening])
+
+
+async def test_a_secret_that_was_percent_encoded_by_hand_is_accepted(
+    server: OwnServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.execute("CREATE ROLE app LOGIN PASSWORD 'p@ss%41'")
+    server.execute(
+        "DO $$ BEGIN EXECUTE format('COPY (SELECT %L) TO %L',"
+        " 'host all app all scram-sha-256', current_setting('hba_file')); END $$"
+    )
+    server.stop()
+    server.start()
+
+    async def try_secret(secret: str) -> str | None:
+        url = make_url(server.url).set(drivername="postgresql+asyncpg")
+        settings = replace(
+            database_settings(server.url), url=url.set(username="app", password=secret)
+        )
+        return (await accepted(settings)).url.password
+
+    assert await try_secret("p@ss%41") == "p@ss%41"
+    assert "secret_encoded" not in capsys.readouterr().out
+    assert await try_secret("p%40ss%2541") == "p@ss%41"
+    assert "settings.secret_encoded" in capsys.readouterr().out
 
 
 async def test_a_server_that_refuses_us_is_an_outage_that_says_why_and_ends_the_wait(

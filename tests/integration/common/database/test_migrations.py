@@ -18,7 +18,9 @@ from sqlalchemy import Connection, Inspector, inspect, text
 from common.database.engine import Database
 from common.database.schema import SchemaOutdated, current, migrate, revisions
 from common.database.tables import emails, handovers, jobs, metadata
+from common.jobs.deletion import finish_deletion, mark_deleted, take_over_interrupted
 from common.runtime.startup import make_ready
+from common.storage.local.storage import LocalStorage
 from devtools.database import database_settings
 from devtools.postgres import Server, run_apart
 from devtools.services import REPOSITORY
@@ -98,6 +100,13 @@ def make_old(url: str, extra: str = "") -> None:
     run_script(url, table + OLD_ROWS + extra)
 
 
+async def mark(database: Database, job_id: int) -> None:
+    """A deletion begins."""
+    async with database.transaction() as tx:
+        job = (await tx.execute(jobs.select().where(jobs.c.id == job_id))).one()
+        assert await mark_deleted(tx, job.user_id, job_id)
+
+
 async def inspected(database: Database, look: Callable[[Inspector], Any]) -> Any:
     async with database.reading() as connection:
         return await connection.run_sync(lambda sync: look(inspect(sync)))
@@ -171,6 +180,26 @@ async def test_a_downgrade_leaves_the_existing_deployments_table(old: Database) 
     assert len(await inspected(old, lambda found: found.get_columns("jobs"))) == 15
     async with old.reading() as connection:
         assert (await connection.execute(text("SELECT count(*) FROM jobs"))).scalar_one() == 4
+
+
+async def test_no_downgrade_brings_back_a_job_whose_deletion_is_under_way(
+    empty: Database, empty_url: str, tmp_path: Path
+) -> None:
+    await migrate(empty)
+    kept, marked = await add_job(empty), await add_job(empty)
+    await mark(empty, marked)
+    status, _, complained = await run_migrate(empty_url, tmp_path, "downgrade", "base")
+    assert (status, complained.count("\n")) == (1, 1)
+    assert f"the deletion of jobs is under way ({marked}): a dispatcher finishes it" in complained
+    assert await current(empty) == revisions()[-1]
+
+    async with LocalStorage(str(tmp_path / "root")) as storage:
+        (taken,) = await take_over_interrupted(empty, age=-1.0, limit=10)
+        await finish_deletion(empty, storage, taken)
+    status, _, complained = await run_migrate(empty_url, tmp_path, "downgrade", "base")
+    assert (status, complained) == (0, "")
+    async with empty.reading() as connection:
+        assert [*await connection.scalars(text("SELECT id FROM jobs"))] == [kept]
 
 
 async def test_mails_that_were_to_be_sent_alone_still_are_and_the_version_before_runs_on(

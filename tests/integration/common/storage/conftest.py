@@ -136,7 +136,7 @@ def prefix() -> str:
 @pytest.fixture
 async def s3(aws: None, bucket: Any, prefix: str) -> AsyncIterator[Tree]:
     """A tree in S3; no test may leave parts of uploads behind."""
-    async with S3Storage(BUCKET, region=REGION, root=f"/{prefix}/") as storage:
+    async with S3Storage(BUCKET, region=REGION, root=f"{prefix}/") as storage:
         await storage.ensure_user("some-user")
         yield Tree(storage)
     assert list(bucket.multipart_uploads.all()) == []

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import re
+import shutil
 import socket
 import threading
 import tracemalloc
@@ -20,6 +21,7 @@ from common.storage.errors import (
     OutOfSpace,
     PathConflict,
     StorageUnavailable,
+    StorageUnusable,
     TargetExists,
     UnusableName,
 )
@@ -27,7 +29,7 @@ from common.storage.local import rename as local_rename
 from common.storage.local import staging as local_staging
 from common.storage.local.storage import LocalStorage
 from common.storage.paths import PREDEFINED, RESERVED_USER_NAME, UserPath
-from tests.integration.common.storage.conftest import MEBIBYTE, PREDEFINED_PATHS, read
+from tests.integration.common.storage.conftest import MEBIBYTE, PREDEFINED_PATHS, Tree, read
 
 
 @pytest.fixture
@@ -523,6 +525,48 @@ async def test_disk_is_never_touched_on_the_event_loops_thread(local, monkeypatc
     monkeypatch.undo()
     assert threads
     assert threading.main_thread() not in threads
+
+
+@pytest.mark.parametrize("root", ["/proc/nope", "/etc/passwd", "/etc/passwd/below"])
+async def test_a_root_that_cannot_be_is_no_missing_file(root):
+    async with LocalStorage(root) as storage:
+        tree = Tree(storage)
+        for call in (
+            storage.ensure_user("u"),
+            tree.stat("data/a.txt"),
+            tree.stat("data"),
+            tree.get("data/a.txt"),
+            tree.put("data/a.txt", b"1"),
+            tree.make("data/x"),
+            tree.entries(),
+            tree.files_at("data/a.txt"),
+            tree.rename("data/a", "data/b"),
+            tree.delete("data/a"),
+            storage.probe(write=True),
+        ):
+            with pytest.raises(StorageUnusable):
+                await call
+        assert (await storage.health())["ok"] is False
+        assert await storage.has_tree("u") is False
+
+
+async def test_a_root_that_became_a_file_is_no_missing_file(local, root):
+    await local.put_all("data/a.txt")
+    shutil.rmtree(root)
+    root.touch()
+    with pytest.raises(StorageUnusable):
+        await local.get("data/a.txt")
+    root.unlink()
+    with pytest.raises(NotFound):
+        await local.get("data/a.txt")
+
+
+async def test_a_probe_leaves_nothing_and_creates_no_tree(local, root, home):
+    await local.storage.probe(write=True)
+    assert await local.storage.has_tree("some-user") is True
+    assert await local.storage.has_tree("another") is False
+    assert os.listdir(root / RESERVED_USER_NAME) == []
+    assert sorted(os.listdir(root)) == [RESERVED_USER_NAME, "some-user"]
 
 
 async def test_a_broken_disk_is_reported_without_its_path_and_never_raised(tmp_path):

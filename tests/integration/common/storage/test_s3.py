@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from botocore.exceptions import ClientError
 from botocore.utils import parse_timestamp
+from yarl import URL
 
 from common.storage.budget import PartBudget, ReadBudget
 from common.storage.errors import (
@@ -22,6 +23,7 @@ from common.storage.errors import (
     OutOfSpace,
     ShareUsedUp,
     StorageUnavailable,
+    StorageUnusable,
     TargetExists,
     UnusableName,
 )
@@ -32,7 +34,7 @@ from common.storage.s3.bucket import Bucket, storage_errors
 from common.storage.s3.client import parse_time
 from common.storage.s3.part import Part
 from common.storage.s3.storage import S3Storage
-from tests.integration.common.storage.conftest import BUCKET, MEBIBYTE, REGION, Broken
+from tests.integration.common.storage.conftest import BUCKET, MEBIBYTE, REGION, Broken, Tree
 
 
 @pytest.fixture
@@ -85,6 +87,84 @@ async def test_uri_names_bucket_root_and_user_and_the_files_key(s3, bucket, pref
     assert bucket.Object(f"{prefix}/some-user/data/x/a.txt").get()["Body"].read() == b"hello"
     assert s3.storage.uri(s3.path("data/x/")) == f"s3://{BUCKET}/{prefix}/some-user/data/x"
     assert S3Storage("b", region=REGION).uri(s3.path("data/x")) == "s3://b/some-user/data/x"
+
+
+@pytest.mark.parametrize(
+    ("root", "start"), [("/data", "/data/"), ("./data/", "./data/"), ("/", "/"), ("", "")]
+)
+async def test_keys_begin_with_the_root_as_it_is_spelled(aws, bucket, prefix, root, start):
+    user = f"user-{prefix}"
+    async with S3Storage(BUCKET, region=REGION, root=root) as storage:
+        tree = Tree(storage, user)
+        assert await storage.has_tree(user) is False
+        await tree.put("data/x/a.txt", b"hello")
+        assert await storage.has_tree(user) is True
+        [stored] = [item.key for item in bucket.objects.all() if user in item.key]
+        assert stored == f"{start}{user}/data/x/a.txt"
+        assert storage.uri(tree.path("data/x/a.txt")) == f"s3://{BUCKET}/{stored}"
+        assert await tree.listing("data", recursive=True) == ["data/x/", "data/x/a.txt"]
+        assert await tree.get("data/x/a.txt") == b"hello"
+        link = await storage.presign_download(tree.path("data/x/a.txt"))
+        async with aiohttp.ClientSession() as session:
+            answer = await session.get(URL(link.url, encoded=True))
+            assert await answer.read() == b"hello"
+        form = await storage.presign_upload(tree.path("data/x/"))
+        assert form.data["key"] == f"{start}{user}/data/x/${{filename}}"
+        await tree.rename("data/x/a.txt", "data/b.txt")
+        assert await tree.get("data/b.txt") == b"hello"
+        await tree.delete("")
+
+
+async def test_a_missing_bucket_is_no_missing_file(aws, bucket):
+    async with S3Storage("no-such-bucket", region=REGION) as storage:
+        tree = Tree(storage)
+        for call in (
+            storage.ensure_user("u"),
+            tree.stat("data/a.txt"),
+            tree.get("data/a.txt"),
+            tree.put("data/a.txt", b"1"),
+            tree.entries("data"),
+            tree.files_at("data/a.txt"),
+            storage.probe(write=False),
+        ):
+            with pytest.raises(StorageUnusable, match="S3 has no such bucket"):
+                await call
+        health = await storage.health()
+    assert (health["ok"], health["reason"]) == (False, "S3 has no such bucket")
+
+
+async def test_whether_the_bucket_exists_is_asked_only_now_and_then(s3, client, monkeypatch):
+    asked = count_concurrency(client, "head_bucket", monkeypatch)
+    for name in range(5):
+        assert await s3.files_at(f"data/{name}") == [None]
+    assert len(asked) == 1
+
+
+async def test_a_probe_leaves_nothing(s3, keys, bucket, prefix):
+    await s3.storage.probe(write=True)
+    assert [item.key for item in bucket.objects.filter(Prefix=f"{prefix}/.opencloud")] == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (403, "AccessDenied", StorageUnusable),
+        (301, "PermanentRedirect", StorageUnusable),
+        (503, "SlowDown", StorageUnavailable),
+        (429, "TooManyRequests", StorageUnavailable),
+    ],
+)
+async def test_a_probe_distinguishes_refusals_from_outages(
+    s3, client, monkeypatch, status, code, error
+):
+    async def refuse(**_: Any) -> None:
+        answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        raise ClientError(answer, "ListObjectsV2")
+
+    monkeypatch.setattr(client, "list_objects_v2", refuse)
+    with pytest.raises(StorageUnavailable, match=code) as caught:
+        await s3.storage.probe(write=False)
+    assert caught.type is error
 
 
 async def test_key_longer_than_s3_can_hold_is_refused(aws, bucket):

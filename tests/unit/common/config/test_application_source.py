@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 import pytest
 
 from common.config import application_source
-from common.config.applications import Applications, InvalidApplications
+from common.config.applications import Applications
+from common.config.catalogue import InvalidApplications
 from deploy.sandbox import aws
 from devtools.waiting import eventually
 from tests.support.local_server import LocalServer

@@ -7,7 +7,8 @@ import orjson
 import pytest
 import yaml
 
-from common.config.applications import Applications, Entrypoint, InvalidApplications, parse
+from common.config.applications import Applications
+from common.config.catalogue import Entrypoint, InvalidApplications, parse
 from common.config.settings import DEFAULT_APPLICATIONS
 
 HANDLER = {"image_url": "image", "files_down": {"data_ids": "data"}, "files_up": {"log": "log"}}
@@ -101,12 +102,49 @@ def test_resources_are_accepted_beside_and_under_the_handler() -> None:
         (dump(tree(aws_resources={"timeout": 10**400})), "aws_resources.timeout"),
         (dump(tree(aws_resources={"timeout": float("inf")})), "aws_resources.timeout"),
         (b"a: [", "line"),
+        (dump(tree(aws_resource={})), "app.v1.run.aws_resource: the key must be one of app, "),
+        (dump(tree(app={"cmd": ["x"], "envs": []})), "app.v1.run.app.envs: the key must be"),
+        (dump(tree(handler={**HANDLER, "image": "x"})), "app.v1.run.handler.image: the key must"),
+        (dump(tree(aws_resources={"time_out": 1})), "aws_resources.time_out: the key must be"),
+        (b"a: {v1: {}}\nb: {}\na: {}", "a at line 3: the key is already at line 1"),
+        (b"a:\n  v1: {}\n  v2: {}\n  v1: {}", "a.v1 at line 4: the key is already at line 2"),
+        (b"a: {v1: {run: {app: {cmd: [{x: 1, x: 2}]}}}}", "a.v1.run.app.cmd.0.x at line 1"),
     ],
 )
 def test_an_invalid_file_is_refused_with_the_key_that_is_wrong(content: bytes, key: str) -> None:
     with pytest.raises(InvalidApplications) as refused:
         parse(content)
     assert key in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["../data", "/data", "..", "a/../../b", "//data"])
+@pytest.mark.parametrize("key", ["files_down.data_ids", "files_up.log"])
+def test_paths_in_the_container_stay_below_the_mount(path: str, key: str) -> None:
+    group, name = key.split(".")
+    with pytest.raises(InvalidApplications, match=rf"{key} must be a path below .*'{path}'"):
+        parse(dump(tree(handler={**HANDLER, group: {name: path}})))
+
+
+@pytest.mark.parametrize("path", [".", "..data", "a/b", "a/../b", "data/"])
+def test_any_path_below_the_mount_is_accepted(path: str) -> None:
+    assert entrypoint(handler={**HANDLER, "files_up": {"log": path}}).files_up == {"log": path}
+
+
+def test_merged_keys_may_be_overridden() -> None:
+    found = parse(
+        b"base: &base {v1: {run: &run {app: {cmd: [x]},"
+        b" handler: {image_url: i, files_down: {}, files_up: {}}}}}\n"
+        b"app: {<<: *base, v1: {fit: {<<: *run, app: {cmd: [y]}}}}"
+    )
+    fit = found.find("app", "v1", "fit")
+    assert (found.find("app", "v1", "run"), fit and fit.cmd) == (None, ("y",))
+
+
+async def test_an_invalid_file_at_start_is_named_with_its_variable(path: Path) -> None:
+    path.write_bytes(b"app: 3")
+    with pytest.raises(InvalidApplications) as refused:
+        await Applications(str(path)).load()
+    assert str(refused.value) == f"APPLICATION_CONFIG_FILE: {path}: app must be a mapping"
 
 
 async def test_a_changed_file_counts_from_the_next_request(
@@ -118,7 +156,7 @@ async def test_a_changed_file_counts_from_the_next_request(
     assert orjson.loads(catalogue.as_json) == {"other": tree()["app"]}
 
 
-@pytest.mark.parametrize("edit", [b"app: [", b"app: 3", b"", None])
+@pytest.mark.parametrize("edit", [b"app: [", b"app: 3", b"app: {}\napp: {}", b"", None])
 async def test_an_invalid_edit_leaves_the_last_valid_one_in_force(
     path: Path, applications: Applications, edit: bytes | None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from tests.tools.deploy.settings import read
 LONG = "a-secret-of-more-than-sixteen-characters"
 COMPLETE = {
     "COGNITO_CLIENT_ID": "client",
-    "COGNITO_USER_POOL_ID": "pool",
+    "COGNITO_USER_POOL_ID": "eu-central-1_pool",
     "INTERNAL_API_KEY_SECRET": LONG,
     "EMAIL_SENDER_SERVICE": "mailjet",
     "EMAIL_SENDER_ADDRESS": "cloud@example.org",
