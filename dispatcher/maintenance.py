@@ -1,5 +1,6 @@
 """The dispatcher's periodic work beside its outbox: what runs how often."""
 
+from functools import partial
 from typing import Any, Final
 
 from common.config.applications import Applications
@@ -15,12 +16,14 @@ from dispatcher import metrics
 from dispatcher.deletions import DeletionSweep
 from dispatcher.settings import Settings
 from dispatcher.stalled import QuestionSweep, StalledJobSweep
+from dispatcher.unfinished import measure_unfinished
 from dispatcher.worker_api import WorkerApi
 
 PROBE_EVERY: Final = 4.0
 """Seconds between two probes of the peer; 5 s are promised while it is away."""
 
 _DELETIONS_EVERY: Final = 10.0
+_COUNT_EVERY: Final = 10.0
 _STAGING_EVERY: Final = 3_600.0
 _PRUNE_EVERY: Final = 30.0
 _PRUNE_BATCH: Final = 1_000
@@ -36,7 +39,8 @@ def add_sweeps(
     worker_api: WorkerApi,
     applications: Applications,
 ) -> None:
-    """Schedule the sweeps over stalled jobs, interrupted deletions and abandoned uploads."""
+    """Schedule the sweeps over stalled jobs, interrupted deletions and abandoned uploads, and the
+    count of unfinished jobs."""
     stalled = StalledJobSweep(
         database=daemon.database,
         applications=applications,
@@ -66,6 +70,7 @@ def add_sweeps(
     daemon.ticks.every(settings.reconcile_interval, "questions", questions.sweep)
     daemon.ticks.every(_DELETIONS_EVERY, "deletions", deletions.sweep)
     daemon.ticks.every(_STAGING_EVERY, "staging", sweep_staging)
+    daemon.ticks.every(_COUNT_EVERY, "unfinished", partial(measure_unfinished, daemon.database))
 
 
 def add_heartbeat(

@@ -31,6 +31,7 @@ BREAKER: Final = Gauge(
     "opencloud_handover_gate", "1 for the circuit breaker's present state", ["state"]
 )
 LIMIT: Final = Gauge("opencloud_handover_limit", "Submissions that may be under way at once")
+UNFINISHED: Final = Gauge("opencloud_jobs", "Jobs that have not ended, by status", ["status"])
 RECONCILED: Final = Counter("opencloud_reconciled", "Corrections by the sweeps, by kind", ["kind"])
 
 for _verdict in ("taken", "refused", "not_taken", "in_doubt", "held"):

@@ -187,4 +187,9 @@ _add_partial_index(
     jobs.c.id,
     where="status IN ('pulled', 'preprocessing', 'running', 'postprocessing')",
 )
+_add_partial_index(
+    "ix_jobs_unfinished",
+    jobs.c.status,
+    where="status NOT IN ('finished', 'error') AND deleted_at IS NULL",
+)
 _add_partial_index("ix_jobs_deleted", jobs.c.deleted_at, where="deleted_at IS NOT NULL")

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Float, Row, bindparam, case, insert, or_, select, update
+from sqlalchemy import Float, Row, Text, bindparam, case, cast, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, padded, utc_now
 from common.database.notify import EMAILS, ChannelNotifier
 from common.database.tables import handover_numbers, handovers, job_events, jobs
+from common.jobs import metrics
 from common.jobs.lifecycle import Change, JobState, Report, Source, Status, decide
 from common.jobs.mails import update_mails
 from common.outbox.item import OutboxState
@@ -23,7 +24,7 @@ from common.outbox.item import OutboxState
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The effect of a report."""
+    """The effect of a report; `queued` or `ran`: seconds, where it ends the wait or the run."""
 
     job_id: int
     user_id: str
@@ -32,6 +33,9 @@ class Applied:
     change: Change
     confirmed_handover: bool
     mail_due: bool
+    application: str
+    queued: float | None
+    ran: float | None
 
 
 _lock_job = (
@@ -45,6 +49,10 @@ _lock_job = (
         jobs.c.worker_number,
         jobs.c.correlation_id,
         jobs.c.last_seen_at,
+        jobs.c.date_created,
+        jobs.c.date_started,
+        cast(jobs.c.application, Text).label("application"),
+        utc_now().label("now"),
     )
     .where(jobs.c.id == bindparam("locked_id"), jobs.c.deleted_at.is_(None))
     .with_for_update()
@@ -106,7 +114,7 @@ async def report_of_worker(
     """
     async with database.transaction() as tx:
         applied = await apply_worker_report(tx, number, report)
-    _wake_notifier(notifier, applied)
+    _announce(notifier, applied)
     return applied
 
 
@@ -135,7 +143,7 @@ async def report(
         if if_still not in {None, (Status.of_row(job.status), job.last_seen_at)}:
             return None
         applied = await _apply(tx, job, report, heard=heard)
-    _wake_notifier(notifier, applied)
+    _announce(notifier, applied)
     return applied
 
 
@@ -167,10 +175,18 @@ async def apply_worker_report(tx: AsyncConnection, number: int, report: Report) 
     return await _apply(tx, job, report, heard=True, confirmed_handover=confirmed)
 
 
-def _wake_notifier(notifier: ChannelNotifier, applied: Applied | None) -> None:
-    """To be called after the commit (see `common.database.notify`)."""
-    if applied is not None and applied.mail_due:
+def _announce(notifier: ChannelNotifier, applied: Applied | None) -> None:
+    """Wake the notifier and count, after the commit (see `common.database.notify`)."""
+    if applied is None:
+        return
+    if applied.mail_due:
         notifier.notify(EMAILS)
+    if applied.change.enters and applied.change.status.is_final:
+        metrics.ENDED.labels(applied.change.status).inc()
+    if applied.queued is not None:
+        metrics.QUEUED_SECONDS.labels(applied.application).observe(applied.queued)
+    if applied.ran is not None:
+        metrics.RUN_SECONDS.labels(applied.application).observe(applied.ran)
 
 
 async def _confirm_handover(tx: AsyncConnection, job_id: int, number: int) -> bool:
@@ -213,7 +229,14 @@ async def _apply(
         change=change,
         confirmed_handover=confirmed_handover,
         mail_due=await update_mails(tx, job, change, report),
+        application=metrics.application_label(job.application),
+        queued=_seconds(job, job.date_created) if change.starts else None,
+        ran=_seconds(job, job.date_started) if change.enters and change.status.is_final else None,
     )
+
+
+def _seconds(job: Row[Any], since: datetime | None) -> float | None:
+    return None if since is None else max(0.0, (job.now - since).total_seconds())
 
 
 async def _state_of(tx: AsyncConnection, job: Row[Any], status: Status) -> JobState:

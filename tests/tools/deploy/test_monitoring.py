@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
 import common.database.pool
+import common.jobs.metrics
 import common.telemetry.health
 import common.telemetry.loop_lag
 import dispatcher.metrics
@@ -22,7 +23,7 @@ from tests.tools.deploy.places import DEPLOY, DOCS, KUBERNETES
 
 MODULES = (
     *(common.telemetry.health, common.database.pool, common.telemetry.loop_lag),
-    *(gateway.metrics, dispatcher.metrics, notifier.metrics),
+    *(common.jobs.metrics, gateway.metrics, dispatcher.metrics, notifier.metrics),
 )
 SCRAPED = {"namespace", "pod", "component", "job"}
 """Labels that Prometheus adds."""
@@ -118,6 +119,7 @@ def test_queries_use_metrics_and_labels_that_exist(query: str) -> None:
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_queries_compare_with_states_and_verdicts_that_exist(query: str) -> None:
+    from common.jobs.lifecycle import Status
     from common.outbox.breaker import LABELS
     from dispatcher.worker_api import Verdict as Handover
     from notifier.mailjet import Verdict as Mail
@@ -130,9 +132,14 @@ def test_queries_compare_with_states_and_verdicts_that_exist(query: str) -> None
         "opencloud_handovers_total": set(Handover),
         "opencloud_mails_total": set(Mail) | {"discarded"},
         "opencloud_database_connections": {"in_use", "idle"},
+        "opencloud_status_updates_total": {"unchanged", "applied", "unknown", "unavailable"},
+        "opencloud_jobs": set(Status),
+        "opencloud_jobs_ended_total": {status for status in Status if status.is_final},
     }
-    for name, values in re.findall(r'(\w+)\{[^}]*(?:state|verdict)=~?"([^"]*)"', query):
-        assert set(values.split("|")) <= known[name]
+    labels = "state|verdict|outcome|status"
+    for name, values in re.findall(rf'(\w+)\{{[^}}]*\b(?:{labels})!?=~?"([^"]*)"', query):
+        if not name.startswith("opencloud_request_seconds"):  # those are of HTTP
+            assert set(values.split("|")) <= known[name]
 
 
 def test_every_query_of_counters_takes_a_rate() -> None:

@@ -21,6 +21,7 @@ from common.outbox.outbox import Outbox
 from devtools.database import database_settings
 from devtools.postgres import Server, run_apart
 from dispatcher.stalled import StalledJob, Sweep
+from dispatcher.unfinished import measure_unfinished
 from gateway.job_status.service import JobStatusService
 from gateway.jobs.store import JobStore
 from tests.support import dispatcher, notifier
@@ -170,6 +171,7 @@ CASES: dict[str, tuple[Work, set[str]]] = {
     "one job": (lambda database: JobStore(database).find((1_007, "user-7")), {ONE_JOB}),
     "keep-alive": (keep_alive, {ONE_JOB, "handover_numbers_pkey"}),
     "silence": (look_for_silence, {"ix_jobs_with_worker"}),
+    "unfinished jobs": (measure_unfinished, {"ix_jobs_unfinished"}),
     "interrupted deletions": (
         lambda database: take_over_interrupted(database, age=60.0, limit=5),
         {"ix_jobs_deleted"},
