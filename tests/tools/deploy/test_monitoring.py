@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ import common.telemetry.loop_lag
 import dispatcher.metrics
 import gateway.metrics
 import notifier.metrics
-from tests.tools.deploy.kustomize import Manifest
+from tests.tools.deploy.kustomize import Manifest, render
 from tests.tools.deploy.objects import named, of_kind, ports_of, selected
 from tests.tools.deploy.places import DEPLOY, DOCS, KUBERNETES
 
@@ -56,6 +58,9 @@ def process_metrics() -> dict[str, set[str]]:
     """Metrics of every process, and those that Prometheus adds to each scrape."""
     names = {sample.name for family in REGISTRY.collect() for sample in family.samples}
     return dict.fromkeys({n for n in names if n.startswith("process_")} | {"up"}, SCRAPED)
+
+
+RUNBOOK = "https://example.org/opencloud/runbook.md"
 
 
 def rules() -> list[dict[str, Any]]:
@@ -155,7 +160,24 @@ def test_every_alert_says_how_urgent_it_is_and_what_to_do() -> None:
     for rule in alerts():
         assert rule["labels"]["severity"] in {"page", "ticket"}
         assert rule["annotations"]["summary"]
-        assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook_url"] == f"{RUNBOOK}#{rule['alert'].lower()}"
+
+
+def test_one_annotation_says_where_the_runbook_is(tmp_path: Path) -> None:
+    copy = tmp_path / "monitoring"
+    shutil.copytree(KUBERNETES / "monitoring", copy)
+    text = (copy / "rules.yaml").read_text()
+    ours = "https://wiki.example.net/x?page=runbook"
+    moved = text.replace(f"opencloud-runbook: {RUNBOOK}\n", f"opencloud-runbook: {ours}\n")
+    (copy / "rules.yaml").write_text(moved)
+    (rendered,) = of_kind(render(copy), "PrometheusRule")
+    urls = {
+        rule["annotations"]["runbook_url"]
+        for group in rendered["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert urls == {f"{ours}#{rule['alert'].lower()}" for rule in alerts()}
 
 
 def test_every_metric_is_in_the_dashboard_and_the_manual() -> None:
