@@ -51,6 +51,25 @@ class PreparedRequest:
     data: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Blocks of `size` bytes, the last one shorter, each after `room` bytes that are left free."""
+
+    size: int
+    room: int
+
+    def places(self, length: int) -> tuple[bytearray, list[memoryview]]:
+        """A buffer for `length` bytes of content, and its blocks without their rooms."""
+        buffer = bytearray(length + self.room * -(-length // self.size))
+        view, stride = memoryview(buffer), self.room + self.size
+        starts = range(self.room, len(buffer), stride)
+        return buffer, [view[start : start + self.size] for start in starts]
+
+    def most(self, size: int) -> int:
+        """The content of a chunk of about `size` bytes: whole blocks, at least one."""
+        return self.size * max(1, size // (self.room + self.size))
+
+
 class OpenFile(Protocol):
     """A file that was opened for reading: that version, even after it is replaced."""
 
@@ -60,6 +79,12 @@ class OpenFile(Protocol):
         """Stream `length` bytes from `offset` in large chunks; constant memory.
 
         Raises `StorageUnavailable` if the storage cannot deliver all of them.
+        """
+
+    def read_blocks(self, blocks: Blocks) -> AsyncGenerator[bytearray, None]:
+        """Stream the whole file in large chunks of whole blocks, like `read`.
+
+        Saves the copy that framing the blocks would take.
         """
 
 

@@ -12,7 +12,7 @@ from aiohttp import hdrs
 from common.storage.errors import NotFound
 from common.storage.headers import CACHE_CONTROL, attachment, content_type
 from common.storage.paths import UserPath
-from common.storage.protocol import OpenFile, Storage
+from common.storage.protocol import Entry, OpenFile, Storage
 from gateway.files.ranges import (
     Span,
     is_not_modified,
@@ -20,7 +20,7 @@ from gateway.files.ranges import (
     is_range_valid,
     parse_ranges,
 )
-from gateway.files.zips import check_limits, stream_zip
+from gateway.files.zips import check_limits, list_few, stream_zip, zip_length
 from gateway.http.streaming import Chunks, Content
 from gateway.settings import Limits
 
@@ -64,7 +64,8 @@ async def download(
     directory = path.as_directory
     await storage.stat(directory)
     await check_limits(storage, directory, limits)
-    return await send(_zip_content(storage, directory))
+    listing = await list_few(storage, directory)
+    return await send(_zip_content(storage, directory, listing))
 
 
 def _file_content(file: OpenFile, name: str, conditions: Mapping[str, str]) -> Content:
@@ -124,10 +125,11 @@ def _multipart_content(file: OpenFile, spans: list[Span], headers: dict[str, str
     )
 
 
-def _zip_content(storage: Storage, directory: UserPath) -> Content:
+def _zip_content(storage: Storage, directory: UserPath, listing: list[Entry] | None) -> Content:
     headers: dict[str, str] = {
         hdrs.CONTENT_TYPE: "application/zip",
         hdrs.CONTENT_DISPOSITION: attachment(f"{directory.name or 'files'}.zip"),
         hdrs.CACHE_CONTROL: CACHE_CONTROL,
     }
-    return Content(HTTPStatus.OK, headers, stream_zip(storage, directory))
+    length = None if listing is None else zip_length(directory, listing)
+    return Content(HTTPStatus.OK, headers, stream_zip(storage, directory, listing), length)

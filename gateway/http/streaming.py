@@ -10,7 +10,7 @@ from common.telemetry.logs import get_logger
 from gateway.http.middlewares import start_stream
 from gateway.metrics import TRANSFERRED, TRANSFERS
 
-Chunks = AsyncGenerator[bytes | memoryview, None]
+Chunks = AsyncGenerator[bytes | bytearray | memoryview, None]
 
 log = get_logger()
 

@@ -1,10 +1,11 @@
 """Read objects in S3."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from common.storage.budget import ChunkBudget
 from common.storage.errors import NotFound, StorageUnavailable
-from common.storage.protocol import SMALL_FILE, Entry
+from common.storage.protocol import SMALL_FILE, Blocks, Entry
 from common.storage.s3.bucket import Bucket, storage_errors
 
 
@@ -36,6 +37,23 @@ class S3File:
                     raise StorageUnavailable("S3 has closed the connection early")
                 left -= len(chunk)
                 yield chunk
+
+    async def read_blocks(self, blocks: Blocks) -> AsyncGenerator[bytearray, None]:
+        left = self.entry.size or 0
+        async with aclosing(self.read(0, left)) as chunks:
+            rest = memoryview(b"")
+            while left > 0:
+                length = min(blocks.most(self._budget.size), left)
+                buffer, places = blocks.places(length)
+                for place in places:
+                    at = 0
+                    while at < len(place):
+                        rest = rest or memoryview(await anext(chunks))
+                        part = rest[: len(place) - at]
+                        place[at : at + len(part)] = part
+                        at, rest = at + len(part), rest[len(part) :]
+                yield buffer
+                left -= length
 
 
 async def read_if_small(bucket: Bucket, key: str) -> bytes | None:
