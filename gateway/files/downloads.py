@@ -112,9 +112,10 @@ def _multipart_content(file: OpenFile, spans: list[Span], headers: dict[str, str
 
     async def parts() -> Chunks:
         for head, span in zip(heads, spans, strict=True):
-            yield head
+            ahead = head  # sent with the first bytes, which the storage may refuse
             async for chunk in file.read(span.start, span.length):
-                yield chunk
+                yield ahead + chunk
+                ahead = b""
         yield tail
 
     return Content(

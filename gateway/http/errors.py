@@ -144,6 +144,8 @@ ERRORS: Final[ErrorTable] = {
     storage.OutOfSpace: Answer(
         HTTPStatus.INSUFFICIENT_STORAGE, "There is not enough space left for this file"
     ),
+    storage.AccessRefused: Answer(HTTPStatus.FORBIDDEN),
+    storage.FileRefused: Answer(HTTPStatus.CONFLICT),
     storage.StorageUnavailable: Answer(
         HTTPStatus.SERVICE_UNAVAILABLE, "The file storage does not answer at the moment", _RETRY
     ),

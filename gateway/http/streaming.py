@@ -10,7 +10,8 @@ from common.telemetry.logs import get_logger
 from gateway.http.middlewares import start_stream
 from gateway.metrics import TRANSFERRED, TRANSFERS
 
-Chunks = AsyncGenerator[bytes | bytearray | memoryview, None]
+Chunk = bytes | bytearray | memoryview
+Chunks = AsyncGenerator[Chunk, None]
 
 log = get_logger()
 
@@ -28,23 +29,36 @@ class Content:
 async def send(request: web.Request, content: Content) -> web.StreamResponse:
     """Answer with the content.
 
-    A failure in the middle breaks the connection, so that no client takes the part that it has
-    received for the whole.
+    The head is sent once the first bytes are there, since the storage may refuse them. A failure
+    in the middle breaks the connection, so that no client takes the part that it has received for
+    the whole.
     """
     if content.chunks is None:
         return web.Response(status=content.status, headers=content.headers)
     response = web.StreamResponse(status=content.status, headers=content.headers)
     response.content_length = content.length
-    await start_stream(request, response)
     if request.method == hdrs.METH_HEAD:
+        await start_stream(request, response)
         return response
+    async with aclosing(content.chunks) as chunks:
+        first = await anext(chunks, b"")
+        await start_stream(request, response)
+        await _send_chunks(request, response, first, chunks)
+    return response
+
+
+async def _send_chunks(
+    request: web.Request, response: web.StreamResponse, first: Chunk, chunks: Chunks
+) -> None:
     with TRANSFERS.labels("out").track_inprogress():
         sent = 0
         try:
-            async with aclosing(content.chunks) as chunks:
-                async for chunk in chunks:
-                    await response.write(chunk)
-                    sent += len(chunk)
+            await response.write(first)
+            sent += len(first)
+            del first  # else it would stay in memory until the end
+            async for chunk in chunks:
+                await response.write(chunk)
+                sent += len(chunk)
             await response.write_eof()
         except ConnectionError:
             raise
@@ -54,4 +68,3 @@ async def send(request: web.Request, content: Content) -> web.StreamResponse:
                 request.transport.abort()
         finally:
             TRANSFERRED.labels("out").inc(sent)
-    return response

@@ -67,10 +67,10 @@ class LocalFile:
         offset, end = 0, self.entry.size or 0
         while offset < end:
             length = min(blocks.most(self._budget.size), end - offset)
-            yield await self._threads.run(self._read_blocks, blocks, length, offset)
+            yield await self._threads.run(self._read_blocks, length, offset, blocks)
             offset += length
 
-    def _read_blocks(self, blocks: Blocks, length: int, offset: int) -> bytearray:
+    def _read_blocks(self, length: int, offset: int, blocks: Blocks) -> bytearray:
         buffer, places = blocks.places(length)
         if os.preadv(self._fd, places, offset) != length:
             raise StorageUnavailable("the file has become shorter than it was")
