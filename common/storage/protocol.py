@@ -69,8 +69,8 @@ class Blocks:
         return buffer, [view[start : start + self.size] for start in starts]
 
     def most(self, size: int) -> int:
-        """The content of a chunk of about `size` bytes: whole blocks, at least one, no more than one
-        system call reads."""
+        """The content of a chunk of about `size` bytes: whole blocks, at least one, and as many as
+        one system call reads."""
         return self.size * max(1, min(_MOST_BLOCKS, size // (self.room + self.size)))
 
 

@@ -3,6 +3,8 @@
 import http.client
 import io
 import os
+import shutil
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +124,18 @@ def test_the_length_of_an_archive_of_few_entries_is_said(api: Api) -> None:
     assert reply.headers["content-length"] == str(len(reply.body))
     head = api.send("HEAD", "/files/data/x/download")
     assert head.headers["content-length"] == str(len(reply.body))
+
+
+@on_both_storages
+def test_a_download_is_unpacked_from_a_pipe(api: Api, tmp_path: Path) -> None:
+    if shutil.which("jar") is None:
+        pytest.skip("jar (a JDK) is not installed")
+    files = {"small": b"aaa", "large": bytes(range(256)) * 5_000}
+    for name, content in files.items():
+        api.upload("data/x", name, content)
+    body = api.get("/files/data/x/download").body
+    subprocess.run(["jar", "x"], input=body, cwd=tmp_path, check=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
 
 
 def test_an_archive_of_many_entries_says_no_length(
