@@ -20,7 +20,7 @@ from gateway.files.ranges import (
     is_range_valid,
     parse_ranges,
 )
-from gateway.files.zips import check_limits, list_few, stream_zip, zip_length
+from gateway.files.zips import TreeChanged, check_limits, list_few, stream_zip, zip_length
 from gateway.http.streaming import Chunks, Content
 from gateway.settings import Limits
 
@@ -65,7 +65,10 @@ async def download(
     await storage.stat(directory)
     await check_limits(storage, directory, limits)
     listing = await list_few(storage, directory)
-    return await send(_zip_content(storage, directory, listing))
+    try:
+        return await send(_zip_content(storage, directory, listing))
+    except TreeChanged:  # before the head was sent: once more, without a length
+        return await send(_zip_content(storage, directory, None))
 
 
 def _file_content(file: OpenFile, name: str, conditions: Mapping[str, str]) -> Content:

@@ -149,25 +149,47 @@ def test_an_archive_of_many_entries_says_no_length(
     assert "content-length" not in reply.headers
 
 
-@pytest.mark.parametrize("size", [10, 200_000])
-@pytest.mark.parametrize("after", [None, 9, 11, 200_001])
+@pytest.fixture(params=[None, 9, 200_001], ids=["deleted", "shorter", "longer"])
+def changes_after_the_listing(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path], None]:
+    """Lets a file be deleted or replaced between the listing and the archive."""
+    list_few = zips.list_few
+
+    def change(path: Path) -> None:
+        async def list_and_change(storage: Storage, directory: UserPath) -> list[Entry] | None:
+            found = await list_few(storage, directory)
+            path.unlink()
+            if request.param is not None:
+                path.write_bytes(bytes(request.param))
+            return found
+
+        monkeypatch.setattr(downloads, "list_few", list_and_change)
+
+    return change
+
+
 def test_an_archive_of_a_tree_that_changes_breaks_off_if_its_length_was_said(
-    api: Api, monkeypatch: pytest.MonkeyPatch, size: int, after: int | None
+    api: Api, changes_after_the_listing: Callable[[Path], None]
+) -> None:
+    api.plant("data/x/f", bytes(200_000))
+    changes_after_the_listing(api.plant("data/x/g", bytes(200_000)))
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        api.get("/files/data/x/download")
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+def test_a_change_that_is_seen_before_the_head_costs_the_length_only(
+    api: Api, changes_after_the_listing: Callable[[Path], None], size: int
 ) -> None:
     path = api.plant("data/x/f", bytes(size))
     api.plant("data/x/g", bytes(size))
-    list_few = zips.list_few
-
-    async def list_and_change(storage: Storage, directory: UserPath) -> list[Entry] | None:
-        found = await list_few(storage, directory)
-        path.unlink()
-        if after is not None:
-            path.write_bytes(bytes(after))
-        return found
-
-    monkeypatch.setattr(downloads, "list_few", list_and_change)
-    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
-        api.get("/files/data/x/download")
+    changes_after_the_listing(path)
+    reply = api.get("/files/data/x/download")
+    found = {name: len(content) for name, content in contents(reply).items()}
+    now = {"f": path.stat().st_size} if path.exists() else {}
+    assert found == {**now, "g": size}
+    assert "content-length" not in reply.headers
 
 
 async def test_without_a_listing_a_file_that_is_gone_is_omitted(
