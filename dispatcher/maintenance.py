@@ -1,5 +1,6 @@
 """The dispatcher's periodic work beside its outbox: what runs how often."""
 
+from functools import partial
 from typing import Any, Final
 
 from common.config.applications import Applications
@@ -15,6 +16,7 @@ from dispatcher import metrics
 from dispatcher.deletions import DeletionSweep
 from dispatcher.settings import Settings
 from dispatcher.stalled import QuestionSweep, StalledJobSweep
+from dispatcher.unfinished import measure_unfinished
 from dispatcher.usage import UsageSweep
 from dispatcher.worker_api import WorkerApi
 
@@ -22,6 +24,7 @@ PROBE_EVERY: Final = 4.0
 """Seconds between two probes of the peer; 5 s are promised while it is away."""
 
 _DELETIONS_EVERY: Final = 10.0
+_COUNT_EVERY: Final = 10.0
 _STAGING_EVERY: Final = 3_600.0
 _USAGE_EVERY: Final = 1.0
 _USAGE_LANES: Final = 2
@@ -43,7 +46,8 @@ def add_sweeps(
     worker_api: WorkerApi,
     applications: Applications,
 ) -> None:
-    """Schedule the sweeps over stalled jobs, interrupted deletions and abandoned uploads."""
+    """Schedule the sweeps over stalled jobs, interrupted deletions and abandoned uploads, and the
+    count of unfinished jobs."""
     stalled = StalledJobSweep(
         database=daemon.database,
         applications=applications,
@@ -73,6 +77,7 @@ def add_sweeps(
     daemon.ticks.every(settings.reconcile_interval, "questions", questions.sweep)
     daemon.ticks.every(_DELETIONS_EVERY, "deletions", deletions.sweep)
     daemon.ticks.every(_STAGING_EVERY, "staging", sweep_staging)
+    daemon.ticks.every(_COUNT_EVERY, "unfinished", partial(measure_unfinished, daemon.database))
 
 
 def add_usage(settings: Settings, daemon: Daemon, storage: Storage) -> None:

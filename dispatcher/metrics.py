@@ -42,6 +42,7 @@ USAGE_OLDEST: Final = Gauge(
 USAGE_OLDEST_DUE: Final = Gauge(
     "opencloud_usage_oldest_due_seconds", "How long the oldest due measurement has been due"
 )
+UNFINISHED: Final = Gauge("opencloud_jobs", "Jobs that have not ended, by status", ["status"])
 RECONCILED: Final = Counter("opencloud_reconciled", "Corrections by the sweeps, by kind", ["kind"])
 
 for _verdict in ("taken", "refused", "not_taken", "in_doubt", "held"):

@@ -21,8 +21,9 @@ from common.runtime.startup import open_database
 from common.runtime.tasks import in_background
 from common.storage.factory import open_storage
 from common.storage.startup import check_usable
-from common.telemetry.health import Health, admin_routes
+from common.telemetry.health import Health, admin_routes, export_build
 from common.telemetry.logs import get_logger
+from common.telemetry.outages import warn_of_database
 from common.usage.ledger import UsageLedger
 from common.usage.quota import Quota
 from gateway import metrics
@@ -120,6 +121,7 @@ async def _serve_admin(app: web.Application) -> AsyncIterator[None]:
     admin = web.Application()
     admin.add_routes(admin_routes(app[HEALTH]))
     host, port = app[SETTINGS].admin.host, app[SETTINGS].admin.port
+    export_build(app[SETTINGS].admin.revision)
     async with serve(admin, Address("ADMIN_PORT", host, port)):
         log.info("admin.started", host=host, port=port)
         yield
@@ -225,7 +227,7 @@ async def _beat_forever(database: Database) -> None:
         try:
             await beat(database, GATEWAY)
         except DatabaseUnavailable as error:
-            log.warning("heartbeat.missed", reason=str(error))
+            warn_of_database("heartbeat.missed", reason=str(error))
         except Exception:
             log.exception("heartbeat.failed")  # without beats, no job would count as stalled
         await asyncio.sleep(BEAT_EVERY)

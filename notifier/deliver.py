@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, false, func, not_, select
 
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
@@ -19,7 +19,7 @@ from common.runtime.retry import full_jitter
 from common.telemetry.logs import get_logger
 from notifier import metrics
 from notifier.mailjet import BATCH, Mailjet, Outcome, Verdict
-from notifier.messages import MAX_DETAILS, Mail, Message, write_message
+from notifier.messages import MAX_DETAILS, MAX_OUTPUT, Mail, Message, write_message
 
 REQUESTS_AT_ONCE: Final = 2
 
@@ -38,11 +38,12 @@ _EVENTS: Final = {
 }
 
 _LENGTH: Final = func.length(jobs.c.runtime_details)
-_DETAILS: Final = case(
-    (_LENGTH > MAX_DETAILS, func.substr(jobs.c.runtime_details, _LENGTH - MAX_DETAILS)),
+_IS_LONG: Final = func.coalesce(_LENGTH > MAX_DETAILS, false())
+_OUTPUT: Final = case(
+    (_LENGTH > MAX_OUTPUT, func.substr(jobs.c.runtime_details, _LENGTH - MAX_OUTPUT)),
     else_=jobs.c.runtime_details,
 )
-"""The details that a mail shows, and one character more if there are more."""
+"""What a mail's details are made from, and one character more if there are more."""
 
 Batch = list[Mail]
 
@@ -127,14 +128,31 @@ class Deliverer:
         await self.outbox.retry(batch, delay, _REFUSED_AS_A_WHOLE, alone=True)
 
     async def _write_messages(self, batch: Batch) -> list[Message]:
-        """The messages, with the present names and details of their jobs."""
-        wanted = select(jobs.c.id, jobs.c.job_name, _DETAILS.label("details")).where(
+        """The messages, with the present names and details of their jobs.
+
+        Long details are read and interpreted one after the other, which bounds the memory.
+        """
+        short = case((not_(_IS_LONG), jobs.c.runtime_details)).label("details")
+        wanted = select(jobs.c.id, jobs.c.job_name, short, _IS_LONG.label("is_long")).where(
             jobs.c.id.in_([mail.job_id for mail in batch])
         )
         async with self.database.reading() as connection:
-            rows = (await connection.execute(wanted)).all()
-        found = {row.id: (row.job_name, row.details) for row in rows}
-        return [write_message(mail, *found.get(mail.job_id, (None, None))) for mail in batch]
+            found = {row.id: row for row in await connection.execute(wanted)}
+        messages: list[Message] = []
+        for mail in batch:
+            job = found.get(mail.job_id)
+            name, details = (job.job_name, job.details) if job else (None, None)
+            if job and job.is_long:
+                details = await self._output_of(mail.job_id)
+                messages.append(await asyncio.to_thread(write_message, mail, name, details))
+            else:
+                messages.append(write_message(mail, name, details))
+        return messages
+
+    async def _output_of(self, job_id: int) -> str | None:
+        async with self.database.reading() as connection:
+            found = await connection.execute(select(_OUTPUT).where(jobs.c.id == job_id))
+            return found.scalar_one_or_none()
 
     async def _settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Settle equal outcomes together, so that a batch that waits stays a batch."""

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
+from common.jobs.terminal import as_shown
 from common.outbox.item import OutboxItem
 
 MAX_DETAILS: Final = 20_000
-"""Longest run-time details in a mail, in characters; of longer ones the end is kept."""
+"""Longest run-time details in a mail, in characters as shown; of longer ones the end is kept."""
+
+MAX_OUTPUT: Final = 4 << 20
+"""Characters as sent from which the details are made: a progress bar shows few of many."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,5 +63,6 @@ def write_message(mail: Mail, job_name: str | None, details: str | None) -> Mess
 
 
 def _end_of(details: str) -> str:
-    shown = _UNPRINTABLE.sub("", details[-MAX_DETAILS:]).strip()
-    return shown if len(details) <= MAX_DETAILS else f"[…]\n{shown}"
+    shown = as_shown(details[-MAX_OUTPUT:]).strip()
+    is_whole = len(details) <= MAX_OUTPUT and len(shown) <= MAX_DETAILS
+    return shown if is_whole else f"[…]\n{shown[-MAX_DETAILS:]}"

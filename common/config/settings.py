@@ -130,16 +130,18 @@ def read_storage(reader: Reader) -> StorageSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AdminSettings:
-    """Where a process serves its probes and metrics."""
+    """Where a process serves its probes and metrics; `revision`: the code's, for the latter."""
 
     host: str
     port: int
+    revision: str = "unknown"
 
 
 def read_admin(reader: Reader, default_port: int) -> AdminSettings:
     return AdminSettings(
         host=reader.text("ADMIN_HOST", "127.0.0.1"),
         port=reader.port("ADMIN_PORT", default_port),
+        revision=reader.text("REVISION", "unknown"),
     )
 
 

@@ -324,6 +324,6 @@ _add_partial_index(
 UNFINISHED: Final = "status NOT IN ('finished', 'error') AND deleted_at IS NULL"
 """The condition for jobs under way, as the index has it."""
 
-_add_partial_index("ix_jobs_unfinished", jobs.c.user_id, where=UNFINISHED)
+_add_partial_index("ix_jobs_unfinished", jobs.c.user_id, jobs.c.status, where=UNFINISHED)
 _add_partial_index("ix_jobs_deleted", jobs.c.deleted_at, where="deleted_at IS NOT NULL")
 _add_partial_index("ix_user_usage_due", user_usage.c.due_at, where="due_at IS NOT NULL")

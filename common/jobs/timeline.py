@@ -20,6 +20,7 @@ from common.config.settings import DatabaseSettings
 from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseUnavailable
 from common.database.tables import MAX_JOB_ID, emails, handover_numbers, handovers, job_events, jobs
+from common.jobs.terminal import as_shown
 from common.outbox.item import OutboxState
 from common.runtime.startup import accepted
 
@@ -138,7 +139,7 @@ def _time(when: datetime) -> str:
 
 def _shown(details: str | None) -> str:
     """The last lines of a report's details, indented; the end of a log matters most."""
-    lines = (details or "").strip().splitlines()
+    lines = as_shown(details or "").strip().splitlines()
     left_out = [f"({len(lines) - _LINES_SHOWN} lines more)"] * (len(lines) > _LINES_SHOWN)
     return "".join(f"\n{'':37}| {line}" for line in [*left_out, *lines[-_LINES_SHOWN:]])
 

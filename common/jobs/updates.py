@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Float, Row, bindparam, func, or_, select, update
+from sqlalchemy import Float, Row, Text, bindparam, cast, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, padded, utc_now
 from common.database.notify import EMAILS, EVENTS, ChannelNotifier
 from common.database.tables import handover_numbers, handovers, job_events, jobs
+from common.jobs import metrics
 from common.jobs.details import cut_events, details_size, newest, overflows, with_appended
 from common.jobs.events import EventType, NewEvent, record_events
 from common.jobs.lifecycle import Change, JobState, Report, Source, Status, decide
@@ -25,7 +26,7 @@ from common.outbox.item import OutboxState, settlement
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The effect of a report."""
+    """The effect of a report; `queued` or `ran`: seconds, where it ends the wait or the run."""
 
     job_id: int
     user_id: str
@@ -34,6 +35,9 @@ class Applied:
     change: Change
     confirmed_handover: bool
     mail_due: bool
+    application: str
+    queued: float | None
+    ran: float | None
 
 
 _lock_job = (
@@ -50,6 +54,10 @@ _lock_job = (
         jobs.c.cancelled_at.is_not(None).label("is_cancelled"),
         jobs.c.cancel_confirmed_at,
         details_size,
+        jobs.c.date_created,
+        jobs.c.date_started,
+        cast(jobs.c.application, Text).label("application"),
+        utc_now().label("now"),
     )
     .where(jobs.c.id == bindparam("locked_id"), jobs.c.deleted_at.is_(None))
     .with_for_update()
@@ -163,13 +171,19 @@ async def apply_worker_report(tx: AsyncConnection, number: int, report: Report) 
 
 
 def _announce(notifier: ChannelNotifier, applied: Applied | None) -> None:
-    """To be called after the commit (see `common.database.notify`)."""
+    """Wake others and count, after the commit (see `common.database.notify`)."""
     if applied is None:
         return
     if applied.mail_due:
         notifier.notify(EMAILS)
     if applied.change.records_event or applied.change.stops_worker:
         notifier.notify(EVENTS, applied.user_id)
+    if applied.change.enters and applied.change.status.is_final:
+        metrics.ENDED.labels(applied.change.status).inc()
+    if applied.queued is not None:
+        metrics.QUEUED_SECONDS.labels(applied.application).observe(applied.queued)
+    if applied.ran is not None:
+        metrics.RUN_SECONDS.labels(applied.application).observe(applied.ran)
 
 
 async def _confirm_handover(tx: AsyncConnection, job_id: int, number: int) -> bool:
@@ -254,6 +268,9 @@ async def _apply(
         change=change,
         confirmed_handover=confirmed_handover,
         mail_due=mail_due,
+        application=metrics.application_label(job.application),
+        queued=_seconds(job, job.date_created) if change.starts else None,
+        ran=_seconds(job, job.date_started) if change.enters and change.status.is_final else None,
     )
 
 
@@ -261,6 +278,10 @@ def _type_of(change: Change, report: Report) -> EventType:
     if change.enters:
         return EventType.STATUS
     return EventType.DETAILS if report.details else EventType.REPORTED
+
+
+def _seconds(job: Row[Any], since: datetime | None) -> float | None:
+    return None if since is None else max(0.0, (job.now - since).total_seconds())
 
 
 async def _state_of(tx: AsyncConnection, job: Row[Any], status: Status) -> JobState:

@@ -9,6 +9,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from common.database.errors import DatabaseUnavailable
 from common.runtime.retry import full_jitter, retry
 from common.telemetry.logs import get_logger
+from common.telemetry.outages import warn_of_database
 
 Unit = TypeVar("Unit")
 
@@ -137,7 +138,7 @@ class ClaimLoop(Generic[Unit]):
                 self._failures += 1
                 pause = 0.1 + full_jitter(self._failures, first=0.2, cap=_LONGEST_PAUSE)
                 if isinstance(error, DatabaseUnavailable):
-                    log.warning("claim.postponed", reason=str(error))
+                    warn_of_database("claim.postponed", reason=str(error))
                 else:
                     log.exception("claim.failed")
             await self._signal.wait(pause)
@@ -172,7 +173,7 @@ async def persist(write: Callable[[], Awaitable[object]]) -> None:
         on=DatabaseUnavailable,
         first=0.2,
         cap=1.0,
-        on_retry=lambda error: log.warning("settlement.postponed", reason=str(error)),
+        on_retry=lambda error: warn_of_database("settlement.postponed", reason=str(error)),
     )
 
 
@@ -181,6 +182,6 @@ async def _guarded(work: Awaitable[None]) -> None:
         await work
     except DatabaseUnavailable as error:
         # the lease runs out, and the sweep finds the item
-        log.warning("delivery.unsettled", reason=str(error))
+        warn_of_database("delivery.unsettled", reason=str(error))
     except Exception:
         log.exception("delivery.failed")

@@ -20,7 +20,7 @@ from common.runtime.claim_loop import ClaimLoop, Courier, Unit, WorkSignal
 from common.runtime.listening import listening
 from common.runtime.periodic import Ticks
 from common.runtime.startup import open_database
-from common.telemetry.health import Health, admin_routes
+from common.telemetry.health import Health, admin_routes, export_build
 
 _POLL: Final = 1.0
 _POLL_SQLITE: Final = 0.5
@@ -114,6 +114,7 @@ def create_app(
 
 def run(service: str, app: web.Application, admin: AdminSettings) -> None:
     """Run a daemon's application until a signal comes."""
+    export_build(admin.revision)
     process.run(
         service,
         app,

@@ -12,6 +12,7 @@ from common.database.notify import can_listen, listen
 from common.runtime.retry import retry
 from common.runtime.tasks import in_background
 from common.telemetry.logs import get_logger
+from common.telemetry.outages import warn_of_database
 
 _OUTAGES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
@@ -39,6 +40,6 @@ async def listening(
 
 def _log_loss(channel: str, place: str, error: Exception) -> None:
     if isinstance(error, _OUTAGES):
-        log.warning("wakeup.lost", channel=channel, reason=f"{place}: {reason_of(error)}")
+        warn_of_database("wakeup.lost", channel=channel, reason=f"{place}: {reason_of(error)}")
     else:
         log.error("wakeup.failed", channel=channel, exc_info=error)

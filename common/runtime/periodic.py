@@ -11,6 +11,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from common.database.errors import DatabaseUnavailable
 from common.telemetry.logs import get_logger
+from common.telemetry.outages import warn_of_database
 
 log = get_logger()
 
@@ -39,7 +40,7 @@ class Ticks:
                 try:
                     await tick()
                 except DatabaseUnavailable as error:
-                    log.warning("tick.postponed", tick=name, reason=str(error))
+                    warn_of_database("tick.postponed", tick=name, reason=str(error))
                 except Exception:
                     log.exception("tick.failed", tick=name)
 

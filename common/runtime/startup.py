@@ -19,6 +19,7 @@ from common.database.pool import export_pool
 from common.database.schema import SchemaOutdated, current, migrate, revisions
 from common.runtime.retry import retry
 from common.telemetry.logs import get_logger
+from common.telemetry.outages import warn_of_database
 
 _NO_FILE: Final = "unable to open database file"
 """SQLite's words."""
@@ -50,7 +51,7 @@ async def wait_until_up(database: Database, seconds: float) -> None:
         first=0.5,
         cap=1.0,
         within=seconds,
-        on_retry=lambda error: log.warning("database.awaited", reason=str(error)),
+        on_retry=lambda error: warn_of_database("database.awaited", reason=str(error)),
     )
 
 

@@ -52,5 +52,13 @@ class StorageUnusable(StorageUnavailable):
     """
 
 
+class AccessRefused(StorageError):
+    """The storage lets nobody, or not this service, have the file; the same call fails again."""
+
+
+class FileRefused(StorageError):
+    """The file's state does not allow the operation (archived, encrypted with a lost key)."""
+
+
 class UnusableName(StorageError):
     """A file that was stored by other means has a name that no path can address."""

@@ -21,14 +21,25 @@ from prometheus_client import (
     generate_latest,
 )
 
+from common.config.settings import VERSION
+
 Check = Callable[[], Awaitable[Mapping[str, Any] | None]]
 
 _CHECK_TIMEOUT: Final = 2.0
 
+BUILD: Final = Gauge(
+    "opencloud_build_info", "1, with the version and the revision that run", ["version", "revision"]
+)
 READY: Final = Gauge("opencloud_ready", "1 while the process wants work, as in its /readyz")
 
 # a second series for each counter, of no use here
 disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+def export_build(revision: str) -> None:
+    """Let `opencloud_build_info` show this version and `revision`."""
+    BUILD.clear()
+    BUILD.labels(version=VERSION, revision=revision).set(1)
 
 
 class Health:

@@ -12,7 +12,7 @@ from aiohttp import hdrs
 from common.storage.errors import NotFound
 from common.storage.headers import CACHE_CONTROL, attachment, content_type
 from common.storage.paths import UserPath
-from common.storage.protocol import OpenFile, Storage
+from common.storage.protocol import Entry, OpenFile, Storage
 from gateway.files.ranges import (
     Span,
     is_not_modified,
@@ -20,7 +20,7 @@ from gateway.files.ranges import (
     is_range_valid,
     parse_ranges,
 )
-from gateway.files.zips import check_limits, stream_zip
+from gateway.files.zips import TreeChanged, check_limits, list_few, stream_zip, zip_length
 from gateway.http.budgets import Kind
 from gateway.http.shares import Slot
 from gateway.http.streaming import Chunks, Content
@@ -71,7 +71,11 @@ async def download(
     await storage.stat(directory)
     async with work("zip") as slot:
         await check_limits(storage, directory, limits)
-        return await send(_zip_content(storage, directory), slot)
+        listing = await list_few(storage, directory)
+        try:
+            return await send(_zip_content(storage, directory, listing), slot)
+        except TreeChanged:  # before the head was sent: once more, without a length
+            return await send(_zip_content(storage, directory, None), slot)
 
 
 def _file_content(file: OpenFile, name: str, conditions: Mapping[str, str]) -> Content:
@@ -118,9 +122,10 @@ def _multipart_content(file: OpenFile, spans: list[Span], headers: dict[str, str
 
     async def parts() -> Chunks:
         for head, span in zip(heads, spans, strict=True):
-            yield head
+            ahead = head  # sent with the first bytes, which the storage may refuse
             async for chunk in file.read(span.start, span.length):
-                yield chunk
+                yield ahead + chunk
+                ahead = b""
         yield tail
 
     return Content(
@@ -131,10 +136,11 @@ def _multipart_content(file: OpenFile, spans: list[Span], headers: dict[str, str
     )
 
 
-def _zip_content(storage: Storage, directory: UserPath) -> Content:
+def _zip_content(storage: Storage, directory: UserPath, listing: list[Entry] | None) -> Content:
     headers: dict[str, str] = {
         hdrs.CONTENT_TYPE: "application/zip",
         hdrs.CONTENT_DISPOSITION: attachment(f"{directory.name or 'files'}.zip"),
         hdrs.CACHE_CONTROL: CACHE_CONTROL,
     }
-    return Content(HTTPStatus.OK, headers, stream_zip(storage, directory))
+    length = None if listing is None else zip_length(directory, listing)
+    return Content(HTTPStatus.OK, headers, stream_zip(storage, directory, listing), length)

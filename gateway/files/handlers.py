@@ -144,6 +144,8 @@ async def list_files(request: web.Request) -> web.Response:
     parameters=[FILE_PATH_PARAMETER, *CONDITION_HEADERS],
     errors={
         404: None,
+        409: "S3 refuses: The operation is not valid for the object's storage class"
+        " (InvalidObjectState)",
         412: "The file is not the one that was expected",
         413: "A zip may hold at most 10000 files",
         416: None,

@@ -148,6 +148,8 @@ ERRORS: Final[ErrorTable] = {
         HTTPStatus.INSUFFICIENT_STORAGE, "There is not enough space left for this file"
     ),
     storage.ShareUsedUp: Answer(HTTPStatus.TOO_MANY_REQUESTS, headers=_RETRY),
+    storage.AccessRefused: Answer(HTTPStatus.FORBIDDEN),
+    storage.FileRefused: Answer(HTTPStatus.CONFLICT),
     storage.StorageUnavailable: Answer(
         HTTPStatus.SERVICE_UNAVAILABLE, "The file storage does not answer at the moment", _RETRY
     ),

@@ -20,7 +20,9 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import istr
 
+from common.database.errors import DatabaseUnavailable
 from common.telemetry.logs import bind, get_logger
+from common.telemetry.outages import warn_of_database
 from gateway.http.audit import DENIALS
 from gateway.http.body import check_encoding, end_body
 from gateway.http.callers import CallerLimits, came_by_https
@@ -172,7 +174,8 @@ def _error_response(request: web.Request, error: Exception) -> web.Response:
         log.error("request.failed", path=request.path, exc_info=error)
         return detail_response(500, "Internal Server Error")
     if response.status >= 500:
-        log.warning("request.refused", status=response.status, reason=repr(error))
+        warn = warn_of_database if isinstance(error, DatabaseUnavailable) else log.warning
+        warn("request.refused", status=response.status, reason=repr(error))
     return response
 
 

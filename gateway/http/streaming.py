@@ -11,7 +11,8 @@ from gateway.http.middlewares import start_stream
 from gateway.http.shares import Slot
 from gateway.metrics import TRANSFERRED, TRANSFERS
 
-Chunks = AsyncGenerator[bytes | memoryview, None]
+Chunk = bytes | bytearray | memoryview
+Chunks = AsyncGenerator[Chunk, None]
 
 log = get_logger()
 
@@ -29,24 +30,38 @@ class Content:
 async def send(request: web.Request, content: Content, slot: Slot) -> web.StreamResponse:
     """Answer with the content; `slot` is lent while the client does not take it.
 
-    A failure in the middle breaks the connection, so that no client takes the part that it has
-    received for the whole.
+    The head is sent once the first bytes are there, since the storage may refuse them. A failure
+    in the middle breaks the connection, so that no client takes the part that it has received for
+    the whole.
     """
     if content.chunks is None:
         return web.Response(status=content.status, headers=content.headers)
     response = web.StreamResponse(status=content.status, headers=content.headers)
     response.content_length = content.length
-    await start_stream(request, response)
     if request.method == hdrs.METH_HEAD:
+        await start_stream(request, response)
         return response
+    async with aclosing(content.chunks) as chunks:
+        first = await anext(chunks, b"")
+        await start_stream(request, response)
+        await _send_chunks(request, response, first, chunks, slot)
+    return response
+
+
+async def _send_chunks(
+    request: web.Request, response: web.StreamResponse, first: Chunk, chunks: Chunks, slot: Slot
+) -> None:
     with TRANSFERS.labels("out").track_inprogress():
         sent = 0
         try:
-            async with aclosing(content.chunks) as chunks:
-                async for chunk in chunks:
-                    async with slot.lent():
-                        await response.write(chunk)
-                    sent += len(chunk)
+            async with slot.lent():
+                await response.write(first)
+            sent += len(first)
+            del first  # else it would stay in memory until the end
+            async for chunk in chunks:
+                async with slot.lent():
+                    await response.write(chunk)
+                sent += len(chunk)
             await response.write_eof()
         except ConnectionError:
             raise
@@ -56,4 +71,3 @@ async def send(request: web.Request, content: Content, slot: Slot) -> web.Stream
                 request.transport.abort()
         finally:
             TRANSFERRED.labels("out").inc(sent)
-    return response

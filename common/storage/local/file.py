@@ -16,7 +16,7 @@ from common.storage.local.tree import (
     tree_of,
 )
 from common.storage.paths import UserPath
-from common.storage.protocol import SMALL_FILE, Entry
+from common.storage.protocol import SMALL_FILE, Blocks, Entry
 
 
 class LocalFile:
@@ -62,6 +62,19 @@ class LocalFile:
                 raise StorageUnavailable("the file has become shorter than it was")
             offset += len(chunk)
             yield chunk
+
+    async def read_blocks(self, blocks: Blocks) -> AsyncGenerator[bytearray, None]:
+        offset, end = 0, self.entry.size or 0
+        while offset < end:
+            length = min(blocks.most(self._budget.size), end - offset)
+            yield await self._threads.run(self._read_blocks, length, offset, blocks)
+            offset += length
+
+    def _read_blocks(self, length: int, offset: int, blocks: Blocks) -> bytearray:
+        buffer, places = blocks.places(length)
+        if os.preadv(self._fd, places, offset) != length:
+            raise StorageUnavailable("the file has become shorter than it was")
+        return buffer
 
     def _read_chunk(self, length: int, offset: int) -> bytes:
         # read in the thread: once closed, the old number may belong to another file

@@ -1,5 +1,6 @@
 """The operations on one S3 bucket that a storage needs, and what S3's errors mean for it."""
 
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from common.runtime.tasks import BoundedTasks
 from common.storage.errors import (
+    AccessRefused,
+    FileRefused,
     InvalidPath,
     NotFound,
     OutOfSpace,
@@ -21,6 +24,7 @@ from common.storage.errors import (
 from common.storage.protocol import BATCH, Entry
 from common.storage.s3.keys import fits_in_xml
 from common.storage.s3.part import Part
+from common.telemetry.logs import get_logger
 
 _DELETES_IN_FLIGHT: Final = 4
 _EXISTENCE_HOLDS: Final = 5.0
@@ -28,6 +32,25 @@ _EXISTENCE_HOLDS: Final = 5.0
 
 _MISSING: Final = frozenset({"404", "NoSuchKey", "NotFound"})
 _FULL: Final = frozenset({"EntityTooLarge", "QuotaExceeded", "XMinioStorageFull"})
+
+
+_TRIED_AGAIN: Final = frozenset(
+    (
+        # S3 is busy, or another request was in the way
+        *("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "RequestExpired"),
+        *("Throttling", "ThrottlingException", "RequestLimitExceeded", "BandwidthLimitExceeded"),
+        *("OperationAborted", "ConditionalRequestConflict", "IncompleteBody", "BadDigest"),
+        *("NoSuchUpload", "InvalidPart", "InvalidRange", "KMS.ThrottlingException"),
+        # our bucket, credentials and clock are wrong: an operator's mistake, about no single file
+        *("NoSuchBucket", "PermanentRedirect", "AuthorizationHeaderMalformed"),
+        *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"),
+        *("TokenRefreshRequired", "RequestTimeTooSkewed"),
+    )
+)
+_TRIED_AGAIN_STATUSES: Final = frozenset({408, 412, 416, 429})
+_IDENTIFIER: Final = re.compile(r"arn:[^\s\"']+|https?://\S+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]+){4}")
+
+log = get_logger()
 
 
 @contextmanager
@@ -46,16 +69,29 @@ def storage_errors() -> Iterator[None]:
 
 def _storage_error(error: ClientError) -> StorageError:
     # the bare HTTP status where the response had no body
-    code = str(error.response.get("Error", {}).get("Code", ""))
+    facts = error.response.get("Error", {})
+    code, status = str(facts.get("Code", "")), _status(error)
     if code in _MISSING:
         return NotFound("there is nothing at this path")
     if code == "NoSuchBucket":
         return StorageUnusable("S3 has no such bucket")
     if code == "KeyTooLongError":
         return InvalidPath("the path is longer than S3 can hold")
-    if code in _FULL or _status(error) == 507:
+    if code in _FULL or status == 507:
         return OutOfSpace("the storage is full")
-    return StorageUnavailable(f"S3 refuses ({code})")
+    if status in _TRIED_AGAIN_STATUSES or not 400 <= status < 500:
+        return StorageUnavailable(f"S3 refuses ({code})")
+    return _refusal(code, str(facts.get("Message", "")), is_access=status == 403)
+
+
+def _refusal(code: str, message: str, *, is_access: bool) -> StorageError:
+    """A refusal in S3's words, without the names of accounts, buckets and keys in them."""
+    if code in _TRIED_AGAIN:
+        return StorageUnavailable(f"S3 refuses ({code})")
+    words = _IDENTIFIER.sub("…", message).strip().rstrip(".")[:200] or "Forbidden"
+    log.warning("storage.refused", code=code, reason=words)
+    kind = AccessRefused if is_access and code != "InvalidObjectState" else FileRefused
+    return kind(f"S3 refuses: {words} ({code})")
 
 
 def _status(error: ClientError) -> int:
@@ -194,4 +230,6 @@ class Bucket:
         with storage_errors():
             answer = await self.client.delete_objects(Bucket=self.name, Delete=request)
         for error in answer.get("Errors", ()):
-            raise StorageUnavailable(f"S3 refuses to delete ({error.get('Code')})")
+            code = str(error.get("Code"))
+            is_access = code == "AccessDenied"
+            raise _refusal(code, str(error.get("Message", "")), is_access=is_access)

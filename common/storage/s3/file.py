@@ -1,11 +1,12 @@
 """Read objects in S3."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from common.storage.budget import ChunkBudget, ReadBudget
 from common.storage.errors import NotFound, StorageUnavailable
-from common.storage.protocol import SMALL_FILE, Entry
+from common.storage.protocol import SMALL_FILE, Blocks, Entry
 from common.storage.s3.bucket import Bucket, storage_errors
 
 
@@ -40,6 +41,23 @@ class S3File:
                 self._responses.move(response)
                 response.close()
                 self._responses.release()
+
+    async def read_blocks(self, blocks: Blocks) -> AsyncGenerator[bytearray, None]:
+        left = self.entry.size or 0
+        async with aclosing(self.read(0, left)) as chunks:
+            rest = memoryview(b"")
+            while left > 0:
+                length = min(blocks.most(self._chunks.size), left)
+                buffer, places = blocks.places(length)
+                for place in places:
+                    at = 0
+                    while at < len(place):
+                        rest = rest or memoryview(await anext(chunks))
+                        part = rest[: len(place) - at]
+                        place[at : at + len(part)] = part
+                        at, rest = at + len(part), rest[len(part) :]
+                yield buffer
+                left -= length
 
     async def _request(self, offset: int, length: int) -> "_Response":
         await self._responses.acquire()

@@ -22,6 +22,7 @@ _KEYS = {
     "images",
     "configMapGenerator",
     "patches",
+    "replacements",
 }
 _CLUSTER_WIDE = {"Namespace"}
 _HASHED = "\0hashed"
@@ -60,6 +61,8 @@ def _build(folder: Path) -> list[Manifest]:
         for container in containers(manifests):
             if container["image"] == image["name"]:
                 container["image"] = f"{image['newName']}:{image['newTag']}"
+    for replacement in kustomization.get("replacements", ()):
+        _replace(replacement, manifests)
     return manifests
 
 
@@ -103,6 +106,37 @@ def _patch(patch: Manifest, manifests: list[Manifest]) -> None:
             assert operation["op"] in {"add", "replace"}
             assert operation["op"] == "add" or node[key] is not None
             node[key] = deepcopy(operation["value"])
+
+
+def _replace(replacement: Manifest, manifests: list[Manifest]) -> None:
+    """Copy one field into others, between delimiters; only into fields that exist."""
+    source = replacement["source"]
+    (found,) = (m for m in manifests if _is(m, source["kind"], source["name"]))
+    ((holder, last),) = _places(found, source["fieldPath"].split("."))
+    for target in replacement["targets"]:
+        select, options = target["select"], target["options"]
+        for manifest in manifests:
+            if _is(manifest, select["kind"], select["name"]):
+                for path in target["fieldPaths"]:
+                    places = list(_places(manifest, path.split(".")))
+                    assert places, f"there is no {path} to replace"
+                    for node, key in places:
+                        parts = node[key].split(options["delimiter"])
+                        parts[options["index"]] = holder[last]
+                        node[key] = options["delimiter"].join(parts)
+
+
+def _places(node: Any, path: list[str]) -> Iterator[tuple[Any, str]]:
+    """Where a path leads: mappings, each with its key; `*` stands for every element of a list."""
+    first, *rest = path
+    if first == "*":
+        for element in node:
+            yield from _places(element, rest)
+    elif first in node:
+        if rest:
+            yield from _places(node[first], rest)
+        else:
+            yield node, first
 
 
 def _is(manifest: Manifest, kind: str, name: str | None) -> bool:

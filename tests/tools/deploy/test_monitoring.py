@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,18 +13,19 @@ from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
 import common.database.pool
+import common.jobs.metrics
 import common.telemetry.health
 import common.telemetry.loop_lag
 import dispatcher.metrics
 import gateway.metrics
 import notifier.metrics
-from tests.tools.deploy.kustomize import Manifest
+from tests.tools.deploy.kustomize import Manifest, render
 from tests.tools.deploy.objects import named, of_kind, ports_of, selected
 from tests.tools.deploy.places import DEPLOY, DOCS, KUBERNETES
 
 MODULES = (
     *(common.telemetry.health, common.database.pool, common.telemetry.loop_lag),
-    *(gateway.metrics, dispatcher.metrics, notifier.metrics),
+    *(common.jobs.metrics, gateway.metrics, dispatcher.metrics, notifier.metrics),
 )
 SCRAPED = {"namespace", "pod", "component", "job"}
 """Labels that Prometheus adds."""
@@ -55,6 +58,9 @@ def process_metrics() -> dict[str, set[str]]:
     """Metrics of every process, and those that Prometheus adds to each scrape."""
     names = {sample.name for family in REGISTRY.collect() for sample in family.samples}
     return dict.fromkeys({n for n in names if n.startswith("process_")} | {"up"}, SCRAPED)
+
+
+RUNBOOK = "https://example.org/opencloud/runbook.md"
 
 
 def rules() -> list[dict[str, Any]]:
@@ -118,6 +124,7 @@ def test_queries_use_metrics_and_labels_that_exist(query: str) -> None:
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_queries_compare_with_states_and_verdicts_that_exist(query: str) -> None:
+    from common.jobs.lifecycle import Status
     from common.outbox.breaker import LABELS
     from dispatcher.worker_api import Verdict as Handover
     from notifier.mailjet import Verdict as Mail
@@ -130,9 +137,14 @@ def test_queries_compare_with_states_and_verdicts_that_exist(query: str) -> None
         "opencloud_handovers_total": set(Handover),
         "opencloud_mails_total": set(Mail) | {"discarded"},
         "opencloud_database_connections": {"in_use", "idle"},
+        "opencloud_status_updates_total": {"unchanged", "applied", "unknown", "unavailable"},
+        "opencloud_jobs": set(Status),
+        "opencloud_jobs_ended_total": {status for status in Status if status.is_final},
     }
-    for name, values in re.findall(r'(\w+)\{[^}]*(?:state|verdict)=~?"([^"]*)"', query):
-        assert set(values.split("|")) <= known[name]
+    labels = "state|verdict|outcome|status"
+    for name, values in re.findall(rf'(\w+)\{{[^}}]*\b(?:{labels})!?=~?"([^"]*)"', query):
+        if not name.startswith("opencloud_request_seconds"):  # those are of HTTP
+            assert set(values.split("|")) <= known[name]
 
 
 def test_every_query_of_counters_takes_a_rate() -> None:
@@ -148,7 +160,24 @@ def test_every_alert_says_how_urgent_it_is_and_what_to_do() -> None:
     for rule in alerts():
         assert rule["labels"]["severity"] in {"page", "ticket"}
         assert rule["annotations"]["summary"]
-        assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook_url"] == f"{RUNBOOK}#{rule['alert'].lower()}"
+
+
+def test_one_annotation_says_where_the_runbook_is(tmp_path: Path) -> None:
+    copy = tmp_path / "monitoring"
+    shutil.copytree(KUBERNETES / "monitoring", copy)
+    text = (copy / "rules.yaml").read_text()
+    ours = "https://wiki.example.net/x?page=runbook"
+    moved = text.replace(f"opencloud-runbook: {RUNBOOK}\n", f"opencloud-runbook: {ours}\n")
+    (copy / "rules.yaml").write_text(moved)
+    (rendered,) = of_kind(render(copy), "PrometheusRule")
+    urls = {
+        rule["annotations"]["runbook_url"]
+        for group in rendered["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert urls == {f"{ours}#{rule['alert'].lower()}" for rule in alerts()}
 
 
 def test_every_metric_is_in_the_dashboard_and_the_manual() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from notifier.messages import MAX_DETAILS, Mail, Message, write_message
+from notifier.messages import MAX_DETAILS, MAX_OUTPUT, Mail, Message, write_message
 
 
 def message(name: str | None = "train", details: str | None = "epoch 1\nepoch 2") -> Message:
@@ -45,3 +45,14 @@ def test_of_details_beyond_the_longest_length_the_end_is_kept() -> None:
     assert len(text) < MAX_DETAILS + 200
     assert "[…]" in text
     assert "[…]" not in message(details="x" * MAX_DETAILS).text
+
+
+def test_details_are_shown_as_on_a_terminal_before_their_length_counts() -> None:
+    progress = "".join(f"\r\x1b[32m{percent:3}%\x1b[0m" for percent in range(101))
+    text = message(details=f"start\n{progress * 100}\nend").text
+    assert text.endswith("Run-time details:\nstart\n100%\nend\n")
+
+
+def test_of_output_beyond_what_is_interpreted_the_end_is_kept() -> None:
+    text = message(details="start\n" + "\r50%" * (MAX_OUTPUT // 4) + "\nend").text
+    assert text.endswith("Run-time details:\n[…]\n50%\nend\n")

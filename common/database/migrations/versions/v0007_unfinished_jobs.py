@@ -1,4 +1,4 @@
-"""An index of the jobs that have not ended, by user: they are counted at each submission."""
+"""An index of the jobs that have not ended: they are counted by user and by status."""
 
 from alembic import op
 
@@ -8,7 +8,7 @@ down_revision = "0006"
 
 def upgrade() -> None:
     op.execute(
-        "CREATE INDEX ix_jobs_unfinished ON jobs (user_id)"
+        "CREATE INDEX ix_jobs_unfinished ON jobs (user_id, status)"
         " WHERE status NOT IN ('finished', 'error') AND deleted_at IS NULL"
     )
 

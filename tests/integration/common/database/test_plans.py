@@ -23,6 +23,7 @@ from common.usage.records import read_usage, uploads_elsewhere
 from devtools.database import database_settings
 from devtools.postgres import Server, run_apart
 from dispatcher.stalled import StalledJob, Sweep
+from dispatcher.unfinished import measure_unfinished
 from dispatcher.usage import UsageSweep
 from gateway.job_status.service import JobStatusService
 from gateway.jobs.store import JobStore
@@ -215,6 +216,7 @@ CASES: dict[str, tuple[Work, set[str]]] = {
         lambda database: usage_sweep(database).claim(),
         {"ix_user_usage_due", "ix_usage_changes_user"},
     ),
+    "unfinished jobs": (measure_unfinished, {"ix_jobs_unfinished"}),
     "interrupted deletions": (
         lambda database: take_over_interrupted(database, age=60.0, limit=5),
         {"ix_jobs_deleted"},

@@ -60,7 +60,7 @@ async def test_the_text_shows_the_end_of_details_without_control_characters(
     for shown in (
         f"Job {job_id} 'train_1' of ada: error",
         "(2 lines more)",
-        "?[31mCUDA out of memory",
+        "| CUDA out of memory",
         "Mail 'error': waiting to be sent",
     ):
         assert shown in text

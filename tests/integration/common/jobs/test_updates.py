@@ -3,9 +3,11 @@
 import asyncio
 import re
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
@@ -15,6 +17,8 @@ from common.jobs import updates
 from common.jobs.lifecycle import Report, Source, Status
 from common.jobs.mails import DETAILS_WAIT
 from common.jobs.updates import Applied
+from tests.support.gateway import fresh
+from tests.support.metrics import metric
 from tests.support.records import add_handover, add_job, change, job_row, outbox_row, rows
 
 
@@ -279,3 +283,58 @@ async def test_a_report_applies_only_if_its_outbox_row_is_settled(database: Data
         assert (await job_row(database, job_id))["status"] == expected
     await updates.report(database, ChannelNotifier(database), 4711, refusal, settle=settle)
     assert settled == [True] * 3
+
+
+def outcomes() -> dict[str, float]:
+    return {
+        outcome: metric("opencloud_jobs_ended_total", outcome=outcome)
+        for outcome in ("finished", "error")
+    }
+
+
+def observed(name: str, application: str) -> tuple[float, float]:
+    """How many values a histogram has observed, and their sum."""
+    metric_of = partial(REGISTRY.get_sample_value, labels={"application": application})
+    return metric_of(f"{name}_count") or 0.0, metric_of(f"{name}_sum") or 0.0
+
+
+async def test_waits_and_runs_are_observed_once_by_application(database: Database) -> None:
+    application = {"application": fresh("app"), "version": "v1", "entrypoint": "train"}
+    job_id = await add_job(database, date_created=utc_now(-600.0), application=application)
+    before = outcomes()
+    for status in ("pulled", "pulled", "running"):
+        await report(database, job_id, status)
+    name = application["application"]
+    count, seconds = observed("opencloud_job_queued_seconds", name)
+    assert (count, observed("opencloud_job_run_seconds", name)) == (1, (0, 0))
+    assert 600 <= seconds < 660
+    await change(database, jobs, job_id, date_started=utc_now(-60.0))
+    for _ in range(2):
+        await report(database, job_id, "finished")
+    count, seconds = observed("opencloud_job_run_seconds", name)
+    assert count == 1
+    assert 60 <= seconds < 120
+    assert outcomes() == before | {"finished": before["finished"] + 1}
+
+
+async def test_a_job_without_a_start_is_counted_but_has_no_run_time(database: Database) -> None:
+    name = fresh("app")
+    job_id = await add_job(database, date_created=None, application={"application": name})
+    before = outcomes()
+    await report(database, job_id, "error", "no image")
+    assert outcomes() == before | {"error": before["error"] + 1}
+    assert observed("opencloud_job_run_seconds", name)[0] == 0
+    assert observed("opencloud_job_queued_seconds", name)[0] == 0
+
+
+async def test_a_change_that_is_not_committed_is_not_counted(database: Database) -> None:
+    job_id = await add_job(database)
+    before = outcomes()
+
+    async def fail(_: AsyncConnection) -> bool:
+        raise RuntimeError
+
+    words = Report(Status.ERROR, None, Source.DISPATCHER)
+    with pytest.raises(RuntimeError):
+        await updates.report(database, ChannelNotifier(database), job_id, words, settle=fail)
+    assert outcomes() == before

@@ -18,7 +18,7 @@ from common.storage.errors import (
     TooManyFiles,
 )
 from common.storage.paths import PREDEFINED, UserPath
-from common.storage.protocol import SMALL_FILE, Entry
+from common.storage.protocol import SMALL_FILE, Blocks, Entry
 from tests.integration.common.storage.conftest import MEBIBYTE, PREDEFINED_PATHS, Broken, read
 
 
@@ -318,6 +318,21 @@ async def test_any_range_of_a_file_can_be_read(tree):
         assert file.entry == await tree.stat("data/a.bin")
         for start, length in [(0, 1), (255, 2), (1_234_567, 1_100_000), (2_559_999, 1), (5, 0)]:
             assert await read(file, start, length) == whole[start : start + length]
+
+
+@pytest.mark.parametrize("size", [0, 1, 999, 1_000, 1_001, 3_000_017])
+async def test_blocks_leave_room_and_hold_the_whole_file(tree, size):
+    whole = bytes(range(251)) * (size // 251 + 1)
+    await tree.put("data/a.bin", whole[:size])
+    async with tree.storage.open(tree.path("data/a.bin")) as file:
+        chunks = [chunk async for chunk in file.read_blocks(Blocks(size=1_000, room=3))]
+    assert all(len(chunk) % 1_003 == 0 for chunk in chunks[:-1])
+    content = bytearray()
+    for chunk in chunks:
+        for start in range(0, len(chunk), 1_003):
+            assert chunk[start : start + 3] == bytes(3)
+            content += chunk[start + 3 : start + 1_003]
+    assert content == whole[:size]
 
 
 async def test_open_file_never_mixes_versions(tree):

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -18,6 +19,8 @@ from yarl import URL
 
 from common.storage.budget import PartBudget, ReadBudget
 from common.storage.errors import (
+    AccessRefused,
+    FileRefused,
     InvalidPath,
     NotFound,
     OutOfSpace,
@@ -499,7 +502,15 @@ async def test_survey_of_many_inputs_bounds_its_concurrency(s3, client, monkeypa
         ("NoSuchBucket", 404, StorageUnavailable),
         ("SlowDown", 503, StorageUnavailable),
         ("InternalError", 500, StorageUnavailable),
-        ("AccessDenied", 403, StorageUnavailable),
+        ("RequestTimeout", 400, StorageUnavailable),
+        ("PreconditionFailed", 412, StorageUnavailable),
+        ("TooManyRequests", 429, StorageUnavailable),
+        ("InvalidAccessKeyId", 403, StorageUnavailable),
+        ("AccessDenied", 403, AccessRefused),
+        ("403", 403, AccessRefused),
+        ("InvalidObjectState", 403, FileRefused),
+        ("KMS.DisabledException", 400, FileRefused),
+        ("MethodNotAllowed", 405, FileRefused),
         ("KeyTooLongError", 400, InvalidPath),
         ("EntityTooLarge", 400, OutOfSpace),
         ("XMinioStorageFull", 507, OutOfSpace),
@@ -545,8 +556,25 @@ async def test_deletion_that_s3_refuses_is_an_error(s3, client, monkeypatch):
 
     await s3.put("data/x/a.txt", b"1")
     monkeypatch.setattr(client, "delete_objects", refuse)
-    with pytest.raises(StorageUnavailable, match="AccessDenied"):
+    with pytest.raises(AccessRefused, match="AccessDenied"):
         await s3.delete("data/x/")
+
+
+def test_a_refusal_says_s3s_reason_but_no_names_of_accounts_and_keys():
+    message = (
+        "User: arn:aws:sts::123456789012:assumed-role/cloud/i-0 is not authorized to perform:"
+        ' kms:Decrypt on resource: "arn:aws:kms:eu-central-1:123456789012:key/6f0e" because no'
+        " policy allows it. Key 6f0e1c9a-0000-4000-8000-00000000beef."
+    )
+    answer = {
+        "Error": {"Code": "AccessDenied", "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": 403},
+    }
+    with pytest.raises(AccessRefused) as caught, storage_errors():
+        raise ClientError(answer, "GetObject")
+    words = str(caught.value)
+    assert words.startswith("S3 refuses: User: … is not authorized to perform: kms:Decrypt on")
+    assert not {"123456789012", "6f0e", "beef"} & set(re.findall(r"\w+", words))
 
 
 async def test_a_sweep_aborts_stale_uploads(s3, client, prefix):

@@ -3,7 +3,9 @@
 import errno
 import http.client
 import re
+from collections.abc import Callable
 from email.utils import formatdate
+from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
@@ -60,15 +62,17 @@ def test_an_empty_file(api: Api) -> None:
 def test_a_failure_in_the_middle_breaks_the_connection(
     owner: Api, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    read = LocalFile._read_chunk
+    def failing_later(read: Callable[..., Any]) -> Callable[..., Any]:
+        def fail_later(file: LocalFile, length: int, offset: int, *more: Any) -> Any:
+            if offset:
+                raise OSError(errno.EIO, "the disk is broken")
+            return read(file, length, offset, *more)
 
-    def fail_later(file: LocalFile, length: int, offset: int) -> bytes:
-        if offset:
-            raise OSError(errno.EIO, "the disk is broken")
-        return read(file, length, offset)
+        return fail_later
 
     owner.plant("data/x/large", b"x" * 3_000_000)
-    monkeypatch.setattr(LocalFile, "_read_chunk", fail_later)
+    for name in ("_read_chunk", "_read_blocks"):  # of files, and of zips
+        monkeypatch.setattr(LocalFile, name, failing_later(getattr(LocalFile, name)))
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
         owner.get(f"/files/{path}/download")
 

@@ -1,14 +1,22 @@
 """Directories as zip archives."""
 
+import http.client
 import io
 import os
+import shutil
+import subprocess
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import requests
 
+from common.storage.local.storage import LocalStorage
+from common.storage.paths import UserPath
+from common.storage.protocol import Entry, Storage
+from gateway.files import downloads, zips
 from tests.support.gateway import Api, Reply, on_both_storages
 
 
@@ -104,3 +112,96 @@ def test_limits_are_kept(api_with: Callable[..., Api]) -> None:
     api.plant("data/x/3")
     assert api.get("/files/data/x/download").status == 413
     assert api.get("/files/data/x/3/download").status == 200
+
+
+@on_both_storages
+def test_the_length_of_an_archive_of_few_entries_is_said(api: Api) -> None:
+    api.upload("data/x", "small", b"aaa")
+    api.upload(quote("data/x/ü"), "large", bytes(300_000))
+    api.post("/files/data/x/hollow/")
+    reply = api.get("/files/data/x/download")
+    assert set(contents(reply)) == {"hollow/", "small", "ü/", "ü/large"}
+    assert reply.headers["content-length"] == str(len(reply.body))
+    head = api.send("HEAD", "/files/data/x/download")
+    assert head.headers["content-length"] == str(len(reply.body))
+
+
+@on_both_storages
+def test_a_download_is_unpacked_from_a_pipe(api: Api, tmp_path: Path) -> None:
+    if shutil.which("jar") is None:
+        pytest.skip("jar (a JDK) is not installed")
+    files = {"small": b"aaa", "large": bytes(range(256)) * 5_000}
+    for name, content in files.items():
+        api.upload("data/x", name, content)
+    body = api.get("/files/data/x/download").body
+    subprocess.run(["jar", "x"], input=body, cwd=tmp_path, check=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+
+
+def test_an_archive_of_many_entries_says_no_length(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zips, "_MOST_LISTED", 3)
+    for number in range(4):
+        api.plant(f"data/x/{number}", b"1")
+    reply = api.get("/files/data/x/download")
+    assert set(contents(reply)) == {"0", "1", "2", "3"}
+    assert "content-length" not in reply.headers
+
+
+@pytest.fixture(params=[None, 9, 200_001], ids=["deleted", "shorter", "longer"])
+def changes_after_the_listing(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path], None]:
+    """Lets a file be deleted or replaced between the listing and the archive."""
+    list_few = zips.list_few
+
+    def change(path: Path) -> None:
+        async def list_and_change(storage: Storage, directory: UserPath) -> list[Entry] | None:
+            found = await list_few(storage, directory)
+            path.unlink()
+            if request.param is not None:
+                path.write_bytes(bytes(request.param))
+            return found
+
+        monkeypatch.setattr(downloads, "list_few", list_and_change)
+
+    return change
+
+
+def test_an_archive_of_a_tree_that_changes_breaks_off_if_its_length_was_said(
+    api: Api, changes_after_the_listing: Callable[[Path], None]
+) -> None:
+    api.plant("data/x/f", bytes(200_000))
+    changes_after_the_listing(api.plant("data/x/g", bytes(200_000)))
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        api.get("/files/data/x/download")
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+def test_a_change_that_is_seen_before_the_head_costs_the_length_only(
+    api: Api, changes_after_the_listing: Callable[[Path], None], size: int
+) -> None:
+    path = api.plant("data/x/f", bytes(size))
+    api.plant("data/x/g", bytes(size))
+    changes_after_the_listing(path)
+    reply = api.get("/files/data/x/download")
+    found = {name: len(content) for name, content in contents(reply).items()}
+    now = {"f": path.stat().st_size} if path.exists() else {}
+    assert found == {**now, "g": size}
+    assert "content-length" not in reply.headers
+
+
+async def test_without_a_listing_a_file_that_is_gone_is_omitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "ada" / "data"
+    folder.mkdir(parents=True)
+    for name in "abc":
+        (folder / name).write_bytes(bytes(100_000))
+    storage = LocalStorage(str(tmp_path))
+    sent = b""
+    async for chunk in zips.stream_zip(storage, UserPath("ada", ("data",))):
+        sent += chunk
+        (folder / "b").unlink(missing_ok=True)
+    assert zipfile.ZipFile(io.BytesIO(sent)).namelist() == ["a", "c"]

@@ -6,12 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
 from common.database.notify import ChannelNotifier
 from common.database.tables import jobs
 from common.jobs.lifecycle import Report, Source, Status
+from common.telemetry import outages
+from common.telemetry.outages import OutageLog
 from deploy.sandbox.ports import free_port
 from devtools.database import database_settings
 from devtools.postgres import run_apart
@@ -249,6 +252,17 @@ class TestOutage:
         outage.clear()
         assert api.report(job, "finished", "the end").status == 200
         assert state(api, job)[0] == "finished"
+
+    def test_many_refused_requests_are_one_line(
+        self, api: Api, outage: threading.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(outages, "_database", OutageLog())
+        outage.set()
+        with structlog.testing.capture_logs() as lines:
+            assert {api.get("/jobs").status for _ in range(30)} == {503}
+        outage.clear()
+        refused = [line["reason"] for line in lines if line["event"] == "request.refused"]
+        assert refused == ["DatabaseUnavailable('away')"]
 
     def test_an_update_waits_for_a_database_that_comes_back(
         self, api: Api, job: int, outage: threading.Event, monkeypatch: pytest.MonkeyPatch
