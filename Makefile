@@ -86,4 +86,4 @@ lock:
 	$(LOCK) --constraints requirements/dev.txt -o requirements/run.txt
 
 clean:
-	rm -rf $(VENV) .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .venv-* .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
