@@ -12,21 +12,25 @@ help:
 ## make install   environment in .venv from the lock file; its python finds the services anywhere
 install: $(VENV)/.installed
 
+# what `make run` needs is a part of it
 $(VENV)/.installed: requirements/dev.txt
+	$(call install,$(VENV)/.installed $(VENV)/.installed-sandbox)
+
+$(VENV)/.installed-sandbox: requirements/sandbox.txt
+	$(call install,$@)
+
+define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed ($(PYTHON) is older): make PYTHON=python3.12 …"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
-	@# so that `python -m gateway` and the others start in any working directory
-	@pwd >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/opencloud.pth"
-	@touch $@
+	@$(PYTHON) deploy/install.py $(VENV) $< $(1)
+endef
 
 ## make run       the whole cloud on this machine, until Ctrl-C
-run: install
+run: $(VENV)/.installed-sandbox
 	@$(BIN)/python -m deploy.sandbox
 
 ## make demo      a user's main job, while `make run` is up (DATA=file.csv CONFIG=file.yaml)
-demo: install
+demo: $(VENV)/.installed-sandbox
 	@$(BIN)/python -m deploy.sandbox.demo $(if $(DATA),--data "$(DATA)") $(if $(CONFIG),--config "$(CONFIG)")
 
 PYTEST := $(BIN)/python -m pytest --dist worksteal -n
@@ -85,8 +89,9 @@ clients:
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
 lock:
-	$(LOCK) -o requirements/run.txt
 	$(LOCK) --extra dev -o requirements/dev.txt
+	$(LOCK) --extra sandbox --constraints requirements/dev.txt -o requirements/sandbox.txt
+	$(LOCK) --constraints requirements/dev.txt -o requirements/run.txt
 
 clean:
-	rm -rf $(VENV) .clients .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .venv-* .clients .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*

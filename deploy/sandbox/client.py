@@ -32,12 +32,12 @@ class GatewayClient:
     async def upload(self, kind: str, folder: str, source: Path) -> None:
         """Request an upload link and follow it, which works on local storage and on S3 alike."""
         request = await self._call("POST", f"/files/{kind}/{folder}/url")
-        form = aiohttp.FormData()
+        form = aiohttp.FormData(quote_fields=False)  # whose percent signs nobody takes back
         for name, value in (request["data"] or {}).items():
             form.add_field(name, value)
         try:
             with source.open("rb") as file:
-                form.add_field("file", file, filename=source.name)
+                form.add_field("file", file, filename=_form_encoded(source.name))
                 async with self._session.request(
                     request["method"], request["url"], headers=request["headers"], data=form
                 ) as response:
@@ -77,6 +77,11 @@ class GatewayClient:
             raise GatewayAwayError(
                 f"{self._url} did not answer ({type(error).__name__})."
             ) from error
+
+
+def _form_encoded(name: str) -> str:
+    """A name as browsers send it: https://html.spec.whatwg.org/#multipart-form-data."""
+    return name.replace("\n", "%0A").replace("\r", "%0D").replace('"', "%22")
 
 
 async def _why(response: aiohttp.ClientResponse) -> str:

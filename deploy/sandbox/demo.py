@@ -5,8 +5,9 @@ The input is the sandbox's sample unless other files are given.
 
 import argparse
 import asyncio
+import contextlib
 import json
-import os
+import secrets
 import sys
 import time
 import zipfile
@@ -16,11 +17,14 @@ from typing import Any
 import aiohttp
 
 from deploy.sandbox.client import ClientError, GatewayAwayError, GatewayClient
+from deploy.sandbox.exclusive import holder
 from deploy.sandbox.layout import Folder
 from deploy.sandbox.progress import Progress
 from deploy.sandbox.terminal import complain, paint, say
 
 _POLL = 0.1
+_START_PATIENCE = 120.0
+_LOCK_PATIENCE = 3.0  # a sandbox that was started just now takes its lock after some imports
 _GATEWAY_PATIENCE = 30.0  # it may restart in the middle of a job
 _ERROR_PATIENCE = 15.0  # the details of an error follow its status
 _MAIL_PATIENCE = 90.0  # the mail about an error may wait a minute for the details
@@ -42,7 +46,7 @@ def parse_arguments() -> argparse.Namespace:
 async def demonstrate(given: argparse.Namespace, run: dict[str, Any], folder: Path) -> bool:
     """Do all steps; returns whether the job ended as expected. Raises `ClientError`."""
     data, config = (_input(given, run, kind) for kind in ("data", "config"))
-    name = f"demo_{time.strftime('%Y%m%d_%H%M%S')}"
+    name = new_name()
     user = run["accounts"]["user"]
     timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=60)
     async with aiohttp.ClientSession(timeout=timeout) as session:
@@ -61,6 +65,11 @@ async def demonstrate(given: argparse.Namespace, run: dict[str, Any], folder: Pa
         await _fetch_results(gateway, job, folder / name)
         await _show_mail(session, run["mail"], job)
     return bool(job["status"] == ("error" if given.fail else "finished"))
+
+
+def new_name() -> str:
+    """A job's name, which no other demo has, even if it started in the same second."""
+    return f"demo_{time.strftime('%Y%m%d_%H%M%S')}_{secrets.token_hex(2)}"
 
 
 def _input(given: argparse.Namespace, run: dict[str, Any], kind: str) -> Path:
@@ -162,15 +171,28 @@ def _indented(text: str) -> str:
 
 
 def read_run_file(folder: Folder) -> dict[str, Any]:
-    """The supervisor's run file. Raises `ClientError` unless the sandbox is up."""
-    try:
-        run = dict(json.loads(folder.run_file.read_text()))
-        os.kill(run["pid"], 0)  # a killed sandbox leaves its file behind
-    except (OSError, ValueError, KeyError) as error:
-        raise ClientError(
-            "the sandbox is not up: start it with `make run` and wait until it is ready."
-        ) from error
-    return run
+    """The supervisor's run file, as soon as the sandbox is ready; blocks while it starts.
+
+    Raises `ClientError` if no sandbox runs, or if it is not ready after `_START_PATIENCE` seconds.
+    """
+    began = time.monotonic()
+    last_seen = began
+    waiting = False
+    while time.monotonic() < began + _START_PATIENCE:
+        pid = holder(folder)
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            run = dict(json.loads(folder.run_file.read_text()))
+            if run["pid"] == pid:  # a killed sandbox leaves its file behind
+                return run
+        if pid is not None:
+            last_seen = time.monotonic()
+            if not waiting:
+                say("Waiting for the sandbox to be ready ...")
+                waiting = True
+        elif time.monotonic() > last_seen + _LOCK_PATIENCE:
+            break
+        time.sleep(_POLL)
+    raise ClientError("the sandbox is not up: start it with `make run`.")
 
 
 def main() -> int:

@@ -35,6 +35,15 @@ def only_one(folder: Folder) -> Iterator[None]:
             lock.truncate(0)
 
 
+def holder(folder: Folder) -> int | None:
+    """The process id of the sandbox that starts or runs in the folder."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((folder.root / "lock").read_text())
+        os.kill(pid, 0)  # a killed sandbox leaves its id behind
+        return pid
+    return None
+
+
 class Children:
     """The process ids of the sandbox's children, in a file that survives a crash."""
 

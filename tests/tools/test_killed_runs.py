@@ -1,4 +1,4 @@
-"""A test run that is killed leaves nothing behind."""
+"""A run of the tests, a benchmark or the sandbox leaves nothing behind when it is killed."""
 
 import os
 import re
@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from deploy.sandbox.ports import free_port
 from devtools.services import REPOSITORY
 from devtools.waiting import eventually
+from tests.support.pgbouncer import is_installed
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
-PROGRAMS = {"pytest", "gateway", "moto.server", "postgres"}
-HANGING = "tests/processes/hanging.py"
+SERVICES = {"-m gateway", "-m dispatcher", "-m notifier"}
+PROXY = {"pgbouncer"} if is_installed() else set()
+PORTS = ("PORT", "PEER_PORT", "MAIL_PORT", "AWS_PORT", "ADMIN_PORT")
 
 
 @pytest.fixture
@@ -45,14 +48,37 @@ def processes_in(folder: Path) -> dict[int, str]:
     return found
 
 
-async def test_a_killed_test_run_leaves_neither_processes_nor_databases_behind(
-    folder: Path,
+def missing(programs: set[str], processes: dict[int, str]) -> set[str]:
+    return {name for name in programs if not any(name in line for line in processes.values())}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "programs"),
+    [
+        (
+            ["pytest", "-n", "1", "-p", "no:cacheprovider", "tests/processes/hanging.py"],
+            {"-m pytest", "-m gateway", "moto.server", "postgres", *PROXY},
+        ),
+        (
+            ["benchmarks.soak", "--database", "postgresql", "--seconds", "600"],
+            {*SERVICES, "postgres"},
+        ),
+        (
+            ["deploy.sandbox", "--folder", "FOLDER"],
+            {*SERVICES, "moto.server", "deploy.sandbox.worker"},
+        ),
+    ],
+    ids=["tests", "soak", "sandbox"],
+)
+async def test_a_killed_run_leaves_neither_processes_nor_databases_behind(
+    folder: Path, arguments: list[str], programs: set[str]
 ) -> None:
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    log, is_ready = folder / "output", (folder / "ready").exists
+    environment |= {name: str(free_port(in_a_row=3)) for name in PORTS}  # of the sandbox
+    log = folder / "output"
     with log.open("wb") as output:
         run = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-n", "1", "-p", "no:cacheprovider", HANGING],
+            [sys.executable, "-m", *(text.replace("FOLDER", str(folder)) for text in arguments)],
             cwd=REPOSITORY,
             env={**environment, "TMPDIR": str(folder)},
             stdout=output,
@@ -60,15 +86,16 @@ async def test_a_killed_test_run_leaves_neither_processes_nor_databases_behind(
             start_new_session=True,
         )
     try:
-        await eventually(lambda: is_ready() or run.poll() is not None, within=60)
-        assert is_ready(), log.read_text()
+        await eventually(
+            lambda: not missing(programs, processes_in(folder)) or run.poll() is not None,
+            within=60,
+        )
     finally:
         started = processes_in(folder)
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
-    missing = {name for name in PROGRAMS if not any(name in line for line in started.values())}
-    assert not missing, log.read_text()
+    assert not missing(programs, started), log.read_text()
     await eventually(lambda: not processes_in(folder), within=10)
     data = {found[1] for line in started.values() if (found := re.search(r"-D (\S+)", line))}
-    assert data
+    assert bool(data) == ("postgres" in programs)
     assert not [place for place in data if Path(place).parent.exists()]

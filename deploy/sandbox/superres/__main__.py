@@ -1,8 +1,8 @@
 """Render a super-resolution image and its statistics from a table of localisations.
 
 `--data` and `--config` may be folders: the first *.csv, and the first *.yaml or *.yml, below them
-is used. Environment variables: COLORMAP, LOG_LEVEL (DEBUG, INFO, WARNING) and SLOW_MOTION (seconds
-to pause after each step, for watching a job).
+that is not hidden is used. Environment variables: COLORMAP, LOG_LEVEL (DEBUG, INFO, WARNING) and
+SLOW_MOTION (seconds to pause after each step, for watching a job).
 """
 
 import argparse
@@ -84,7 +84,8 @@ def _one_file(path: Path, endings: tuple[str, ...], what: str) -> Path:
         return path
     if path.is_dir():
         for file in sorted(path.rglob("*")):
-            if file.is_file() and file.suffix.lower() in endings:
+            hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+            if not hidden and file.suffix.lower() in endings and file.is_file():
                 return file
     raise InputError(f"no {what} (*{' or *'.join(endings)}) was given.")
 

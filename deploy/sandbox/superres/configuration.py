@@ -10,6 +10,7 @@ import yaml
 
 from deploy.sandbox.superres import InputError
 from deploy.sandbox.superres.colours import COLORMAPS
+from deploy.sandbox.superres.encoding import encoding_of
 
 UNITS: Final = ("px", "nm")
 
@@ -48,11 +49,11 @@ _RANGES: Final = {
 def load(path: Path) -> Configuration:
     """Read a configuration file. Raises `InputError` naming the invalid key."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding=encoding_of(path)))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InputError(f"{path.name}, line {line}: not YAML, {error.problem}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         sentence = " ".join(str(error).split())
         raise InputError(f"{path.name} is not readable as YAML: {sentence}.") from error
     if content is None:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.sandbox.superres import InputError
+from deploy.sandbox.superres.encoding import encoding_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,7 +25,24 @@ _NAMES: Final = {
 }
 _LARGEST: Final = 1e12
 _HEADING: Final = re.compile(r"\s*(?P<name>[^\[(]*?)\s*(?:[\[(]\s*(?P<unit>[^\])]*?)\s*[\])])?\s*")
-_UNITS: Final = {"nm": "nm", "px": "px", "pixel": "px", "pixels": "px"}
+_NANOMETRES: Final = {
+    name: nanometres
+    for nanometres, names in (
+        (0.1, "\N{LATIN SMALL LETTER A WITH RING ABOVE} angstrom angstroms"),
+        (1.0, "nm nanometer nanometers nanometre nanometres"),
+        (1e3, "um \N{GREEK SMALL LETTER MU}m micron microns"),
+        (1e3, "micrometer micrometers micrometre micrometres"),
+        (1e6, "mm millimeter millimeters millimetre millimetres"),
+        (1e9, "m meter meters metre metres"),
+    )
+    for name in names.split()
+}
+_PIXELS: Final = ("px", "pix", "pixel", "pixels")
+# of the other columns; none of them is converted
+_COUNTS: Final = {
+    "frame": ("", "#", "frame", "frames"),
+    "photons": ("", "ph", "phot", "photon", "photons"),
+}
 
 
 @dataclass(frozen=True)
@@ -46,19 +65,15 @@ def read(path: Path, *, units: str, pixel_size_nm: float) -> Localizations:
     """Read a table; a unit in a heading, `x [nm]`, overrides `units`.
 
     Columns may be in any order and among others; lines that start with # are comments.
-    Raises `InputError` naming the line.
+    Raises `InputError` naming the line, or a unit that is not known.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            values, unit_of = _table(file, path.name)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not a text file.") from error
+    with path.open(encoding=encoding_of(path), newline="") as file:
+        values, unit_of = _table(file, path.name)
     if not len(values):
         raise InputError(f"{path.name} has a heading but no localisations.")
     x, y, frame, photons = values.T
-    scale = {
-        axis: pixel_size_nm if (unit_of[axis] or units) == "px" else 1.0 for axis in ("x", "y")
-    }
+    lengths = {**_NANOMETRES, **dict.fromkeys(_PIXELS, pixel_size_nm)}
+    scale = {axis: lengths[unit_of[axis] or units] for axis in ("x", "y")}
     return Localizations(x * scale["x"], y * scale["y"], frame.astype(np.int64), photons)
 
 
@@ -93,13 +108,26 @@ def _columns(headings: list[str], source: str) -> tuple[list[int], dict[str, str
         for column, names in _NAMES.items():
             if name in names and column not in found:
                 found[column] = position
-                unit_of[column] = _UNITS.get(((match and match["unit"]) or "").lower())
+                unit_of[column] = _unit(column, match and match["unit"], source)
     if missing := [column for column in _NAMES if column not in found]:
         shown = ", ".join(heading.strip() for heading in headings)[:120]
         raise InputError(
             f"{source}, line 1: the column '{missing[0]}' is missing (found: {shown})."
         )
     return [found[column] for column in _NAMES], unit_of
+
+
+def _unit(column: str, text: str | None, source: str) -> str | None:
+    """The unit in a heading in the spelling of the tables above; None where there is none."""
+    if text is None:
+        return None
+    # one of each pair of signs that look the same: micro and mu, angstrom and A with a ring
+    unit = unicodedata.normalize("NFKC", text).lower()
+    known = _COUNTS.get(column, (*_NANOMETRES, *_PIXELS))
+    if unit not in known:
+        shown = "nm, um, mm, angstrom or px" if column in "xy" else _COUNTS[column][-1]
+        raise InputError(f"{source}: '{column}' must be in {shown}, not in [{text}].")
+    return unit
 
 
 def _what_is_wrong(source: str, number: int, cells: list[str], positions: list[int]) -> str:

@@ -70,13 +70,71 @@ def test_the_sample_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "expected"), [("x,y", 200.0), ("x [nm],y [nm]", 2.0), ("X (px),Y (px)", 200.0)]
+    ("heading", "expected"),
+    [
+        ("x,y", 200.0),
+        ("x [nm],y [nm]", 2.0),
+        ("X (px),Y (px)", 200.0),
+        ("x [um],y [um]", 2e3),
+        ("x [\N{MICRO SIGN}m],y [nm]", 2e3),
+        ("x [\N{GREEK SMALL LETTER MU}m],y [nm]", 2e3),
+        ("x (mm),y (mm)", 2e6),
+        ("x [\N{LATIN CAPITAL LETTER A WITH RING ABOVE}],y [nm]", 0.2),
+        ("x [\N{ANGSTROM SIGN}],y [nm]", 0.2),
+        ("x[nanometer],y[Nanometres]", 2.0),
+    ],
 )
 def test_a_unit_in_the_heading_counts(tmp_path: Path, heading: str, expected: float) -> None:
     file = tmp_path / "points.csv"
     file.write_text(f'# from a program\n"frame";{heading.replace(",", ";")};intensity\n1;2;2;9\n')
     points = localizations.read(file, units="px", pixel_size_nm=100)
-    assert points.x.tolist() == [expected]
+    assert points.x.tolist() == pytest.approx([expected])
+
+
+@pytest.mark.parametrize(
+    ("heading", "sentence"),
+    [
+        ("x [],y,frame,photons", "'x' must be in nm, um, mm, angstrom or px, not in []."),
+        ("x,y [furlong],frame,photons", "'y' must be in nm, um, mm, angstrom or px, not in [fur"),
+        ("x,y,t [s],photons", "'frame' must be in frames, not in [s]."),
+        ("x,y,frame,intensity [ADU]", "'photons' must be in photons, not in [ADU]."),
+    ],
+)
+def test_a_unit_that_is_not_known_is_refused(tmp_path: Path, heading: str, sentence: str) -> None:
+    file = tmp_path / "points.csv"
+    file.write_text(f"{heading}\n1,1,1,9\n")
+    with pytest.raises(InputError) as caught:
+        localizations.read(file, units="px", pixel_size_nm=100)
+    assert sentence in str(caught.value)
+
+
+ENCODINGS = ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_the_encodings_of_windows_are_read(folder: Path, encoding: str) -> None:
+    micro = "\N{MICRO SIGN}m"
+    table = f"x [{micro}];y [{micro}];frame;intensity [photon]\r\n0.5;1;1;900\r\n"
+    (folder / "points.csv").write_bytes(table.encode(encoding))
+    (folder / "render.yaml").write_bytes(f"sigma_nm: 12  # 0.012 {micro}\r\n".encode(encoding))
+    points = localizations.read(folder / "points.csv", units="px", pixel_size_nm=100)
+    assert (points.x.tolist(), points.y.tolist()) == ([500.0], [1000.0])
+    assert render(folder) == 0
+
+
+def test_a_picture_is_not_taken_for_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert render(folder) == 0
+    (folder / "output/statistics.csv").unlink()
+    (folder / "output/render.png").rename(folder / "points.csv")
+    assert render(folder) == 2
+    assert "points.csv is not a text file in UTF-8, UTF-16 or W" in capsys.readouterr().err
+
+
+def test_litter_and_hidden_files_are_not_taken_for_inputs(folder: Path) -> None:
+    for name in (".hidden/a.csv", ".a.csv", "._points.csv", "__MACOSX/._points.csv", "._a.yaml"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"\0\x05\x16\x07")
+    assert render(folder) == 0
 
 
 @pytest.mark.parametrize(

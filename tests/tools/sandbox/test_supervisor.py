@@ -54,7 +54,7 @@ class SmallCatalogue(Catalogue):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    folder = Folder(tmp_path / "sandbox")
+    folder = Folder(tmp_path / "sand box")
     folder.create()
     return folder
 
@@ -215,7 +215,7 @@ def test_the_users_environment_does_not_leak_into_the_services(
 
 
 @pytest.mark.parametrize(
-    ("filesystem", "shown"), [("local", "/sandbox/user_data"), ("s3", "s3://")]
+    ("filesystem", "shown"), [("local", "/sand box/user_data"), ("s3", "s3://")]
 )
 def test_the_overview_shows_the_place_of_users_files(
     folder: Folder, ports: Ports, filesystem: str, shown: str
