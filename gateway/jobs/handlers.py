@@ -16,6 +16,7 @@ from aiohttp_apispec import (
 from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import REQUEST_ID, USER
 from gateway.http.responses import json_bytes, json_response
+from gateway.http.streaming import Chunks, Content, send
 from gateway.http.validation import inspected_by
 from gateway.jobs.errors import (
     JobNotFound,
@@ -81,10 +82,10 @@ async def start_job(request: web.Request) -> web.Response:
 )
 @querystring_schema(PageSchema)
 @response_schema(JobSchema(many=True), HTTPStatus.OK, description="The jobs.")
-async def list_jobs(request: web.Request) -> web.Response:
+async def list_jobs(request: web.Request) -> web.StreamResponse:
     page = request["querystring"]
     found = await request.app[JOBS].page(request[USER], offset=page["offset"], limit=page["limit"])
-    return json_response(found)
+    return await _answer(request, found)
 
 
 @docs(
@@ -96,9 +97,15 @@ async def list_jobs(request: web.Request) -> web.Response:
 )
 @match_info_schema(JobIdSchema)
 @response_schema(JobSchema, HTTPStatus.OK, description="The job.")
-async def describe_job(request: web.Request) -> web.Response:
+async def describe_job(request: web.Request) -> web.StreamResponse:
     job = await request.app[JOBS].find(request[USER], request["match_info"]["job_id"])
-    return json_response(job)
+    return await _answer(request, job)
+
+
+async def _answer(request: web.Request, found: bytes | Chunks) -> web.StreamResponse:
+    if isinstance(found, bytes):
+        return json_bytes(found)
+    return await send(request, Content(HTTPStatus.OK, {"Content-Type": "application/json"}, found))
 
 
 @docs(
