@@ -16,7 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from common.database.engine import Database, padded, utc_now
 from common.database.notify import EMAILS, ChannelNotifier
 from common.database.tables import handover_numbers, handovers, job_events, jobs
-from common.jobs.details import cut_events, details_size, newest, overflows, with_appended
+from common.jobs.details import (
+    details_size,
+    newest,
+    overflows,
+    superseded,
+    superseded_line,
+    with_appended,
+)
 from common.jobs.lifecycle import Change, JobState, Report, Source, Status, decide
 from common.jobs.mails import update_mails
 from common.outbox.item import OutboxState, settlement
@@ -81,6 +88,10 @@ _new_event = insert(job_events).values(
     details=bindparam("details"),
     source=bindparam("source"),
     created_at=utc_now(),
+)
+
+_cut_events = (
+    update(job_events).where(job_events.c.id.in_(superseded)).values(details=superseded_line)
 )
 
 _unseen: Final = or_(
@@ -209,7 +220,7 @@ async def _apply(
         event = {"status": report.status, "details": report.details, "source": report.source}
         await record_events(tx, [{"job_id": job.id, **event}])
         if change.details and overflows(job.details_size, change.details):
-            await cut_events(tx, job.id)
+            await tx.execute(_cut_events, {"of_job": job.id})
     return Applied(
         job_id=job.id,
         user_id=job.user_id,
