@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from common.database.engine import Database, padded
 from common.database.notify import EVENTS, ChannelNotifier
 from common.database.tables import emails, handovers, jobs
-from common.jobs.details import cut_events, details_size, overflows
+from common.jobs.details import details_size, overflows
 from common.jobs.events import EventType, NewEvent, record_events
 from common.jobs.lifecycle import Cancellation, Source, Status, cancel
-from common.jobs.updates import write_cancelled
+from common.jobs.updates import cut_events, write_cancelled
 from common.outbox.item import OutboxState, settlement, state_is
 
 AT_ONCE: Final = 200

@@ -7,7 +7,7 @@ job's events grow without end.
 import re
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Text, bindparam, case, cast, func, or_, select, update
+from sqlalchemy import ColumnElement, Text, bindparam, case, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import byte_length
@@ -35,17 +35,13 @@ _sized = (
     .where(job_events.c.job_id == bindparam("of_job"), job_events.c.details.is_not(None))
     .subquery()
 )
-_cut_events = (
-    update(job_events)
-    .where(
-        job_events.c.id.in_(
-            select(_sized.c.id).where(
-                _sized.c.until_here - _sized.c.size >= MOST, _sized.c.size > _WORTH_CUTTING
-            )
-        )
-    )
-    .values(details="[" + cast(_size, Text) + _REASON)
+superseded: Final = select(_sized.c.id).where(
+    _sized.c.until_here - _sized.c.size >= MOST, _sized.c.size > _WORTH_CUTTING
 )
+"""Ids of a job's events (`of_job`) behind which a MiB of newer details has been recorded."""
+
+superseded_line: Final = "[" + cast(_size, Text) + _REASON
+"""What such an event keeps instead of its details."""
 
 
 def newest(text: str) -> str:
@@ -74,16 +70,10 @@ async def with_appended(
 ) -> str | ColumnElement[Any]:
     """The locked job's `runtime_details`, of `size` bytes, with another line.
 
-    The database appends it as long as all of it is kept. Beyond that, older events give back their
-    details, too.
+    The database appends it as long as all of it is kept.
     """
     before = jobs.c.runtime_details
     if not overflows(size, text):
         return case((or_(before.is_(None), before == ""), text), else_=before + ("\n" + text))
     kept = (await tx.execute(_details, {"of_job": job_id})).scalar_one()
     return newest(f"{kept}\n{text}" if kept else text)
-
-
-async def cut_events(tx: AsyncConnection, job_id: int) -> None:
-    """Cut the details of a job's events behind which a MiB of newer ones has been recorded."""
-    await tx.execute(_cut_events, {"of_job": job_id})

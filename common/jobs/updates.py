@@ -17,7 +17,14 @@ from common.database.engine import Database, padded, utc_now
 from common.database.notify import EMAILS, EVENTS, ChannelNotifier
 from common.database.tables import handover_numbers, handovers, job_events, jobs
 from common.jobs import metrics
-from common.jobs.details import cut_events, details_size, newest, overflows, with_appended
+from common.jobs.details import (
+    details_size,
+    newest,
+    overflows,
+    superseded,
+    superseded_line,
+    with_appended,
+)
 from common.jobs.events import EventType, NewEvent, record_events
 from common.jobs.lifecycle import Change, JobState, Report, Source, Status, decide
 from common.jobs.mails import update_mails
@@ -85,6 +92,10 @@ _worker_error = (
     .limit(1)
 )
 
+
+_cut_events = (
+    update(job_events).where(job_events.c.id.in_(superseded)).values(details=superseded_line)
+)
 
 _unseen: Final = or_(
     jobs.c.last_seen_at.is_(None),
@@ -272,6 +283,11 @@ async def _apply(
         queued=_seconds(job, job.date_created) if change.starts else None,
         ran=_seconds(job, job.date_started) if change.enters and change.status.is_final else None,
     )
+
+
+async def cut_events(tx: AsyncConnection, job_id: int) -> None:
+    """Cut the details of a job's events behind which a MiB of newer ones has been recorded."""
+    await tx.execute(_cut_events, {"of_job": job_id})
 
 
 def _type_of(change: Change, report: Report) -> EventType:

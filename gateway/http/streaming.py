@@ -1,7 +1,7 @@
 """Send a response in chunks."""
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
@@ -27,7 +27,9 @@ class Content:
     length: int | None = None
 
 
-async def send(request: web.Request, content: Content, slot: Slot) -> web.StreamResponse:
+async def send(
+    request: web.Request, content: Content, slot: Slot | None = None
+) -> web.StreamResponse:
     """Answer with the content; `slot` is lent while the client does not take it.
 
     The head is sent once the first bytes are there, since the storage may refuse them. A failure
@@ -49,17 +51,21 @@ async def send(request: web.Request, content: Content, slot: Slot) -> web.Stream
 
 
 async def _send_chunks(
-    request: web.Request, response: web.StreamResponse, first: Chunk, chunks: Chunks, slot: Slot
+    request: web.Request,
+    response: web.StreamResponse,
+    first: Chunk,
+    chunks: Chunks,
+    slot: Slot | None,
 ) -> None:
     with TRANSFERS.labels("out").track_inprogress():
         sent = 0
         try:
-            async with slot.lent():
+            async with slot.lent() if slot else nullcontext():
                 await response.write(first)
             sent += len(first)
             del first  # else it would stay in memory until the end
             async for chunk in chunks:
-                async with slot.lent():
+                async with slot.lent() if slot else nullcontext():
                     await response.write(chunk)
                 sent += len(chunk)
             await response.write_eof()

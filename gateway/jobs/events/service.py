@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import select
 
@@ -52,14 +52,8 @@ class Events:
         self, user: User, job_id: int, *, after: int, limit: int
     ) -> list[dict[str, object]]:
         """A job's events later than `after`, oldest first. Raises `JobNotFound`."""
-        if not 0 < job_id <= MAX_JOB_ID:
-            raise JobNotFound
-        owned = select(jobs.c.id).where(
-            jobs.c.id == job_id, jobs.c.user_id == user.id, jobs.c.deleted_at.is_(None)
-        )
+        await self._status_of(user, job_id)
         async with self._database.reading() as connection:
-            if (await connection.execute(owned)).first() is None:
-                raise JobNotFound
             found = await read_of_job(
                 connection, job_id, after=min(after, MAX_CURSOR), limit=min(limit, MAX_EVENTS)
             )
@@ -86,33 +80,38 @@ class Events:
                         last = time.monotonic()
                         yield _COMMENT
 
-    async def wait_for_change(
-        self,
-        user: User,
-        job_id: int,
-        find: Callable[[], Awaitable[dict[str, Any]]],
-        *,
-        seconds: float,
-    ) -> dict[str, Any]:
-        """What `find` answers about a job, once its status has changed or the time is over.
+    async def wait_for_change(self, user: User, job_id: int, *, seconds: float) -> None:
+        """Wait until the job's status is another one, or the time is over.
 
-        A job that has ended is answered at once. Raises what `find` does.
+        Does not wait for a job that has ended. Raises `JobNotFound`, also for one that is deleted
+        meanwhile.
         """
-        first = await find()
-        if Status.of_row(first["status"]).is_final:
-            return first
+        first = await self._status_of(user, job_id)
+        if Status.of_row(first).is_final:
+            return
         with contextlib.suppress(TimeoutError):
             async with (
                 asyncio.timeout(seconds),
                 self._feed.follow(user.id) as follower,
                 aclosing(follower.items(seconds)) as items,
             ):
-                job = await find()  # it may have changed before it was followed
-                while job["status"] == first["status"]:
+                # it may have changed before it was followed
+                while await self._status_of(user, job_id) == first:
                     async for item in items:
                         if item is not None and item.job_id == job_id:
                             break
                     else:
-                        break  # the process drains
-                    job = await find()
-        return await find()
+                        return  # the process drains
+
+    async def _status_of(self, user: User, job_id: int) -> str:
+        """Raises `JobNotFound`."""
+        if not 0 < job_id <= MAX_JOB_ID:
+            raise JobNotFound
+        owned = select(jobs.c.status).where(
+            jobs.c.id == job_id, jobs.c.user_id == user.id, jobs.c.deleted_at.is_(None)
+        )
+        async with self._database.reading() as connection:
+            status: str | None = (await connection.execute(owned)).scalar_one_or_none()
+        if status is None:
+            raise JobNotFound
+        return status

@@ -58,12 +58,12 @@ def test_a_body_may_take_any_time_while_it_moves(
     assert connection.recv(65_536).startswith(b"HTTP/1.1 422 ")
 
 
-LONG = {"files_down": {}, "env_vars": {"KEY": "x" * 200_000}}
+LONG = {"attributes": {"files_down": {}}, "ignored": "x" * 200_000}
 
 
 def submit_in_chunks(api: Api) -> int:
     """The status of a long submission whose length is not announced."""
-    body = orjson.dumps(job_body(attributes=LONG))
+    body = orjson.dumps(job_body(**LONG))
     head = f"POST /jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token}\r\n"
     chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
     kind = f"Content-Type: {JSON}\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -82,7 +82,7 @@ def test_bodies_that_are_announced_and_not_sent_keep_no_other_out(
     api = Api(start_gateway(), "somebody", issuer.token("somebody"))
     for _ in range(60):
         begin(api.gateway, 70_000)
-    assert api.submit(attributes=LONG).status == 201
+    assert api.submit(**LONG).status == 201
     assert submit_in_chunks(api) == 201
     assert report_with_long_log(api.gateway) == 200
 
@@ -98,7 +98,7 @@ def test_large_bodies_of_one_user_delay_neither_others_nor_workers(
     wait_until(lambda: shares.usage()["large_body"].waiting == 20 - LARGE_BODY.per_caller)
     assert shares.usage()["large_body"].in_use == LARGE_BODY.per_caller
     other = Api(gateway, "other", issuer.token("other"))
-    assert other.submit(attributes=LONG).status == 201
+    assert other.submit(**LONG).status == 201
     assert submit_in_chunks(other) == 201
     assert report_with_long_log(gateway) == 200
 
@@ -113,7 +113,7 @@ def test_a_large_body_beyond_the_share_is_refused(
     begin(api.gateway, 1_000_000).sendall(b"[" * 70_000)
     shares = api.gateway.app[SHARES]
     wait_until(lambda: shares.usage()["large_body"].in_use == 1)
-    reply = api.submit(attributes=LONG)
+    reply = api.submit(**LONG)
     assert reply.status == 429
     assert reply.headers["retry-after"]
     assert "large body" in reply.detail
