@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import hdrs, web
 
@@ -10,6 +11,9 @@ from common.telemetry.logs import get_logger
 from gateway.http.middlewares import start_stream
 from gateway.http.shares import Slot
 from gateway.metrics import TRANSFERRED, TRANSFERS
+
+_BUFFERED: Final = 1 << 16
+"""Bytes that a connection takes before its client does, as much as a small file has."""
 
 Chunks = AsyncGenerator[bytes | memoryview, None]
 
@@ -44,8 +48,11 @@ async def send(request: web.Request, content: Content, slot: Slot) -> web.Stream
         try:
             async with aclosing(content.chunks) as chunks:
                 async for chunk in chunks:
-                    async with slot.lent():
-                        await response.write(chunk)
+                    if len(chunk) <= _BUFFERED and not sent:
+                        await response.write(chunk)  # does not wait for the client
+                    else:
+                        async with slot.lent():
+                            await response.write(chunk)
                     sent += len(chunk)
             await response.write_eof()
         except ConnectionError:
