@@ -100,9 +100,11 @@ class PartBudget:
         self._queue.refresh(held.user)
         while self._free and self._queue.is_ready:
             following, turn = self._queue.pop()
+            if turn.done():  # cancelled just now
+                self._queue.refresh(following.user)
+                continue
             self._grant(following)
-            if not turn.done():  # else cancelled just now: its upload releases the part
-                turn.set_result(True)
+            turn.set_result(True)
 
     def _grant(self, held: "HeldParts") -> None:
         held.count += 1

@@ -59,8 +59,7 @@ async def download(
     `work` gives a slot of the caller's share, which `send` lends while the client stands still.
     Raises `NotFound`, `TooLarge`, `OtherVersion`, `NoSuchRange`.
     """
-    async with AsyncExitStack() as stack:
-        slot = await stack.enter_async_context(work("transfer"))
+    async with work("transfer") as slot, AsyncExitStack() as stack:
         try:
             file = await stack.enter_async_context(storage.open(path))
         except NotFound:

@@ -73,7 +73,7 @@ async def read_form(request: web.Request) -> Any:
 
 def end_body(request: web.Request) -> None:
     """Give back the slot of a large body, whose request has ended."""
-    if (slot := request.get(BODY_SLOT)) is not None:
+    if request.body_exists and (slot := request.get(BODY_SLOT)) is not None:
         slot.release()
 
 

@@ -27,10 +27,6 @@ class Budget:
     lend_after: float = 0.25
     begun_per_caller: int = 0
 
-    @property
-    def most_begun(self) -> int:
-        return self.begun_per_caller or self.per_caller
-
 
 LISTING: Final = Budget(slots=4, per_caller=2, waiting=64, longest_wait=30.0)
 """A listing of many files is work of one thread: more than a few at once only delay each other."""

@@ -123,9 +123,10 @@ def pipeline(
 async def _carry_out(request: web.Request, target: Handler, handler: Handler) -> web.StreamResponse:
     if hdrs.CONTENT_ENCODING in request.headers:
         check_encoding(request)
+    if not getattr(target, "__schemas__", None):
+        return await handler(request)
     try:
-        if getattr(target, "__schemas__", None):
-            await validate(request, target)
+        await validate(request, target)
         return await handler(request)
     finally:
         end_body(request)

@@ -190,6 +190,9 @@ class Server(web.Server):
                 raise
             complete_head(cast("web.Request", request), response)
             return response
+        except asyncio.CancelledError as error:
+            _break_cycle(error)
+            raise
         except ConnectionError as error:
             _break_cycle(error)
             raise ConnectionResetError("the client is gone") from None

@@ -115,6 +115,7 @@ class _Pool:
     def __init__(self, kind: Kind, budget: Budget) -> None:
         self._kind = kind
         self._budget = budget
+        self._most_begun = budget.begun_per_caller or budget.per_caller
         self._free = budget.slots
         self._refused = 0
         self._begun: dict[Caller, int] = {}  # slots by caller, lent ones included
@@ -136,9 +137,13 @@ class _Pool:
 
     def admit(self, slot: Slot) -> bool:
         """Grant a slot if one is free now; by the invariant this overtakes nobody."""
-        if not self._free or not self._may_start(slot.caller):
+        caller = slot.caller
+        active, begun = self._active.get(caller, 0), self._begun.get(caller, 0)
+        if not self._free or active >= self._budget.per_caller or begun >= self._most_begun:
             return False
-        self._grant(slot, begin=True)
+        self._free -= 1
+        self._active[caller], self._begun[caller] = active + 1, begun + 1
+        slot.is_active = True
         return True
 
     async def wait(self, slot: Slot) -> None:
@@ -167,10 +172,12 @@ class _Pool:
         caller = slot.caller
         _count_down(self._begun, caller)
         if slot.is_active:
-            self._withdraw(slot)
-        else:
+            slot.is_active = False
+            self._free += 1
+            _count_down(self._active, caller)
+        if self._starting or self._returning:
             self._refresh(caller)
-        self._serve()
+            self._serve()
 
     def lend(self, slot: Slot) -> None:
         if slot.is_active:
@@ -198,7 +205,7 @@ class _Pool:
 
     def _may_start(self, caller: Caller) -> bool:
         begun = self._begun.get(caller, 0)
-        return begun < self._budget.most_begun and self._may_use_more(caller)
+        return begun < self._most_begun and self._may_use_more(caller)
 
     def _grant(self, slot: Slot, *, begin: bool = False) -> None:
         caller = slot.caller
@@ -260,7 +267,7 @@ class _Pool:
             or bool(self._returning.waiting(caller))
             or (
                 bool(self._starting.waiting(caller))
-                and self._begun.get(caller, 0) < self._budget.most_begun
+                and self._begun.get(caller, 0) < self._most_begun
             )
         )
 

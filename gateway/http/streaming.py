@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import hdrs, web
 
@@ -13,6 +14,9 @@ from gateway.metrics import TRANSFERRED, TRANSFERS
 
 Chunk = bytes | bytearray | memoryview
 Chunks = AsyncGenerator[Chunk, None]
+
+_BUFFERED: Final = 1 << 16
+"""Bytes that a connection takes before its client does, as much as a small file has."""
 
 log = get_logger()
 
@@ -60,13 +64,14 @@ async def _send_chunks(
     with TRANSFERS.labels("out").track_inprogress():
         sent = 0
         try:
-            async with slot.lent() if slot else nullcontext():
-                await response.write(first)
+            if len(first) <= _BUFFERED:
+                await response.write(first)  # does not wait for the client
+            else:
+                await _write(response, first, slot)
             sent += len(first)
             del first  # else it would stay in memory until the end
             async for chunk in chunks:
-                async with slot.lent() if slot else nullcontext():
-                    await response.write(chunk)
+                await _write(response, chunk, slot)
                 sent += len(chunk)
             await response.write_eof()
         except ConnectionError:
@@ -77,3 +82,8 @@ async def _send_chunks(
                 request.transport.abort()
         finally:
             TRANSFERRED.labels("out").inc(sent)
+
+
+async def _write(response: web.StreamResponse, chunk: Chunk, slot: Slot | None) -> None:
+    async with slot.lent() if slot else nullcontext():
+        await response.write(chunk)

@@ -22,7 +22,7 @@ from tests.support.cloud import USER, Cloud, on_sqlite
 from tests.support.gateway import job_body
 
 OTHER = "other-user"
-FILES = 20_000
+FILES = 8_000
 LARGE = 8 << 20
 SOON = 3.0
 """Seconds."""
@@ -71,7 +71,7 @@ async def test_listings_zips_and_downloads_of_one_user_delay_no_other(cloud: Clo
     assert (await other.upload("data/x", "f", b"content")).status == 201
     kinds = (partial(list_anew, numbers=count()), stop_in_zip, clients.stop_in_download)
     async with (
-        connected(cloud.port, cloud.token, kinds[2:], 600),
+        connected(cloud.port, cloud.token, kinds[2:], 300),
         connected(cloud.port, cloud.token, kinds[1:2], 60),
         connected(cloud.port, cloud.token, kinds[:1], 150),
     ):

@@ -340,6 +340,34 @@ class TestLending:
         slow("fail")
         assert own.state == "holds"
 
+    def test_a_caller_may_begin_more_than_it_uses_while_clients_stand_still(
+        self, stage_with: MakeStage
+    ) -> None:
+        stage = stage_with(slots=3, per_caller=1, begun_per_caller=3)
+        works = stage.start(*[ALICE] * 4)
+        assert states(works) == ["holds", "waiting", "waiting", "waiting"]
+        for work in works[:2]:
+            work("lend")
+            stage.loop.settle(after=1.0)
+        assert states(works) == ["lent", "lent", "holds", "waiting"]
+        works[0]("return")
+        assert works[0].state == "returning"  # though two slots are free
+        works[2]("release")
+        assert states(works) == ["holds", "lent", "done", "waiting"]
+
+    def test_callers_whose_work_is_under_way_take_turns_as_well(self, one_slot: Stage) -> None:
+        slow = []
+        for caller in (ALICE, ALICE, BOB):
+            slow += one_slot.start(caller)
+            slow[-1]("lend")
+            one_slot.loop.settle(after=1.0)
+        (holder,) = one_slot.start(CAROL)
+        for work in slow:
+            work("return")
+        holder("release")
+        slow[0]("release")
+        assert states(slow) == ["done", "returning", "holds"]
+
     def test_a_caller_whose_lent_slot_ends_is_next_for_another_lent_one(
         self, stage_with: MakeStage
     ) -> None:
@@ -413,9 +441,13 @@ class AnyOrder(RuleBasedStateMachine):
     Only the rule `settle` lets the loop run for long, so that events meet in one turn of it.
     """
 
+    used = 2
+    begun = 2
+
     def __init__(self) -> None:
         super().__init__()
-        self.stage = Stage(slots=3, per_caller=2, waiting=3, longest_wait=20.0)
+        limits = {"per_caller": self.used, "begun_per_caller": self.begun}
+        self.stage = Stage(slots=3, waiting=3, longest_wait=20.0, **limits)
 
     @rule(caller=st.sampled_from(CALLERS), count=st.integers(1, 4))
     def start(self, caller: Caller, count: int) -> None:
@@ -450,11 +482,11 @@ class AnyOrder(RuleBasedStateMachine):
             before = states(self.stage.works)
             self.stage.loop.settle(after=1.0)  # gives away slots of clients that stand still
             self.check_limits()
-        opened = self.opened()
-        if any(opened[work.caller] < 2 for work in self.stage.in_state("waiting")):
-            assert len(self.stage.in_state("holds")) == 3
-        if self.stage.in_state("returning"):
-            assert len(self.stage.in_state("holds")) == 3
+        opened, used = self.opened(), self.in_use()
+        waiting, returning = (self.stage.in_state(state) for state in ("waiting", "returning"))
+        served = [work for work in waiting if opened[work.caller] < self.begun] + returning
+        if any(used[work.caller] < self.used for work in served):
+            assert used.total() == 3
 
     def unfinished(self) -> list[Work]:
         return [work for work in self.stage.works if not work.task.done()]
@@ -462,14 +494,25 @@ class AnyOrder(RuleBasedStateMachine):
     def opened(self) -> Counter[Caller]:
         return Counter(work.caller for work in self.stage.in_state("holds", "lent", "returning"))
 
+    def in_use(self) -> Counter[Caller]:
+        return Counter(work.caller for work in self.stage.in_state("holds"))
+
     def check_limits(self) -> None:
-        assert len(self.stage.in_state("holds")) <= 3
-        assert all(count <= 2 for count in self.opened().values())
+        assert self.in_use().total() <= 3
+        assert all(count <= self.used for count in self.in_use().values())
+        assert all(count <= self.begun for count in self.opened().values())
         assert self.stage.usage.in_use <= 3
 
     def teardown(self) -> None:
         self.stage.close()
 
 
+class AnyOrderWithMoreBegunThanUsed(AnyOrder):
+    used = 1
+    begun = 3
+
+
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestMoreBegunThanUsed = AnyOrderWithMoreBegunThanUsed.TestCase
+TestMoreBegunThanUsed.settings = TestAnyOrder.settings
