@@ -27,7 +27,7 @@ LARGE = 8 << 20
 SOON = 3.0
 """Seconds."""
 
-LONG = {"files_down": {}, "env_vars": {"KEY": "x" * 100_000}}
+LONG = {"attributes": {"files_down": {}}, "ignored": "x" * 100_000}
 
 
 @pytest.fixture(autouse=True)
