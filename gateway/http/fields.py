@@ -123,7 +123,7 @@ class Text(AnyText):
         )
 
 
-def _beyond(given: int, most: int, what: str) -> ValidationError:
+def _beyond(given: int, most: float, what: str) -> ValidationError:
     return invalid("value_error", f"Value error, {given} {what} given, at most {most} allowed")
 
 
@@ -219,7 +219,7 @@ class Choice(_ContractField, fields.String):
 
 
 class Items(_ContractField, fields.List[Any]):
-    """A list of at most `most` items; errors of its items carry their position.
+    """A list, of at most `most` items if that is given; errors of its items carry their position.
 
     The valid items of a faulty list are inspected further, with None in place of the others.
     Validation stops after `MAX_FAULTS` errors.
@@ -227,10 +227,11 @@ class Items(_ContractField, fields.List[Any]):
 
     wrong_type = Message("Input should be a valid list", "list_type")
 
-    def __init__(self, inner: fields.Field[Any], *, most: int, **kwargs: Any) -> None:
+    def __init__(self, inner: fields.Field[Any], *, most: int | None = None, **kwargs: Any) -> None:
         super().__init__(inner, **kwargs)
-        self.most = most
-        self.metadata = {"maxItems": most, **self.metadata}
+        self.most = math.inf if most is None else most
+        if most is not None:
+            self.metadata = {"maxItems": most, **self.metadata}
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
         if not isinstance(value, list):
@@ -271,19 +272,20 @@ class Several(_ContractField, fields.List[Any]):
 
 
 class TextMap(_ContractField, fields.Dict):
-    """An object of at most `most` names, each with a text of at most `longest` characters; the
-    valid part of a faulty one is inspected further.
+    """An object of names (at most `most`, if that is given), each with a text of at most `longest`
+    characters; the valid part of a faulty one is inspected further.
 
     At most `MAX_FAULTS` errors are reported.
     """
 
     wrong_type = Message("Input should be a valid dictionary", "dict_type")
 
-    def __init__(self, *, most: int, longest: int, **kwargs: Any) -> None:
+    def __init__(self, *, most: int | None = None, longest: int = 255, **kwargs: Any) -> None:
         self._name, self._text = Text(), Text(longest=longest)
         super().__init__(keys=self._name, values=self._text, **kwargs)
-        self.most = most
-        self.metadata = {"maxProperties": most, **self.metadata}
+        self.most = math.inf if most is None else most
+        if most is not None:
+            self.metadata = {"maxProperties": most, **self.metadata}
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> dict[str, str]:
         if not isinstance(value, Mapping):

@@ -1,7 +1,7 @@
 """Send a response in chunks."""
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
@@ -26,8 +26,10 @@ class Content:
     length: int | None = None
 
 
-async def send(request: web.Request, content: Content, slot: Slot) -> web.StreamResponse:
-    """Answer with the content; `slot` is lent while the client does not take it.
+async def send(
+    request: web.Request, content: Content, slot: Slot | None = None
+) -> web.StreamResponse:
+    """Answer with the content; `slot`, if there is one, is lent while the client does not take it.
 
     A failure in the middle breaks the connection, so that no client takes the part that it has
     received for the whole.
@@ -44,7 +46,7 @@ async def send(request: web.Request, content: Content, slot: Slot) -> web.Stream
         try:
             async with aclosing(content.chunks) as chunks:
                 async for chunk in chunks:
-                    async with slot.lent():
+                    async with slot.lent() if slot else nullcontext():
                         await response.write(chunk)
                     sent += len(chunk)
             await response.write_eof()

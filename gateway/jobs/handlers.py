@@ -19,6 +19,7 @@ from gateway.http.disconnects import cancelled_on_disconnect
 from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import REQUEST_ID, USER
 from gateway.http.responses import json_bytes, json_response
+from gateway.http.streaming import Chunks, Content, send
 from gateway.http.validation import inspected_by
 from gateway.jobs.errors import (
     JobEnded,
@@ -91,10 +92,10 @@ async def start_job(request: web.Request) -> web.Response:
 )
 @querystring_schema(PageSchema)
 @response_schema(JobSchema(many=True), HTTPStatus.OK, description="The jobs.")
-async def list_jobs(request: web.Request) -> web.Response:
+async def list_jobs(request: web.Request) -> web.StreamResponse:
     page = request["querystring"]
     found = await request.app[JOBS].page(request[USER], offset=page["offset"], limit=page["limit"])
-    return json_response(found)
+    return await answer(request, found)
 
 
 @docs(
@@ -107,14 +108,23 @@ async def list_jobs(request: web.Request) -> web.Response:
 @match_info_schema(JobIdSchema)
 @querystring_schema(WaitSchema)
 @response_schema(JobSchema, HTTPStatus.OK, description="The job.")
-async def describe_job(request: web.Request) -> web.Response:
+async def describe_job(request: web.Request) -> web.StreamResponse:
     user, job_id = request[USER], request["match_info"]["job_id"]
-    find = partial(request.app[JOBS].find, user, job_id)
-    if (seconds := request["querystring"]["wait"]) == 0:
-        return json_response(await find())
-    with cancelled_on_disconnect(request):
-        job = await request.app[EVENTS].wait_for_change(user, job_id, find, seconds=seconds)
-    return json_response(job)
+    jobs = request.app[JOBS]
+    if seconds := request["querystring"]["wait"]:
+        find_status = partial(jobs.find_status, user, job_id)
+        with cancelled_on_disconnect(request):
+            await request.app[EVENTS].wait_for_change(user, job_id, find_status, seconds=seconds)
+    return await answer(request, await jobs.find(user, job_id))
+
+
+async def answer(
+    request: web.Request, found: bytes | Chunks, status: HTTPStatus = HTTPStatus.OK
+) -> web.StreamResponse:
+    """Answer with jobs as JSON; long ones hold memory of their own budget, and no slot."""
+    if isinstance(found, bytes):
+        return json_bytes(found, status=status)
+    return await send(request, Content(status, {"Content-Type": "application/json"}, found))
 
 
 @docs(

@@ -1,23 +1,15 @@
-"""Jobs in the database: the statements behind users' requests. Ownership is in every query.
+"""Jobs in the database: the statements behind users' requests. Ownership is in every query."""
 
-`_COLUMNS` declares a job as clients read it, one column per key; `JobSchema` documents it. Rows go
-to `orjson.dumps` as they are, with JSON columns passed through as text.
-"""
-
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
-from itertools import starmap
 from typing import Any, Final
 
-import orjson
 from sqlalchemy import (
     BigInteger,
-    Column,
-    ColumnElement,
     DateTime,
-    Dialect,
+    Integer,
+    Row,
     Text,
     bindparam,
     cast,
@@ -25,22 +17,19 @@ from sqlalchemy import (
     insert,
     select,
     tuple_,
-    type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.types import TypeDecorator
 
-from common.database.engine import Database, padded, utc_now
-from common.database.tables import handovers, jobs
+from common.database.engine import Database, byte_length, padded, utc_now
+from common.database.tables import MAX_JOB_ID, handovers, jobs
 from common.jobs.events import EventType, NewEvent, record_events
 from common.jobs.lifecycle import Source, Status
 from common.jobs.quota import count_unfinished, lock_counts
 from common.outbox.item import OutboxState
 from common.runtime.batching import Batcher
-from gateway.http.responses import iso
+from gateway.jobs.columns import COLUMNS, SHORT_COLUMNS, Job, as_jobs
 from gateway.jobs.errors import JobNotFound, NameTaken, TooManyUnfinished
-from gateway.jobs.schemas import HARDWARE_KEYS
 from gateway.jobs.turns import next_turn
 
 _MAX_OFFSET: Final = 2**62
@@ -48,107 +37,6 @@ _MAX_OFFSET: Final = 2**62
 _INSERT_PAUSE: Final = 0.01
 """Minimum seconds between two insert transactions: a commit costs as much as 20 more rows, so a
 short pause makes batches larger."""
-
-Job = dict[str, Any]
-"""A job as clients read it, for `orjson.dumps`."""
-
-Convert = Callable[[Any], Any]
-
-
-# -- columns --------------------------------------------------------------------------------------
-
-
-class _RawJson(TypeDecorator[Any]):
-    """JSON text, passed through unparsed."""
-
-    impl = Text
-    cache_ok = True
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Convert:  # noqa: ARG002
-        return orjson.Fragment
-
-
-class _Hardware(_RawJson):
-    """JSON text, completed to all of `HARDWARE_KEYS`."""
-
-    cache_ok = True
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Convert:  # noqa: ARG002
-        return _complete_hardware
-
-
-class _Date(TypeDecorator[Any]):
-    """A date; as text if orjson would write it without microseconds, since they are zero."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Convert:
-        parse = super().result_processor(dialect, coltype)
-        return _with_microseconds if parse is None else lambda v: _with_microseconds(parse(v))
-
-
-@lru_cache(maxsize=4_096)  # most rows have the same
-def _complete_hardware(text: str | None) -> orjson.Fragment:
-    try:
-        found = orjson.loads(text or "null")
-    except orjson.JSONDecodeError:  # an adopted row; SQLite accepts anything
-        found = None
-    stored = found if isinstance(found, dict) else {}
-    return orjson.Fragment(orjson.dumps({key: stored.get(key) for key in HARDWARE_KEYS}))
-
-
-def _with_microseconds(date: datetime | None) -> datetime | str | None:
-    return date if date is None or date.microsecond else iso(date)
-
-
-def _text_of(column: Column[Any], kind: type[TypeDecorator[Any]]) -> ColumnElement[Any]:
-    return type_coerce(cast(column, Text), kind).label(column.name)
-
-
-def _date(column: Column[Any]) -> ColumnElement[Any]:
-    return type_coerce(column, _Date).label(column.name)
-
-
-_COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
-    jobs.c.job_name,
-    func.nullif(cast(jobs.c.environment, Text), "any").label("environment"),
-    jobs.c.priority,
-    _text_of(jobs.c.application, _RawJson),
-    _text_of(jobs.c.attributes, _RawJson),
-    _text_of(jobs.c.hardware, _Hardware),
-    jobs.c.id,
-    jobs.c.user_id,
-    jobs.c.user_email,
-    _date(jobs.c.date_created),
-    _date(jobs.c.date_started),
-    _date(jobs.c.date_finished),
-    jobs.c.status,
-    jobs.c.runtime_details,
-    _text_of(jobs.c.paths_out, _RawJson),
-)
-
-
-JOB_KEYS: Final = tuple(str(column.name) for column in _COLUMNS)
-
-
-def _dict_maker(names: Sequence[str]) -> Callable[..., Job]:
-    """A function from the values of columns with these names to a dict.
-
-    It is compiled from a dict literal, which takes half the time of `dict(zip(names, row))`.
-    """
-    pairs = ", ".join(f"{name!r}: {name}" for name in names)
-    return eval(f"lambda {', '.join(names)}: {{{pairs}}}")  # type: ignore[no-any-return] # noqa: S307
-
-
-_make_job: Final = _dict_maker(JOB_KEYS)
-
-
-def _as_jobs(rows: Iterable[Sequence[Any]]) -> list[Job]:
-    return list(starmap(_make_job, rows))
-
-
-# -- statements -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,20 +47,31 @@ class NewJob:
     payload: Callable[[datetime | str], str]
 
 
-_page = (
-    select(*_COLUMNS)
-    .where(jobs.c.user_id == bindparam("user_id"), jobs.c.deleted_at.is_(None))
-    .order_by(jobs.c.date_created.desc().nulls_last(), jobs.c.id.desc())
-    .limit(bindparam("page_limit", type_=BigInteger))
-    .offset(bindparam("page_offset", type_=BigInteger))
-)
+_newest_first = (jobs.c.date_created.desc().nulls_last(), jobs.c.id.desc())
+_of_user = (jobs.c.user_id == bindparam("user_id"), jobs.c.deleted_at.is_(None))
+_few = select(*SHORT_COLUMNS).where(*_of_user).order_by(*_newest_first)
+_few = _few.limit(bindparam("page_limit", type_=BigInteger))
 
-_some = select(*_COLUMNS).where(
+_page = _few.offset(bindparam("page_offset", type_=BigInteger))
+_older = _few.where(
+    tuple_(jobs.c.date_created, jobs.c.id)
+    < tuple_(bindparam("date", type_=DateTime), bindparam("id", type_=Integer))
+)
+_undated = _few.where(jobs.c.date_created.is_(None), jobs.c.id < bindparam("id", type_=Integer))
+
+_some = select(*SHORT_COLUMNS).where(
     # SQLite uses the primary key only for a condition on the id alone
     jobs.c.id.in_(bindparam("ids", expanding=True)),
     tuple_(jobs.c.id, jobs.c.user_id).in_(bindparam("keys", expanding=True)),
     jobs.c.deleted_at.is_(None),
 )
+
+_one = select(*COLUMNS).where(*_of_user, jobs.c.id == bindparam("id"))
+_size = select(
+    func.coalesce(byte_length(jobs.c.runtime_details), 0)
+    + byte_length(cast(jobs.c.attributes, Text))
+    + func.coalesce(byte_length(cast(jobs.c.hardware, Text)), 0)
+).where(jobs.c.id == bindparam("id"))
 
 _name_taken = select(jobs.c.id).where(
     jobs.c.user_id == bindparam("user_id"), jobs.c.job_name == bindparam("job_name")
@@ -205,7 +104,7 @@ class JobStore:
             dialect.insert(jobs)
             .values(date_created=utc_now())
             .on_conflict_do_nothing(index_elements=[jobs.c.user_id, jobs.c.job_name])
-            .returning(*_COLUMNS)
+            .returning(*COLUMNS)
         )
         self._new_handover = insert(handovers).values(
             state=OutboxState.PENDING,
@@ -215,7 +114,7 @@ class JobStore:
         )
 
     async def page(self, user_id: str, *, offset: int, limit: int) -> list[Job]:
-        """The user's jobs, newest first."""
+        """The user's jobs, newest first; those for which `is_long` holds without their texts."""
         values = {
             "user_id": user_id,
             "page_limit": limit,
@@ -223,7 +122,36 @@ class JobStore:
         }
         async with self._database.reading() as connection:
             rows = (await connection.execute(_page, values)).all()
-        return _as_jobs(rows)
+        return as_jobs(rows)
+
+    async def page_after(self, user_id: str, last: Job, limit: int) -> list[Job]:
+        """Up to `limit` jobs behind `last`, as in `page`, whatever has come or gone before it."""
+        date, values = last["date_created"], {"user_id": user_id, "page_limit": limit}
+        rows: list[Row[Any]] = []
+        async with self._database.reading() as connection:
+            if date is not None:
+                date = datetime.fromisoformat(date) if isinstance(date, str) else date
+                values |= {"date": date, "id": last["id"]}
+                rows += (await connection.execute(_older, values)).all()
+                values |= {"page_limit": limit - len(rows), "id": MAX_JOB_ID}
+            else:
+                values |= {"id": last["id"]}
+            if values["page_limit"]:
+                rows += (await connection.execute(_undated, values)).all()
+        return as_jobs(rows)
+
+    async def size_of(self, job_id: int) -> int:
+        """Bytes of a job's texts; 0 if it is gone."""
+        async with self._database.reading() as connection:
+            return int((await connection.execute(_size, {"id": job_id})).scalar() or 0)
+
+    async def find_long(self, user_id: str, job_id: int) -> Job:
+        """One job with all its texts. Raises `JobNotFound`."""
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(_one, {"user_id": user_id, "id": job_id})).all()
+        if not rows:
+            raise JobNotFound
+        return as_jobs(rows)[0]
 
     async def is_name_taken(self, user_id: str, job_name: str) -> bool:
         values = {"user_id": user_id, "job_name": job_name}
@@ -231,12 +159,12 @@ class JobStore:
             return (await connection.execute(_name_taken, values)).first() is not None
 
     async def _find_batch(self, keys: Sequence[tuple[int, str]]) -> list[Job | Exception]:
-        """Jobs by id and user; `JobNotFound` for a key without one."""
+        """Jobs by id and user, as in `page`; `JobNotFound` for a key without one."""
         wanted = padded(keys)
         values = {"keys": wanted, "ids": [job_id for job_id, _ in wanted]}
         async with self._database.reading() as connection:
             rows = (await connection.execute(_some, values)).all()
-        found = {(job["id"], job["user_id"]): job for job in _as_jobs(rows)}
+        found = {(job["id"], job["user_id"]): job for job in as_jobs(rows)}
         return [found.get(key) or JobNotFound() for key in keys]
 
     async def _insert_batch(self, new: Sequence[NewJob]) -> list[Job | Exception]:
@@ -249,7 +177,7 @@ class JobStore:
             refused = await self._over_limit(tx, new) if self._unfinished else set()
             admitted = [job.row for job in new if id(job) not in refused]
             rows = (await tx.execute(self._new_job, admitted)).all() if admitted else []
-            inserted = {(job["user_id"], job["job_name"]): job for job in _as_jobs(rows)}
+            inserted = {(job["user_id"], job["job_name"]): job for job in as_jobs(rows)}
             results: list[Job | Exception] = []
             events, handover_rows = [], []
             for item in new:

@@ -13,7 +13,7 @@ from gateway.http.keys import USER
 from gateway.http.responses import json_response
 from gateway.jobs.cancel.schemas import RESULT_EXAMPLE, CancelSchema, ReasonSchema, ResultSchema
 from gateway.jobs.cancel.service import Cancelling
-from gateway.jobs.handlers import JOBS
+from gateway.jobs.handlers import JOBS, answer
 from gateway.jobs.labels import parse_label
 from gateway.jobs.schemas import JOB_EXAMPLE, JobIdSchema, JobSchema
 
@@ -40,11 +40,10 @@ _CANCELLED_EXAMPLE: Final = {
 @match_info_schema(JobIdSchema)
 @json_schema(ReasonSchema)
 @response_schema(JobSchema, HTTPStatus.ACCEPTED, description="The job.")
-async def cancel_job(request: web.Request) -> web.Response:
+async def cancel_job(request: web.Request) -> web.StreamResponse:
     user, job_id = request[USER], request["match_info"]["job_id"]
     await request.app[CANCELLING].one(user, job_id, request["json"]["reason"])
-    job = await request.app[JOBS].find(user, job_id)
-    return json_response(job, status=HTTPStatus.ACCEPTED)
+    return await answer(request, await request.app[JOBS].find(user, job_id), HTTPStatus.ACCEPTED)
 
 
 @docs(

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import select
 
@@ -90,29 +90,27 @@ class Events:
         self,
         user: User,
         job_id: int,
-        find: Callable[[], Awaitable[dict[str, Any]]],
+        find_status: Callable[[], Awaitable[str]],
         *,
         seconds: float,
-    ) -> dict[str, Any]:
-        """What `find` answers about a job, once its status has changed or the time is over.
+    ) -> None:
+        """Return once a job's status has changed or the time is over.
 
-        A job that has ended is answered at once. Raises what `find` does.
+        For a job that has ended this is at once. Raises what `find_status` does.
         """
-        first = await find()
-        if Status.of_row(first["status"]).is_final:
-            return first
+        first = await find_status()
+        if Status.of_row(first).is_final:
+            return
         with contextlib.suppress(TimeoutError):
             async with (
                 asyncio.timeout(seconds),
                 self._feed.follow(user.id) as follower,
                 aclosing(follower.items(seconds)) as items,
             ):
-                job = await find()  # it may have changed before it was followed
-                while job["status"] == first["status"]:
+                # it may have changed before it was followed
+                while await find_status() == first:
                     async for item in items:
                         if item is not None and item.job_id == job_id:
                             break
                     else:
-                        break  # the process drains
-                    job = await find()
-        return await find()
+                        return  # the process drains

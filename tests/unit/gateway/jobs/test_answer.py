@@ -6,7 +6,7 @@ import orjson
 import pytest
 from sqlalchemy.dialects import postgresql
 
-from gateway.jobs import store
+from gateway.jobs import columns
 from gateway.jobs.schemas import HARDWARE_KEYS, JOB_EXAMPLE, JobSchema
 from tests.support.answers import check_answer
 
@@ -14,21 +14,21 @@ NONE = dict.fromkeys(HARDWARE_KEYS)
 
 
 def test_the_schema_documents_every_key_of_a_job() -> None:
-    assert set(store.JOB_KEYS) == set(JobSchema().fields)
+    assert set(columns.JOB_KEYS) == set(JobSchema().fields)
 
 
 @pytest.mark.parametrize("stored", [None, "", "null", "[]", "{", '"text"', "3"])
 def test_malformed_hardware_is_shown_as_no_requirement(stored: str | None) -> None:
-    assert orjson.loads(orjson.dumps(store._complete_hardware(stored))) == NONE
+    assert orjson.loads(orjson.dumps(columns._complete_hardware(stored))) == NONE
 
 
 def test_hardware_has_all_its_keys_and_no_others() -> None:
-    shown = orjson.loads(orjson.dumps(store._complete_hardware('{"memory": 4, "other": 5}')))
+    shown = orjson.loads(orjson.dumps(columns._complete_hardware('{"memory": 4, "other": 5}')))
     assert shown == {**NONE, "memory": 4}
 
 
 def test_dates_are_answered_with_microseconds() -> None:
-    convert = store._Date().result_processor(postgresql.dialect(), None)
+    convert = columns._Date().result_processor(postgresql.dialect(), None)
     texts = ["2026-01-01T12:00:00.000000", "2026-01-01T12:00:00.000005"]
     shown = [*map(convert, map(datetime.fromisoformat, texts)), convert(None)]
     assert orjson.loads(orjson.dumps(shown)) == [*texts, None]

@@ -1,0 +1,118 @@
+"""Jobs as JSON, in pieces where they are long: an answer's memory is bounded in bytes, not in rows.
+
+A page of ordinary jobs is one piece, read in one step. Everything beyond comes in pieces, each read
+when the client has taken the one before, within a budget of bytes that all clients share. A client
+that does not read holds one piece, and no connection to the database.
+"""
+
+from collections.abc import Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from gateway.http.limits import user_caller
+from gateway.http.memory import ByteBudget
+from gateway.http.streaming import Chunks
+from gateway.jobs.columns import LONG, Job, is_long
+from gateway.jobs.errors import JobNotFound
+from gateway.jobs.store import JobStore
+
+_ROWS_AT_ONCE: Final = 100
+_ROWS_PER_PIECE: Final = 25
+_LARGEST_ROW: Final = 2 * LONG
+"""Bytes that a job takes in a page at most: its texts, and what has a length anyway."""
+
+_COPIES: Final = 3
+"""A long job is in memory as its texts, as JSON, and as what is being written."""
+
+_WHOLE: Final = 128 << 10
+_SLICE: Final = 64 << 10
+
+TOTAL: Final = 24 << 20
+PER_USER: Final = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Pages of jobs, and single jobs."""
+
+    store: JobStore
+    budget: ByteBudget
+
+    async def page(self, user_id: str, *, offset: int, limit: int) -> bytes | Chunks:
+        """Up to `limit` of the user's jobs, newest first: whole if that is not long."""
+        asked = min(limit, _ROWS_AT_ONCE)
+        rows = await self.store.page(user_id, offset=offset, limit=asked)
+        if (len(rows) < asked or asked == limit) and not any(map(is_long, rows)):
+            whole = orjson.dumps(rows)
+            if len(whole) <= _WHOLE:
+                return whole
+        return self._stream(user_id, rows[:_ROWS_PER_PIECE], limit)
+
+    async def job(self, user_id: str, job_id: int) -> bytes | Chunks:
+        """One job. Raises `JobNotFound`."""
+        job = await self.store.find((job_id, user_id))
+        return self._long(user_id, job_id, b"") if is_long(job) else orjson.dumps(job)
+
+    async def _stream(self, user_id: str, rows: list[Job], limit: int) -> Chunks:
+        """The page that begins with `rows`."""
+        before, left = b"[", limit
+        while rows:
+            for piece in _pieces(rows):
+                if isinstance(piece, dict):
+                    pieces = self._long(user_id, piece["id"], before)
+                else:
+                    pieces = self._short(user_id, before + piece)
+                async with aclosing(pieces):
+                    async for slice_ in pieces:
+                        before = b","
+                        yield slice_
+            left -= len(rows)
+            last = rows[-1]
+            rows = []  # not while the client is waited for
+            if left:
+                rows = await self.store.page_after(user_id, last, min(left, _ROWS_PER_PIECE))
+        yield b"[]" if before == b"[" else b"]"
+
+    async def _short(self, user_id: str, piece: bytes) -> Chunks:
+        async with self.budget.hold(user_caller(user_id), 2 * len(piece)):
+            for slice_ in _slices(piece):
+                yield slice_
+
+    async def _long(self, user_id: str, job_id: int, before: bytes) -> Chunks:
+        """One job with its texts, behind `before`; in a page, nothing if it is gone by now."""
+        size = _COPIES * (await self.store.size_of(job_id) + _LARGEST_ROW)
+        async with self.budget.hold(user_caller(user_id), size) as held:
+            try:
+                piece = before + orjson.dumps(await self.store.find_long(user_id, job_id))
+            except JobNotFound:
+                if not before:
+                    raise
+                return
+            held.shrink(len(piece) + _SLICE)
+            for slice_ in _slices(piece):
+                yield slice_
+
+
+def _pieces(rows: list[Job]) -> Iterator[bytes | Job]:
+    """Neighbouring short jobs together, as JSON without brackets; each long one by itself."""
+    short: list[Job] = []
+    for job in rows:
+        if not is_long(job):
+            short.append(job)
+            continue
+        if short:
+            yield orjson.dumps(short)[1:-1]
+            short = []
+        yield job
+    if short:
+        yield orjson.dumps(short)[1:-1]
+
+
+def _slices(piece: bytes) -> Iterator[memoryview]:
+    """Little at a time: what is written waits in the connection's buffer once more."""
+    view = memoryview(piece)
+    for start in range(0, len(view), _SLICE):
+        yield view[start : start + _SLICE]
