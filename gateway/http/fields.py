@@ -280,8 +280,15 @@ class TextMap(_ContractField, fields.Dict):
 
     wrong_type = Message("Input should be a valid dictionary", "dict_type")
 
-    def __init__(self, *, most: int | None = None, longest: int = 255, **kwargs: Any) -> None:
-        self._name, self._text = Text(), Text(longest=longest)
+    def __init__(
+        self,
+        *,
+        name: Text | None = None,
+        most: int | None = None,
+        longest: int = 255,
+        **kwargs: Any,
+    ) -> None:
+        self._name, self._text = name or Text(), Text(longest=longest)
         super().__init__(keys=self._name, values=self._text, **kwargs)
         self.most = math.inf if most is None else most
         if most is not None:

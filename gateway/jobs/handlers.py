@@ -68,7 +68,7 @@ async def _inspect(request: web.Request, valid: Mapping[str, Any]) -> list[Fault
         409: "Job name must be unique",
         413: "A job may have at most 10000 input files",
     },
-    request_example=REQUEST_EXAMPLE,
+    request_example={**REQUEST_EXAMPLE, "labels": {"exp": "7"}},
     response_example=JOB_EXAMPLE,
 )
 @inspected_by(_inspect)

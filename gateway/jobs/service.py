@@ -91,6 +91,7 @@ class Jobs:
             NewJob(
                 job_row(request, correlation_id),
                 lambda date: handover_payload(request, files_down, self._storage, date),
+                request.labels,
             )
         )
         self._notifier.notify(HANDOVERS)

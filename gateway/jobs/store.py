@@ -1,7 +1,7 @@
 """Jobs in the database: the statements behind users' requests. Ownership is in every query."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from common.outbox.item import OutboxState
 from common.runtime.batching import Batcher
 from gateway.jobs.columns import COLUMNS, SHORT_COLUMNS, Job, as_jobs
 from gateway.jobs.errors import JobNotFound, NameTaken, TooManyUnfinished
+from gateway.jobs.labels import add_labels, label_rows
 from gateway.jobs.turns import next_turn
 
 _MAX_OFFSET: Final = 2**62
@@ -41,10 +42,11 @@ short pause makes batches larger."""
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to insert: its row, and the hand-over's payload, which holds the job's date."""
+    """A job to insert: its row, the hand-over's payload, which holds the job's date, and labels."""
 
     row: dict[str, Any]
     payload: Callable[[datetime | str], str]
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 _newest_first = (jobs.c.date_created.desc().nulls_last(), jobs.c.id.desc())
@@ -168,7 +170,7 @@ class JobStore:
         return [found.get(key) or JobNotFound() for key in keys]
 
     async def _insert_batch(self, new: Sequence[NewJob]) -> list[Job | Exception]:
-        """Insert each job with its event and hand-over, all in one transaction.
+        """Insert each job with its event, hand-over and labels, all in one transaction.
 
         `NameTaken` for a job whose name the user has used, also within the batch;
         `TooManyUnfinished` for one beyond the user's limit, which no race exceeds.
@@ -179,7 +181,7 @@ class JobStore:
             rows = (await tx.execute(self._new_job, admitted)).all() if admitted else []
             inserted = {(job["user_id"], job["job_name"]): job for job in as_jobs(rows)}
             results: list[Job | Exception] = []
-            events, handover_rows = [], []
+            events, handover_rows, labels = [], [], []
             for item in new:
                 if id(item) in refused:
                     results.append(TooManyUnfinished(self._unfinished))
@@ -190,6 +192,7 @@ class JobStore:
                     continue
                 results.append(job)
                 events.append(_submitted(job))
+                labels += label_rows(job["id"], job["user_id"], item.labels)
                 handover_rows.append(
                     {
                         "job_id": job["id"],
@@ -205,6 +208,8 @@ class JobStore:
             if events:
                 await tx.execute(self._new_handover, handover_rows)
                 await record_events(tx, events)
+            if labels:
+                await tx.execute(add_labels, labels)
         return results
 
     async def _over_limit(self, tx: AsyncConnection, new: Sequence[NewJob]) -> set[int]:
