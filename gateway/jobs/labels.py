@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, insert, select
@@ -76,9 +77,9 @@ def has_label(user_id: str, label: Label) -> ColumnElement[bool]:
 add_labels: Final = insert(job_labels)
 
 
-def label_rows(job_id: int, user_id: str, labels: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The rows of a job's labels."""
-    return [
-        {"job_id": job_id, "user_id": user_id, "key": key, "value": value}
-        for key, value in labels.items()
-    ]
+def label_rows(
+    job: Mapping[str, Any], date: datetime | None, labels: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """The rows of a job's labels; `date` is that of the job's creation."""
+    own = {"job_id": job["id"], "user_id": job["user_id"], "date_created": date}
+    return [{**own, "key": key, "value": value} for key, value in labels.items()]

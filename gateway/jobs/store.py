@@ -28,7 +28,7 @@ from common.jobs.lifecycle import Source, Status
 from common.jobs.quota import count_unfinished, lock_counts
 from common.outbox.item import OutboxState
 from common.runtime.batching import Batcher
-from gateway.jobs.columns import COLUMNS, SHORT_COLUMNS, Job, as_jobs
+from gateway.jobs.columns import COLUMNS, SHORT_COLUMNS, Job, as_jobs, date_of
 from gateway.jobs.errors import JobNotFound, NameTaken, TooManyUnfinished
 from gateway.jobs.labels import add_labels, label_rows
 from gateway.jobs.turns import next_turn
@@ -192,7 +192,7 @@ class JobStore:
                     continue
                 results.append(job)
                 events.append(_submitted(job))
-                labels += label_rows(job["id"], job["user_id"], item.labels)
+                labels += label_rows(job, date_of(job["date_created"]), item.labels)
                 handover_rows.append(
                     {
                         "job_id": job["id"],
