@@ -55,6 +55,9 @@ from gateway.jobs.cancel.service import Cancelling
 from gateway.jobs.events.feed import Feed
 from gateway.jobs.events.handlers import EVENTS
 from gateway.jobs.events.service import Events
+from gateway.jobs.finding.cursors import Cursors
+from gateway.jobs.finding.handlers import FINDING
+from gateway.jobs.finding.service import Finding
 from gateway.jobs.handlers import JOBS
 from gateway.jobs.service import Jobs
 from gateway.routes import ERRORS, INTERNAL, STREAMS, add_internal_routes, add_routes
@@ -167,6 +170,8 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     app[JOB_STATUS] = JobStatusService(database, notifier, touch_every=settings.touch_every)
     users = _for_users(database)
     app[JOBS] = Jobs(users, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
+    cursors = Cursors(settings.internal_api_key)
+    app[FINDING] = Finding(users, app[JOBS].pages, cursors)
     app[CANCELLING] = Cancelling(users, notifier)
     async with Feed(database).running() as feed:
         app[EVENTS] = Events(users, feed)

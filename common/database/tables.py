@@ -292,13 +292,10 @@ Index(
 Index("ix_jobs_user_name", jobs.c.user_id, collate(jobs.c.job_name, "C"), jobs.c.id).ddl_if(
     dialect="postgresql"
 )
-for _name, _columns in (("key", ("user_id", "key")), ("value", ("user_id", "key", "value"))):
-    Index(
-        f"ix_job_labels_{_name}",
-        *(job_labels.c[column] for column in _columns),
-        job_labels.c.date_created.desc().nulls_last(),
-        job_labels.c.job_id.desc(),
-    )
+_labels_of_user = (job_labels.c.user_id, job_labels.c.key)
+_newest_labelled = (job_labels.c.date_created.desc().nulls_last(), job_labels.c.job_id.desc())
+Index("ix_job_labels_key", *_labels_of_user, *_newest_labelled)
+Index("ix_job_labels_value", *_labels_of_user, job_labels.c.value, *_newest_labelled)
 _add_partial_index(
     "ix_jobs_with_worker",
     jobs.c.id,
