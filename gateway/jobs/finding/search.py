@@ -1,6 +1,6 @@
 """What a user looks for among the own jobs, in which order, and places in that order."""
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -42,6 +42,10 @@ class Search:
     def is_plain(self) -> bool:
         """Whether this is every job, newest first."""
         return self == _EVERYTHING
+
+    @property
+    def has_filters(self) -> bool:
+        return replace(self, sort=_EVERYTHING.sort, descending=True) != _EVERYTHING
 
     @property
     def by_facet(self) -> bool:

@@ -17,8 +17,6 @@ from sqlalchemy import (
     Integer,
     Select,
     String,
-    and_,
-    exists,
     func,
     literal,
     literal_column,
@@ -34,7 +32,7 @@ from common.database.tables import job_labels, jobs
 from gateway.jobs.columns import SHORT_COLUMNS
 from gateway.jobs.finding import names
 from gateway.jobs.finding.search import DATES, Place, Search
-from gateway.jobs.labels import Label
+from gateway.jobs.labels import Label, has_label
 
 FEW: Final = 1_000
 """Jobs that are read and sorted rather than looked for in the order of the page."""
@@ -49,12 +47,13 @@ Conditions = list[ColumnElement[bool]]
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A search of one user, with what was looked up beforehand: the facets that match (None:
-    any), and whether few jobs have such a name, or finished then."""
+    any), a label that few jobs have, and whether few have such a name, or finished then."""
 
     search: Search
     user_id: str
     is_sqlite: bool
     facets: Sequence[str] | None = None
+    rare_label: Label | None = None
     few_named: bool = False
     few_finished: bool = False
 
@@ -91,14 +90,24 @@ def count(plan: Plan) -> Select[Any]:
     return select(func.count()).select_from(jobs).where(*conditions)
 
 
-def has_more_than_few(plan: Plan, conditions: Conditions) -> Select[Any]:
-    """One row if more than `FEW` of the user's jobs meet the conditions."""
-    rows = select(jobs.c.id).where(jobs.c.user_id == plan.user_id, *conditions)
+def beyond_few_named(plan: Plan) -> Select[Any]:
+    """One row if more than `FEW` names are in the pattern's range; the two below are alike."""
+    named = names.in_range(plan.search.name or "", is_sqlite=plan.is_sqlite)
+    return _beyond_few(select(jobs.c.id).where(jobs.c.user_id == plan.user_id, *named))
+
+
+def beyond_few_finished(plan: Plan) -> Select[Any]:
+    finished = _between(jobs.c.date_finished, plan.search.finished)
+    return _beyond_few(select(jobs.c.id).where(jobs.c.user_id == plan.user_id, *finished))
+
+
+def beyond_few_labelled(plan: Plan, label: Label) -> Select[Any]:
+    own = (job_labels.c.user_id == plan.user_id, *_label_is(label))
+    return _beyond_few(select(job_labels.c.job_id).where(*own))
+
+
+def _beyond_few(rows: Select[Any]) -> Select[Any]:
     return rows.offset(literal_column(str(FEW))).limit(literal_column("1"))
-
-
-def finished_between(search: Search) -> Conditions:
-    return _between(jobs.c.date_finished, search.finished)
 
 
 # -- parts ----------------------------------------------------------------------------------------
@@ -192,7 +201,7 @@ def _branches(plan: Plan) -> list[_Branch]:
 def _of_label(plan: Plan) -> _Branch:
     """The jobs of a label, in the order of the index on labels; of several, one with a value."""
     search = plan.search
-    driving = max(search.labels, key=lambda label: label[1] is not None)
+    driving = plan.rare_label or max(search.labels, key=lambda label: label[1] is not None)
     others = tuple(label for label in search.labels if label != driving)
     rest = replace(plan, search=replace(search, labels=others, created=(None, None)))
     own = [job_labels.c.user_id == plan.user_id, *_label_is(driving)]
@@ -203,13 +212,14 @@ def _of_label(plan: Plan) -> _Branch:
         [
             *own,
             *_between(job_labels.c.date_created, search.created),
-            *_all_conditions(rest, with_names=False),
+            *_all_conditions(rest, with_names=False, looks_up=True),
         ],
     )
 
 
-def _all_conditions(plan: Plan, *, with_names: bool) -> Conditions:
-    """What a job has to meet. `with_names`: the range of names in the index, even if it is long."""
+def _all_conditions(plan: Plan, *, with_names: bool, looks_up: bool = False) -> Conditions:
+    """What a job has to meet. `with_names`: the range of names in the index, even if it is long;
+    `looks_up`: labels are looked up for each job."""
     search = plan.search
     found: Conditions = [jobs.c.user_id == plan.user_id, jobs.c.deleted_at.is_(None)]
     if plan.facets is not None:
@@ -220,16 +230,21 @@ def _all_conditions(plan: Plan, *, with_names: bool) -> Conditions:
             found += names.in_range(search.name, is_sqlite=plan.is_sqlite)
     if search.batch_id is not None:
         found.append(jobs.c.batch_id == search.batch_id)
-    found += [_has(plan.user_id, label) for label in search.labels]
+    found += [
+        _has(label) if looks_up else has_label(plan.user_id, label) for label in search.labels
+    ]
     found += _between(jobs.c.date_created, search.created)
-    found += finished_between(search)
+    found += _between(jobs.c.date_finished, search.finished)
     return found
 
 
-def _has(user_id: str, label: Label) -> ColumnElement[bool]:
-    alias = job_labels.alias()
-    own = [alias.c.job_id == jobs.c.id, alias.c.user_id == user_id, alias.c.key == label[0]]
-    return exists().where(and_(*own, *([] if label[1] is None else [alias.c.value == label[1]])))
+def _has(label: Label) -> ColumnElement[bool]:
+    """Whether the job at hand has a label: a look-up, which is no join for PostgreSQL to plan."""
+    other = job_labels.alias()
+    key, value = label
+    own = [other.c.job_id == jobs.c.id, other.c.key == key]
+    own += [] if value is None else [other.c.value == value]
+    return select(other.c.job_id).where(*own).limit(1).scalar_subquery().is_not(None)
 
 
 def _label_is(label: Label) -> Conditions:
