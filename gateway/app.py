@@ -63,6 +63,9 @@ from gateway.jobs.cancel.service import Cancelling
 from gateway.jobs.events.feed import Feed
 from gateway.jobs.events.handlers import EVENTS
 from gateway.jobs.events.service import Events
+from gateway.jobs.finding.cursors import Cursors
+from gateway.jobs.finding.handlers import FINDING
+from gateway.jobs.finding.service import Finding
 from gateway.jobs.handlers import JOBS
 from gateway.jobs.results.handlers import RESULTS
 from gateway.jobs.results.service import Results
@@ -203,6 +206,8 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     )
     users = _for_users(database)
     app[JOBS] = Jobs(users, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
+    cursors = Cursors(settings.internal_api_key)
+    app[FINDING] = Finding(users, app[JOBS].pages, cursors)
     app[CANCELLING] = Cancelling(users, notifier)
     app[RESULTS] = Results(users, app[STORAGE], settings.limits)
     async with Feed(database).running() as feed:

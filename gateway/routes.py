@@ -17,6 +17,7 @@ from gateway.jobs import handlers as jobs
 from gateway.jobs.cancel import handlers as cancel
 from gateway.jobs.events import handlers as events
 from gateway.jobs.examples import ConfiguredExamples
+from gateway.jobs.finding import handlers as finding
 from gateway.jobs.results import handlers as results
 from gateway.usage import handlers as usage
 
@@ -78,7 +79,7 @@ def add_routes(
         add_route(app, "POST", "/token", auth.issue_token, slash=True)
         add_route(app, "POST", "/login", auth.log_in, slash=True)
 
-    add_route(app, "GET", "/jobs", jobs.list_jobs, slash=True)
+    add_route(app, "GET", "/jobs", finding.list_jobs, slash=True)
     add_route(app, "POST", "/jobs", jobs.start_job, slash=True)
     add_route(app, "GET", "/jobs/applications", jobs.list_applications, slash=True)
     add_route(app, "POST", "/jobs/cancel", cancel.cancel_many, slash=True)
@@ -90,6 +91,7 @@ def add_routes(
     add_route(app, "HEAD", "/jobs/{job_id}/download", results.download_job_files, slash=True)
     add_route(app, "GET", "/jobs/{job_id}/log", results.tail_job_log, slash=True)
     add_route(app, "GET", "/jobs/{job_id}", jobs.describe_job, slash=True)
+    add_route(app, "PATCH", "/jobs/{job_id}", finding.label_job, slash=True)
     add_route(app, "DELETE", "/jobs/{job_id}", jobs.delete_job, slash=True)
 
     add_route(app, "GET", "/files/{file_path:path}/download", files.download_file)

@@ -261,13 +261,14 @@ class Several(_ContractField, fields.List[Any]):
     """
 
     def __init__(self, inner: Any, *, separator: str | None = None, **kwargs: Any) -> None:
-        """With a `separator`, one value may hold several."""
+        """With a `separator`, one value may hold several, or none."""
         super().__init__(inner, load_default=(), **kwargs)
         self.separator = separator
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
         if self.separator is not None:
-            value = [part.strip() for text in value for part in text.split(self.separator)]
+            parts = [part.strip() for text in value for part in text.split(self.separator)]
+            value = [part for part in parts if part]
         return [self.inner.deserialize(item, **kwargs) for item in value]
 
 
@@ -280,8 +281,15 @@ class TextMap(_ContractField, fields.Dict):
 
     wrong_type = Message("Input should be a valid dictionary", "dict_type")
 
-    def __init__(self, *, most: int | None = None, longest: int = 255, **kwargs: Any) -> None:
-        self._name, self._text = Text(), Text(longest=longest)
+    def __init__(
+        self,
+        *,
+        name: Text | None = None,
+        most: int | None = None,
+        longest: int = 255,
+        **kwargs: Any,
+    ) -> None:
+        self._name, self._text = name or Text(), Text(longest=longest)
         super().__init__(keys=self._name, values=self._text, **kwargs)
         self.most = math.inf if most is None else most
         if most is not None:

@@ -3,12 +3,14 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import hdrs, web
 
 from common.telemetry.logs import get_logger
 from gateway.http.middlewares import start_stream
+from gateway.http.responses import json_bytes
 from gateway.http.shares import Slot
 from gateway.metrics import TRANSFERRED, TRANSFERS
 
@@ -87,3 +89,16 @@ async def _send_chunks(
 async def _write(response: web.StreamResponse, chunk: Chunk, slot: Slot | None) -> None:
     async with slot.lent() if slot else nullcontext():
         await response.write(chunk)
+
+
+async def send_json(
+    request: web.Request,
+    found: bytes | Chunks,
+    status: HTTPStatus = HTTPStatus.OK,
+    headers: Mapping[str, str] | None = None,
+) -> web.StreamResponse:
+    """Answer with JSON that is ready, or comes in chunks, which hold memory of their own budget."""
+    if isinstance(found, bytes):
+        return json_bytes(found, status=status, headers=headers)
+    streamed = {"Content-Type": "application/json", **(headers or {})}
+    return await send(request, Content(status, streamed, found))

@@ -19,7 +19,7 @@ from gateway.http.disconnects import cancelled_on_disconnect
 from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import REQUEST_ID, USER
 from gateway.http.responses import json_bytes, json_response
-from gateway.http.streaming import Chunks, Content, send
+from gateway.http.streaming import send_json
 from gateway.http.validation import inspected_by
 from gateway.jobs.errors import (
     JobEnded,
@@ -30,14 +30,13 @@ from gateway.jobs.errors import (
     TooManyInputs,
 )
 from gateway.jobs.events.handlers import EVENTS
-from gateway.jobs.events.schemas import WaitSchema
+from gateway.jobs.finding.schemas import DescribeSchema, DetailedJobSchema
 from gateway.jobs.schemas import (
     JOB_EXAMPLE,
     REQUEST_EXAMPLE,
     JobIdSchema,
     JobRequestSchema,
     JobSchema,
-    PageSchema,
 )
 from gateway.jobs.service import Jobs
 
@@ -68,7 +67,7 @@ async def _inspect(request: web.Request, valid: Mapping[str, Any]) -> list[Fault
         409: "Job name must be unique",
         413: "A job may have at most 10000 input files",
     },
-    request_example=REQUEST_EXAMPLE,
+    request_example={**REQUEST_EXAMPLE, "labels": {"exp": "7"}},
     response_example=JOB_EXAMPLE,
 )
 @inspected_by(_inspect)
@@ -86,43 +85,21 @@ async def start_job(request: web.Request) -> web.Response:
 
 @docs(
     tags=["Jobs"],
-    summary="List jobs",
-    description="The caller's jobs, newest first over the whole set, so that pages do not overlap.",
-    response_example=[JOB_EXAMPLE],
-)
-@querystring_schema(PageSchema)
-@response_schema(JobSchema(many=True), HTTPStatus.OK, description="The jobs.")
-async def list_jobs(request: web.Request) -> web.StreamResponse:
-    page = request["querystring"]
-    found = await request.app[JOBS].page(request[USER], offset=page["offset"], limit=page["limit"])
-    return await answer(request, found)
-
-
-@docs(
-    tags=["Jobs"],
     summary="Describe a job",
     description="One of the caller's jobs; those of others are answered like unknown ones.",
     errors={404: "Job not found"},
     response_example=JOB_EXAMPLE,
 )
 @match_info_schema(JobIdSchema)
-@querystring_schema(WaitSchema)
-@response_schema(JobSchema, HTTPStatus.OK, description="The job.")
+@querystring_schema(DescribeSchema)
+@response_schema(DetailedJobSchema, HTTPStatus.OK, description="The job.")
 async def describe_job(request: web.Request) -> web.StreamResponse:
     user, job_id = request[USER], request["match_info"]["job_id"]
-    if seconds := request["querystring"]["wait"]:
+    jobs, query = request.app[JOBS], request["querystring"]
+    if seconds := query["wait"]:
         with cancelled_on_disconnect(request):
             await request.app[EVENTS].wait_for_change(user, job_id, seconds=seconds)
-    return await answer(request, await request.app[JOBS].find(user, job_id))
-
-
-async def answer(
-    request: web.Request, found: bytes | Chunks, *, status: HTTPStatus = HTTPStatus.OK
-) -> web.StreamResponse:
-    """Answer with jobs as `Jobs.find` and `Jobs.page` give them."""
-    if isinstance(found, bytes):
-        return json_bytes(found, status=status)
-    return await send(request, Content(status, {"Content-Type": "application/json"}, found))
+    return await send_json(request, await jobs.find(user, job_id, details=query["details"]))
 
 
 @docs(

@@ -17,6 +17,7 @@ from gateway.http.fields import (
     Whole,
 )
 from gateway.http.responses import AnswerSchema
+from gateway.jobs.labels import LabelMap
 
 MAX_PAGE: Final = 10_000
 
@@ -125,6 +126,11 @@ class JobRequestSchema(RequestSchema):
     application = Part(ApplicationSchema, required=True)
     attributes = Part(AttributesSchema, required=True)
     hardware = Part(HardwareSchema, load_default=None, allow_none=True)
+    labels = LabelMap(
+        load_default=None,
+        allow_none=True,
+        metadata={"description": "To find the job by; null: none.", "example": {"exp": "7"}},
+    )
 
 
 class JobIdSchema(RequestSchema):

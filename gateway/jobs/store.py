@@ -1,15 +1,12 @@
 """Jobs in the database: the statements behind users' requests. Ownership is in every query."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
-    DateTime,
-    Integer,
-    Row,
     Text,
     bindparam,
     cast,
@@ -22,14 +19,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, byte_length, padded, utc_now
-from common.database.tables import MAX_JOB_ID, handovers, jobs
+from common.database.tables import handovers, jobs
 from common.jobs.events import EventType, NewEvent, record_events
 from common.jobs.lifecycle import Source, Status
 from common.jobs.quota import count_unfinished, lock_counts
 from common.outbox.item import OutboxState
 from common.runtime.batching import Batcher
-from gateway.jobs.columns import COLUMNS, SHORT_COLUMNS, Job, as_jobs
+from gateway.jobs.columns import COLUMNS, SHORT_COLUMNS, Job, as_jobs, date_of
+from gateway.jobs.details import with_details
 from gateway.jobs.errors import JobNotFound, NameTaken, TooManyUnfinished
+from gateway.jobs.labels import add_labels, label_rows, remove_labels
 from gateway.jobs.turns import next_turn
 
 _MAX_OFFSET: Final = 2**62
@@ -41,10 +40,11 @@ short pause makes batches larger."""
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to insert: its row, and the hand-over's payload, which holds the job's date."""
+    """A job to insert: its row, the hand-over's payload, which holds the job's date, and labels."""
 
     row: dict[str, Any]
     payload: Callable[[datetime | str], str]
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 _newest_first = (jobs.c.date_created.desc().nulls_last(), jobs.c.id.desc())
@@ -53,12 +53,6 @@ _few = select(*SHORT_COLUMNS).where(*_of_user).order_by(*_newest_first)
 _few = _few.limit(bindparam("page_limit", type_=BigInteger))
 
 _page = _few.offset(bindparam("page_offset", type_=BigInteger))
-_older = _few.where(
-    tuple_(jobs.c.date_created, jobs.c.id)
-    < tuple_(bindparam("date", type_=DateTime), bindparam("id", type_=Integer))
-)
-_undated = _few.where(jobs.c.date_created.is_(None), jobs.c.id < bindparam("id", type_=Integer))
-
 _some = select(*SHORT_COLUMNS).where(
     # SQLite uses the primary key only for a condition on the id alone
     jobs.c.id.in_(bindparam("ids", expanding=True)),
@@ -72,6 +66,12 @@ _size = select(
     + byte_length(cast(jobs.c.attributes, Text))
     + func.coalesce(byte_length(cast(jobs.c.hardware, Text)), 0)
 ).where(jobs.c.id == bindparam("id"))
+
+_labelled = (
+    select(jobs.c.id, jobs.c.user_id, jobs.c.date_created)
+    .where(*_of_user, jobs.c.id == bindparam("id"))
+    .with_for_update()
+)
 
 _name_taken = select(jobs.c.id).where(
     jobs.c.user_id == bindparam("user_id"), jobs.c.job_name == bindparam("job_name")
@@ -124,21 +124,24 @@ class JobStore:
             rows = (await connection.execute(_page, values)).all()
         return as_jobs(rows)
 
-    async def page_after(self, user_id: str, last: Job, limit: int) -> list[Job]:
-        """Up to `limit` jobs behind `last`, as in `page`, whatever has come or gone before it."""
-        date, values = last["date_created"], {"user_id": user_id, "page_limit": limit}
-        rows: list[Row[Any]] = []
+    async def with_details(self, job: Job) -> Job:
+        """A job with its details. Raises `JobNotFound`."""
         async with self._database.reading() as connection:
-            if date is not None:
-                date = datetime.fromisoformat(date) if isinstance(date, str) else date
-                values |= {"date": date, "id": last["id"]}
-                rows += (await connection.execute(_older, values)).all()
-                values |= {"page_limit": limit - len(rows), "id": MAX_JOB_ID}
-            else:
-                values |= {"id": last["id"]}
-            if values["page_limit"]:
-                rows += (await connection.execute(_undated, values)).all()
-        return as_jobs(rows)
+            found = await with_details(connection, [job])
+        if not found:
+            raise JobNotFound
+        return found[0]
+
+    async def replace_labels(self, user_id: str, job_id: int, labels: Mapping[str, str]) -> None:
+        """Replace a job's labels. Raises `JobNotFound`."""
+        async with self._database.transaction() as tx:
+            values = {"user_id": user_id, "id": job_id}
+            job = (await tx.execute(_labelled, values)).mappings().one_or_none()
+            if job is None:
+                raise JobNotFound
+            await tx.execute(remove_labels, {"of_job": job_id})
+            if rows := label_rows(job, job["date_created"], labels):
+                await tx.execute(add_labels, rows)
 
     async def size_of(self, job_id: int) -> int:
         """Bytes of a job's texts; 0 if it is gone."""
@@ -168,7 +171,7 @@ class JobStore:
         return [found.get(key) or JobNotFound() for key in keys]
 
     async def _insert_batch(self, new: Sequence[NewJob]) -> list[Job | Exception]:
-        """Insert each job with its event and hand-over, all in one transaction.
+        """Insert each job with its event, hand-over and labels, all in one transaction.
 
         `NameTaken` for a job whose name the user has used, also within the batch;
         `TooManyUnfinished` for one beyond the user's limit, which no race exceeds.
@@ -179,7 +182,7 @@ class JobStore:
             rows = (await tx.execute(self._new_job, admitted)).all() if admitted else []
             inserted = {(job["user_id"], job["job_name"]): job for job in as_jobs(rows)}
             results: list[Job | Exception] = []
-            events, handover_rows = [], []
+            events, handover_rows, labels = [], [], []
             for item in new:
                 if id(item) in refused:
                     results.append(TooManyUnfinished(self._unfinished))
@@ -190,6 +193,7 @@ class JobStore:
                     continue
                 results.append(job)
                 events.append(_submitted(job))
+                labels += label_rows(job, date_of(job["date_created"]), item.labels)
                 handover_rows.append(
                     {
                         "job_id": job["id"],
@@ -205,6 +209,8 @@ class JobStore:
             if events:
                 await tx.execute(self._new_handover, handover_rows)
                 await record_events(tx, events)
+            if labels:
+                await tx.execute(add_labels, labels)
         return results
 
     async def _over_limit(self, tx: AsyncConnection, new: Sequence[NewJob]) -> set[int]:

@@ -39,6 +39,10 @@ class JobRequest:
         return str(self.body["job_name"])
 
     @property
+    def labels(self) -> dict[str, str]:
+        return self.body["labels"] or {}
+
+    @property
     def paths_out(self) -> dict[str, str]:
         return {kind: f"{kind}/{self.name}" for kind in RESULTS}
 

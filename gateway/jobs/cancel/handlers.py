@@ -12,9 +12,10 @@ from common.jobs.lifecycle import Cancellation
 from gateway.http.audit import audit
 from gateway.http.keys import USER
 from gateway.http.responses import json_response
+from gateway.http.streaming import send_json
 from gateway.jobs.cancel.schemas import RESULT_EXAMPLE, CancelSchema, ReasonSchema, ResultSchema
 from gateway.jobs.cancel.service import Cancelling
-from gateway.jobs.handlers import JOBS, answer
+from gateway.jobs.handlers import JOBS
 from gateway.jobs.labels import parse_label
 from gateway.jobs.schemas import JOB_EXAMPLE, JobIdSchema, JobSchema
 
@@ -45,8 +46,7 @@ async def cancel_job(request: web.Request) -> web.StreamResponse:
     user, job_id = request[USER], request["match_info"]["job_id"]
     await request.app[CANCELLING].one(user, job_id, request["json"]["reason"])
     audit(request, "cancel_job", target=f"jobs/{job_id}")
-    job = await request.app[JOBS].find(user, job_id)
-    return await answer(request, job, status=HTTPStatus.ACCEPTED)
+    return await send_json(request, await request.app[JOBS].find(user, job_id), HTTPStatus.ACCEPTED)
 
 
 @docs(

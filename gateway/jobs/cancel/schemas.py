@@ -7,6 +7,7 @@ from marshmallow import fields
 from common.jobs.lifecycle import Cancellation
 from gateway.http.fields import Items, RequestSchema, Text, Whole, invalid
 from gateway.http.responses import AnswerSchema
+from gateway.jobs.labels import LONGEST_LABEL
 
 MOST_IDS: Final = 1_000
 SELECTORS: Final = ("ids", "label", "batch_id")
@@ -34,7 +35,7 @@ class CancelSchema(ReasonSchema):
 
     ids = Items(Whole(), most=MOST_IDS, metadata={"example": [1, 2]})
     label = Text(
-        longest=320,
+        longest=LONGEST_LABEL,
         metadata={"description": "`key` or `key:value`.", "example": "exp:7"},
     )
     batch_id = Whole(metadata={"example": 4})

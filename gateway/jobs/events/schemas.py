@@ -6,6 +6,7 @@ from marshmallow import Schema, fields
 
 from common.jobs.lifecycle import Source, Status
 from gateway.http.fields import RequestSchema, Several, Text, Whole
+from gateway.jobs.labels import LONGEST_LABEL
 
 MAX_EVENTS: Final = 10_000
 MAX_CURSOR: Final = 2**63 - 1
@@ -69,7 +70,7 @@ class StreamQuerySchema(RequestSchema):
     )
     job = Several(Whole(), metadata={"description": "Only events of these jobs; may be repeated."})
     label = Several(
-        Text(),
+        Text(longest=LONGEST_LABEL),
         metadata={"description": "Only events of jobs with this label: `key` or `key:value`."},
     )
 

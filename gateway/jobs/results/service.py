@@ -20,7 +20,7 @@ from gateway.http.memory import ByteBudget
 from gateway.http.streaming import Chunks
 from gateway.identity import User
 from gateway.jobs.errors import JobNotFound
-from gateway.jobs.pages import PER_USER, TOTAL
+from gateway.jobs.finding.pages import PER_USER, TOTAL
 from gateway.jobs.results.tail import LogFiles, cut, newest_files, tail_files, tail_text
 from gateway.jobs.submission import RESULTS
 from gateway.settings import Limits
