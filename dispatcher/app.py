@@ -55,6 +55,7 @@ async def _open_parts(settings: Settings, daemon: Daemon) -> AsyncIterator[None]
                 redaction=Redaction(settings.logs.secrets, encoded=True),
             )
             maintenance.add_sweeps(settings, daemon, storage, worker_api, applications)
+            maintenance.add_key_pruning(daemon, settings.idempotency_retention)
             async with _add_handovers(settings, daemon, worker_api).probing():
                 yield
     finally:

@@ -2,7 +2,11 @@
 
 from typing import Any, Final
 
+from sqlalchemy import delete, or_, select, tuple_
+
 from common.config.applications import Applications
+from common.database.engine import utc_now
+from common.database.tables import idempotency_keys
 from common.jobs.heartbeat import PEER, beat
 from common.outbox.breaker import BreakerState, CircuitBreaker
 from common.outbox.maintenance import OutboxMaintenance
@@ -99,3 +103,29 @@ def add_pruning(daemon: Daemon, handovers: OutboxMaintenance, retention: float) 
                 break
 
     daemon.ticks.every(_PRUNE_EVERY, "prune", prune)
+
+
+def add_key_pruning(daemon: Daemon, retention: float) -> None:
+    """Remove idempotency keys whose answers, or abandoned claims, are older than `retention`."""
+    table = idempotency_keys.c
+    old = (
+        select(table.user_id, table.key)
+        .where(
+            table.created_at < utc_now(-retention),
+            or_(table.busy_until.is_(None), table.busy_until < utc_now()),
+        )
+        .order_by(table.created_at)
+        .limit(_PRUNE_BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    prune_some = delete(idempotency_keys).where(tuple_(table.user_id, table.key).in_(old))
+
+    async def prune() -> None:
+        for _ in range(_PRUNE_BATCHES):
+            async with daemon.database.statement() as tx:
+                pruned = int((await tx.execute(prune_some)).rowcount)
+            metrics.RECONCILED.labels("keys_pruned").inc(pruned)
+            if pruned < _PRUNE_BATCH:
+                break
+
+    daemon.ticks.every(_PRUNE_EVERY, "prune_keys", prune)

@@ -50,12 +50,18 @@ from gateway.http.server import Runner
 from gateway.http.shares import Shares
 from gateway.job_status.handlers import JOB_STATUS
 from gateway.job_status.service import JobStatusService
+from gateway.jobs.batch.handlers import BATCHES
+from gateway.jobs.batch.service import Batches
 from gateway.jobs.cancel.handlers import CANCELLING
 from gateway.jobs.cancel.service import Cancelling
 from gateway.jobs.events.feed import Feed
 from gateway.jobs.events.handlers import EVENTS
 from gateway.jobs.events.service import Events
 from gateway.jobs.handlers import JOBS
+from gateway.jobs.idempotency.claims import IdempotencyKeys
+from gateway.jobs.idempotency.handlers import IDEMPOTENCY
+from gateway.jobs.repeat.handlers import REPEATING
+from gateway.jobs.repeat.service import Repeating
 from gateway.jobs.service import Jobs
 from gateway.routes import ERRORS, INTERNAL, STREAMS, add_internal_routes, add_routes
 from gateway.settings import Settings
@@ -167,6 +173,9 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     app[JOB_STATUS] = JobStatusService(database, notifier, touch_every=settings.touch_every)
     users = _for_users(database)
     app[JOBS] = Jobs(users, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
+    app[BATCHES] = Batches(users, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
+    app[REPEATING] = Repeating(app[JOBS], users, app[STORAGE])
+    app[IDEMPOTENCY] = IdempotencyKeys(users, retention=settings.idempotency_retention)
     app[CANCELLING] = Cancelling(users, notifier)
     async with Feed(database).running() as feed:
         app[EVENTS] = Events(users, feed)

@@ -14,9 +14,11 @@ from gateway.http.responses import json_bytes
 from gateway.http.routing import add_route
 from gateway.job_status import handlers as job_status
 from gateway.jobs import handlers as jobs
+from gateway.jobs.batch import handlers as batch
 from gateway.jobs.cancel import handlers as cancel
 from gateway.jobs.events import handlers as events
 from gateway.jobs.examples import ConfiguredExamples
+from gateway.jobs.repeat import handlers as repeat
 
 PUBLIC: Final[frozenset[Handler]] = frozenset(
     {
@@ -77,9 +79,11 @@ def add_routes(
     add_route(app, "GET", "/jobs", jobs.list_jobs, slash=True)
     add_route(app, "POST", "/jobs", jobs.start_job, slash=True)
     add_route(app, "GET", "/jobs/applications", jobs.list_applications, slash=True)
+    add_route(app, "POST", "/jobs/batch", batch.start_batch, slash=True)
     add_route(app, "POST", "/jobs/cancel", cancel.cancel_many, slash=True)
     add_route(app, "POST", "/jobs/{job_id}/cancel", cancel.cancel_job, slash=True)
     add_route(app, "GET", "/jobs/events", events.stream_events, slash=True)
+    add_route(app, "POST", "/jobs/{job_id}/repeat", repeat.repeat_job, slash=True)
     add_route(app, "GET", "/jobs/{job_id}/events", events.list_events, slash=True)
     add_route(app, "GET", "/jobs/{job_id}", jobs.describe_job, slash=True)
     add_route(app, "DELETE", "/jobs/{job_id}", jobs.delete_job, slash=True)

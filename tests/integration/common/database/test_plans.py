@@ -23,6 +23,7 @@ from devtools.database import database_settings
 from devtools.postgres import Server, run_apart
 from dispatcher.stalled import StalledJob, Sweep
 from gateway.job_status.service import JobStatusService
+from gateway.jobs.insertion import JobInsertion
 from gateway.jobs.store import JobStore
 from tests.support import dispatcher, notifier
 from tests.support.records import submission
@@ -144,7 +145,7 @@ async def look_for_silence(database: Database) -> list[StalledJob]:
 
 
 async def submit(database: Database) -> None:
-    await JobStore(database).insert(submission("user-7"))
+    await JobInsertion(database).one(submission("user-7"))
 
 
 async def count(database: Database) -> int:

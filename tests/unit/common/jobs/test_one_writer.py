@@ -44,7 +44,7 @@ def test_only_updates_writes_statuses_and_history() -> None:
     assert writes == {
         ("deletion.py", "deleted_at"),
         ("details.py", ""),  # cuts the details of old events
-        ("store.py", "date_created"),
+        ("insertion.py", "date_created"),
     }
 
 
