@@ -13,6 +13,7 @@ from common.jobs.lifecycle import Status
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage
 from gateway.http.errors import Fault, Invalid, Location
+from gateway.http.fields import Part
 from gateway.http.validation import flatten
 from gateway.identity import User
 from gateway.jobs.inputs import Selection, count_ids, parse_selections
@@ -21,7 +22,7 @@ from gateway.jobs.schemas import HARDWARE_KEYS, JobRequestSchema
 RESULTS: Final = ("output", "log", "artifact")
 """Top-level directories of a job's results; each has a directory of the job's name."""
 
-_schema: Final = JobRequestSchema()
+_schema: Final = Part(JobRequestSchema)  # as a part: half the time, for hundreds of them
 
 _MANY_IDS: Final = 1_000
 
@@ -80,7 +81,7 @@ def read_request(
     Raises `Invalid` with all faults of both.
     """
     try:
-        return parse_request(user, _schema.load(data), catalogue)
+        return parse_request(user, _schema.deserialize(data), catalogue)
     except ValidationError as error:
         valid = error.valid_data if isinstance(error.valid_data, dict) else {}
         faults = [*flatten(error.messages, ["body"]), *find_faults(user, valid, catalogue)]

@@ -51,7 +51,7 @@ async def start_batch(request: web.Request) -> web.Response:
             wanted["jobs"],
             wanted["template"],
             correlation_id=request[REQUEST_ID],
-            looking_up=Work(request, "submission"),
+            working=Work(request, "submission"),
             claim=claim,
         )
 

@@ -63,26 +63,17 @@ class Batches:
         template: dict[str, Any] | None,
         *,
         correlation_id: str,
-        looking_up: AbstractAsyncContextManager[object],
+        working: AbstractAsyncContextManager[object],
         claim: Claim | None = None,
     ) -> dict[str, Any]:
         """Start the jobs, each completed by the template; returns the batch.
 
-        `looking_up` surrounds the look-up of their files. Raises as `Jobs.submit` does, and
-        `TooLarge` for submissions that are too long with the template filled in.
+        `working` surrounds the expensive part: it takes memory as well as time. Raises as
+        `Jobs.submit` does, and `TooLarge` for submissions that are too long with the template
+        filled in.
         """
-        catalogue = await self._applications.current()
-        requests = await asyncio.to_thread(self._read, user, jobs, template or {}, catalogue)
-        names = [request.name for request in requests]
-        await self._insertion.check_unfinished(user.id, len(requests))
-        await self._storage.ensure_user(user.id)
-        try:
-            async with looking_up:
-                inputs = await self._collect(user, requests)
-        except SubmissionRefused as error:
-            # takes precedence over faults of files
-            await self._check_names(user, names, error)
-            raise
+        async with working:
+            requests, inputs = await self._prepare(user, jobs, template or {})
         new = [
             self._new_job(request, files, correlation_id)
             for request, files in zip(requests, inputs, strict=True)
@@ -99,6 +90,20 @@ class Batches:
         )
         return batch
 
+    async def _prepare(
+        self, user: User, jobs: Sequence[dict[str, Any]], template: dict[str, Any]
+    ) -> tuple[list[JobRequest], list[orjson.Fragment]]:
+        """The submissions, and the inputs of each as JSON."""
+        catalogue = await self._applications.current()
+        requests = await asyncio.to_thread(self._read, user, jobs, template, catalogue)
+        await self._insertion.check_unfinished(user.id, len(requests))
+        await self._storage.ensure_user(user.id)
+        try:
+            return requests, await self._collect(user, requests)
+        except SubmissionRefused as error:
+            await self._check_names(user, requests, error)  # takes precedence over faults of files
+            raise
+
     def _read(
         self,
         user: User,
@@ -106,19 +111,27 @@ class Batches:
         template: dict[str, Any],
         catalogue: Catalogue,
     ) -> list[JobRequest]:
-        """The submissions. Raises `Invalid`, `TooLarge`, and `BatchNameTaken` for a name that is
-        there twice."""
+        """The submissions. Raises `Invalid`, `TooLarge`, `TooManyInputs`, and `BatchNameTaken` for
+        a name that is there twice."""
         self._check_size(jobs, template)
+        limit, count = self._limits.job_files, 0
         requests: list[JobRequest] = []
         faults: list[Fault] = []
         for index, job in enumerate(jobs):
             try:
                 data = combined(template, job)
-                requests.append(read_request(user, data, catalogue, ("body", "jobs", index)))
+                request = read_request(user, data, catalogue, ("body", "jobs", index))
             except Invalid as error:
                 faults += error.faults
                 if len(faults) >= MAX_FAULTS:
                     break
+                continue
+            with _naming(request):
+                check_count(request.selections, limit)
+            count += len(request.selections)
+            if limit and count > _FILES * limit:
+                raise _too_many(limit)
+            requests.append(request)
         if faults:
             raise Invalid(*faults)
         names: set[str] = set()
@@ -141,9 +154,6 @@ class Batches:
     async def _collect(self, user: User, requests: Sequence[JobRequest]) -> list[orjson.Fragment]:
         """The inputs of each job as JSON, looked up once where several jobs name them."""
         limit = self._limits.job_files
-        for request in requests:
-            with _naming(request):
-                check_count(request.selections, limit)
         paths = list(
             dict.fromkeys(
                 selection.path for request in requests for selection in request.selections
@@ -177,8 +187,11 @@ class Batches:
             arranged.append(orjson.Fragment(orjson.dumps(files)))
         return arranged
 
-    async def _check_names(self, user: User, names: Sequence[str], cause: Exception) -> None:
+    async def _check_names(
+        self, user: User, requests: Sequence[JobRequest], cause: Exception
+    ) -> None:
         """Raise `BatchNameTaken` if the user has a job of one of the names."""
+        names = [request.name for request in requests]
         taken = await self._store.names_taken(user.id, names)
         for name in names:
             if name in taken:

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseUnavailable
 from common.database.tables import idempotency_keys
+from common.runtime.batching import Batcher
 from gateway.jobs.errors import KeyBusy, KeyUsed
 
 BUSY_FOR: Final = 60.0
@@ -101,11 +102,15 @@ _keep: Final = {
 
 
 class IdempotencyKeys:
-    """Claims keys on behalf of requests; all gateways share them."""
+    """Claims keys on behalf of requests; all gateways share them.
+
+    Concurrent claims share round trips.
+    """
 
     def __init__(self, database: Database, *, retention: float) -> None:
         """`retention`: seconds for which an answer is kept."""
         self._database = database
+        self._try: Batcher[Claim, bool] = Batcher(self._try_some, limit=50)
         insert = sqlite.insert if database.is_sqlite else postgresql.insert
         new = insert(idempotency_keys).values(created_at=utc_now(), busy_until=utc_now(BUSY_FOR))
         columns = ("fingerprint", "created_at", "owner", "busy_until")
@@ -127,15 +132,10 @@ class IdempotencyKeys:
         Raises `KeyUsed` for a key of another request, `KeyBusy` while the first one is under way.
         """
         claim = Claim(user_id, key, fingerprint, uuid4().hex, status, headers)
-        names = ("user_id", "key", "fingerprint", "owner")
-        values = {name: getattr(claim, name) for name in names}
-        row = {"user_id": user_id, "key": key}
-        while True:
-            async with self._database.statement() as tx:
-                if (await tx.execute(self._claim, values)).first() is not None:
-                    return claim
+        while not await self._try(claim):
             async with self._database.reading() as connection:
-                found = (await connection.execute(_known, row)).first()
+                values = {"user_id": user_id, "key": key}
+                found = (await connection.execute(_known, values)).first()
             if found is None:
                 continue  # it has been freed meanwhile
             if found.fingerprint != fingerprint:
@@ -143,6 +143,19 @@ class IdempotencyKeys:
             if found.status is None:
                 raise KeyBusy
             return Stored(found.status, found.body.encode(), found.headers or {})
+        return claim
+
+    async def _try_some(self, claims: Sequence[Claim]) -> list[bool]:
+        """Whether each claim succeeds; of those for one key, the first alone can."""
+        first: dict[tuple[str, str], Claim] = {}
+        for claim in claims:
+            first.setdefault((claim.user_id, claim.key), claim)
+        names = ("user_id", "key", "fingerprint", "owner")
+        # in one order everywhere: no deadlocks
+        rows = [{name: getattr(first[key], name) for name in names} for key in sorted(first)]
+        async with self._database.statement() as tx:
+            owners = set((await tx.execute(self._claim, rows)).scalars())
+        return [claim.owner in owners for claim in claims]
 
     @asynccontextmanager
     async def held(self, claim: Claim) -> AsyncIterator[None]:

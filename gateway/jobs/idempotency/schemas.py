@@ -25,7 +25,8 @@ KEY_PARAMETER: Final = {
     "example": '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
     "description": f"Makes the request safe to repeat: 1 to {LONGEST_KEY} printable ASCII "
     "characters, quoted or bare. Repeated with the same key, method, path and body, it gets the "
-    "answer of the first time, with `Idempotent-Replayed: true`.",
+    "answer of the first time, with `Idempotent-Replayed: true`; 409 with `Retry-After` while that "
+    "one is under way; 422 with another method, path or body. A refused request frees its key.",
 }
 
 REPLAYED_HEADER: Final[Mapping[str, Any]] = {

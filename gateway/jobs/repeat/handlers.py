@@ -1,6 +1,5 @@
 """`POST /jobs/{id}/repeat`."""
 
-from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -75,7 +74,7 @@ async def repeat_job(request: web.Request) -> web.Response:
             job_id,
             request["json"],
             correlation_id=request[REQUEST_ID],
-            looking_up=partial(Work, request, "submission"),
+            working=Work(request, "submission"),
             claim=claim,
         )
 

@@ -1,7 +1,7 @@
 """Repeating a job, with parts of its submission replaced."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from itertools import islice
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ _PARTS: Final = tuple(REQUEST_EXAMPLE)
 
 _NAMES_AT_ONCE: Final = 64
 _ATTEMPTS: Final = 100
-"""Each one that fails is another repetition that has succeeded."""
+"""Where one fails, another job has just got the name."""
 
 
 class Repeating:
@@ -45,31 +45,37 @@ class Repeating:
         changes: Mapping[str, Any],
         *,
         correlation_id: str,
-        looking_up: Callable[[], AbstractAsyncContextManager[object]],
+        working: AbstractAsyncContextManager[object],
         claim: Claim | None = None,
     ) -> Job:
         """Start a job like another one, but with `changes`; without a name, under the next free
-        one. Raises `JobNotFound`, and what `Jobs.submit` raises."""
-        submission = combined(await self._submission_of(user, job_id), changes)
-        name = submission["job_name"]
-        chosen = "job_name" in changes or name is None
-        if name is None:
-            del submission["job_name"]
-        for attempt in range(_ATTEMPTS):
-            if not chosen:
-                submission["job_name"] = await self._next_free(user, name)
-            request = await self._jobs.read(user, submission)
-            try:
+        one.
+
+        `working` surrounds all of it: the other job takes memory, however short the changes are.
+        Raises `JobNotFound`, and what `Jobs.submit` raises.
+        """
+        async with working:
+            original = await self._submission_of(user, job_id)
+            submission = combined(original, changes)
+
+            async def start(data: dict[str, Any]) -> Job:
                 return await self._jobs.start(
-                    request,
+                    await self._jobs.read(user, data),
                     correlation_id=correlation_id,
-                    looking_up=looking_up(),
+                    looking_up=nullcontext(),
                     claim=claim,
                     repeated_from=job_id,
                 )
-            except (NameTaken, ResultsInTheWay):
-                if chosen or attempt == _ATTEMPTS - 1:
-                    raise
+
+            if "job_name" in changes:
+                return await start(submission)
+            del submission["job_name"]
+            if original["job_name"] is None:  # of an earlier service: refused as missing
+                return await start(submission)
+            for _ in range(_ATTEMPTS):
+                name = await self._next_free(user, original["job_name"])
+                with suppress(NameTaken, ResultsInTheWay):
+                    return await start({**submission, "job_name": name})
         raise NameTaken
 
     async def _submission_of(self, user: User, job_id: int) -> dict[str, Any]:

@@ -21,15 +21,17 @@ from common.outbox.maintenance import OutboxMaintenance
 from common.outbox.outbox import Outbox
 from devtools.database import database_settings
 from devtools.postgres import Server, run_apart
+from dispatcher.maintenance import prune_keys
 from dispatcher.stalled import StalledJob, Sweep
 from gateway.job_status.service import JobStatusService
+from gateway.jobs.idempotency.claims import Claim, IdempotencyKeys, Stored, keep_answers
 from gateway.jobs.insertion import JobInsertion
 from gateway.jobs.store import JobStore
 from tests.support import dispatcher, notifier
 from tests.support.records import submission
 
 HISTORY = int(os.environ.get("TEST_HISTORY", "200000"))
-LARGE = ("jobs", "handovers", "emails", "handover_numbers", "job_events")
+LARGE = ("jobs", "handovers", "emails", "handover_numbers", "job_events", "idempotency_keys")
 
 SEED = """
 SET session_replication_role = replica;
@@ -54,6 +56,8 @@ SELECT CASE WHEN id % 2000 = 0 THEN 'pending' ELSE 'done' END, date_created, dat
 FROM jobs;
 INSERT INTO handover_numbers (number, job_id, created_at)
 SELECT :count + id, id, date_created FROM jobs WHERE id % 10 = 0;
+INSERT INTO idempotency_keys (user_id, key, fingerprint, created_at, status, body)
+SELECT user_id, job_name, 'x', date_created, 201, '{}' FROM jobs;
 ANALYZE
 """
 """The first line leaves out the checks of foreign keys, which would take most of the time."""
@@ -148,6 +152,16 @@ async def submit(database: Database) -> None:
     await JobInsertion(database).one(submission("user-7"))
 
 
+async def claim_key(database: Database) -> None:
+    keys = IdempotencyKeys(database, retention=86_400.0)
+    for status in (201, None):
+        found = await keys.claim("user-7", f"key-{status}", "x", status=201, headers={})
+        assert isinstance(found, Claim)
+        async with database.transaction() as tx:
+            await keep_answers(tx, [(found, b"{}")])
+    assert isinstance(await keys.claim("user-7", "key-201", "x", status=201, headers={}), Stored)
+
+
 async def count(database: Database) -> int:
     async with database.reading() as connection:
         return await count_unfinished(connection, "user-7")
@@ -180,6 +194,15 @@ CASES: dict[str, tuple[Work, set[str]]] = {
         {"ix_jobs_user_newest"},
     ),
     "submission": (submit, {"ix_handovers_turns"}),
+    "claim of an idempotency key": (claim_key, {"idempotency_keys_pkey"}),
+    "pruning of idempotency keys": (
+        lambda database: prune_keys(database, 86_400.0, 1_000),
+        {"ix_idempotency_keys_age"},
+    ),
+    "names of jobs": (
+        lambda database: JobStore(database).names_taken("user-7", ["job-7", "job-8"]),
+        {"_user_job_name_unique"},
+    ),
     "count of unfinished jobs": (count, {"ix_jobs_unfinished"}),
     "one job": (lambda database: JobStore(database).find((1_007, "user-7")), {ONE_JOB}),
     "keep-alive": (keep_alive, {ONE_JOB, "handover_numbers_pkey"}),

@@ -10,6 +10,7 @@ from common.database.engine import Database
 from common.database.tables import handovers, job_batches, job_events, jobs
 from devtools.database import database_settings
 from devtools.user_pool import Issuer
+from gateway.files.handlers import STORAGE
 from gateway.jobs.errors import BatchNameTaken, TooManyUnfinished
 from gateway.jobs.insertion import JobInsertion
 from tests.integration.gateway.conftest import StartGateway
@@ -276,8 +277,6 @@ async def test_racing_batches_are_whole_or_not_there(database: Database, databas
 def test_a_batch_holds_one_slot_and_looks_inputs_up_once(
     api: Api, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gateway.files.handlers import STORAGE
-
     api.plant_inputs()
     assert gateway.app is not None
     storage = gateway.app[STORAGE]

@@ -1,6 +1,8 @@
 """Requests that carry an `Idempotency-Key`."""
 
 import asyncio
+import http.client
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,11 +15,13 @@ from common.database.tables import idempotency_keys, jobs
 from devtools.database import database_settings
 from devtools.postgres import run_apart
 from devtools.user_pool import Issuer
+from devtools.waiting import eventually
+from gateway.files.handlers import STORAGE
 from gateway.jobs.errors import KeyBusy, KeyUsed
 from gateway.jobs.idempotency.claims import Claim, IdempotencyKeys, Stored
 from gateway.jobs.insertion import JobInsertion, NewJob
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import FRONTEND, Api, Reply, fresh, job_body, on_both_databases
+from tests.support.gateway import FRONTEND, Api, Gateway, Reply, fresh, job_body, on_both_databases
 from tests.support.records import rows, submission
 
 on_both = on_both_databases
@@ -252,6 +256,35 @@ def test_the_front_end_may_read_that_an_answer_is_replayed(api: Api) -> None:
         reply = api.post("/jobs", json=body, headers=headers)
         exposed = reply.headers["access-control-expose-headers"].split(", ")
         assert {"Idempotent-Replayed", "Link"} <= set(exposed)
+
+
+def test_a_client_that_leaves_before_its_job_is_there_frees_its_key(
+    api: Api, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert gateway.app is not None
+    storage = type(gateway.app[STORAGE])
+    looking, survey = threading.Event(), storage.survey
+
+    async def hang(*_: Any, **__: Any) -> Any:
+        looking.set()
+        await asyncio.Event().wait()
+
+    body = job_body(**NO_INPUTS)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "survey", hang)
+        connection = http.client.HTTPConnection("127.0.0.1", gateway.port)
+        headers = {"Authorization": f"Bearer {api.token}", "Idempotency-Key": "left"}
+        connection.request("POST", "/jobs", orjson.dumps(body), headers)
+        assert looking.wait(20)
+        assert send(api, "left", "/jobs", body).status == 409
+        connection.close()
+    assert storage.survey is survey
+
+    def is_free() -> bool:
+        return send(api, "left", "/jobs", body).status == 201
+
+    run_apart(eventually(is_free))
+    assert count_jobs(api) == 1
 
 
 # -- several gateways ------------------------------------------------------------------------------
