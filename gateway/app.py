@@ -57,6 +57,9 @@ from gateway.jobs.cancel.service import Cancelling
 from gateway.jobs.events.feed import Feed
 from gateway.jobs.events.handlers import EVENTS
 from gateway.jobs.events.service import Events
+from gateway.jobs.finding.cursors import Cursors
+from gateway.jobs.finding.handlers import FINDING
+from gateway.jobs.finding.service import Finding
 from gateway.jobs.handlers import JOBS
 from gateway.jobs.idempotency.claims import IdempotencyKeys
 from gateway.jobs.idempotency.handlers import IDEMPOTENCY
@@ -176,6 +179,8 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     app[BATCHES] = Batches(users, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
     app[REPEATING] = Repeating(app[JOBS], users, app[STORAGE])
     app[IDEMPOTENCY] = IdempotencyKeys(users, retention=settings.idempotency_retention)
+    cursors = Cursors(settings.internal_api_key)
+    app[FINDING] = Finding(users, app[JOBS].pages, cursors)
     app[CANCELLING] = Cancelling(users, notifier)
     async with Feed(database).running() as feed:
         app[EVENTS] = Events(users, feed)

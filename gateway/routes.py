@@ -18,6 +18,7 @@ from gateway.jobs.batch import handlers as batch
 from gateway.jobs.cancel import handlers as cancel
 from gateway.jobs.events import handlers as events
 from gateway.jobs.examples import ConfiguredExamples
+from gateway.jobs.finding import handlers as finding
 from gateway.jobs.repeat import handlers as repeat
 
 PUBLIC: Final[frozenset[Handler]] = frozenset(
@@ -76,7 +77,7 @@ def add_routes(
         add_route(app, "POST", "/token", auth.issue_token, slash=True)
         add_route(app, "POST", "/login", auth.log_in, slash=True)
 
-    add_route(app, "GET", "/jobs", jobs.list_jobs, slash=True)
+    add_route(app, "GET", "/jobs", finding.list_jobs, slash=True)
     add_route(app, "POST", "/jobs", jobs.start_job, slash=True)
     add_route(app, "GET", "/jobs/applications", jobs.list_applications, slash=True)
     add_route(app, "POST", "/jobs/batch", batch.start_batch, slash=True)
@@ -86,6 +87,7 @@ def add_routes(
     add_route(app, "POST", "/jobs/{job_id}/repeat", repeat.repeat_job, slash=True)
     add_route(app, "GET", "/jobs/{job_id}/events", events.list_events, slash=True)
     add_route(app, "GET", "/jobs/{job_id}", jobs.describe_job, slash=True)
+    add_route(app, "PATCH", "/jobs/{job_id}", finding.label_job, slash=True)
     add_route(app, "DELETE", "/jobs/{job_id}", jobs.delete_job, slash=True)
 
     add_route(app, "GET", "/files/{file_path:path}/download", files.download_file)

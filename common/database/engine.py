@@ -25,6 +25,8 @@ from common.database.pool import ConnectionPool, ConnectionShare
 _LOCK_TIMEOUT: Final = 5.0
 """Seconds that a writer waits for SQLite's one write lock."""
 
+_PLAN_ANEW: Final = text("SET LOCAL plan_cache_mode = force_custom_plan")
+
 _AUTOCOMMIT: Final = "opencloud_autocommit"
 
 
@@ -153,6 +155,21 @@ class Database:
         with translated():
             async with self._share, self.engine.connect() as connection:
                 yield await connection.execution_options(**self._autocommit)
+
+    @asynccontextmanager
+    async def reading_anew(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for reads that PostgreSQL plans each time, by their very parameters.
+
+        The plan that it otherwise keeps for a prepared statement fits the average user, and reads
+        everything of one with many rows. It costs two round trips and the planning.
+        """
+        if self.is_sqlite:
+            async with self.reading() as connection:
+                yield connection
+        else:
+            async with self.transaction() as connection:
+                await connection.execute(_PLAN_ANEW)
+                yield connection
 
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[AsyncConnection]:

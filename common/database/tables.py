@@ -21,8 +21,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    collate,
     text,
 )
+
+from common.database.facet import job_facet
 
 metadata: Final = MetaData()
 
@@ -121,7 +124,8 @@ job_labels = Table(
     Column("key", String, primary_key=True),
     Column("value", String, nullable=False),
     Column("user_id", String, nullable=False),
-    Index("ix_job_labels_user", "user_id", "key", "value", "job_id"),
+    # that of the job, so that the indexes have the jobs in their order
+    Column("date_created", DateTime),
 )
 
 job_batches = Table(
@@ -270,6 +274,28 @@ Index(
     jobs.c.date_created.desc().nulls_last(),  # SQLite: the default of DESC, not to be written
     jobs.c.id.desc(),
 )
+Index(
+    "ix_jobs_user_finished",
+    jobs.c.user_id,
+    jobs.c.date_finished.desc().nulls_last(),
+    jobs.c.id.desc(),
+)
+Index("ix_jobs_user_status", jobs.c.user_id, jobs.c.status, jobs.c.id)
+Index(
+    "ix_jobs_facet",
+    jobs.c.user_id,
+    job_facet(),
+    jobs.c.date_created.desc().nulls_last(),
+    jobs.c.id.desc(),
+)
+# by code points, as SQLite's unique index has it
+Index("ix_jobs_user_name", jobs.c.user_id, collate(jobs.c.job_name, "C"), jobs.c.id).ddl_if(
+    dialect="postgresql"
+)
+_labels_of_user = (job_labels.c.user_id, job_labels.c.key)
+_newest_labelled = (job_labels.c.date_created.desc().nulls_last(), job_labels.c.job_id.desc())
+Index("ix_job_labels_key", *_labels_of_user, *_newest_labelled)
+Index("ix_job_labels_value", *_labels_of_user, job_labels.c.value, *_newest_labelled)
 _add_partial_index(
     "ix_jobs_with_worker",
     jobs.c.id,

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 from aiohttp_apispec import (
@@ -19,7 +18,7 @@ from aiohttp_apispec import (
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage
 from gateway.files.downloads import NoSuchRange, OtherVersion, download
-from gateway.files.links import SentRequest, client_origin, to_this_api
+from gateway.files.links import SentRequest, to_this_api
 from gateway.files.listings import ListingQuery, Listings, entry_json
 from gateway.files.renaming import rename
 from gateway.files.schemas import (
@@ -44,7 +43,8 @@ from gateway.files.uploads import Body, Uploads
 from gateway.http.admission import Work, acquire
 from gateway.http.disconnects import cancelled_on_disconnect
 from gateway.http.errors import Answer, ErrorTable, Fault
-from gateway.http.keys import BY_COOKIE, PROXIES, SETTINGS, USER
+from gateway.http.keys import BY_COOKIE, SETTINGS, USER
+from gateway.http.origin import next_link, origin_of
 from gateway.http.responses import json_bytes, json_response
 from gateway.http.streaming import send
 from gateway.http.validation import inspected_by, otherwise
@@ -84,19 +84,9 @@ def _body(request: web.Request) -> Body:
     return Body(kind, request.content_length, request.content)
 
 
-def _origin(request: web.Request) -> str:
-    return client_origin(
-        request.scheme,
-        request.host,
-        request.headers,
-        remote=request.remote,
-        proxies=request.app[PROXIES],
-    )
-
-
 def _sent(request: web.Request) -> SentRequest:
     authorization = None if request[BY_COOKIE] else request.headers[hdrs.AUTHORIZATION]
-    return SentRequest(_origin(request), request.rel_url.raw_path, authorization)
+    return SentRequest(origin_of(request), request.rel_url.raw_path, authorization)
 
 
 async def _inspect_upload(request: web.Request, _: Mapping[str, Any]) -> Sequence[Fault]:
@@ -125,8 +115,7 @@ async def list_files(request: web.Request) -> web.Response:
         listing = await request.app[LISTINGS].make(ListingQuery(path=_path(request), **query))
     headers: dict[str, str] = {}
     if listing.next_after is not None:
-        page = urlencode({**request.query, "after": listing.next_after})
-        headers[hdrs.LINK] = f'<{_origin(request)}{request.rel_url.raw_path}?{page}>; rel="next"'
+        headers[hdrs.LINK] = next_link(request, after=listing.next_after)
     return json_bytes(listing.body, headers=headers)
 
 

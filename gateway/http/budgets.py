@@ -6,7 +6,14 @@ from typing import Final, Literal
 from gateway.settings import Limits
 
 Kind = Literal[
-    "listing", "zip", "transfer", "submission", "large_body", "status_update", "event_stream"
+    "listing",
+    "search",
+    "zip",
+    "transfer",
+    "submission",
+    "large_body",
+    "status_update",
+    "event_stream",
 ]
 
 
@@ -35,6 +42,9 @@ class Budget:
 LISTING: Final = Budget(slots=4, per_caller=2, waiting=64, longest_wait=30.0)
 """A listing of many files is work of one thread: more than a few at once only delay each other."""
 
+SEARCH: Final = Budget(slots=8, per_caller=2, waiting=64, longest_wait=30.0)
+"""Looking for jobs by filters, or counting them, may read all of a user's."""
+
 SUBMISSION: Final = Budget(slots=16, per_caller=8, waiting=1_024, longest_wait=30.0)
 """The look-up of a submission's inputs, not its insertion: that shares transactions with others."""
 
@@ -53,6 +63,7 @@ def budgets(limits: Limits) -> dict[Kind, Budget]:
     transfers, zips = limits.transfers, limits.zips
     return {
         "listing": LISTING,
+        "search": SEARCH,
         "submission": SUBMISSION,
         "large_body": LARGE_BODY,
         "status_update": STATUS_UPDATE,

@@ -9,7 +9,7 @@ from gateway.http.errors import detail_response
 
 _EXPOSED: Final = (
     "Content-Disposition, Content-Range, ETag, Idempotent-Replayed, Link, RateLimit, "
-    "RateLimit-Policy, Retry-After, X-Request-ID"
+    "RateLimit-Policy, Retry-After, X-Request-ID, X-Total-Count"
 )
 _METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 _MAX_AGE: Final = "600"

@@ -261,13 +261,14 @@ class Several(_ContractField, fields.List[Any]):
     """
 
     def __init__(self, inner: Any, *, separator: str | None = None, **kwargs: Any) -> None:
-        """With a `separator`, one value may hold several."""
+        """With a `separator`, one value may hold several, or none."""
         super().__init__(inner, load_default=(), **kwargs)
         self.separator = separator
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
         if self.separator is not None:
-            value = [part.strip() for text in value for part in text.split(self.separator)]
+            parts = [part.strip() for text in value for part in text.split(self.separator)]
+            value = [part for part in parts if part]
         return [self.inner.deserialize(item, **kwargs) for item in value]
 
 

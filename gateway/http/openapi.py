@@ -2,10 +2,10 @@
 
 aiohttp-apispec itself supports Swagger 2 only. `docs(...)` takes six keywords beyond its own:
 `errors` (the operation's error statuses, or a mapping of them to example sentences; None: the usual
-one), `request_example`, `response_example`, `response_headers`, `json_names` (alternative names of
-a form's fields where it is sent as JSON), and `without_path` (where a part of the path may be left
-out, which OpenAPI does not know: the path, the `operationId` and the summary of a second
-operation).
+one), `request_example`, `response_example`, `response_headers` (of a success: names and meanings),
+`json_names` (alternative names of a form's fields where it is sent as JSON), and `without_path`
+(where a part of the path may be left out, which OpenAPI does not know: the path, the `operationId`
+and the summary of a second operation).
 """
 
 from collections.abc import Iterable, Mapping
@@ -236,8 +236,11 @@ def _responses(data: Any, errors: set[int], faults: list[dict[str, Any]]) -> dic
             if data.get("response_example") is not None:
                 content["example"] = data["response_example"]
             shaped["content"] = {_JSON: content}
-        if "response_headers" in data:
-            shaped["headers"] = data["response_headers"]
+        if int(code) < HTTPStatus.MULTIPLE_CHOICES and "response_headers" in data:
+            shaped["headers"] = {
+                name: {"description": meaning, "schema": {"type": "string"}}
+                for name, meaning in data["response_headers"].items()
+            }
         responses[str(code)] = shaped
     named = data.get("errors", ())
     own: Mapping[int, str | None] = named if isinstance(named, Mapping) else {}

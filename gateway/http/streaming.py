@@ -3,11 +3,13 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
 from common.telemetry.logs import get_logger
 from gateway.http.middlewares import start_stream
+from gateway.http.responses import json_bytes
 from gateway.http.shares import Slot
 from gateway.metrics import TRANSFERRED, TRANSFERS
 
@@ -59,3 +61,16 @@ async def send(
         finally:
             TRANSFERRED.labels("out").inc(sent)
     return response
+
+
+async def send_json(
+    request: web.Request,
+    found: bytes | Chunks,
+    status: HTTPStatus = HTTPStatus.OK,
+    headers: Mapping[str, str] | None = None,
+) -> web.StreamResponse:
+    """Answer with JSON that is ready, or comes in chunks, which hold memory of their own budget."""
+    if isinstance(found, bytes):
+        return json_bytes(found, status=status, headers=headers)
+    streamed = {"Content-Type": "application/json", **(headers or {})}
+    return await send(request, Content(status, streamed, found))

@@ -98,6 +98,11 @@ def _with_microseconds(date: datetime | None) -> datetime | str | None:
     return date if date is None or date.microsecond else iso(date)
 
 
+def date_of(shown: datetime | str | None) -> datetime | None:
+    """A date of a job, from what the job as it is answered holds."""
+    return datetime.fromisoformat(shown) if isinstance(shown, str) else shown
+
+
 def _text_of(column: Column[Any], kind: type[TypeDecorator[Any]]) -> ColumnElement[Any]:
     return type_coerce(cast(column, Text), kind).label(column.name)
 

@@ -20,7 +20,7 @@ from gateway.http.disconnects import cancelled_on_disconnect
 from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import REQUEST_ID, USER
 from gateway.http.responses import json_bytes
-from gateway.http.streaming import Chunks, Content, send
+from gateway.http.streaming import send_json
 from gateway.http.validation import inspected_by
 from gateway.jobs.columns import Job
 from gateway.jobs.errors import (
@@ -33,7 +33,7 @@ from gateway.jobs.errors import (
     TooManyInputs,
 )
 from gateway.jobs.events.handlers import EVENTS
-from gateway.jobs.events.schemas import WaitSchema
+from gateway.jobs.finding.schemas import DescribeSchema, DetailedJobSchema
 from gateway.jobs.idempotency import handlers as idempotency
 from gateway.jobs.idempotency.claims import Claim
 from gateway.jobs.idempotency.handlers import created
@@ -44,7 +44,6 @@ from gateway.jobs.schemas import (
     JobIdSchema,
     JobRequestSchema,
     JobSchema,
-    PageSchema,
 )
 from gateway.jobs.service import Jobs
 
@@ -101,45 +100,22 @@ async def start_job(request: web.Request) -> web.Response:
 
 @docs(
     tags=["Jobs"],
-    summary="List jobs",
-    description="The caller's jobs, newest first over the whole set, so that pages do not overlap.",
-    response_example=[JOB_EXAMPLE],
-)
-@querystring_schema(PageSchema)
-@response_schema(JobSchema(many=True), HTTPStatus.OK, description="The jobs.")
-async def list_jobs(request: web.Request) -> web.StreamResponse:
-    page = request["querystring"]
-    found = await request.app[JOBS].page(request[USER], offset=page["offset"], limit=page["limit"])
-    return await answer(request, found)
-
-
-@docs(
-    tags=["Jobs"],
     summary="Describe a job",
     description="One of the caller's jobs; those of others are answered like unknown ones.",
     errors={404: "Job not found"},
     response_example=JOB_EXAMPLE,
 )
 @match_info_schema(JobIdSchema)
-@querystring_schema(WaitSchema)
-@response_schema(JobSchema, HTTPStatus.OK, description="The job.")
+@querystring_schema(DescribeSchema)
+@response_schema(DetailedJobSchema, HTTPStatus.OK, description="The job.")
 async def describe_job(request: web.Request) -> web.StreamResponse:
     user, job_id = request[USER], request["match_info"]["job_id"]
-    jobs = request.app[JOBS]
-    if seconds := request["querystring"]["wait"]:
+    jobs, query = request.app[JOBS], request["querystring"]
+    if seconds := query["wait"]:
         find_status = partial(jobs.find_status, user, job_id)
         with cancelled_on_disconnect(request):
             await request.app[EVENTS].wait_for_change(user, job_id, find_status, seconds=seconds)
-    return await answer(request, await jobs.find(user, job_id))
-
-
-async def answer(
-    request: web.Request, found: bytes | Chunks, status: HTTPStatus = HTTPStatus.OK
-) -> web.StreamResponse:
-    """Answer with jobs as JSON; long ones hold memory of their own budget, and no slot."""
-    if isinstance(found, bytes):
-        return json_bytes(found, status=status)
-    return await send(request, Content(status, {"Content-Type": "application/json"}, found))
+    return await send_json(request, await jobs.find(user, job_id, details=query["details"]))
 
 
 @docs(

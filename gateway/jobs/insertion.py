@@ -17,7 +17,7 @@ from common.jobs.lifecycle import Source, Status
 from common.jobs.quota import count_unfinished, lock_counts
 from common.outbox.item import OutboxState
 from common.runtime.batching import Batcher
-from gateway.jobs.columns import COLUMNS, Job, as_jobs
+from gateway.jobs.columns import COLUMNS, Job, as_jobs, date_of
 from gateway.jobs.errors import BatchNameTaken, KeyBusy, NameTaken, TooManyUnfinished
 from gateway.jobs.idempotency.claims import Claim, ClaimsLost, keep_answers
 from gateway.jobs.labels import add_labels, label_rows
@@ -145,7 +145,7 @@ class JobInsertion:
                 results.append(NameTaken())
                 continue
             results.append(job)
-            labels += label_rows(job["id"], job["user_id"], item.labels)
+            labels += label_rows(job, date_of(job["date_created"]), item.labels)
             handover_rows.append(_handover_row(item, job))
         if handover_rows:
             await tx.execute(self._new_handover, handover_rows)

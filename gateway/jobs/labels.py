@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, insert, select
+from sqlalchemy import ColumnElement, bindparam, delete, insert, select
 
 from common.database.tables import job_labels, jobs
 from gateway.http.errors import shortened
@@ -74,11 +75,10 @@ def has_label(user_id: str, label: Label) -> ColumnElement[bool]:
 
 
 add_labels: Final = insert(job_labels)
+remove_labels: Final = delete(job_labels).where(job_labels.c.job_id == bindparam("of_job"))
 
 
-def label_rows(job_id: int, user_id: str, labels: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The rows of a job's labels."""
-    return [
-        {"job_id": job_id, "user_id": user_id, "key": key, "value": value}
-        for key, value in labels.items()
-    ]
+def label_rows(job: Any, date: datetime | None, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The rows of the labels of a job (a mapping); `date` is that of its creation."""
+    own = {"job_id": job["id"], "user_id": job["user_id"], "date_created": date}
+    return [{**own, "key": key, "value": value} for key, value in labels.items()]

@@ -18,11 +18,10 @@ from gateway.http.streaming import Chunks
 from gateway.identity import User
 from gateway.jobs.columns import Job
 from gateway.jobs.errors import JobNotFound, NameTaken, ResultsInTheWay, SubmissionRefused
+from gateway.jobs.finding.pages import PER_USER, TOTAL, Pages
 from gateway.jobs.idempotency.claims import Claim
 from gateway.jobs.inputs import collect
 from gateway.jobs.insertion import JobInsertion, NewJob
-from gateway.jobs.pages import PER_USER, TOTAL, Pages
-from gateway.jobs.schemas import MAX_PAGE
 from gateway.jobs.store import JobStore
 from gateway.jobs.submission import (
     JobRequest,
@@ -59,7 +58,7 @@ class Jobs:
         self._limits = limits
         self._store = JobStore(database)
         self._insertion = JobInsertion(database, unfinished=limits.unfinished_jobs)
-        self._pages = Pages(self._store, ByteBudget(TOTAL, per_caller=PER_USER))
+        self.pages = Pages(self._store, ByteBudget(TOTAL, per_caller=PER_USER))
 
     async def submit(
         self,
@@ -141,23 +140,17 @@ class Jobs:
             return await asyncio.to_thread(check, user, body, catalogue)
         return check(user, body, catalogue)
 
-    async def find(self, user: User, job_id: int) -> bytes | Chunks:
+    async def find(self, user: User, job_id: int, *, details: bool = False) -> bytes | Chunks:
         """One job, as JSON. Raises `JobNotFound`."""
         if not 0 < job_id <= MAX_JOB_ID:
             raise JobNotFound
-        return await self._pages.job(user.id, job_id)
+        return await self.pages.job(user.id, job_id, details=details)
 
     async def find_status(self, user: User, job_id: int) -> str:
         """The status of one job. Raises `JobNotFound`."""
         if not 0 < job_id <= MAX_JOB_ID:
             raise JobNotFound
         return str((await self._store.find((job_id, user.id)))["status"])
-
-    async def page(self, user: User, *, offset: int, limit: int) -> bytes | Chunks:
-        """A page of the user's jobs, newest first, as JSON."""
-        if limit == 0:
-            return b"[]"
-        return await self._pages.page(user.id, offset=offset, limit=min(limit, MAX_PAGE))
 
     async def delete(self, user: User, job_id: int) -> None:
         """Remove a job, its hand-over and its results. Raises `JobNotFound`.

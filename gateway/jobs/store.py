@@ -1,14 +1,10 @@
 """Jobs in the database: the statements behind users' requests. Ownership is in every query."""
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
-    DateTime,
-    Integer,
-    Row,
     Text,
     bindparam,
     cast,
@@ -18,10 +14,12 @@ from sqlalchemy import (
 )
 
 from common.database.engine import Database, byte_length, padded
-from common.database.tables import MAX_JOB_ID, job_labels, jobs
+from common.database.tables import job_labels, jobs
 from common.runtime.batching import Batcher
 from gateway.jobs.columns import COLUMNS, SHORT_COLUMNS, Job, as_jobs
+from gateway.jobs.details import with_details
 from gateway.jobs.errors import JobNotFound
+from gateway.jobs.labels import add_labels, label_rows, remove_labels
 
 _MAX_OFFSET: Final = 2**62
 
@@ -31,12 +29,6 @@ _few = select(*SHORT_COLUMNS).where(*_of_user).order_by(*_newest_first)
 _few = _few.limit(bindparam("page_limit", type_=BigInteger))
 
 _page = _few.offset(bindparam("page_offset", type_=BigInteger))
-_older = _few.where(
-    tuple_(jobs.c.date_created, jobs.c.id)
-    < tuple_(bindparam("date", type_=DateTime), bindparam("id", type_=Integer))
-)
-_undated = _few.where(jobs.c.date_created.is_(None), jobs.c.id < bindparam("id", type_=Integer))
-
 _some = select(*SHORT_COLUMNS).where(
     # SQLite uses the primary key only for a condition on the id alone
     jobs.c.id.in_(bindparam("ids", expanding=True)),
@@ -50,6 +42,12 @@ _size = select(
     + byte_length(cast(jobs.c.attributes, Text))
     + func.coalesce(byte_length(cast(jobs.c.hardware, Text)), 0)
 ).where(jobs.c.id == bindparam("id"))
+
+_labelled = (
+    select(jobs.c.id, jobs.c.user_id, jobs.c.date_created)
+    .where(*_of_user, jobs.c.id == bindparam("id"))
+    .with_for_update()
+)
 
 _names_taken = select(jobs.c.job_name).where(
     jobs.c.user_id == bindparam("user_id"), jobs.c.job_name.in_(bindparam("names", expanding=True))
@@ -78,21 +76,24 @@ class JobStore:
             rows = (await connection.execute(_page, values)).all()
         return as_jobs(rows)
 
-    async def page_after(self, user_id: str, last: Job, limit: int) -> list[Job]:
-        """Up to `limit` jobs behind `last`, as in `page`, whatever has come or gone before it."""
-        date, values = last["date_created"], {"user_id": user_id, "page_limit": limit}
-        rows: list[Row[Any]] = []
+    async def with_details(self, job: Job) -> Job:
+        """A job with its details. Raises `JobNotFound`."""
         async with self._database.reading() as connection:
-            if date is not None:
-                date = datetime.fromisoformat(date) if isinstance(date, str) else date
-                values |= {"date": date, "id": last["id"]}
-                rows += (await connection.execute(_older, values)).all()
-                values |= {"page_limit": limit - len(rows), "id": MAX_JOB_ID}
-            else:
-                values |= {"id": last["id"]}
-            if values["page_limit"]:
-                rows += (await connection.execute(_undated, values)).all()
-        return as_jobs(rows)
+            found = await with_details(connection, [job])
+        if not found:
+            raise JobNotFound
+        return found[0]
+
+    async def replace_labels(self, user_id: str, job_id: int, labels: Mapping[str, str]) -> None:
+        """Replace a job's labels. Raises `JobNotFound`."""
+        async with self._database.transaction() as tx:
+            values = {"user_id": user_id, "id": job_id}
+            job = (await tx.execute(_labelled, values)).mappings().one_or_none()
+            if job is None:
+                raise JobNotFound
+            await tx.execute(remove_labels, {"of_job": job_id})
+            if rows := label_rows(job, job["date_created"], labels):
+                await tx.execute(add_labels, rows)
 
     async def size_of(self, job_id: int) -> int:
         """Bytes of a job's texts; 0 if it is gone."""

@@ -11,9 +11,10 @@ from aiohttp_apispec import docs, json_schema, match_info_schema, response_schem
 from common.jobs.lifecycle import Cancellation
 from gateway.http.keys import USER
 from gateway.http.responses import json_response
+from gateway.http.streaming import send_json
 from gateway.jobs.cancel.schemas import RESULT_EXAMPLE, CancelSchema, ReasonSchema, ResultSchema
 from gateway.jobs.cancel.service import Cancelling
-from gateway.jobs.handlers import JOBS, answer
+from gateway.jobs.handlers import JOBS
 from gateway.jobs.labels import parse_label
 from gateway.jobs.schemas import JOB_EXAMPLE, JobIdSchema, JobSchema
 
@@ -43,7 +44,7 @@ _CANCELLED_EXAMPLE: Final = {
 async def cancel_job(request: web.Request) -> web.StreamResponse:
     user, job_id = request[USER], request["match_info"]["job_id"]
     await request.app[CANCELLING].one(user, job_id, request["json"]["reason"])
-    return await answer(request, await request.app[JOBS].find(user, job_id), HTTPStatus.ACCEPTED)
+    return await send_json(request, await request.app[JOBS].find(user, job_id), HTTPStatus.ACCEPTED)
 
 
 @docs(

@@ -1,7 +1,6 @@
 """The header `Idempotency-Key`, and what it adds to the documents of operations."""
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final
 
 from multidict import MultiMapping
@@ -29,12 +28,8 @@ KEY_PARAMETER: Final = {
     "one is under way; 422 with another method, path or body. A refused request frees its key.",
 }
 
-REPLAYED_HEADER: Final[Mapping[str, Any]] = {
-    "Idempotent-Replayed": {
-        "schema": {"type": "string", "enum": ["true"]},
-        "description": "The request was carried out before; this is the answer that it got then.",
-        "example": "true",
-    }
+REPLAYED_HEADER: Final = {
+    "Idempotent-Replayed": "`true`: the request was carried out before, and this is its answer."
 }
 
 

@@ -24,13 +24,7 @@ _REPEATED: Final[dict[str, Any]] = {
     "priority": 3,
     "paths_out": {kind: f"{kind}/train_1-2" for kind in JOB_EXAMPLE["paths_out"]},
 }
-_ORIGINAL: Final[dict[str, Any]] = {
-    "Link": {
-        "schema": {"type": "string"},
-        "description": "The job that is repeated.",
-        "example": '</jobs/1>; rel="original"',
-    }
-}
+_ORIGINAL: Final = {"Link": 'The job that is repeated, such as `</jobs/1>; rel="original"`.'}
 
 
 class RepeatSchema(JobPartsSchema):

@@ -117,17 +117,28 @@ async def test_the_stairway_goes_up_down_and_up_again(empty: Database) -> None:
     await add_job(empty)
 
 
+INDEXES_OF_EXPRESSIONS = {"ix_jobs_facet", "ix_jobs_user_name"}
+"""Alembic compares their spelling, which the database changes; `test_plans` sees them in use."""
+
+
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+@pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based")
 async def test_the_migrated_schema_is_the_one_that_the_code_knows(empty: Database) -> None:
     await migrate(empty)
     await migrate(empty)  # which changes nothing
 
+    def is_compared(_: object, name: str | None, *__: object) -> bool:
+        return name not in INDEXES_OF_EXPRESSIONS
+
     def differences(connection: Connection) -> list[Any]:
-        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+        context = MigrationContext.configure(connection, opts={"include_object": is_compared})
+        return list(compare_metadata(context, metadata))
 
     async with empty.reading() as connection:
         assert await connection.run_sync(differences) == []
 
 
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 async def test_an_existing_database_is_adopted_row_by_row(old: Database) -> None:
     await migrate(old)
     one, two, three, seven = await rows(old, jobs)

@@ -23,7 +23,6 @@ from tests.support.gateway import (
     on_both_databases,
     on_both_storages,
     payload_of,
-    rows,
 )
 from tests.support.records import rows as all_rows
 from tests.support.records import submission
@@ -64,6 +63,8 @@ def test_all_jobs_are_started_in_their_order_as_one_batch(api: Api) -> None:
         assert payload_of(api, job["id"])["paths_upload"]["log"].endswith(job["job_name"])
     second = start(api, job_body(attributes=NO_INPUTS)).json()
     assert second["batch_id"] > batch["batch_id"]
+    found = api.get(f"/jobs?batch_id={batch['batch_id']}&sort=date_created").json()
+    assert [job["id"] for job in found] == ids
     cancelled = api.post("/jobs/cancel", json={"batch_id": batch["batch_id"]}).json()
     assert [one["id"] for one in cancelled] == ids
 
@@ -95,17 +96,11 @@ def test_jobs_complete_and_replace_the_template_key_by_key(api: Api) -> None:
     }
     assert (third["job_name"], third["environment"]) == ("common", "cloud")
     assert third["hardware"]["memory"] is None
-    found = rows(
-        api.gateway,
-        "SELECT job_id, key, value FROM job_labels WHERE user_id = :user ORDER BY job_id, key",
-        user=api.user,
-    )
-    assert [tuple(row) for row in found] == [
-        (first["id"], "exp", "7"),
-        (first["id"], "kind", "a"),
-        (second["id"], "exp", "7"),
-        (second["id"], "kind", "b"),
+    labels = [
+        api.get(f"/jobs/{job['id']}?details=true").json()["labels"]
+        for job in (first, second, third)
     ]
+    assert labels == [{"exp": "7", "kind": "a"}, {"exp": "7", "kind": "b"}, {}]
 
 
 @on_both_storages

@@ -7,12 +7,15 @@ from typing import Any
 import orjson
 import pytest
 
-from common.database.engine import Database
+from common.database.engine import Database, utc_now
 from common.database.tables import jobs
 from gateway.http.memory import ByteBudget
-from gateway.jobs import pages
 from gateway.jobs.columns import is_long
-from gateway.jobs.pages import Pages
+from gateway.jobs.finding import pages
+from gateway.jobs.finding.listing import Listing
+from gateway.jobs.finding.pages import Page, Pages
+from gateway.jobs.finding.search import Search
+from gateway.jobs.finding.statements import Plan
 from gateway.jobs.store import JobStore
 from tests.support.records import add_job, change
 
@@ -24,11 +27,20 @@ def reader(database: Database) -> Pages:
     return Pages(JobStore(database), ByteBudget(pages.TOTAL, per_caller=pages.PER_USER))
 
 
-async def read(reader: Pages, **which: int) -> list[dict[str, Any]]:
-    found = await reader.page("ada", **which)
-    if isinstance(found, bytes):
-        return list(orjson.loads(found))
-    return list(orjson.loads(b"".join([bytes(piece) async for piece in found])))
+async def page_of(reader: Pages, *, limit: int, user: str = "ada", **more: Any) -> Page:
+    database = reader.store._database
+    plan = Plan(Search(**more.pop("search", {})), user, database.is_sqlite)
+    return await reader.page(Listing(database, reader.store, plan, **more), limit)
+
+
+async def jobs_of(page: Page) -> list[dict[str, Any]]:
+    if isinstance(page.body, bytes):
+        return list(orjson.loads(page.body))
+    return list(orjson.loads(b"".join([bytes(piece) async for piece in page.body])))
+
+
+async def read(reader: Pages, **which: Any) -> list[dict[str, Any]]:
+    return await jobs_of(await page_of(reader, **which))
 
 
 async def add_mixed(database: Database) -> list[int]:
@@ -67,20 +79,43 @@ async def test_a_page_holds_all_that_was_asked_for(
 async def test_a_short_page_is_one_piece(database: Database, reader: Pages) -> None:
     for _ in range(100):
         await add_job(database)
-    assert isinstance(await reader.page("ada", offset=0, limit=100), bytes)
-    assert isinstance(await reader.page("nobody", offset=0, limit=10_000), bytes)
+    assert isinstance((await page_of(reader, limit=100)).body, bytes)
+    assert isinstance((await page_of(reader, user="nobody", limit=10_000)).body, bytes)
 
 
 async def test_a_job_deleted_while_its_page_is_read_is_left_out(
     database: Database, reader: Pages
 ) -> None:
     ids = [await add_job(database, runtime_details=LONG) for _ in range(3)]
-    found = await reader.page("ada", offset=0, limit=10)
+    found = (await page_of(reader, limit=10)).body
     assert not isinstance(found, bytes)
     for job_id in ids[1:]:
         await change(database, jobs, job_id, deleted_at=jobs.c.date_created)
     body = b"".join([bytes(piece) async for piece in found])
     assert [job["id"] for job in orjson.loads(body)] == ids[:1]
+
+
+@pytest.mark.parametrize("sort", ["date_created", "job_name"])
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize("details", [True, False])
+async def test_long_pages_neither_overlap_nor_skip_while_jobs_come_and_go(
+    database: Database, reader: Pages, sort: str, descending: bool, details: bool
+) -> None:
+    ids = await add_mixed(database)
+    gone, found, begin = set[int](), list[int](), None
+    while True:
+        search = {"sort": sort, "descending": descending}
+        page = await page_of(reader, limit=50, search=search, details=details, begin=begin)
+        victim = ids[7 * len(gone)]
+        gone.add(victim)
+        await change(database, jobs, victim, deleted_at=utc_now())
+        await add_job(database)
+        found += [job["id"] for job in await jobs_of(page)]
+        begin = page.end
+        if begin is None:
+            break
+    assert len(found) == len(set(found))
+    assert set(ids) - gone <= set(found)
 
 
 async def test_readers_that_stand_still_hold_neither_memory_nor_connections(
@@ -93,13 +128,13 @@ async def test_readers_that_stand_still_hold_neither_memory_nor_connections(
     reader = Pages(JobStore(database), budget)
     readers: list[AsyncIterator[Any]] = []
     for _ in range(40):
-        found = await reader.page("ada", offset=0, limit=10)
+        found = (await page_of(reader, limit=10)).body
         assert not isinstance(found, bytes)
         readers.append(found)
     first = await asyncio.gather(*(anext(one) for one in readers), return_exceptions=True)
     served = [one for one in first if not isinstance(one, BaseException)]
     assert 1 <= len(served) <= pages.PER_USER // (1 << 20)
-    assert len(await read(Pages(JobStore(database), budget), offset=0, limit=0)) == 0
+    assert await read(Pages(JobStore(database), budget), user="nobody", limit=10) == []
     other = await add_job(database, user_id="eve", runtime_details="x" * (1 << 20))
     found = await reader.job("eve", other)
     assert not isinstance(found, bytes)

@@ -15,7 +15,6 @@ from tests.support.gateway import (
     job_body,
     on_both_databases,
     payload_of,
-    rows,
 )
 
 pytestmark = on_both_databases
@@ -35,8 +34,8 @@ def repeated(api: Api, job: Any, **changes: Any) -> dict[str, Any]:
 
 
 def labels_of(api: Api, job: Any) -> dict[str, str]:
-    found = rows(api.gateway, "SELECT key, value FROM job_labels WHERE job_id = :id", id=job["id"])
-    return {row.key: row.value for row in found}
+    found: dict[str, str] = api.get(f"/jobs/{job['id']}?details=true").json()["labels"]
+    return found
 
 
 def submitted(job: Any) -> dict[str, Any]:
@@ -71,10 +70,8 @@ def test_a_job_is_repeated_as_it_was_submitted(api: Api) -> None:
     after = payload_of(api, again["id"])
     assert after["job"]["handler"] == before["job"]["handler"]
     assert after["paths_upload"] != before["paths_upload"]
-    ((original,),) = rows(
-        api.gateway, "SELECT repeated_from FROM jobs WHERE id = :id", id=again["id"]
-    )
-    assert original == job["id"]
+    detailed = api.get(f"/jobs/{again['id']}?details=true").json()
+    assert (detailed["repeated_from"], detailed["batch_id"]) == (job["id"], None)
     (event,) = api.get(f"/jobs/{again['id']}/events").json()
     assert (event["type"], event["status"]) == ("status", "queued")
 

@@ -17,6 +17,8 @@ from gateway.http.memory import ByteBudget
 from gateway.http.streaming import Chunks
 from gateway.jobs.columns import LONG, Job, is_long
 from gateway.jobs.errors import JobNotFound
+from gateway.jobs.finding.listing import Listing
+from gateway.jobs.finding.search import Place
 from gateway.jobs.store import JobStore
 
 _ROWS_AT_ONCE: Final = 100
@@ -35,34 +37,55 @@ PER_USER: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """A page as JSON, and its last job's place if there are more behind it."""
+
+    body: bytes | Chunks
+    end: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Pages:
     """Pages of jobs, and single jobs."""
 
     store: JobStore
     budget: ByteBudget
 
-    async def page(self, user_id: str, *, offset: int, limit: int) -> bytes | Chunks:
-        """Up to `limit` of the user's jobs, newest first: whole if that is not long."""
+    async def page(self, listing: Listing, limit: int) -> Page:
+        """Up to `limit` jobs of a listing: whole if that is not long."""
         asked = min(limit, _ROWS_AT_ONCE)
-        rows = await self.store.page(user_id, offset=offset, limit=asked)
-        if (len(rows) < asked or asked == limit) and not any(map(is_long, rows)):
+        rows = await listing.first(asked + 1)
+        is_all = len(rows) <= asked
+        if is_all:
+            end = None
+        elif asked == limit:
+            rows.pop()
+            end = listing.search.place(rows[-1])
+        else:
+            end = await listing.end(limit)
+        if (is_all or asked == limit) and not any(map(is_long, rows)):
             whole = orjson.dumps(rows)
             if len(whole) <= _WHOLE:
-                return whole
-        return self._stream(user_id, rows[:_ROWS_PER_PIECE], limit)
+                return Page(whole, end)
+        return Page(self._stream(listing, rows[:_ROWS_PER_PIECE], limit, end), end)
 
-    async def job(self, user_id: str, job_id: int) -> bytes | Chunks:
+    async def job(self, user_id: str, job_id: int, *, details: bool = False) -> bytes | Chunks:
         """One job. Raises `JobNotFound`."""
         job = await self.store.find((job_id, user_id))
-        return self._long(user_id, job_id, b"") if is_long(job) else orjson.dumps(job)
+        if details:
+            job = await self.store.with_details(job)
+        return self._long(user_id, job, b"") if is_long(job) else orjson.dumps(job)
 
-    async def _stream(self, user_id: str, rows: list[Job], limit: int) -> Chunks:
-        """The page that begins with `rows`."""
+    async def _stream(
+        self, listing: Listing, rows: list[Job], limit: int, end: Place | None
+    ) -> Chunks:
+        """The page that begins with `rows`: up to its end, or else up to the limit."""
+        user_id, search = listing.plan.user_id, listing.search
         before, left = b"[", limit
         while rows:
             for piece in _pieces(rows):
                 if isinstance(piece, dict):
-                    pieces = self._long(user_id, piece["id"], before)
+                    pieces = self._long(user_id, piece, before)
                 else:
                     pieces = self._short(user_id, before + piece)
                 async with aclosing(pieces):
@@ -70,10 +93,14 @@ class Pages:
                         before = b","
                         yield slice_
             left -= len(rows)
-            last = rows[-1]
+            last = search.place(rows[-1])
             rows = []  # not while the client is waited for
-            if left:
-                rows = await self.store.page_after(user_id, last, min(left, _ROWS_PER_PIECE))
+            if end is not None and last != end:
+                # the next page begins there, whatever has come or gone meanwhile
+                rows = await listing.after(last, _ROWS_PER_PIECE)
+                rows = [row for row in rows if not search.is_behind(search.place(row), end)]
+            elif end is None and left:
+                rows = await listing.after(last, min(left, _ROWS_PER_PIECE))
         yield b"[]" if before == b"[" else b"]"
 
     async def _short(self, user_id: str, piece: bytes) -> Chunks:
@@ -81,12 +108,13 @@ class Pages:
             for slice_ in _slices(piece):
                 yield slice_
 
-    async def _long(self, user_id: str, job_id: int, before: bytes) -> Chunks:
-        """One job with its texts, behind `before`; in a page, nothing if it is gone by now."""
-        size = _COPIES * (await self.store.size_of(job_id) + _LARGEST_ROW)
+    async def _long(self, user_id: str, job: Job, before: bytes) -> Chunks:
+        """A job with its texts, behind `before`; in a page, nothing if it is gone by now."""
+        size = _COPIES * (await self.store.size_of(job["id"]) + _LARGEST_ROW)
         async with self.budget.hold(user_caller(user_id), size) as held:
             try:
-                piece = before + orjson.dumps(await self.store.find_long(user_id, job_id))
+                whole = await self.store.find_long(user_id, job["id"])
+                piece = before + orjson.dumps({**job, **whole})
             except JobNotFound:
                 if not before:
                     raise

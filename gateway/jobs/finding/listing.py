@@ -1,0 +1,121 @@
+"""A user's jobs in some order, read in parts."""
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from common.database.engine import Database
+from common.database.tables import MAX_JOB_ID
+from gateway.jobs.columns import Job, as_jobs
+from gateway.jobs.details import with_details
+from gateway.jobs.finding import statements
+from gateway.jobs.finding.facets import matching_facets
+from gateway.jobs.finding.search import Place, Search
+from gateway.jobs.finding.statements import Plan
+from gateway.jobs.store import JobStore
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The jobs of one search that are behind a place (None: all of them).
+
+    Rows are as in `JobStore.page`, with details if these are wanted.
+    """
+
+    database: Database
+    store: JobStore
+    plan: Plan
+    details: bool = False
+    begin: Place | None = None
+    offset: int = 0
+
+    @property
+    def search(self) -> Search:
+        return self.plan.search
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing can match."""
+        batch = self.search.batch_id
+        return self.plan.facets == [] or (batch is not None and not 0 < batch <= MAX_JOB_ID)
+
+    async def first(self, limit: int) -> list[Job]:
+        """The first jobs, up to `limit`."""
+        if self.is_empty:
+            return []
+        if not self.search.is_plain or self.begin is not None:
+            return await self._read(self.begin, self.offset, limit)
+        found = await self.store.page(self.plan.user_id, offset=self.offset, limit=limit)
+        return await self._shown(found)
+
+    async def after(self, place: Place, limit: int) -> list[Job]:
+        """Up to `limit` jobs behind a place, whatever has come or gone before it."""
+        return await self._read(place, 0, limit)
+
+    async def end(self, limit: int) -> Place | None:
+        """The place of the last of the first `limit` jobs; None if there are no more than those."""
+        statement = statements.edge(self.plan, after=self.begin, offset=self.offset, limit=limit)
+        async with self._reading() as connection:
+            found = (await connection.execute(statement)).all()
+        return Place(*found[0]) if len(found) > 1 else None
+
+    async def count(self) -> int:
+        """How many jobs match, before and behind the place."""
+        if self.is_empty:
+            return 0
+        async with self._reading() as connection:
+            return int((await connection.execute(statements.count(self.plan))).scalar_one())
+
+    async def _read(self, after: Place | None, offset: int, limit: int) -> list[Job]:
+        statement = statements.page(self.plan, after=after, offset=offset, limit=limit)
+        async with self._reading() as connection:
+            rows = (await connection.execute(statement)).all()
+        return await self._shown(as_jobs(rows[:limit]))
+
+    def _reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        database = self.database
+        return database.reading_anew() if self.search.has_filters else database.reading()
+
+    async def _shown(self, found: list[Job]) -> list[Job]:
+        if not self.details or not found:
+            return found
+        async with self.database.reading() as connection:
+            return await with_details(connection, found)
+
+
+async def prepare(
+    database: Database,
+    store: JobStore,
+    plan: Plan,
+    *,
+    details: bool = False,
+    begin: Place | None = None,
+    offset: int = 0,
+) -> Listing:
+    """The listing of a search, with what its statements have to know beforehand."""
+    search = plan.search
+    if search.has_filters:
+        async with database.reading_anew() as connection:
+            plan = await _informed(connection, plan)
+    return Listing(database, store, plan, details, begin, offset)
+
+
+async def _informed(connection: AsyncConnection, plan: Plan) -> Plan:
+    search = plan.search
+
+    async def is_short(beyond: Select[Any]) -> bool:
+        return (await connection.execute(beyond)).first() is None
+
+    if search.by_facet:
+        plan = replace(plan, facets=await matching_facets(connection, plan.user_id, search))
+    if search.name is not None and not search.name.startswith("*"):
+        plan = replace(plan, few_named=await is_short(statements.beyond_few_named(plan)))
+    if search.finished != (None, None):
+        plan = replace(plan, few_finished=await is_short(statements.beyond_few_finished(plan)))
+    for label in search.labels if len(search.labels) > 1 else ():
+        if await is_short(statements.beyond_few_labelled(plan, label)):
+            return replace(plan, rare_label=label)
+    return plan
