@@ -58,6 +58,7 @@ async def _open_parts(settings: Settings, daemon: Daemon) -> AsyncIterator[None]
             )
             maintenance.add_sweeps(settings, daemon, storage, worker_api, applications)
             maintenance.add_usage(settings, daemon, storage)
+            maintenance.add_key_pruning(daemon, settings.idempotency_retention)
             async with _add_handovers(settings, daemon, worker_api).probing():
                 yield
     finally:

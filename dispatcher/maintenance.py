@@ -3,7 +3,11 @@
 from functools import partial
 from typing import Any, Final
 
+from sqlalchemy import bindparam, delete, or_, select
+
 from common.config.applications import Applications
+from common.database.engine import Database, utc_now
+from common.database.tables import idempotency_keys
 from common.jobs.heartbeat import PEER, beat
 from common.outbox.breaker import BreakerState, CircuitBreaker
 from common.outbox.maintenance import OutboxMaintenance
@@ -121,3 +125,40 @@ def add_pruning(daemon: Daemon, handovers: OutboxMaintenance, retention: float) 
                 break
 
     daemon.ticks.every(_PRUNE_EVERY, "prune", prune)
+
+
+def add_key_pruning(daemon: Daemon, retention: float) -> None:
+    """Remove idempotency keys that are older than `retention`."""
+
+    async def prune() -> None:
+        for _ in range(_PRUNE_BATCHES):
+            pruned = await prune_keys(daemon.database, retention, _PRUNE_BATCH)
+            metrics.RECONCILED.labels("keys_pruned").inc(pruned)
+            if pruned < _PRUNE_BATCH:
+                break
+
+    daemon.ticks.every(_PRUNE_EVERY, "prune_keys", prune)
+
+
+_keys: Final = idempotency_keys.c
+_is_over: Final = or_(_keys.busy_until.is_(None), _keys.busy_until < utc_now())
+_prune_key: Final = delete(idempotency_keys).where(
+    _keys.user_id == bindparam("of_user"), _keys.key == bindparam("of_key"), _is_over
+)
+
+
+async def prune_keys(database: Database, age: float, limit: int) -> int:
+    """Remove up to `limit` idempotency keys older than `age`, but those of requests under way;
+    returns how many.
+
+    One by one, since PostgreSQL would read the whole table for a join on two columns.
+    """
+    is_old = _keys.created_at < utc_now(-age)
+    old = select(_keys.user_id.label("of_user"), _keys.key.label("of_key")).where(is_old, _is_over)
+    async with database.reading() as connection:
+        found = await connection.execute(old.order_by(_keys.created_at).limit(limit))
+        keys = [dict(row) for row in found.mappings()]
+    if keys:
+        async with database.statement() as tx:
+            await tx.execute(_prune_key.where(is_old), keys)
+    return len(keys)

@@ -11,6 +11,7 @@ from common.config.settings import (
     StorageSettings,
     read_admin,
     read_database,
+    read_idempotency_retention,
     read_logs,
     read_silence_margin,
     read_stale_after,
@@ -23,9 +24,10 @@ class Settings:
     """The worker-facing API's address, and the limits of calls, waits and sweeps.
 
     `status_path`, unless empty, contains `{job_id}`. A hand-over's row is kept for
-    `handover_retention` after it is settled. A job counts as stalled after its application's
-    time-out (`silence_default_timeout` if it has none) plus `silence_margin`. A user's files are
-    measured every `usage_interval` at most.
+    `handover_retention` after it is settled, the answer under an idempotency key for
+    `idempotency_retention`. A job counts as stalled after its application's time-out
+    (`silence_default_timeout` if it has none) plus `silence_margin`. A user's files are measured
+    every `usage_interval` at most.
     """
 
     database: DatabaseSettings
@@ -40,6 +42,7 @@ class Settings:
     handover_grace: float
     handover_concurrency: int
     handover_retention: float
+    idempotency_retention: float
     stale_after: float
     silence_default_timeout: float
     silence_margin: float
@@ -72,6 +75,7 @@ def load(reader: Reader) -> Settings:
         handover_grace=reader.seconds("HANDOVER_GRACE", 60.0),
         handover_concurrency=reader.whole("HANDOVER_CONCURRENCY", 16, least=1, most=256),
         handover_retention=reader.seconds("HANDOVER_RETENTION", 86_400.0),
+        idempotency_retention=read_idempotency_retention(reader),
         stale_after=read_stale_after(reader),
         silence_default_timeout=reader.seconds("SILENCE_DEFAULT_TIMEOUT", 86_400.0),
         silence_margin=read_silence_margin(reader),

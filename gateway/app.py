@@ -58,6 +58,8 @@ from gateway.http.server import Runner
 from gateway.http.shares import Shares
 from gateway.job_status.handlers import JOB_STATUS
 from gateway.job_status.service import JobStatusService
+from gateway.jobs.batch.handlers import BATCHES
+from gateway.jobs.batch.service import Batches
 from gateway.jobs.cancel.handlers import CANCELLING
 from gateway.jobs.cancel.service import Cancelling
 from gateway.jobs.events.feed import Feed
@@ -67,6 +69,10 @@ from gateway.jobs.finding.cursors import Cursors
 from gateway.jobs.finding.handlers import FINDING
 from gateway.jobs.finding.service import Finding
 from gateway.jobs.handlers import JOBS
+from gateway.jobs.idempotency.claims import IdempotencyKeys
+from gateway.jobs.idempotency.handlers import IDEMPOTENCY
+from gateway.jobs.repeat.handlers import REPEATING
+from gateway.jobs.repeat.service import Repeating
 from gateway.jobs.results.handlers import RESULTS
 from gateway.jobs.results.service import Results
 from gateway.jobs.service import Jobs
@@ -206,6 +212,9 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     )
     users = _for_users(database)
     app[JOBS] = Jobs(users, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
+    app[BATCHES] = Batches(users, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
+    app[REPEATING] = Repeating(app[JOBS], users, app[STORAGE])
+    app[IDEMPOTENCY] = IdempotencyKeys(users, retention=settings.idempotency_retention)
     cursors = Cursors(settings.internal_api_key)
     app[FINDING] = Finding(users, app[JOBS].pages, cursors)
     app[CANCELLING] = Cancelling(users, notifier)

@@ -34,6 +34,10 @@ CANCELLATIONS: Final = Counter(
     ["outcome"],
 )
 JOBS_SUBMITTED: Final = Counter("opencloud_jobs_submitted", "Jobs that got their 201.")
+BATCHES_SUBMITTED: Final = Counter("opencloud_batches_submitted", "Batches that got their 201.")
+IDEMPOTENT_REPLAYS: Final = Counter(
+    "opencloud_idempotent_replays", "Requests answered as they were before, by their key."
+)
 
 SHARES: Final = Gauge(
     "opencloud_share_slots",

@@ -14,10 +14,12 @@ from gateway.http.responses import json_bytes
 from gateway.http.routing import add_route
 from gateway.job_status import handlers as job_status
 from gateway.jobs import handlers as jobs
+from gateway.jobs.batch import handlers as batch
 from gateway.jobs.cancel import handlers as cancel
 from gateway.jobs.events import handlers as events
 from gateway.jobs.examples import ConfiguredExamples
 from gateway.jobs.finding import handlers as finding
+from gateway.jobs.repeat import handlers as repeat
 from gateway.jobs.results import handlers as results
 from gateway.usage import handlers as usage
 
@@ -82,9 +84,11 @@ def add_routes(
     add_route(app, "GET", "/jobs", finding.list_jobs, slash=True)
     add_route(app, "POST", "/jobs", jobs.start_job, slash=True)
     add_route(app, "GET", "/jobs/applications", jobs.list_applications, slash=True)
+    add_route(app, "POST", "/jobs/batch", batch.start_batch, slash=True)
     add_route(app, "POST", "/jobs/cancel", cancel.cancel_many, slash=True)
     add_route(app, "POST", "/jobs/{job_id}/cancel", cancel.cancel_job, slash=True)
     add_route(app, "GET", "/jobs/events", events.stream_events, slash=True)
+    add_route(app, "POST", "/jobs/{job_id}/repeat", repeat.repeat_job, slash=True)
     add_route(app, "GET", "/jobs/{job_id}/events", events.list_events, slash=True)
     add_route(app, "GET", "/jobs/{job_id}/files", results.list_job_files, slash=True)
     add_route(app, "GET", "/jobs/{job_id}/download", results.download_job_files, slash=True)

@@ -16,6 +16,7 @@ from common.config.settings import (
     StorageSettings,
     read_admin,
     read_database,
+    read_idempotency_retention,
     read_logs,
     read_silence_margin,
     read_stale_after,
@@ -75,7 +76,8 @@ class ConnectionLimits:
 class Settings:
     """The gateway's settings. Times in seconds.
 
-    `touch_every` is the time between two updates of a job's `last_seen_at` while its status stays.
+    `touch_every` is the time between two updates of a job's `last_seen_at` while its status stays,
+    `idempotency_retention` how long answers are kept under their keys.
     """
 
     host: str
@@ -97,6 +99,7 @@ class Settings:
     connections: ConnectionLimits
     client_timeout: float
     touch_every: float
+    idempotency_retention: float
     drain_delay: float
     shutdown_grace: float
 
@@ -152,6 +155,7 @@ def load(reader: Reader) -> Settings:
         ),
         client_timeout=reader.seconds("CLIENT_TIMEOUT", 60.0),
         touch_every=_read_touch_every(reader),
+        idempotency_retention=read_idempotency_retention(reader),
         drain_delay=reader.seconds("DRAIN_DELAY", 0.0),
         shutdown_grace=reader.seconds("SHUTDOWN_GRACE", 60.0),
         logs=read_logs(reader),

@@ -1,19 +1,21 @@
 """Requests about jobs, each also beside its statements without HTTP."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from benchmarks import seed
 from benchmarks.baselines import statements
 from benchmarks.environment import Environment
 from benchmarks.isolation import measured_apart
-from benchmarks.measure import Workload, measure_requests
+from benchmarks.measure import Workload, load_of, measure_requests, run_load
 from benchmarks.registry import Scope, benchmark
-from benchmarks.results import Baseline, Result, grouped
+from benchmarks.results import Baseline, Result, Sample, grouped
 from benchmarks.targets import of_requests
+from devtools import proc
 from devtools.user_pool import USER
 
 _FINISHED: Final = 1_000
+_IN_A_BATCH: Final = 100
 _RESPONSE: Final = 800
 """Bytes of the response to `POST /jobs`."""
 
@@ -80,14 +82,53 @@ def submit(env: Environment) -> Iterator[Result]:
     yield _compare(env, "submit", "POST /jobs", workload, _finished_jobs(env))
 
 
+@benchmark("batch", Scope.EACH)
+def batch(env: Environment) -> Iterator[Result]:
+    """POST /jobs/batch with 100 jobs of two small inputs, beside 100 single submissions"""
+    jobs = [{"job_name": f"batch_@@@@@@@@@@_{number}"} for number in range(_IN_A_BATCH)]
+    body = {"template": _submission(), "jobs": jobs}
+    yield _beside_singles(
+        env, "jobs by POST /jobs/batch", env.user.json("POST", "/jobs/batch", body), _IN_A_BATCH
+    )
+
+
+@benchmark("keyed", Scope.EACH)
+def keyed(env: Environment) -> Iterator[Result]:
+    """POST /jobs with an Idempotency-Key, beside those without"""
+    head, _, rest = submission(env).partition(b"\r\n")
+    request = head + b"\r\nIdempotency-Key: bench-@@@@@@@@@@\r\n" + rest
+    yield _beside_singles(env, "POST /jobs with a key", request, 1)
+
+
+def _beside_singles(env: Environment, name: str, request: bytes, jobs: int) -> Result:
+    """Jobs per second by requests that make so many each, in turns with single submissions."""
+    options = env.options
+    changes = {"seconds": options.seconds / options.slices, "status": 201}
+    few = {"connections": max(1, options.connections // 8)} if jobs > 1 else {}
+    ours = load_of(env, env.user, [request], **changes, **few)
+    single = load_of(env, env.user, [submission(env)], **changes)
+    measured, alone = Sample(), Sample()
+    proc.reset_peak([env.gateway.pid])
+    for _ in range(options.slices):
+        measured += run_load(ours, env.gateway)
+        alone += run_load(single, env.gateway)
+    measured.count *= jobs
+    group = f"Jobs on {env.database.title}"
+    baseline = Baseline("single submissions", alone.per_second(), must=5.0 if jobs > 1 else None)
+    peak = proc.peak_mib([env.gateway.pid])
+    return Result(group, name, measured.per_second(), (baseline,), peak)
+
+
 def submission(env: Environment) -> bytes:
     """A `POST /jobs` whose name the load generator makes unique."""
-    body = {
-        "job_name": "bench_@@@@@@@@@@",
+    return env.user.json("POST", "/jobs", {"job_name": "bench_@@@@@@@@@@", **_submission()})
+
+
+def _submission() -> dict[str, Any]:
+    return {
         "environment": "cloud",
         "priority": 0,
         "application": seed.APPLICATION,
         "attributes": seed.ATTRIBUTES,
         "hardware": seed.HARDWARE,
     }
-    return env.user.json("POST", "/jobs", body)

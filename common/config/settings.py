@@ -177,3 +177,8 @@ def read_stale_after(reader: Reader) -> float:
 def read_silence_margin(reader: Reader) -> float:
     """Seconds without an update, beyond its application's time-out, after which a job stalled."""
     return reader.seconds("SILENCE_MARGIN", 3_600.0)
+
+
+def read_idempotency_retention(reader: Reader) -> float:
+    """Seconds for which the answer to a request with an idempotency key is kept."""
+    return reader.seconds("IDEMPOTENCY_RETENTION", 86_400.0)

@@ -1,6 +1,6 @@
 """Typed keys of what every request needs; each feature defines its own in its `handlers`."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
@@ -33,3 +33,5 @@ STANDING: Final[web.RequestKey["Standing"]] = web.RequestKey("standing")
 REQUEST_ID: Final[web.RequestKey[str]] = web.RequestKey("request_id")
 BODY_SLOT: Final[web.RequestKey["Slot"]] = web.RequestKey("body_slot")
 BY_COOKIE: Final[web.RequestKey[bool]] = web.RequestKey("by_cookie")
+PARSED_JSON: Final[web.RequestKey[Any]] = web.RequestKey("parsed_json")
+"""The JSON body as it was sent, beside what its schema made of it."""

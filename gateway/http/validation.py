@@ -20,6 +20,7 @@ from multidict import MultiMapping
 from gateway.http.body import is_small, read_body, read_form
 from gateway.http.errors import Fault, Invalid, Location, TooLarge
 from gateway.http.fields import Message
+from gateway.http.keys import PARSED_JSON
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 Inspection = Callable[[web.Request, Mapping[str, Any]], Awaitable[Sequence[Fault]]]
@@ -76,6 +77,8 @@ async def validate(request: web.Request, handler: Callable[..., Any]) -> None:
     for item in getattr(handler, "__schemas__", ()):
         try:
             raw = await _raw(request, item["location"], item["schema"], handler)
+            if item["location"] == "json":
+                request[PARSED_JSON] = raw
             valid[item["put_into"]] = await _load(request, item, raw)
         except ValidationError as error:
             valid[item["put_into"]] = error.valid_data or {}
@@ -117,7 +120,7 @@ async def _raw(
     if location == "match_info":
         return request.match_info
     if location == "headers":
-        return {key.lower(): value for key, value in request.headers.items()}
+        return request.headers
     if request.content_type == "application/json":
         return await _read_json(request)
     try:

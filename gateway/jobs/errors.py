@@ -20,6 +20,13 @@ class NameTaken(SubmissionRefused):
     """The user has a job of this name."""
 
 
+class BatchNameTaken(NameTaken):
+    """A name of a batch is there twice, or the user has a job of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Job name must be unique: '{name}'")
+
+
 class ResultsInTheWay(SubmissionRefused):
     """Files lie where the job's results would be written, and its deletion would remove them."""
 
@@ -41,3 +48,11 @@ class TooManyUnfinished(LimitExceeded):
 
 class JobEnded(Exception):
     """The job has ended, and not by a cancellation."""
+
+
+class KeyUsed(Exception):
+    """The idempotency key belongs to another request."""
+
+
+class KeyBusy(Exception):
+    """The first request with this idempotency key has not been answered yet."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp_apispec import (
     docs,
+    headers_schema,
     json_schema,
     match_info_schema,
     querystring_schema,
@@ -18,10 +19,12 @@ from gateway.http.audit import audit
 from gateway.http.disconnects import cancelled_on_disconnect
 from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import REQUEST_ID, USER
-from gateway.http.responses import json_bytes, json_response
+from gateway.http.responses import json_bytes
 from gateway.http.streaming import send_json
 from gateway.http.validation import inspected_by
+from gateway.jobs.columns import Job
 from gateway.jobs.errors import (
+    BatchNameTaken,
     JobEnded,
     JobNotFound,
     NameTaken,
@@ -31,6 +34,10 @@ from gateway.jobs.errors import (
 )
 from gateway.jobs.events.handlers import EVENTS
 from gateway.jobs.finding.schemas import DescribeSchema, DetailedJobSchema
+from gateway.jobs.idempotency import handlers as idempotency
+from gateway.jobs.idempotency.claims import Claim
+from gateway.jobs.idempotency.handlers import created
+from gateway.jobs.idempotency.schemas import KEY_PARAMETER, REPLAYED_HEADER, IdempotencyKeySchema
 from gateway.jobs.schemas import (
     JOB_EXAMPLE,
     REQUEST_EXAMPLE,
@@ -47,8 +54,10 @@ ERRORS: Final[ErrorTable] = {
     JobEnded: Answer(HTTPStatus.CONFLICT, "The job has ended already"),
     SubmissionRefused: Answer(HTTPStatus.BAD_REQUEST),
     NameTaken: Answer(HTTPStatus.CONFLICT, "Job name must be unique"),
+    BatchNameTaken: Answer(HTTPStatus.CONFLICT),
     ResultsInTheWay: Answer(HTTPStatus.CONFLICT),
     TooManyInputs: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    **idempotency.ERRORS,
 }
 
 
@@ -67,20 +76,26 @@ async def _inspect(request: web.Request, valid: Mapping[str, Any]) -> list[Fault
         409: "Job name must be unique",
         413: "A job may have at most 10000 input files",
     },
+    parameters=[KEY_PARAMETER],
     request_example={**REQUEST_EXAMPLE, "labels": {"exp": "7"}},
     response_example=JOB_EXAMPLE,
+    response_headers=REPLAYED_HEADER,
 )
 @inspected_by(_inspect)
+@headers_schema(IdempotencyKeySchema)
 @json_schema(JobRequestSchema)
 @response_schema(JobSchema, HTTPStatus.CREATED, description="The job.")
 async def start_job(request: web.Request) -> web.Response:
-    job = await request.app[JOBS].submit(
-        request[USER],
-        request["json"],
-        correlation_id=request[REQUEST_ID],
-        looking_up=Work(request, "submission"),
-    )
-    return json_response(job, status=HTTPStatus.CREATED)
+    async def submit(claim: Claim | None) -> Job:
+        return await request.app[JOBS].submit(
+            request[USER],
+            request["json"],
+            correlation_id=request[REQUEST_ID],
+            looking_up=Work(request, "submission"),
+            claim=claim,
+        )
+
+    return await created(request, submit)
 
 
 @docs(

@@ -6,7 +6,7 @@ names, not of bytes: a job fails if an input is deleted before a worker download
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -113,34 +113,54 @@ async def collect(
     Raises `UnusableInput`, and `TooManyInputs` for more than `limit` files or selections (0: no
     limit).
     """
-    if limit and len(selections) > limit:
-        raise _too_many(limit)  # before looking up a million ids
-    try:
-        found, taken = await storage.survey(
-            [selection.path for selection in selections], results, most=limit or None
-        )
-    except StorageUnavailable:
-        raise
-    except TooManyFiles as error:
-        raise _too_many(limit) from error
-    except StorageError as error:
-        raise UnusableInput(str(error)) from error
-    inputs = _Inputs(selections, found, entrypoint, storage.uri(UserPath(user_id)), limit)
+    check_count(selections, limit)
+    paths = [selection.path for selection in selections]
+    found, taken = await look_up(storage, paths, results, most=limit, too_many=too_many(limit))
+    tree = storage.uri(UserPath(user_id))
+    inputs = Inputs(selections, found, entrypoint, tree, limit)
     if sum(map(len, filter(None, found))) > _MANY_FILES:
         return await asyncio.to_thread(inputs.arrange), taken
     return inputs.arrange(), taken
 
 
-def _too_many(limit: int) -> TooManyInputs:
+async def look_up(
+    storage: Storage,
+    paths: Sequence[UserPath],
+    results: Sequence[UserPath],
+    *,
+    most: int,
+    too_many: TooManyInputs,
+) -> tuple[list[list[Entry] | None], list[bool]]:
+    """The files at each of the paths, and whether files exist at each of `results`.
+
+    Raises `UnusableInput`, and `too_many` for more than `most` files (0: no limit).
+    """
+    try:
+        return await storage.survey(paths, results, most=most or None)
+    except StorageUnavailable:
+        raise
+    except TooManyFiles as error:
+        raise too_many from error
+    except StorageError as error:
+        raise UnusableInput(str(error)) from error
+
+
+def check_count(selections: Sequence[Selection], limit: int) -> None:
+    """Raise `TooManyInputs` for more than `limit` selections, before a million is looked up."""
+    if limit and len(selections) > limit:
+        raise too_many(limit)
+
+
+def too_many(limit: int) -> TooManyInputs:
     return TooManyInputs(f"A job may have at most {limit} input files")
 
 
 @dataclass(frozen=True, slots=True)
-class _Inputs:
+class Inputs:
     """The files found for each selection; `tree` is the URI of the user's tree."""
 
-    selections: list[Selection]
-    found: list[list[Entry] | None]
+    selections: Sequence[Selection]
+    found: Sequence[list[Entry] | None]
     entrypoint: Entrypoint
     tree: str
     limit: int
@@ -156,7 +176,7 @@ class _Inputs:
                 if uris.setdefault(place, uri) != uri:
                     raise self._clash(place, selection)
             if self.limit and len(uris) > self.limit:
-                raise _too_many(self.limit)
+                raise too_many(self.limit)
         self._check_parents(uris)
         return uris
 

@@ -133,6 +133,28 @@ class JobRequestSchema(RequestSchema):
     )
 
 
+class ApplicationPartsSchema(ApplicationSchema):
+    """Any part of what to run."""
+
+    application = Text()
+    version = Text()
+    entrypoint = Text()
+
+
+class AttributesPartsSchema(AttributesSchema):
+    """Any part of the inputs and environment variables."""
+
+    files_down = Part(FilesDownSchema)
+
+
+class JobPartsSchema(JobRequestSchema):
+    """Any part of a submission, which is complete and checked once it is combined with others."""
+
+    job_name = Name(metadata={"description": "Unique per user."})
+    application = Part(ApplicationPartsSchema)
+    attributes = Part(AttributesPartsSchema)
+
+
 class JobIdSchema(RequestSchema):
     """A job in the path."""
 

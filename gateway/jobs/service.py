@@ -17,10 +17,13 @@ from gateway.http.errors import Fault
 from gateway.http.memory import ByteBudget
 from gateway.http.streaming import Chunks
 from gateway.identity import User
+from gateway.jobs.columns import Job
 from gateway.jobs.errors import JobNotFound, NameTaken, ResultsInTheWay, SubmissionRefused
 from gateway.jobs.finding.pages import PER_USER, TOTAL, Pages
+from gateway.jobs.idempotency.claims import Claim
 from gateway.jobs.inputs import collect
-from gateway.jobs.store import JobStore, NewJob
+from gateway.jobs.insertion import JobInsertion, NewJob
+from gateway.jobs.store import JobStore
 from gateway.jobs.submission import (
     JobRequest,
     find_faults,
@@ -28,6 +31,7 @@ from gateway.jobs.submission import (
     is_long,
     job_row,
     parse_request,
+    read_request,
 )
 from gateway.metrics import JOBS_SUBMITTED
 from gateway.settings import Limits
@@ -53,7 +57,8 @@ class Jobs:
         self._applications = applications
         self._notifier = notifier
         self._limits = limits
-        self._store = JobStore(database, unfinished=limits.unfinished_jobs)
+        self._store = JobStore(database)
+        self._insertion = JobInsertion(database, unfinished=limits.unfinished_jobs)
         self.pages = Pages(self._store, ByteBudget(TOTAL, per_caller=PER_USER))
 
     async def submit(
@@ -63,14 +68,30 @@ class Jobs:
         *,
         correlation_id: str,
         looking_up: AbstractAsyncContextManager[object],
-    ) -> dict[str, Any]:
+        claim: Claim | None = None,
+    ) -> Job:
         """Start a job. Once this returns, the job will be handed over or end in `error`.
 
         `looking_up` surrounds the look-up of its files, the expensive part. Raises `Invalid`,
-        `SubmissionRefused` and `TooManyUnfinished`.
+        `SubmissionRefused`, `TooManyUnfinished`, and `KeyBusy` for a claim that was taken over.
         """
         request = await self._check(parse_request, user, body)
-        await self._store.check_unfinished(user.id)
+        return await self.start(
+            request, correlation_id=correlation_id, looking_up=looking_up, claim=claim
+        )
+
+    async def start(
+        self,
+        request: JobRequest,
+        *,
+        correlation_id: str,
+        looking_up: AbstractAsyncContextManager[object],
+        claim: Claim | None = None,
+        repeated_from: int | None = None,
+    ) -> Job:
+        """Start the job of a valid submission; see `submit`."""
+        user = request.user
+        await self._insertion.check_unfinished(user.id)
         await self._storage.ensure_user(user.id)
         try:
             async with looking_up:
@@ -82,16 +103,17 @@ class Jobs:
                     request.result_paths,
                     limit=self._limits.job_files,
                 )
-            _check_results(request, taken)
+            check_results(request, taken)
         except SubmissionRefused as error:
-            if await self._store.is_name_taken(user.id, request.name):
+            if await self._store.names_taken(user.id, [request.name]):
                 raise NameTaken from error  # takes precedence over faults of files
             raise
-        job = await self._store.insert(
+        job = await self._insertion.one(
             NewJob(
-                job_row(request, correlation_id),
+                job_row(request, correlation_id, repeated_from=repeated_from),
                 lambda date: handover_payload(request, files_down, self._storage, date),
                 request.labels,
+                claim,
             )
         )
         self._notifier.notify(HANDOVERS)
@@ -100,6 +122,11 @@ class Jobs:
             "job.submitted", job_id=job["id"], correlation_id=correlation_id, files=len(files_down)
         )
         return job
+
+    async def read(self, user: User, data: dict[str, Any]) -> JobRequest:
+        """Check a submission that is no request's body. Raises `Invalid`."""
+        catalogue = await self._applications.current()
+        return await asyncio.to_thread(read_request, user, data, catalogue)
 
     async def find_faults(self, user: User, body: Mapping[str, Any]) -> list[Fault]:
         """Faults of a submission beyond those that its schema finds."""
@@ -140,7 +167,7 @@ class Jobs:
         return await self._applications.current()
 
 
-def _check_results(request: JobRequest, taken: list[bool]) -> None:
+def check_results(request: JobRequest, taken: list[bool]) -> None:
     """Raise `ResultsInTheWay` where files exist in a directory of the job's results, which the
     job's deletion would remove. `taken` goes with `result_paths`."""
     if any(taken):

@@ -3,13 +3,18 @@
 import asyncio
 import random
 from pathlib import Path
+from typing import Any
+
+import aiohttp
+from sqlalchemy import update
 
 from common.database.engine import Database, utc_now
-from common.database.tables import handovers, job_events, jobs
+from common.database.tables import handovers, idempotency_keys, job_events, jobs
 from deploy.sandbox.ports import free_port
 from devtools.services import Process
 from devtools.waiting import eventually
 from tests.support.cloud import USER, Cloud, on_postgresql, orphans
+from tests.support.gateway import job_body
 from tests.support.records import all_done, change, rows
 
 ROUNDS = 3
@@ -49,6 +54,65 @@ async def test_a_job_and_its_handover_are_stored_together_or_not_at_all(
     events = [row["job_id"] for row in await rows(database, job_events)]
     assert sorted(events) == sorted(there.values())
     assert unanswered
+
+
+async def test_requests_that_are_repeated_with_their_keys_make_each_job_once(
+    cloud: Cloud, database: Database
+) -> None:
+    chance = random.Random(3)
+    bodies = [
+        job_body(job_name=f"job-{number}", attributes={"files_down": {}})
+        for number in range(AT_ONCE)
+    ]
+    answers: dict[int, set[bytes]] = {number: set() for number in range(AT_ONCE)}
+    unanswered = 0
+
+    def request(number: int) -> tuple[str, Any]:
+        """Of all kinds; a second job of any would be seen, since a repetition needs no name."""
+        kinds = [
+            ("/jobs", bodies[number]),
+            ("/jobs/batch", {"jobs": [bodies[number]]}),
+            (f"/jobs/{original}/repeat", {"priority": number % 6}),
+        ]
+        return kinds[number % 3]
+
+    async def send(number: int) -> None:
+        nonlocal unanswered
+        path, body = request(number)
+        headers = {**cloud.caller.headers, "Idempotency-Key": f"key-{number}"}
+        try:
+            answer = await cloud.caller.ask("POST", path, headers=headers, json=body)
+        except aiohttp.ClientError:
+            unanswered += 1
+        else:
+            assert answer.status == 201, answer.body
+            answers[number].add(answer.body)
+
+    gateway = await cloud.gateway(MAX_CONCURRENT_REQUESTS=0)
+    _, original = await cloud.caller.submit("original")
+    for _ in range(ROUNDS):
+        expected = min(AT_ONCE - 1, sum(map(len, answers.values())) + chance.randrange(1, AT_ONCE))
+        async with asyncio.TaskGroup() as group:
+            for number in range(AT_ONCE):
+                group.create_task(send(number))
+            while sum(map(len, answers.values())) < expected:
+                await asyncio.sleep(0)
+            gateway.kill()
+        async with database.transaction() as tx:  # the minute for which their keys are busy
+            unanswered_yet = idempotency_keys.c.status.is_(None)
+            expire = update(idempotency_keys).where(unanswered_yet)
+            await tx.execute(expire.values(busy_until=utc_now(-1.0)))
+        gateway = await cloud.gateway(MAX_CONCURRENT_REQUESTS=0)
+    async with asyncio.TaskGroup() as group:
+        for number in range(AT_ONCE):
+            group.create_task(send(number))
+
+    assert unanswered
+    assert {len(different) for different in answers.values()} == {1}
+    there = await rows(database, jobs)
+    assert len(there) == 1 + AT_ONCE
+    assert len(await rows(database, handovers)) == len(there)
+    assert len(await rows(database, idempotency_keys)) == AT_ONCE
 
 
 async def kill_amid_deletion(cloud: Cloud, gateway: Process) -> int:

@@ -111,6 +111,7 @@ def dispatcher_settings(url: str, peer_url: str, folder: Path, **changes: Any) -
         handover_grace=1.0,
         handover_concurrency=8,
         handover_retention=86_400.0,
+        idempotency_retention=86_400.0,
         stale_after=120.0,
         silence_default_timeout=86_400.0,
         silence_margin=3_600.0,

@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping, Table, insert, select, update
 from common.database.engine import Database, utc_now
 from common.database.tables import emails, handovers, jobs
 from devtools.waiting import eventually
-from gateway.jobs.store import NewJob
+from gateway.jobs.insertion import NewJob
 
 PAYLOAD: Mapping[str, Any] = {
     "job": {

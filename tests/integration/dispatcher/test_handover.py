@@ -5,14 +5,15 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from sqlalchemy import insert
 
 from common.database.engine import Database, utc_now
-from common.database.tables import emails, handover_numbers, handovers
+from common.database.tables import emails, handover_numbers, handovers, idempotency_keys
 from common.runtime.daemon import HEALTH
 from deploy.sandbox.ports import free_port
 from devtools.waiting import eventually
 from dispatcher import maintenance
-from gateway.jobs.store import JobStore
+from gateway.jobs.insertion import JobInsertion
 from tests.integration.dispatcher.conftest import Dispatch
 from tests.support.dispatcher import FakePeer, answering, hear, numbered
 from tests.support.fakes import abort
@@ -242,7 +243,7 @@ async def test_a_peer_that_is_away_costs_a_trickle_and_gets_everything_on_its_re
 async def test_after_an_outage_jobs_arrive_in_the_order_of_their_submission(
     database: Database, dispatch: Dispatch, how: str
 ) -> None:
-    submit = JobStore(database).insert
+    submit = JobInsertion(database).one
     jobs = [(await submit(submission()))["id"] for _ in range(6)]
     port, refusing = free_port(), FakePeer()
     refusing.behave = numbered(dict.fromkeys(jobs, answering(503)))
@@ -273,3 +274,27 @@ async def test_settled_hand_overs_are_kept_for_as_long_as_the_settings_say(
         await until(database, handovers, done=1)
     assert (await outbox_row(database, handovers, kept))["state"] == "done"
     assert await job_row(database, pruned)  # its job stays
+
+
+async def test_answers_under_idempotency_keys_are_pruned_once_they_are_old(
+    database: Database, dispatch: Dispatch
+) -> None:
+    ages = {"kept": (60, None), "pruned": (180, None), "abandoned": (180, 120), "busy": (180, -60)}
+    async with database.transaction() as tx:
+        for key, (age, expired) in ages.items():
+            busy_until = None if expired is None else utc_now(-expired)
+            await tx.execute(
+                insert(idempotency_keys).values(
+                    user_id="ada",
+                    key=key,
+                    fingerprint="x",
+                    created_at=utc_now(-age),
+                    busy_until=busy_until,
+                )
+            )
+
+    async def are_pruned() -> bool:
+        return {row["key"] for row in await rows(database, idempotency_keys)} == {"kept", "busy"}
+
+    async with dispatch(idempotency_retention=120.0):
+        await eventually(are_pruned)

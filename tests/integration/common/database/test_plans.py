@@ -24,6 +24,7 @@ from common.outbox.outbox import Outbox
 from common.usage.records import read_usage, uploads_elsewhere
 from devtools.database import database_settings
 from devtools.postgres import Server, run_apart
+from dispatcher.maintenance import prune_keys
 from dispatcher.stalled import StalledJob, Sweep
 from dispatcher.unfinished import measure_unfinished
 from dispatcher.usage import UsageSweep
@@ -32,6 +33,8 @@ from gateway.jobs.finding.listing import prepare
 from gateway.jobs.finding.schemas import FindSchema, search_of
 from gateway.jobs.finding.search import SORTS
 from gateway.jobs.finding.statements import Plan
+from gateway.jobs.idempotency.claims import Claim, IdempotencyKeys, Stored, keep_answers
+from gateway.jobs.insertion import JobInsertion
 from gateway.jobs.store import JobStore
 from tests.support import dispatcher, notifier
 from tests.support.records import submission
@@ -39,7 +42,7 @@ from tests.support.records import submission
 HISTORY = int(os.environ.get("TEST_HISTORY", "200000"))
 LARGE = (
     *("jobs", "handovers", "emails", "handover_numbers", "job_events"),
-    *("user_usage", "usage_changes"),
+    *("user_usage", "usage_changes", "idempotency_keys"),
 )
 
 SEED = """
@@ -81,6 +84,8 @@ FROM generate_series(1, :count / 10) AS n;
 INSERT INTO usage_changes (user_id, bytes, began_at, ended_at)
 SELECT 'user-' || n % 1000, n, timezone('utc', now()), timezone('utc', now())
 FROM generate_series(1, :count / 10) AS n;
+INSERT INTO idempotency_keys (user_id, key, fingerprint, created_at, status, body)
+SELECT user_id, job_name, 'x', date_created, 201, '{}' FROM jobs;
 ANALYZE
 """
 """The first line leaves out the checks of foreign keys, which would take most of the time."""
@@ -172,7 +177,17 @@ async def look_for_silence(database: Database) -> list[StalledJob]:
 
 
 async def submit(database: Database) -> None:
-    await JobStore(database).insert(submission("user-7"))
+    await JobInsertion(database).one(submission("user-7"))
+
+
+async def claim_key(database: Database) -> None:
+    keys = IdempotencyKeys(database, retention=86_400.0)
+    for status in (201, None):
+        found = await keys.claim("user-7", f"key-{status}", "x", status=201, headers={})
+        assert isinstance(found, Claim)
+        async with database.transaction() as tx:
+            await keep_answers(tx, [(found, b"{}")])
+    assert isinstance(await keys.claim("user-7", "key-201", "x", status=201, headers={}), Stored)
 
 
 async def count(database: Database) -> int:
@@ -218,6 +233,15 @@ CASES: dict[str, tuple[Work, set[str]]] = {
         {"ix_jobs_user_newest"},
     ),
     "submission": (submit, {"ix_handovers_turns"}),
+    "claim of an idempotency key": (claim_key, {"idempotency_keys_pkey"}),
+    "pruning of idempotency keys": (
+        lambda database: prune_keys(database, 86_400.0, 1_000),
+        {"ix_idempotency_keys_age"},
+    ),
+    "names of jobs": (
+        lambda database: JobStore(database).names_taken("user-7", ["job-7", "job-8"]),
+        {"_user_job_name_unique"},
+    ),
     "count of unfinished jobs": (count, {"ix_jobs_unfinished"}),
     "one job": (lambda database: JobStore(database).find((1_007, "user-7")), {ONE_JOB}),
     "keep-alive": (keep_alive, {ONE_JOB, "handover_numbers_pkey"}),

@@ -23,6 +23,7 @@ OPERATIONS = {
     ("get", "/files/{file_path}"), ("put", "/files/{file_path}"), ("delete", "/files/{file_path}"),
     ("get", "/jobs/events"), ("get", "/jobs/{job_id}/events"),
     ("post", "/jobs/cancel"), ("post", "/jobs/{job_id}/cancel"),
+    ("post", "/jobs/batch"), ("post", "/jobs/{job_id}/repeat"),
     ("put", "/_job_status"),
     ("get", "/files"),
     ("get", "/user/usage"),

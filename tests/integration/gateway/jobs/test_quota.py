@@ -8,7 +8,7 @@ from common.database.engine import Database
 from devtools.database import database_settings
 from devtools.user_pool import Issuer
 from gateway.jobs.errors import TooManyUnfinished
-from gateway.jobs.store import JobStore
+from gateway.jobs.insertion import JobInsertion
 from tests.integration.gateway.conftest import StartGateway
 from tests.support.gateway import Api
 from tests.support.records import submission
@@ -34,15 +34,15 @@ async def test_racing_submissions_never_exceed_the_limit(
     database: Database, database_url: str
 ) -> None:
     databases = [Database(database_settings(database_url)) for _ in range(3)]  # of three gateways
-    stores = [JobStore(one, unfinished=7) for one in databases]
+    insertions = [JobInsertion(one, unfinished=7) for one in databases]
     outcomes = await asyncio.gather(
-        *(store.insert(submission(user)) for _ in range(5) for store in stores for user in "ab"),
+        *(each.one(submission(user)) for _ in range(5) for each in insertions for user in "ab"),
         return_exceptions=True,
     )
     assert sum(isinstance(one, dict) for one in outcomes) == 14
     assert sum(isinstance(one, TooManyUnfinished) for one in outcomes) == 16
     with pytest.raises(TooManyUnfinished):
-        await stores[0].check_unfinished("a")
-    await stores[0].check_unfinished("c")
+        await insertions[0].check_unfinished("a")
+    await insertions[0].check_unfinished("c")
     for one in databases:
         await one.close()

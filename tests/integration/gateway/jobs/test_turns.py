@@ -8,7 +8,7 @@ from common.database.engine import Database, utc_now
 from common.database.tables import handovers
 from common.outbox.outbox import Outbox
 from dispatcher.forward import Handover
-from gateway.jobs.store import JobStore
+from gateway.jobs.insertion import JobInsertion
 from gateway.jobs.turns import HEAD_START, STEP
 from tests.support.dispatcher import outbox_of
 from tests.support.records import add_handover, change, rows, submission
@@ -18,14 +18,14 @@ class Users:
     """Submit jobs, and note whose they are."""
 
     def __init__(self, database: Database) -> None:
-        self._store = JobStore(database)
+        self._insertion = JobInsertion(database)
         self._names: dict[int, str] = {}
 
     async def submit(self, user: str, count: int = 1, priority: int = 0) -> list[str]:
         """Names such as ada-5-0 by user, priority and number."""
         names = [f"{user}-{priority}-{number}" for number in range(count)]
         jobs = await asyncio.gather(
-            *(self._store.insert(submission(user, priority)) for _ in names)
+            *(self._insertion.one(submission(user, priority)) for _ in names)
         )
         self._names |= {job["id"]: name for job, name in zip(jobs, names, strict=True)}
         return names

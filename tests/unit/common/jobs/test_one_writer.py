@@ -43,7 +43,7 @@ def test_only_updates_writes_statuses_and_history() -> None:
     }
     assert writes == {
         ("deletion.py", "deleted_at"),
-        ("store.py", "date_created"),
+        ("insertion.py", "date_created"),
     }
 
 
