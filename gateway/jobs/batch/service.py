@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import orjson
 
-from common.config.applications import Applications, Catalogue
+from common.config.applications import Applications
+from common.config.catalogue import Catalogue
 from common.database.engine import Database
 from common.database.notify import HANDOVERS, ChannelNotifier
 from common.storage.paths import UserPath
