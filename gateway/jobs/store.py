@@ -1,10 +1,14 @@
 """Jobs in the database: the statements behind users' requests. Ownership is in every query."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    DateTime,
+    Integer,
+    Row,
     Text,
     bindparam,
     cast,
@@ -14,7 +18,7 @@ from sqlalchemy import (
 )
 
 from common.database.engine import Database, byte_length, padded
-from common.database.tables import job_labels, jobs
+from common.database.tables import MAX_JOB_ID, job_labels, jobs
 from common.runtime.batching import Batcher
 from gateway.jobs.columns import COLUMNS, SHORT_COLUMNS, Job, as_jobs
 from gateway.jobs.details import with_details
@@ -29,6 +33,12 @@ _few = select(*SHORT_COLUMNS).where(*_of_user).order_by(*_newest_first)
 _few = _few.limit(bindparam("page_limit", type_=BigInteger))
 
 _page = _few.offset(bindparam("page_offset", type_=BigInteger))
+_older = _few.where(
+    tuple_(jobs.c.date_created, jobs.c.id)
+    < tuple_(bindparam("date", type_=DateTime), bindparam("id", type_=Integer))
+)
+_undated = _few.where(jobs.c.date_created.is_(None), jobs.c.id < bindparam("id", type_=Integer))
+
 _some = select(*SHORT_COLUMNS).where(
     # SQLite uses the primary key only for a condition on the id alone
     jobs.c.id.in_(bindparam("ids", expanding=True)),
@@ -94,6 +104,20 @@ class JobStore:
             await tx.execute(remove_labels, {"of_job": job_id})
             if rows := label_rows(job, job["date_created"], labels):
                 await tx.execute(add_labels, rows)
+
+    async def page_after(
+        self, user_id: str, date: datetime | None, job_id: int, limit: int
+    ) -> list[Job]:
+        """Up to `limit` jobs behind one of that date and id, as in `page`."""
+        values = {"user_id": user_id, "page_limit": limit, "id": job_id}
+        rows: list[Row[Any]] = []
+        async with self._database.reading() as connection:
+            if date is not None:
+                rows += (await connection.execute(_older, {**values, "date": date})).all()
+                values |= {"page_limit": limit - len(rows), "id": MAX_JOB_ID}
+            if values["page_limit"]:
+                rows += (await connection.execute(_undated, values)).all()
+        return as_jobs(rows)
 
     async def size_of(self, job_id: int) -> int:
         """Bytes of a job's texts; 0 if it is gone."""

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select
@@ -46,14 +47,21 @@ class Listing:
         """The first jobs, up to `limit`."""
         if self.is_empty:
             return []
-        if not self.search.is_plain or self.begin is not None:
-            return await self._read(self.begin, self.offset, limit)
+        if self.begin is not None:
+            return await self.after(self.begin, limit)
+        if not self.search.is_plain:
+            return await self._read(None, self.offset, limit)
         found = await self.store.page(self.plan.user_id, offset=self.offset, limit=limit)
         return await self._shown(found)
 
     async def after(self, place: Place, limit: int) -> list[Job]:
         """Up to `limit` jobs behind a place, whatever has come or gone before it."""
-        return await self._read(place, 0, limit)
+        if not self.search.is_plain:
+            return await self._read(place, 0, limit)
+        date = place.key if isinstance(place.key, datetime) else None
+        return await self._shown(
+            await self.store.page_after(self.plan.user_id, date, place.id, limit)
+        )
 
     async def end(self, limit: int) -> Place | None:
         """The place of the last of the first `limit` jobs; None if there are no more than those."""

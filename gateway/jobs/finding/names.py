@@ -3,11 +3,16 @@
 import re
 from typing import Any
 
-from sqlalchemy import ColumnElement, collate
+from sqlalchemy import ColumnElement, String, collate, literal_column
 
 from common.database.tables import jobs
 
 _STARS = re.compile(r"\*+")
+
+
+def is_exact(pattern: str | None) -> bool:
+    """Whether there is a pattern, which only one name matches."""
+    return pattern is not None and "*" not in pattern
 
 
 def by_code_points(*, is_sqlite: bool) -> ColumnElement[Any]:
@@ -17,11 +22,13 @@ def by_code_points(*, is_sqlite: bool) -> ColumnElement[Any]:
 
 def matches(pattern: str, *, is_sqlite: bool) -> ColumnElement[bool]:
     """Whether a job's name matches; case counts."""
-    if "*" not in pattern:
+    if is_exact(pattern):
         return jobs.c.job_name == pattern
     pattern = _STARS.sub("*", pattern)
     if is_sqlite:  # whose LIKE ignores case
-        return jobs.c.job_name.op("GLOB", is_comparison=True)(re.sub(r"([\[?])", r"[\1]", pattern))
+        # `+`: it would choose the index for a pattern that fits most
+        name: ColumnElement[Any] = literal_column("+jobs.job_name", String)
+        return name.op("GLOB", is_comparison=True)(re.sub(r"([\[?])", r"[\1]", pattern))
     escaped = re.sub(r"([\\%_])", r"\\\1", pattern).replace("*", "%")
     return jobs.c.job_name.like(escaped, escape="\\")
 

@@ -76,9 +76,9 @@ class FindSchema(PageSchema):
         separator=",",
         metadata={"description": "Any of these; repeated or with commas.", "example": ["queued"]},
     )
-    application = Text(metadata={"example": "decode"})
-    version = Text(metadata={"example": "v0_10_1"})
-    entrypoint = Text(metadata={"example": "train"})
+    application = Text(metadata={"description": "The application that runs.", "example": "decode"})
+    version = Text(metadata={"description": "The version that runs.", "example": "v0_10_1"})
+    entrypoint = Text(metadata={"description": "The entrypoint that runs.", "example": "train"})
     environment = Choice(
         ["cloud", "local", NO_ENVIRONMENT],
         metadata={"description": "`null`: jobs that run anywhere."},

@@ -11,6 +11,7 @@ from datetime import MAXYEAR, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     DateTime,
     FromClause,
@@ -31,6 +32,7 @@ from common.database.facet import job_facet
 from common.database.tables import job_labels, jobs
 from gateway.jobs.columns import SHORT_COLUMNS
 from gateway.jobs.finding import names
+from gateway.jobs.finding.names import is_exact
 from gateway.jobs.finding.search import DATES, Place, Search
 from gateway.jobs.labels import Label, has_label
 
@@ -86,7 +88,7 @@ def edge(plan: Plan, *, after: Place | None, offset: int, limit: int) -> Select[
 
 def count(plan: Plan) -> Select[Any]:
     """How many jobs match."""
-    conditions = _all_conditions(plan, with_names=True)
+    conditions = _conditions(plan, counts=True)
     return select(func.count()).select_from(jobs).where(*conditions)
 
 
@@ -157,45 +159,57 @@ def _ordered(search: Search, branch: _Branch, no_key: int) -> Select[Any]:
 def _segments(plan: Plan, branch: _Branch, after: Place | None) -> Iterator[tuple[int, _Branch]]:
     """The jobs of a branch with a key, then those without, of both only what is behind a place."""
     search = plan.search
-    keyed: Conditions = []
-    keyless: Conditions = []
-    if after is not None:
-        by_id = literal(after.id, Integer)
-        if after.key is None:
-            keyless = [branch.id < by_id if search.descending else branch.id > by_id]
-        else:
-            kind = DateTime() if search.sort in DATES else String()
-            place = tuple_(literal(after.key, kind), by_id)
-            here = tuple_(branch.key, branch.id)
-            keyed.append(here < place if search.descending else here > place)
-    if search.sort == "date_created" and (until := search.finished[1]) is not None:
-        keyed += [branch.key < until + _SKEW] if until.year < MAXYEAR else []
-    is_bounded = search.sort == "date_created" and search.created != (None, None)
+    has_keyless = search.sort != "status" and not _bounds(search)
     if after is None or after.key is not None:
         some = [] if search.sort == "status" else [branch.key.is_not(None)]
-        yield 0, replace(branch, conditions=[*branch.conditions, *some, *keyed])
-    if search.sort != "status" and not is_bounded:
-        yield 1, replace(branch, conditions=[*branch.conditions, branch.key.is_(None), *keyless])
+        here = [*some, *_within(search, branch, after)]
+        yield 0, replace(branch, conditions=[*branch.conditions, *here])
+    if has_keyless:
+        here = [branch.key.is_(None)]
+        if after is not None and after.key is None:
+            here.append(branch.id < after.id if search.descending else branch.id > after.id)
+        yield 1, replace(branch, conditions=[*branch.conditions, *here])
+
+
+def _bounds(search: Search) -> bool:
+    """Whether dates of creation bound the part of the index that is read."""
+    return search.sort == "date_created" and search.created != (None, None)
+
+
+def _within(search: Search, branch: _Branch, after: Place | None) -> Conditions:
+    """The part of an index that is read. Behind a place, its beginning is the place alone, since
+    SQLite may begin at another bound."""
+    start, end = search.created if search.sort == "date_created" else (None, None)
+    until = search.finished[1] if search.sort == "date_created" else None
+    if until is not None and until.year < MAXYEAR:
+        end = min(end or until + _SKEW, until + _SKEW)
+    if after is None or after.key is None:
+        return _between(branch.key, (start, end))
+    kind = DateTime() if search.sort in DATES else String()
+    place = tuple_(literal(after.key, kind), literal(after.id, Integer))
+    here = tuple_(branch.key, branch.id)
+    if search.descending:
+        return [here < place, *_between(branch.key, (start, None))]
+    return [here > place, *_between(branch.key, (None, end))]
 
 
 def _branches(plan: Plan) -> list[_Branch]:
     search = plan.search
-    by_date = search.sort == "date_created"
-    is_short = plan.few_named or plan.few_finished or search.batch_id is not None
-    is_short = is_short or (search.name is not None and "*" not in search.name)
-    conditions = _all_conditions(plan, with_names=False)
-    if by_date and search.labels and not is_short:
-        return [_of_label(plan)]
-    if by_date and plan.facets and not is_short and len(plan.facets) <= _MOST_BRANCHES:
-        rest = _all_conditions(replace(plan, facets=None), with_names=False)
-        return [
-            _Branch(jobs, jobs.c.date_created, jobs.c.id, [*rest, job_facet() == facet])
-            for facet in plan.facets
-        ]
-    key: Any = jobs.c[search.sort]
-    if search.sort == "job_name":
-        key = names.by_code_points(is_sqlite=plan.is_sqlite)
-    return [_Branch(jobs, key, jobs.c.id, conditions)]
+    if search.sort != "date_created":
+        key: Any = jobs.c[search.sort]
+        if search.sort == "job_name":
+            key = names.by_code_points(is_sqlite=plan.is_sqlite)
+        return [_Branch(jobs, key, jobs.c.id, _conditions(plan))]
+    by = (jobs.c.date_created, jobs.c.id)
+    rest = replace(plan, search=replace(search, created=(None, None)))
+    if plan.few_named or plan.few_finished or search.batch_id is not None or is_exact(search.name):
+        return [_Branch(jobs, *by, _conditions(rest))]
+    if search.labels:
+        return [_of_label(rest)]
+    if plan.facets is not None and len(plan.facets) <= _MOST_BRANCHES:
+        others = _conditions(replace(rest, facets=None))
+        return [_Branch(jobs, *by, [*others, job_facet() == facet]) for facet in plan.facets]
+    return [_Branch(jobs, *by, _conditions(rest))]
 
 
 def _of_label(plan: Plan) -> _Branch:
@@ -203,39 +217,48 @@ def _of_label(plan: Plan) -> _Branch:
     search = plan.search
     driving = plan.rare_label or max(search.labels, key=lambda label: label[1] is not None)
     others = tuple(label for label in search.labels if label != driving)
-    rest = replace(plan, search=replace(search, labels=others, created=(None, None)))
-    own = [job_labels.c.user_id == plan.user_id, *_label_is(driving)]
+    rest = replace(plan, search=replace(search, labels=others))
     return _Branch(
         job_labels.join(jobs, jobs.c.id == job_labels.c.job_id),
         job_labels.c.date_created,
         job_labels.c.job_id,
         [
-            *own,
-            *_between(job_labels.c.date_created, search.created),
-            *_all_conditions(rest, with_names=False, looks_up=True),
+            job_labels.c.user_id == plan.user_id,
+            *_label_is(driving),
+            *_conditions(rest, looks_up=True),
         ],
     )
 
 
-def _all_conditions(plan: Plan, *, with_names: bool, looks_up: bool = False) -> Conditions:
-    """What a job has to meet. `with_names`: the range of names in the index, even if it is long;
-    `looks_up`: labels are looked up for each job."""
-    search = plan.search
-    found: Conditions = [jobs.c.user_id == plan.user_id, jobs.c.deleted_at.is_(None)]
+def _conditions(plan: Plan, *, looks_up: bool = False, counts: bool = False) -> Conditions:
+    """What a job has to meet. `looks_up`: its labels are looked up, one job after the other;
+    `counts`: all that match are read, by whichever index."""
+    search, is_sqlite = plan.search, plan.is_sqlite
+    has_index = is_sqlite and search.batch_id is not None and not counts
+    found: Conditions = [
+        _of_no_index(jobs.c.user_id, has_index) == plan.user_id,
+        jobs.c.deleted_at.is_(None),
+    ]
     if plan.facets is not None:
         found.append(job_facet().in_(padded(plan.facets)))
     if search.name is not None:
-        found.append(names.matches(search.name, is_sqlite=plan.is_sqlite))
-        if (with_names or plan.few_named) and "*" in search.name:
-            found += names.in_range(search.name, is_sqlite=plan.is_sqlite)
+        found.append(names.matches(search.name, is_sqlite=is_sqlite))
+        if (counts or plan.few_named) and not is_exact(search.name):
+            found += names.in_range(search.name, is_sqlite=is_sqlite)
     if search.batch_id is not None:
         found.append(jobs.c.batch_id == search.batch_id)
     found += [
         _has(label) if looks_up else has_label(plan.user_id, label) for label in search.labels
     ]
     found += _between(jobs.c.date_created, search.created)
-    found += _between(jobs.c.date_finished, search.finished)
+    walks = search.sort != "date_finished" and not plan.few_finished and not counts
+    found += _between(_of_no_index(jobs.c.date_finished, is_sqlite and walks), search.finished)
     return found
+
+
+def _of_no_index(column: Column[Any], applies: bool) -> ColumnElement[Any]:
+    """The column so that SQLite, which has no statistics, does not choose an index for it."""
+    return literal_column(f"+jobs.{column.name}", column.type) if applies else column
 
 
 def _has(label: Label) -> ColumnElement[bool]:

@@ -3,9 +3,13 @@
 import json
 import os
 import re
+import shutil
+import sqlite3
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -404,3 +408,49 @@ def quoted(value: Any) -> str:
     if value is None:
         return "NULL"
     return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
+
+
+SEED_SQLITE = """
+INSERT INTO jobs (id, user_id, job_name, date_created, date_finished, status, paths_out, priority,
+                  application, attributes, environment, batch_id)
+WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :count)
+SELECT n, CASE WHEN n % 10 < 5 THEN 'ada' ELSE 'user-' || n % 500 END, 'job-' || n, at, at,
+       CASE WHEN n % 1000 = 0 THEN 'running' WHEN n % 10 = 0 THEN 'error' ELSE 'finished' END,
+       '{}', 0, json_object('application', 'decode', 'version', iif(n < 2000, 'v0', 'v1'),
+                            'entrypoint', 'train'),
+       '{}', iif(n < 2000, 'local', 'cloud'), iif(n < 500, 4, NULL)
+FROM (SELECT n, strftime('%Y-%m-%d %H:%M:%f000', 'now', (n - :count) || ' minutes') AS at
+      FROM numbers);
+INSERT INTO job_labels (job_id, user_id, key, value, date_created)
+SELECT id, user_id, 'all', 'x', date_created FROM jobs WHERE user_id = 'ada'
+UNION ALL
+SELECT id, user_id, 'rare', id, date_created FROM jobs WHERE user_id = 'ada' AND id < 200
+"""
+STEPS, MOST_STEPS = 1_000, 120
+
+
+@pytest.fixture(scope="module")
+def large_file(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("large") / "large.db"
+    shutil.copy(sqlite_template, path)
+    with sqlite3.connect(path) as connection:
+        connection.executescript(SEED_SQLITE.replace(":count", str(HISTORY)))
+    connection.close()
+    return path
+
+
+@pytest.mark.parametrize("case", SEARCHES)
+async def test_a_page_takes_few_steps_of_sqlite(large_file: Path, case: str) -> None:
+    database = Database(database_settings(f"sqlite:///{large_file}"))
+    with recorded(database) as seen:
+        await find(SEARCHES[case])(database)
+    await database.close()
+    connection = sqlite3.connect(large_file)
+    for statement, parameters in seen:
+        steps = Counter[str]()
+        connection.set_progress_handler(lambda: steps.update("n"), STEPS)  # noqa: B023
+        list(connection.execute(statement, parameters))
+        connection.set_progress_handler(None, 0)
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+        assert steps["n"] < MOST_STEPS, (statement, plan)
+    connection.close()

@@ -72,7 +72,7 @@ def test_every_answer_to_the_front_end_carries_the_headers(api: Api, status, ask
 
 
 def test_server_errors_carry_the_headers(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("gateway.jobs.service.Jobs.page")
+    monkeypatch.delattr("gateway.jobs.finding.service.Finding.page")
     reply = api.get("/jobs", headers={"Origin": FRONTEND})
     assert (reply.status, reply.json()) == (500, {"detail": "Internal Server Error"})
     assert reply.headers["access-control-allow-origin"] == FRONTEND

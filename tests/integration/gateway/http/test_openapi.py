@@ -17,6 +17,7 @@ from tests.support.gateway import APPLICATIONS, Api
 OPERATIONS = {
     ("get", "/"), ("get", "/access_info"), ("get", "/user"), ("get", "/jobs"), ("post", "/jobs"),
     ("get", "/jobs/applications"), ("get", "/jobs/{job_id}"), ("delete", "/jobs/{job_id}"),
+    ("patch", "/jobs/{job_id}"),
     ("get", "/files/{file_path}/download"), ("head", "/files/{file_path}/download"),
     ("get", "/files/{file_path}/url"), ("post", "/files/{f_type}/{base_path}/upload"),
     ("post", "/files/{f_type}/{base_path}/url"), ("post", "/files/{f_type}/{base_path}/"),
@@ -160,7 +161,7 @@ def test_answers_and_bodies_have_contents(operations: Operations) -> None:
         for code, answer in operation["responses"].items():
             assert answer["description"], (name, code)
             assert code in {"204", "304"} or answer["content"], (name, code)
-        has_body = name[0] in {"post", "put"} and not name[1].endswith(("/url", "/"))
+        has_body = name[0] in {"patch", "post", "put"} and not name[1].endswith(("/url", "/"))
         assert ("requestBody" in operation) == has_body, name
 
 

@@ -52,3 +52,46 @@ def test_labels_go_with_their_job(api: Api) -> None:
     job = api.new_job(labels=LABELS)["id"]
     api.delete(f"/jobs/{job}")
     assert stored(api, job) == {}
+
+
+def patch(api: Api, job_id: Any, **body: Any) -> Any:
+    return api.send("PATCH", f"/jobs/{job_id}", json=body)
+
+
+@pytest.mark.parametrize("labels", [LABELS, {"old": "2"}, {}])
+def test_labels_are_replaced_as_a_whole_without_an_event(api: Api, labels: dict[str, str]) -> None:
+    job = api.new_job(labels={"old": "1", "gone": ""})["id"]
+    before = api.get(f"/jobs/{job}/events").json()
+    reply = patch(api, job, labels=labels, status="error")
+    assert (reply.status, reply.json()) == (200, api.get(f"/jobs/{job}?details=true").json())
+    assert reply.json()["labels"] == labels
+    assert reply.json()["status"] == "queued"
+    assert api.get(f"/jobs/{job}/events").json() == before
+    for label, expected in [("old", "old" in labels), ("gone", False), ("exp:7", "exp" in labels)]:
+        found = [found["id"] for found in api.get(f"/jobs?label={label}").json()]
+        assert found == ([job] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ({}, ("body", "labels", "missing")),
+        ({"labels": None}, ("body", "labels", "dict_type")),
+        *(({"labels": labels}, ("body", *where, kind)) for labels, where, kind in WRONG),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_wrong_replacement_leaves_the_labels(
+    api: Api, body: dict[str, Any], fault: tuple[str, ...]
+) -> None:
+    job = api.new_job(labels=LABELS)["id"]
+    assert patch(api, job, **body).faults() == {(fault[:-1], fault[-1])}
+    assert stored(api, job) == LABELS
+
+
+def test_jobs_of_others_are_not_labelled(api: Api, other: Api) -> None:
+    job = api.new_job(labels=LABELS)["id"]
+    for target in (job, 0, -1, 999_999_999, 2**70):
+        reply = patch(other, target, labels={})
+        assert (reply.status, reply.detail) == (404, "Job not found")
+    assert stored(api, job) == LABELS
