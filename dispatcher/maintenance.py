@@ -1,9 +1,11 @@
 """The dispatcher's periodic work beside its outbox: what runs how often."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
 from common.config.applications import Applications
+from common.jobs.events import prune_deletions
 from common.jobs.heartbeat import PEER, beat
 from common.outbox.breaker import BreakerState, CircuitBreaker
 from common.outbox.maintenance import OutboxMaintenance
@@ -35,6 +37,8 @@ _WORKERS_NOTED_EVERY: Final = 30.0
 _PRUNE_EVERY: Final = 30.0
 _PRUNE_BATCH: Final = 1_000
 _PRUNE_BATCHES: Final = 50
+_DELETIONS_KEPT: Final = 3_600.0
+"""Seconds for which streams, however slow, still learn of a job's deletion."""
 
 log = get_logger()
 
@@ -111,13 +115,20 @@ def add_heartbeat(
 
 
 def add_pruning(daemon: Daemon, handovers: OutboxMaintenance, retention: float) -> None:
-    """Remove hand-overs that were settled more than `retention` seconds ago."""
+    """Remove hand-overs that were settled more than `retention` seconds ago, and what streams of
+    events needed of deleted jobs."""
 
     async def prune() -> None:
-        for _ in range(_PRUNE_BATCHES):
-            pruned = await handovers.prune(retention, _PRUNE_BATCH)
-            metrics.RECONCILED.labels("pruned").inc(pruned)
-            if pruned < _PRUNE_BATCH:
-                break
+        await _prune(partial(handovers.prune, retention))
+        await _prune(partial(prune_deletions, daemon.database, _DELETIONS_KEPT))
 
     daemon.ticks.every(_PRUNE_EVERY, "prune", prune)
+
+
+async def _prune(prune_batch: Callable[[int], Awaitable[int]]) -> None:
+    """Prune batch by batch, up to a bound."""
+    for _ in range(_PRUNE_BATCHES):
+        pruned = await prune_batch(_PRUNE_BATCH)
+        metrics.RECONCILED.labels("pruned").inc(pruned)
+        if pruned < _PRUNE_BATCH:
+            break

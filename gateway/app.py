@@ -202,7 +202,7 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     users = _for_users(database)
     app[JOBS] = Jobs(users, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
     app[CANCELLING] = Cancelling(users, notifier)
-    async with Feed(database).running() as feed:
+    async with Feed(database, users).running() as feed:
         app[EVENTS] = Events(users, feed)
         app[FEED] = feed
         yield
