@@ -64,6 +64,8 @@ from gateway.jobs.events.feed import Feed
 from gateway.jobs.events.handlers import EVENTS
 from gateway.jobs.events.service import Events
 from gateway.jobs.handlers import JOBS
+from gateway.jobs.results.handlers import RESULTS
+from gateway.jobs.results.service import Results
 from gateway.jobs.service import Jobs
 from gateway.routes import ERRORS, INTERNAL, STREAMS, add_internal_routes, add_routes
 from gateway.settings import Settings
@@ -202,6 +204,7 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     users = _for_users(database)
     app[JOBS] = Jobs(users, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
     app[CANCELLING] = Cancelling(users, notifier)
+    app[RESULTS] = Results(users, app[STORAGE], settings.limits)
     async with Feed(database, users).running() as feed:
         app[EVENTS] = Events(users, feed)
         app[FEED] = feed

@@ -17,6 +17,7 @@ from gateway.jobs import handlers as jobs
 from gateway.jobs.cancel import handlers as cancel
 from gateway.jobs.events import handlers as events
 from gateway.jobs.examples import ConfiguredExamples
+from gateway.jobs.results import handlers as results
 from gateway.usage import handlers as usage
 
 PUBLIC: Final[frozenset[Handler]] = frozenset(
@@ -52,6 +53,7 @@ ERRORS: Final[errors.ErrorTable] = {
     **auth.ERRORS,
     **files.ERRORS,
     **jobs.ERRORS,
+    **results.ERRORS,
     **job_status.ERRORS,
 }
 """The answer to each error that a request may fail with."""
@@ -83,6 +85,10 @@ def add_routes(
     add_route(app, "POST", "/jobs/{job_id}/cancel", cancel.cancel_job, slash=True)
     add_route(app, "GET", "/jobs/events", events.stream_events, slash=True)
     add_route(app, "GET", "/jobs/{job_id}/events", events.list_events, slash=True)
+    add_route(app, "GET", "/jobs/{job_id}/files", results.list_job_files, slash=True)
+    add_route(app, "GET", "/jobs/{job_id}/download", results.download_job_files, slash=True)
+    add_route(app, "HEAD", "/jobs/{job_id}/download", results.download_job_files, slash=True)
+    add_route(app, "GET", "/jobs/{job_id}/log", results.tail_job_log, slash=True)
     add_route(app, "GET", "/jobs/{job_id}", jobs.describe_job, slash=True)
     add_route(app, "DELETE", "/jobs/{job_id}", jobs.delete_job, slash=True)
 

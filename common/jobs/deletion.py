@@ -8,7 +8,6 @@ files of a new job of the same name, which can be created as soon as the row is 
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,9 +20,9 @@ from common.database.notify import EVENTS, ChannelNotifier
 from common.database.tables import emails, handovers, jobs
 from common.jobs.events import EventType, NewEvent, record_deletion, record_events
 from common.jobs.lifecycle import Source, Status
+from common.jobs.results import result_directories
 from common.outbox.item import OutboxState
 from common.runtime.tasks import in_background
-from common.storage.errors import InvalidPath
 from common.storage.paths import UserPath
 from common.storage.protocol import Storage
 from common.telemetry.logs import get_logger
@@ -44,7 +43,7 @@ class Marked:
 
     job_id: int
     user_id: str
-    paths_out: Mapping[str, Any]
+    paths_out: Any
     is_ours: bool
 
 
@@ -91,7 +90,7 @@ async def mark_deleted(tx: AsyncConnection, user_id: str, job_id: int) -> Marked
         await tx.execute(update(jobs).where(jobs.c.id == job_id).values(deleted_at=utc_now()))
     if job.deleted_at is None:
         await _drop_what_is_unsent(tx, job)
-    return Marked(job.id, job.user_id, _as_mapping(job.paths_out), is_ours=not job.is_leased)
+    return Marked(job.id, job.user_id, job.paths_out, is_ours=not job.is_leased)
 
 
 async def _drop_what_is_unsent(tx: AsyncConnection, job: Row[Any]) -> None:
@@ -131,7 +130,7 @@ async def take_over_interrupted(database: Database, *, age: float, limit: int) -
             .returning(jobs.c.id, jobs.c.user_id, jobs.c.paths_out)
         )
         rows = taken.all()
-    return [Marked(row.id, row.user_id, _as_mapping(row.paths_out), is_ours=True) for row in rows]
+    return [Marked(row.id, row.user_id, row.paths_out, is_ours=True) for row in rows]
 
 
 async def finish_deletion(database: Database, storage: Storage, job: Marked) -> None:
@@ -151,22 +150,13 @@ async def finish_deletion(database: Database, storage: Storage, job: Marked) -> 
 
 
 def _directories(job: Marked) -> list[UserPath]:
-    """The job's own directories; never a predefined one, which an adopted row may name."""
     paths = []
-    for text in job.paths_out.values():
-        try:
-            path = UserPath.parse(job.user_id, f"{text}/")
-        except InvalidPath:
-            path = UserPath(job.user_id)
-        if path.in_predefined and not path.is_predefined:
+    for path in result_directories(job.user_id, job.paths_out).values():
+        if path is not None:
             paths.append(path)
         else:
             log.warning("deletion.path_left", job_id=job.job_id)
     return paths
-
-
-def _as_mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 async def _renew_for_ever(database: Database, job_id: int) -> None:

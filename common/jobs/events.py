@@ -2,7 +2,7 @@
 
 Ids are cursors: a user's events become visible in the order of their ids, although transactions
 commit in any order. Each takes its user's lock before it takes ids, and keeps it until it has
-committed (ADR 13). So the rows of jobs are locked first, and events are written last.
+committed (ADR 14). So the rows of jobs are locked first, and events are written last.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

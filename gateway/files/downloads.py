@@ -12,7 +12,7 @@ from aiohttp import hdrs
 from common.storage.errors import NotFound
 from common.storage.headers import CACHE_CONTROL, attachment, content_type
 from common.storage.paths import UserPath
-from common.storage.protocol import Entry, OpenFile, Storage
+from common.storage.protocol import OpenFile, Storage
 from gateway.files.ranges import (
     Span,
     is_not_modified,
@@ -20,11 +20,11 @@ from gateway.files.ranges import (
     is_range_valid,
     parse_ranges,
 )
-from gateway.files.zips import TreeChanged, check_limits, list_few, stream_zip, zip_length
 from gateway.http.budgets import Kind
 from gateway.http.shares import Slot
 from gateway.http.streaming import Chunks, Content
 from gateway.settings import Limits
+from gateway.trees.zips import Packing, check_limits, everything_below, list_few, send_zip
 
 Response = TypeVar("Response")
 
@@ -68,13 +68,11 @@ async def download(
             return await send(_file_content(file, path.name, conditions), slot)
     directory = path.as_directory
     await storage.stat(directory)
+    packing = Packing(storage, path.user, everything_below(storage, directory))
     async with work("zip") as slot:
-        await check_limits(storage, directory, limits)
-        listing = await list_few(storage, directory)
-        try:
-            return await send(_zip_content(storage, directory, listing), slot)
-        except TreeChanged:  # before the head was sent: once more, without a length
-            return await send(_zip_content(storage, directory, None), slot)
+        await check_limits(packing, limits)
+        listing = await list_few(packing)
+        return await send_zip(packing, listing, directory.name or "files", send, slot)
 
 
 def _file_content(file: OpenFile, name: str, conditions: Mapping[str, str]) -> Content:
@@ -133,13 +131,3 @@ def _multipart_content(file: OpenFile, spans: list[Span], headers: dict[str, str
         parts(),
         sum(map(len, heads)) + sum(span.length for span in spans) + len(tail),
     )
-
-
-def _zip_content(storage: Storage, directory: UserPath, listing: list[Entry] | None) -> Content:
-    headers: dict[str, str] = {
-        hdrs.CONTENT_TYPE: "application/zip",
-        hdrs.CONTENT_DISPOSITION: attachment(f"{directory.name or 'files'}.zip"),
-        hdrs.CACHE_CONTROL: CACHE_CONTROL,
-    }
-    length = None if listing is None else zip_length(directory, listing)
-    return Content(HTTPStatus.OK, headers, stream_zip(storage, directory, listing), length)

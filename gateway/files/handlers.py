@@ -21,19 +21,17 @@ from common.storage.protocol import Storage
 from common.usage.ledger import UsageLedger
 from gateway.files.downloads import NoSuchRange, OtherVersion, download
 from gateway.files.links import SentRequest, client_origin, to_this_api
-from gateway.files.listings import ListingQuery, Listings, entry_json
+from gateway.files.listings import ListingQuery, Listings
 from gateway.files.renaming import rename
 from gateway.files.schemas import (
     CONDITION_HEADERS,
     DIRECTORY_EXAMPLE,
     DOWNLOAD_EXAMPLE,
     DOWNLOAD_RESPONSES,
-    FILE_EXAMPLE,
     FILE_PATH_PARAMETER,
     NOTHING,
     UPLOAD_BODY,
     UPLOAD_EXAMPLE,
-    FileSchema,
     ListingSchema,
     PathSchema,
     RenameSchema,
@@ -50,6 +48,7 @@ from gateway.http.keys import BY_COOKIE, PROXIES, SETTINGS, USER
 from gateway.http.responses import json_bytes, json_response
 from gateway.http.streaming import send
 from gateway.http.validation import inspected_by, otherwise
+from gateway.trees.entries import FILE_EXAMPLE, FileSchema, entry_json
 
 STORAGE: Final[web.AppKey[Storage]] = web.AppKey("storage")
 LISTINGS: Final = web.AppKey("listings", Listings)

@@ -3,19 +3,15 @@
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any
 
-import humanize
 import orjson
 
 from common.runtime.batching import Batcher
 from common.storage.paths import UserPath
-from common.storage.protocol import BATCH, Entry, Storage
+from common.storage.protocol import BATCH, Storage
 from gateway.http.limits import user_caller
-from gateway.http.responses import iso
 from gateway.http.shares import Shares
+from gateway.trees.entries import detailed_json, entry_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,25 +89,3 @@ class Listings:
 
 def _array(parts: list[bytes]) -> bytes:
     return b"[%b]" % b",".join(parts)
-
-
-@lru_cache(maxsize=8_192)
-def natural_size(size: int) -> str:
-    """A human-readable size: `19 Bytes`, `1.0 kB`."""
-    return humanize.naturalsize(size)
-
-
-def entry_json(entry: Entry) -> dict[str, Any]:
-    """The keys of an entry in every listing."""
-    size = entry.size
-    if size is None:
-        return {"path": entry.path, "type": "directory", "size": ""}
-    return {"path": entry.path, "type": "file", "size": natural_size(size)}
-
-
-def detailed_json(entry: Entry) -> dict[str, Any]:
-    """The keys of an entry in a listing with `details`."""
-    modified = None
-    if entry.modified is not None:
-        modified = iso(datetime.fromtimestamp(entry.modified, UTC).replace(tzinfo=None))
-    return {**entry_json(entry), "bytes": entry.size, "modified": modified, "etag": entry.etag}

@@ -61,26 +61,6 @@ class RenameSchema(RequestSchema):
     path = AnyText(required=True, metadata={"description": "New path, relative to the tree."})
 
 
-class FileSchema(AnswerSchema):
-    """A file or a directory."""
-
-    path = fields.String(metadata={"description": "A directory's ends in a slash."})
-    type = fields.String(metadata={"enum": ["file", "directory"]})
-    size = fields.String(metadata={"description": "For people; empty for a directory."})
-    bytes = fields.Integer(
-        allow_none=True,
-        metadata={"optional": True, "description": "Only with `details`: the exact size."},
-    )
-    modified = fields.String(
-        allow_none=True,
-        metadata={"optional": True, "description": "Only with `details`: UTC, ISO 8601."},
-    )
-    etag = fields.String(
-        allow_none=True,
-        metadata={"optional": True, "description": "Only with `details`: a strong validator."},
-    )
-
-
 class RequestToSendSchema(AnswerSchema):
     """The request that the client sends next, unchanged."""
 
@@ -91,7 +71,6 @@ class RequestToSendSchema(AnswerSchema):
 
 
 # -- OpenAPI: examples, and parameters without a schema ------------------------------------------
-FILE_EXAMPLE: Final = {"path": "data/x/f.csv", "type": "file", "size": "19 Bytes"}
 DIRECTORY_EXAMPLE: Final = {"path": "data/x/", "type": "directory", "size": ""}
 DOWNLOAD_EXAMPLE: Final = {
     "method": "get",

@@ -43,11 +43,13 @@ async def read_body(request: web.Request) -> bytes:
     if is_small(request):
         return await request.read()
     body, limit = bytearray(), request.client_max_size
-    while len(body) <= _SMALL:
+    while len(body) <= min(_SMALL, limit):
         chunk = await request.content.readany()
         if not chunk:
             return bytes(body)
         body += chunk
+    if len(body) > limit:
+        raise _too_large(limit)
     slot = await _begin_large(request)
     while chunk:
         if len(body) > limit:

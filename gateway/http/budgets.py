@@ -6,7 +6,14 @@ from typing import Final, Literal
 from gateway.settings import Limits
 
 Kind = Literal[
-    "listing", "zip", "transfer", "submission", "large_body", "status_update", "event_stream"
+    "listing",
+    "zip",
+    "transfer",
+    "submission",
+    "large_body",
+    "status_update",
+    "event_stream",
+    "log_tail",
 ]
 
 
@@ -44,6 +51,10 @@ EVENT_STREAM: Final = Budget(slots=5_000, per_caller=10, waiting=0, longest_wait
 """Open streams of events, which wait most of the time."""
 
 
+LOG_TAIL: Final = Budget(slots=16, per_caller=4, waiting=64, longest_wait=30.0, begun_per_caller=16)
+"""Ends of jobs' logs, which people ask for again and again: mostly a few small reads."""
+
+
 def budgets(limits: Limits) -> dict[Kind, Budget]:
     """The budgets of a gateway; one caller uses half of the transfers and of the zips."""
     transfers, zips = limits.transfers, limits.zips
@@ -53,6 +64,7 @@ def budgets(limits: Limits) -> dict[Kind, Budget]:
         "large_body": LARGE_BODY,
         "status_update": STATUS_UPDATE,
         "event_stream": EVENT_STREAM,
+        "log_tail": LOG_TAIL,
         "transfer": Budget(
             slots=transfers,
             per_caller=max(1, transfers // 2),

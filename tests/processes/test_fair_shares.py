@@ -27,7 +27,7 @@ LARGE = 8 << 20
 SOON = 3.0
 """Seconds."""
 
-LONG = {"files_down": {}, "env_vars": {"KEY": "x" * 100_000}}
+LONG = {"attributes": {"files_down": {}}, "ignored": "x" * 100_000}
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ async def test_bodies_that_are_announced_only_keep_nobody_out(cloud: Cloud) -> N
     other = cloud.caller_of(OTHER)
     _, job_id = await other.submit("before")
     async with connected(cloud.port, cloud.token, [announce_body], 500):
-        long = job_body(job_name="long", attributes=LONG)
+        long = job_body(job_name="long", **LONG)
         answers = [
             await other.ask("POST", "/jobs", json=long),
             await other.ask(

@@ -20,8 +20,9 @@ from gateway.jobs.events.items import Item, event_json
 from gateway.jobs.events.schemas import MAX_CURSOR, MAX_EVENTS
 from gateway.jobs.labels import Label
 
-KEEP_ALIVE: Final = 10.0
-"""Seconds of silence after which a stream sends a comment; clients are promised 15."""
+KEEP_ALIVE: Final = 7.0
+"""Seconds of silence after which a stream sends a comment. Clients are promised 15; events that a
+filter leaves out may double it."""
 
 _RETRY: Final = b"retry: 3000\n\n"
 _COMMENT: Final = b": keep-alive\n\n"

@@ -6,7 +6,6 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 import schemathesis
 from aiohttp import web
@@ -22,8 +21,7 @@ from schemathesis.checks import (
 from deploy.sandbox import aws, cognito
 from devtools.services import REPOSITORY
 from devtools.user_pool import INTERNAL_KEY
-from gateway.http.openapi import OpenApi
-from gateway.routes import INTERNAL, PUBLIC, add_routes
+from gateway.routes import add_routes, openapi_document
 from tests.integration.gateway.conftest import own_places
 from tests.support.gateway import Api, Gateway
 
@@ -45,8 +43,7 @@ def has_no_end(context: Any) -> bool:
 def document() -> schemathesis.BaseSchema:
     app = web.Application()
     add_routes(app, accounts=True)
-    built = OpenApi(public=PUBLIC, internal=INTERNAL).build(app.router.routes())
-    return schemathesis.openapi.from_dict(orjson.loads(built)).exclude(has_no_end)
+    return schemathesis.openapi.from_dict(openapi_document(app, accounts=True)).exclude(has_no_end)
 
 
 SCHEMA = document()

@@ -27,6 +27,7 @@ FINAL_STAGE = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
 def compose_services() -> dict[str, Any]:
     """The services, with defaults for variables and a placeholder for required ones."""
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", COMPOSE)
+    text = re.sub(r"\$\{\w*POOL_ID(:\?[^}]*)?\}", "eu-central-1_AbCdEfGhI", text)
     text = re.sub(r"\$\{\w+(:\?[^}]*)?\}", "given-by-the-operator", text)
     assert "${" not in text
     services: dict[str, Any] = yaml.safe_load(text)["services"]

@@ -80,7 +80,7 @@ async def test_a_connection_that_breaks_amid_an_operation_is_lost_and_not_used_a
     before = await backend_id()
     with monkeypatch.context() as patch:
         patch.setattr(asyncpg.prepared_stmt.PreparedStatement, "fetch", fail)
-        with pytest.raises(DatabaseUnavailable, match=type(broken).__name__):
+        with pytest.raises(DatabaseUnavailable, match=str(broken.args[0]).partition(";")[0]):
             await backend_id()
     assert await backend_id() != before
 
@@ -220,7 +220,7 @@ async def test_the_servers_settings_of_the_url_count_on_every_connection(
     sent = {"application_name": "cloud", "options": "-c statement_timeout=4321"}
     database = opened(postgresql_url, server_settings=sent)
     woken = asyncio.Event()
-    listening = asyncio.create_task(listen(database.settings, "channel", woken.set))
+    listening = asyncio.create_task(listen(database.settings, "channel", lambda _: woken.set()))
     await woken.wait()
     async with database.reading() as connection:
         timeout = (await connection.execute(text("SHOW statement_timeout"))).scalar_one()

@@ -33,6 +33,8 @@ async def store(
     bodies: list[bytes] = []
 
     async def answer(request: web.Request) -> web.Response:
+        if request.method == "HEAD":
+            return web.Response(status=404 if request.path.count("/") > 1 else 200)
         if request.method != "PUT":
             return web.Response(text="<ListBucketResult/>", content_type="application/xml")
         bodies.append(await request.read())

@@ -15,8 +15,8 @@ import requests
 
 from common.storage.local.storage import LocalStorage
 from common.storage.paths import UserPath
-from common.storage.protocol import Entry, Storage
-from gateway.files import downloads, zips
+from gateway.files import downloads
+from gateway.trees import zips
 from tests.support.gateway import Api, Reply, on_both_storages
 
 
@@ -157,8 +157,8 @@ def changes_after_the_listing(
     list_few = zips.list_few
 
     def change(path: Path) -> None:
-        async def list_and_change(storage: Storage, directory: UserPath) -> list[Entry] | None:
-            found = await list_few(storage, directory)
+        async def list_and_change(packing: zips.Packing) -> list[zips.Member] | None:
+            found = await list_few(packing)
             path.unlink()
             if request.param is not None:
                 path.write_bytes(bytes(request.param))
@@ -201,7 +201,8 @@ async def test_without_a_listing_a_file_that_is_gone_is_omitted(
         (folder / name).write_bytes(bytes(100_000))
     storage = LocalStorage(str(tmp_path))
     sent = b""
-    async for chunk in zips.stream_zip(storage, UserPath("ada", ("data",))):
+    walk = zips.everything_below(storage, UserPath("ada", ("data",)))
+    async for chunk in zips.stream_zip(zips.Packing(storage, "ada", walk)):
         sent += chunk
         (folder / "b").unlink(missing_ok=True)
     assert zipfile.ZipFile(io.BytesIO(sent)).namelist() == ["a", "c"]

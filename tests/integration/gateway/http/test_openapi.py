@@ -26,6 +26,8 @@ OPERATIONS = {
     ("put", "/_job_status"),
     ("get", "/files"),
     ("get", "/user/usage"),
+    ("get", "/jobs/{job_id}/files"), ("get", "/jobs/{job_id}/log"),
+    ("get", "/jobs/{job_id}/download"), ("head", "/jobs/{job_id}/download"),
 }  # fmt: skip
 ACCOUNTS = {("post", "/user"), ("post", "/token"), ("post", "/login")}
 PUBLIC = {("get", "/"), ("get", "/access_info"), *ACCOUNTS}

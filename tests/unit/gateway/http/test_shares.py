@@ -238,7 +238,7 @@ async def test_a_refusal_names_the_limit_and_when_to_retry() -> None:
     async with shares.slot("zip", ALICE):
         with pytest.raises(LimitExceeded) as caught:
             await shares.slot("zip", ALICE).__aenter__()
-    assert str(caught.value) == "Limit exceeded: 1 at once and 0 waiting (zip)"
+    assert str(caught.value) == "Limit exceeded: 1 at once (zip)"
     assert caught.value.retry_after > 0
     assert type(caught.value) is LimitExceeded
 

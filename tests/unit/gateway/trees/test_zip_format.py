@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.files.zip_format import BLOCKS, Archive, Streamed
+from gateway.trees.zip_format import BLOCKS, Archive, Streamed
 
 GIBIBYTE = 1 << 30
 MOMENT = datetime(2026, 11, 24, 22, 10, 31, tzinfo=UTC).timestamp()
