@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import aiohttp
 import orjson
+
+from deploy.sandbox.event_stream import frames
 
 _RETRIED: Final = (429, 502, 503)
 
@@ -70,16 +71,3 @@ class EventSource:
         if event["id"] <= self.last:
             self.faults.append(f"event {event['id']} after {self.last}")
         self.events.append(event)
-
-
-async def frames(answer: aiohttp.ClientResponse) -> AsyncIterator[dict[str, str]]:
-    """The fields of each frame that is no comment."""
-    received = bytearray()
-    async for piece in answer.content.iter_any():
-        received += piece
-        while (end := received.find(b"\n\n")) >= 0:
-            lines = received[:end].decode().split("\n")
-            del received[: end + 2]
-            pairs = [line.partition(": ") for line in lines if not line.startswith(":")]
-            if pairs:
-                yield {name: value for name, _, value in pairs}
