@@ -1,7 +1,6 @@
 """What became of every job, mail and file, once nothing is under way."""
 
 import asyncio
-import contextlib
 import fnmatch
 import time
 from collections import Counter, defaultdict
@@ -18,7 +17,6 @@ from benchmarks.soak.stage import Stage
 from benchmarks.soak.workers import AFTER_THE_END
 from common.storage.paths import RESERVED_USER_NAME
 from devtools.database import RawDatabase
-from devtools.waiting import eventually
 
 _FINAL: Final = ("finished", "error")
 _SETTLED: Final = ("done", "failed", "dropped")
@@ -71,12 +69,11 @@ async def settle(stage: Stage, timeout: float) -> bool:
 
 async def catch_up(stage: Stage) -> None:
     """Wait until the users' streams have what is recorded, for a while."""
-
-    async def are_right() -> bool:
-        return not await asyncio.to_thread(_wrong_streams, stage)
-
-    with contextlib.suppress(TimeoutError):
-        await eventually(are_right, within=_STREAMS_LATE)
+    end = time.monotonic() + _STREAMS_LATE
+    while time.monotonic() < end:
+        if not await asyncio.to_thread(_wrong_streams, stage):
+            return
+        await asyncio.sleep(_POLL)
 
 
 def _wrong_streams(stage: Stage) -> list[str]:

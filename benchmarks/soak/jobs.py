@@ -94,7 +94,7 @@ class Jobs:
 
     async def cancel(self) -> None:
         """Cancel a job, which may have ended or been cancelled before."""
-        candidates = [job for job in self.existing[-10:] if not job.withdrawn]
+        candidates = [job for job in self.existing[-2:] if not job.withdrawn]
         if not candidates:
             await self.submit()
             return
