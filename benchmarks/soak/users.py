@@ -27,13 +27,14 @@ class User:
         self._rate = rate
         self._client = client
         self.stream = client.stream()
-        ledger.streams[name] = self.stream
+        self._ledger, self._name = ledger, name
         self.jobs = Jobs(name, client, ledger, chance, lifetime)
         self.files = Files(client, chance)
         self.actions = self._weighted_actions(submissions)
 
     async def act_until(self, over: asyncio.Event) -> None:
         """Act until the event, once the stream is open; the last action ends after it."""
+        self._ledger.streams[self._name] = self.stream
         await self.stream.is_open.wait()
         await self.files.add_inputs()
         while not over.is_set():
