@@ -14,7 +14,7 @@ class Options:
 
     Each figure and its baseline take `seconds`, in `slices` that alternate. Large bodies have
     `size` MiB and are moved `repeats` times. `listed` is the files in a directory, `tree_files`
-    those in a large tree, `running` and `forwarded` numbers of jobs.
+    those in a large tree, `running` and `forwarded` numbers of jobs, `streams` those that are open.
     """
 
     only: tuple[str, ...] = ()
@@ -31,6 +31,7 @@ class Options:
     tree_files: int = 100_000
     running: int = 10_000
     forwarded: int = 4_000
+    streams: int = 1_000
     folder: Path | None = None
 
 

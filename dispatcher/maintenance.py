@@ -1,5 +1,6 @@
 """The dispatcher's periodic work beside its outbox: what runs how often."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ from sqlalchemy import bindparam, delete, or_, select
 from common.config.applications import Applications
 from common.database.engine import Database, utc_now
 from common.database.tables import idempotency_keys
+from common.jobs.events import prune_deletions
 from common.jobs.heartbeat import PEER, beat
 from common.outbox.breaker import BreakerState, CircuitBreaker
 from common.outbox.maintenance import OutboxMaintenance
@@ -39,6 +41,8 @@ _WORKERS_NOTED_EVERY: Final = 30.0
 _PRUNE_EVERY: Final = 30.0
 _PRUNE_BATCH: Final = 1_000
 _PRUNE_BATCHES: Final = 50
+_DELETIONS_KEPT: Final = 3_600.0
+"""Seconds for which streams, however slow, still learn of a job's deletion."""
 
 log = get_logger()
 
@@ -115,14 +119,12 @@ def add_heartbeat(
 
 
 def add_pruning(daemon: Daemon, handovers: OutboxMaintenance, retention: float) -> None:
-    """Remove hand-overs that were settled more than `retention` seconds ago."""
+    """Remove hand-overs that were settled more than `retention` seconds ago, and what streams of
+    events needed of deleted jobs."""
 
     async def prune() -> None:
-        for _ in range(_PRUNE_BATCHES):
-            pruned = await handovers.prune(retention, _PRUNE_BATCH)
-            metrics.RECONCILED.labels("pruned").inc(pruned)
-            if pruned < _PRUNE_BATCH:
-                break
+        await _prune(partial(handovers.prune, retention))
+        await _prune(partial(prune_deletions, daemon.database, _DELETIONS_KEPT))
 
     daemon.ticks.every(_PRUNE_EVERY, "prune", prune)
 
@@ -131,11 +133,7 @@ def add_key_pruning(daemon: Daemon, retention: float) -> None:
     """Remove idempotency keys that are older than `retention`."""
 
     async def prune() -> None:
-        for _ in range(_PRUNE_BATCHES):
-            pruned = await prune_keys(daemon.database, retention, _PRUNE_BATCH)
-            metrics.RECONCILED.labels("keys_pruned").inc(pruned)
-            if pruned < _PRUNE_BATCH:
-                break
+        await _prune(partial(prune_keys, daemon.database, retention), kind="keys_pruned")
 
     daemon.ticks.every(_PRUNE_EVERY, "prune_keys", prune)
 
@@ -162,3 +160,12 @@ async def prune_keys(database: Database, age: float, limit: int) -> int:
         async with database.statement() as tx:
             await tx.execute(_prune_key.where(is_old), keys)
     return len(keys)
+
+
+async def _prune(prune_batch: Callable[[int], Awaitable[int]], *, kind: str = "pruned") -> None:
+    """Prune batch by batch, up to a bound."""
+    for _ in range(_PRUNE_BATCHES):
+        pruned = await prune_batch(_PRUNE_BATCH)
+        metrics.RECONCILED.labels(kind).inc(pruned)
+        if pruned < _PRUNE_BATCH:
+            break

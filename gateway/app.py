@@ -219,7 +219,7 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     app[FINDING] = Finding(users, app[JOBS].pages, cursors)
     app[CANCELLING] = Cancelling(users, notifier)
     app[RESULTS] = Results(users, app[STORAGE], settings.limits)
-    async with Feed(database).running() as feed:
+    async with Feed(database, users).running() as feed:
         app[EVENTS] = Events(users, feed)
         app[FEED] = feed
         yield

@@ -28,6 +28,10 @@ EVENT_LATENCY: Final = Histogram(
     "Seconds from the writing of an event to its delivery to the streams of its user.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10),
 )
+FEED_AGE: Final = Gauge(
+    "opencloud_event_feed_age_seconds",
+    "Seconds since events were last read for those who follow them; 0 while nobody does.",
+)
 CANCELLATIONS: Final = Counter(
     "opencloud_cancellations",
     "Jobs that users asked to cancel, by outcome: cancelled, ended, not_found.",

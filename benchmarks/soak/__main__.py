@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.environment import database_server
-from benchmarks.soak.audit import examine, settle
+from benchmarks.soak.audit import catch_up, examine, settle
 from benchmarks.soak.chaos import Chaos
 from benchmarks.soak.report import Findings, problems, render
 from benchmarks.soak.samples import Sampler
 from benchmarks.soak.stage import Profile, Stage, steady, with_faults
-from benchmarks.soak.users import USERS
+from benchmarks.soak.users import USERS, User
 from devtools.database import KINDS, TITLES, Kind, fresh_database
 from devtools.postgres import NoPostgres, own_server
 from devtools.services import DidNotStart
+from devtools.waiting import meanwhile
 
 _SAMPLE_EVERY: Final = 5.0
 _QUIET: Final = 90.0
@@ -38,23 +39,32 @@ async def _soak(stage: Stage, seconds: float, title: str) -> Findings:
     profile = stage.profile
     chaos = Chaos(stage, random.Random(profile.seed)) if profile.faults else None
     sampler = None if chaos else Sampler(stage.services, stage.database)
+    users = [stage.user(f"user-{number}") for number in range(USERS)]
+    async with meanwhile(*(user.stream.run() for user in users)):
+        settled = await _use(stage, users, chaos, sampler, seconds)
+        await catch_up(stage)
+    audit = await asyncio.to_thread(examine, stage, settled=settled)
+    return Findings(title=title, audit=audit, ledger=stage.ledger, chaos=chaos, sampler=sampler)
+
+
+async def _use(
+    stage: Stage, users: list[User], chaos: Chaos | None, sampler: Sampler | None, seconds: float
+) -> bool:
+    """Have the users act for so long; whether all that they began is settled then."""
     over = asyncio.Event()
     try:
         async with asyncio.timeout(None) as last_responses, asyncio.TaskGroup() as group:
-            for number in range(USERS):
-                group.create_task(stage.user(f"user-{number}").act_until(over))
+            for user in users:
+                group.create_task(user.act_until(over))
             if sampler:
                 group.create_task(sampler.run(_SAMPLE_EVERY, over))
             await (chaos.run(seconds) if chaos else asyncio.sleep(seconds))
             over.set()
             last_responses.reschedule(asyncio.get_running_loop().time() + _LAST_RESPONSES)
     except TimeoutError:
-        settled = False
-    else:
-        print("  quiet", file=sys.stderr, flush=True)
-        settled = await settle(stage, _QUIET)
-    audit = await asyncio.to_thread(examine, stage, settled=settled)
-    return Findings(title=title, audit=audit, ledger=stage.ledger, chaos=chaos, sampler=sampler)
+        return False
+    print("  quiet", file=sys.stderr, flush=True)
+    return await settle(stage, _QUIET)
 
 
 def _run(kind: Kind, seconds: float, profile: Profile, keep: Path | None) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import fnmatch
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from math import inf, isfinite
 from pathlib import Path
@@ -19,9 +19,10 @@ from common.storage.paths import RESERVED_USER_NAME
 from devtools.database import RawDatabase
 
 _FINAL: Final = ("finished", "error")
-_SETTLED: Final = ("done", "failed")
+_SETTLED: Final = ("done", "failed", "dropped")
 _DEPENDENT: Final = ("handovers", "handover_numbers", "job_events", "emails")
 _POLL: Final = 0.5
+_STREAMS_LATE: Final = 20.0
 _SWEPT_AFTER: Final = "61"
 """Seconds after which a daemon completes a deletion that a killed gateway began."""
 
@@ -36,6 +37,8 @@ class Audit:
     without_handover: list[str] = field(default_factory=list)
     wrongly_refused: list[str] = field(default_factory=list)
     changed_after_end: list[str] = field(default_factory=list)
+    not_cancelled: list[str] = field(default_factory=list)
+    wrong_streams: list[str] = field(default_factory=list)
     missing_mails: list[str] = field(default_factory=list)
     duplicate_mails: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
@@ -64,6 +67,31 @@ async def settle(stage: Stage, timeout: float) -> bool:
     return True
 
 
+async def catch_up(stage: Stage) -> None:
+    """Wait until the users' streams have what is recorded, for a while."""
+    end = time.monotonic() + _STREAMS_LATE
+    while time.monotonic() < end:
+        if not await asyncio.to_thread(_wrong_streams, stage):
+            return
+        await asyncio.sleep(_POLL)
+
+
+def _wrong_streams(stage: Stage) -> list[str]:
+    """What streams lack of the events of existing jobs, and their other faults."""
+    recorded: dict[str, set[int]] = defaultdict(set)
+    for user, number in stage.database.fetch(
+        "SELECT jobs.user_id, job_events.id FROM job_events JOIN jobs ON jobs.id = job_id"
+        " WHERE deleted_at IS NULL AND type NOT IN ('reported', 'deleted')"
+    ):
+        recorded[str(user)].add(int(number))
+    found = []
+    for user, stream in stage.ledger.streams.items():
+        lacking = recorded[user] - {event["id"] for event in stream.events}
+        found += [f"{user} lacks event {number}" for number in sorted(lacking)]
+        found += [f"{user}: {fault}" for fault in stream.faults]
+    return found
+
+
 async def _under_way(stage: Stage) -> int:
     """The number of unfinished jobs, hand-overs and mails, here and at the peer."""
     ((count,),) = await asyncio.to_thread(
@@ -89,6 +117,7 @@ def examine(stage: Stage, *, settled: bool) -> Audit:
     _audit_rows(audit, database, stage.profile.retention)
     staging = stage.folder / "user_data" / RESERVED_USER_NAME
     audit.staged = [path.name for path in staging.glob("*")]
+    audit.wrong_streams = _wrong_streams(stage)
     _read_logs(audit, stage.folder)
     return audit
 
@@ -104,6 +133,10 @@ def _audit_jobs(audit: Audit, database: RawDatabase, ledger: Ledger) -> None:
         name for name in audit.refused if not fnmatch.fnmatchcase(name, REFUSED)
     ]
     statuses = dict(database.fetch("SELECT job_name, status FROM jobs"))
+    cancelled = "SELECT job_name FROM jobs WHERE cancelled_at IS NOT NULL AND status = 'error'"
+    audit.not_cancelled = sorted(
+        (ledger.cancelled & statuses.keys()) - set(_names(database, cancelled))
+    )
     for name in ledger.accepted:
         status = statuses.get(name)
         if status is None and name in ledger.perhaps_deleted:
@@ -114,6 +147,8 @@ def _audit_jobs(audit: Audit, database: RawDatabase, ledger: Ledger) -> None:
             audit.lost[name] = "deleted, but still there"
         elif status not in _FINAL:
             audit.lost[name] = f"still {status}"
+        elif name in ledger.cancelled:
+            continue
         elif name not in ledger.arrivals and name not in audit.refused:
             audit.lost[name] = "never arrived at the peer"
         elif status == "finished" and name not in ledger.runs:
@@ -132,12 +167,13 @@ def _audit_runs(audit: Audit, ledger: Ledger) -> None:
 
 
 def _audit_mails(audit: Audit, database: RawDatabase, ledger: Ledger) -> None:
-    """Every job that has ended has one mail about it, as has every ending a user observed."""
+    """Every job that has ended has one mail about it, as has every ending a user observed; one that
+    its user cancelled has none."""
     sent = ledger.mails
     ended = database.fetch(
         "SELECT jobs.job_name, emails.custom_id FROM jobs LEFT JOIN emails"
         " ON emails.job_id = jobs.id AND emails.kind = jobs.status AND emails.state = 'done'"
-        f" WHERE jobs.status IN {_FINAL}"
+        f" WHERE jobs.status IN {_FINAL} AND jobs.cancelled_at IS NULL"
     )
     audit.mails_expected = len(ended)
     audit.duplicate_mails = [custom_id for custom_id, count in sent.items() if count > 1]

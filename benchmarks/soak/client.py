@@ -13,12 +13,14 @@ import orjson
 
 from benchmarks.soak.ledger import Ledger
 from deploy.sandbox.ports import LOOPBACK
+from devtools.event_source import EventSource
 
 NO_RESPONSE: Final = 0
 
 _TRANSIENT: Final = frozenset({NO_RESPONSE, 503})
 _PAUSE: Final = (0.1, 0.5)
 _SHOWN: Final = 300
+_RECONNECT: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,10 @@ class Client:
         self._session = session
         self._ledger = ledger
         self._persistent = persistent
+
+    def stream(self) -> EventSource:
+        """The user's stream of events, yet to be run."""
+        return EventSource(self._session, self.url, self.headers, pause=_RECONNECT)
 
     async def send(
         self,

@@ -92,6 +92,22 @@ class Jobs:
         if self.existing:
             await self._observe(self._chance.choice(self.existing[-10:]))
 
+    async def cancel(self) -> None:
+        """Cancel a job, which may have ended or been cancelled before."""
+        candidates = [job for job in self.existing[-2:] if not job.withdrawn]
+        if not candidates:
+            await self.submit()
+            return
+        job = self._chance.choice(candidates)
+        response = await self._client.send(
+            "cancellation", "POST", f"/jobs/{job.id}/cancel",
+            json={"reason": "soaked"}, expected=(202, 409),
+        )  # fmt: skip
+        if response.status == 202:
+            self._ledger.cancelled.add(job.name)
+            job.status = response.json["status"]
+            self._client.check("cancellation", job.status == "error", job.status)
+
     async def delete_due(self) -> None:
         """Delete the jobs whose time has come, once they have ended."""
         now = time.monotonic()
@@ -111,7 +127,7 @@ class Jobs:
             return
         if job.status == "finished":
             await self._fetch_results(job)
-        if job.status in _FINAL and not job.withdrawn:
+        if job.status in _FINAL and not job.withdrawn:  # a cancelled one is not observed again
             self._ledger.endings.append(f"Job {job.name} (id={job.id}) {job.status}")
 
     async def _fetch_results(self, job: Job) -> None:

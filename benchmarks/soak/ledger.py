@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from deploy.sandbox.peer.queue import job_name
+from devtools.event_source import EventSource
 
 SUBMITTED: Final = "submitted"
 HANDED_OVER: Final = "handed over"
@@ -45,6 +46,7 @@ class Ledger:
     requested: set[str] = field(default_factory=set)
     accepted: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
+    cancelled: set[str] = field(default_factory=set)
     perhaps_deleted: set[str] = field(default_factory=set)
     endings: list[str] = field(default_factory=list)
     """Subjects of the mails about the endings that users have observed."""
@@ -55,6 +57,8 @@ class Ledger:
     reports: int = 0
     mails: Counter[str] = field(default_factory=Counter)
     subjects: Counter[str] = field(default_factory=Counter)
+    streams: dict[str, EventSource] = field(default_factory=dict)
+    """What each user has seen of the events of all own jobs."""
     requests: dict[str, RequestKind] = field(default_factory=lambda: defaultdict(RequestKind))
     latest: dict[str, float] = field(default_factory=dict)
 

@@ -42,6 +42,8 @@ def problems(found: Findings) -> list[str]:
         "without a hand-over": audit.without_handover,
         "wrongly refused": audit.wrongly_refused,
         "changed after the end": audit.changed_after_end,
+        "not cancelled": audit.not_cancelled,
+        "events": audit.wrong_streams,
         "without a mail": audit.missing_mails,
         "mails sent twice": audit.duplicate_mails,
         "orphan rows of": audit.orphans,
@@ -121,6 +123,8 @@ def _requests(kinds: Mapping[str, RequestKind]) -> list[str]:
 
 def _jobs(audit: Audit, ledger: Ledger) -> list[str]:
     copies = sum(map(len, ledger.arrivals.values()))
+    events = sum(len(stream.events) for stream in ledger.streams.values())
+    connections = sum(stream.connections for stream in ledger.streams.values())
     rows: dict[str, object] = {
         "jobs submitted": len(ledger.requested),
         "accepted": len(ledger.accepted),
@@ -134,6 +138,8 @@ def _jobs(audit: Audit, ledger: Ledger) -> list[str]:
         "refused by the peer": f"{len(audit.refused)} (wrongly: {len(audit.wrongly_refused)})",
         "changed after the end": len(audit.changed_after_end),
         "deleted by their users": audit.deleted,
+        "cancelled by their users": f"{len(ledger.cancelled)} (not: {len(audit.not_cancelled)})",
+        "events that users followed": f"{events} (connections: {connections})",
         "mails": f"{ledger.mails.total()} (of jobs that exist: {audit.mails_expected})",
         "mails missing": len(audit.missing_mails),
         "mails sent twice": len(audit.duplicate_mails),

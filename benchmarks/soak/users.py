@@ -26,12 +26,16 @@ class User:
         self._chance = chance
         self._rate = rate
         self._client = client
+        self.stream = client.stream()
+        self._ledger, self._name = ledger, name
         self.jobs = Jobs(name, client, ledger, chance, lifetime)
         self.files = Files(client, chance)
         self.actions = self._weighted_actions(submissions)
 
     async def act_until(self, over: asyncio.Event) -> None:
-        """Act until the event; the last action ends after it."""
+        """Act until the event, once the stream is open; the last action ends after it."""
+        self._ledger.streams[self._name] = self.stream
+        await self.stream.is_open.wait()
         await self.files.add_inputs()
         while not over.is_set():
             await asyncio.sleep(self._chance.expovariate(self._rate))
@@ -56,7 +60,8 @@ class User:
     def _weighted_actions(self, submissions: float) -> dict[Action, float]:
         jobs, files = self.jobs, self.files
         return {
-            jobs.submit: submissions, jobs.observe: 20, jobs.list_first: 7, jobs.list_page: 3,
+            jobs.submit: submissions, jobs.cancel: submissions / 10, jobs.observe: 20,
+            jobs.list_first: 7, jobs.list_page: 3,
             files.upload: 10, files.upload_by_link: 2, files.upload_large: 0.6,
             files.abort_upload: 1.2, files.abort_download: 1.2,
             files.download: 9, files.download_range: 3, files.download_by_link: 2,

@@ -112,6 +112,8 @@ job_deletions = Table(
     Column("job_id", Integer, nullable=False),
     Column("user_id", String, nullable=False),
     Column("created_at", DateTime, nullable=False),
+    # of the job, for streams that are restricted to some
+    Column("labels", JSON),
     Index("ix_job_deletions_user", "user_id", "id"),
     Index("ix_job_deletions_age", "created_at"),
     sqlite_autoincrement=True,

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseUnavailable
+from common.database.notify import EVENTS, ChannelNotifier
 from common.database.tables import emails, handovers, jobs
 from common.jobs.events import EventType, NewEvent, record_deletion, record_events
 from common.jobs.lifecycle import Source, Status
@@ -46,7 +47,9 @@ class Marked:
     is_ours: bool
 
 
-async def delete_job(database: Database, storage: Storage, user_id: str, job_id: int) -> bool:
+async def delete_job(
+    database: Database, notifier: ChannelNotifier, storage: Storage, user_id: str, job_id: int
+) -> bool:
     """Delete a user's job with its files; False if there is none.
 
     Waits for another process that is deleting it, and finishes the deletion if that is interrupted.
@@ -57,6 +60,7 @@ async def delete_job(database: Database, storage: Storage, user_id: str, job_id:
             marked = await mark_deleted(tx, user_id, job_id)
         if marked is None:
             return found
+        notifier.notify(EVENTS, user_id)
         if marked.is_ours:
             await finish_deletion(database, storage, marked)
             return True

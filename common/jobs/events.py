@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     case,
+    delete,
     func,
     insert,
     literal,
@@ -32,14 +33,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from common.database.engine import padded, utc_now
+from common.database.engine import Database, padded, utc_now
 from common.database.tables import job_deletions, job_events, job_labels, jobs
 from common.jobs.lifecycle import Source, Status
 
 PAGE: Final = 500
 """Events of one user that `read_later` reads at most."""
 
-PAGE_LENGTH: Final = 1_000_000
+PAGE_LENGTH: Final = 131_072
 """Characters of details after which `read_later` reads no further event of a user."""
 
 
@@ -100,6 +101,8 @@ class Deletion:
     id: int
     job_id: int
     user_id: str
+    labels: Mapping[str, str] | None
+    """What the job's labels were; None where a version before 0011 deleted it."""
 
 
 # -- writing --------------------------------------------------------------------------------------
@@ -125,7 +128,13 @@ async def record_events(tx: AsyncConnection, events: Sequence[NewEvent]) -> None
 
 async def record_deletion(tx: AsyncConnection, user_id: str, job_id: int) -> None:
     """Announce that a job is deleted; otherwise as `record_events`."""
-    row = {"user_lock": _lock_key(user_id), "job_id": job_id, "user_id": user_id}
+    labels = {row.key: row.value for row in await tx.execute(_labels, {"job_ids": [job_id]})}
+    row = {
+        "user_lock": _lock_key(user_id),
+        "job_id": job_id,
+        "user_id": user_id,
+        "labels": labels,
+    }
     await _insert_in_order(tx, job_deletions, [row])
 
 
@@ -235,7 +244,7 @@ def _later(user: ColumnElement[str], after: ColumnElement[int]) -> Select[Any]:
 def _later_deletions(user: ColumnElement[str], after: ColumnElement[int]) -> Select[Any]:
     table = job_deletions.c
     return (
-        select(table.id, table.job_id, table.user_id)
+        select(table.id, table.job_id, table.user_id, table.labels)
         .where(table.user_id == user, table.id > after)
         .order_by(table.id)
         .limit(PAGE)
@@ -323,6 +332,26 @@ async def newest(connection: AsyncConnection, user_id: str) -> tuple[int, int]:
     ]
     event, deletion = (await connection.execute(select(*ids))).one()
     return event or 0, deletion or 0
+
+
+async def newest_of_all(connection: AsyncConnection) -> tuple[int, int]:
+    """`newest` over all users; unchanged where nothing was written meanwhile, on SQLite."""
+    ids = [select(func.max(table.c.id)).scalar_subquery() for table in (job_events, job_deletions)]
+    event, deletion = (await connection.execute(select(*ids))).one()
+    return event or 0, deletion or 0
+
+
+async def prune_deletions(database: Database, age: float, limit: int) -> int:
+    """Delete up to `limit` deletions that are older than `age` seconds; returns how many."""
+    old = (
+        select(job_deletions.c.id)
+        .where(job_deletions.c.created_at < utc_now(-age))
+        .order_by(job_deletions.c.created_at)
+        .limit(limit)
+    )
+    async with database.transaction() as tx:
+        pruned = await tx.execute(delete(job_deletions).where(job_deletions.c.id.in_(old)))
+    return pruned.rowcount
 
 
 async def read_labels(

@@ -20,6 +20,7 @@ from common.config.settings import DatabaseSettings
 from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseUnavailable
 from common.database.tables import MAX_JOB_ID, emails, handover_numbers, handovers, job_events, jobs
+from common.jobs.events import EventType
 from common.jobs.terminal import as_shown
 from common.outbox.item import OutboxState
 from common.runtime.startup import accepted
@@ -66,12 +67,13 @@ class Story:
             yield from _at(self.job["date_finished"], "worker", "ended")
         for event in self.events:
             details = _shown(event["details"])
-            yield from _at(event["created_at"], event["source"], f"{event['status']}{details}")
+            yield from _at(event["created_at"], event["source"], f"{_what(event)}{details}")
         if self.handover is not None:
             written = f"hand-over written, number {self.job['id']}"
             yield from _at(self.handover["created_at"], "gateway", written)
             outcome = f"hand-over {_settled(self.handover)}"
-            yield from _at(self.handover["settled_at"], "dispatcher", outcome)
+            by = "gateway" if self.handover["state"] == OutboxState.DROPPED else "dispatcher"
+            yield from _at(self.handover["settled_at"], by, outcome)
         for number in self.numbers:
             what = f"no proof of arrival: sent again under the delivery number {number['number']}"
             yield from _at(number["created_at"], "dispatcher", what)
@@ -87,7 +89,7 @@ class Story:
         state = "none (settled and pruned, or of an earlier service)"
         if self.handover is not None:
             state = _state(self.handover, self.now)
-        sentences = [f"Hand-over: {state}"]
+        sentences = [f"Hand-over: {state}", *_cancellation(self.job)]
         if self.job["last_seen_at"] is not None:
             sentences.append(f"Worker: last heard of at {_time(self.job['last_seen_at'])}")
         sentences += [f"Mail '{mail['kind']}': {_state(mail, self.now)}" for mail in self.mails]
@@ -142,6 +144,25 @@ def _shown(details: str | None) -> str:
     lines = as_shown(details or "").strip().splitlines()
     left_out = [f"({len(lines) - _LINES_SHOWN} lines more)"] * (len(lines) > _LINES_SHOWN)
     return "".join(f"\n{'':37}| {line}" for line in [*left_out, *lines[-_LINES_SHOWN:]])
+
+
+def _what(event: Mapping[str, Any]) -> str:
+    """An event in a few words; rows of versions before the types have none."""
+    words = {
+        EventType.CANCEL: "cancelled",
+        EventType.CANCELLED: "a worker of the cancelled job was stopped",
+        EventType.REPORTED: f"{event['status']}, which changed nothing",
+    }
+    return str(words.get(event["type"], event["status"]))
+
+
+def _cancellation(job: Mapping[str, Any]) -> Iterator[str]:
+    if job["cancelled_at"] is None:
+        return
+    reason = f", {job['cancel_reason']!r}," if job["cancel_reason"] else ""
+    confirmed = job["cancel_confirmed_at"]
+    end = "no worker has reported since" if confirmed is None else f"confirmed {_time(confirmed)}"
+    yield f"Cancelled: by {job['cancelled_by']}{reason} at {_time(job['cancelled_at'])}; {end}"
 
 
 def _settled(item: Mapping[str, Any]) -> str:

@@ -1,11 +1,13 @@
 """A client of the gateway, whose errors are sentences for the user."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+
+from deploy.sandbox.event_stream import frames
 
 
 class ClientError(Exception):
@@ -51,6 +53,29 @@ class GatewayClient:
 
     async def job(self, number: int) -> dict[str, Any]:
         return dict(await self._call("GET", f"/jobs/{number}"))
+
+    async def cancel(self, number: int, reason: str) -> dict[str, Any]:
+        return dict(await self._call("POST", f"/jobs/{number}/cancel", json={"reason": reason}))
+
+    async def events(self, number: int, *, after: int) -> AsyncGenerator[dict[str, Any]]:
+        """A job's events later than `after`, as they happen.
+
+        Raises `GatewayAwayError` where the stream ends, to be opened again after the last event.
+        """
+        url = f"{self._url}/jobs/events?job={number}&after={after}"
+        try:
+            async with self._session.get(url, headers=self._headers) as response:
+                if response.status >= 400:
+                    kind = GatewayAwayError if response.status >= 500 else ClientError
+                    raise kind(f"the stream of events {await _why(response)}.")
+                async for frame in frames(response):
+                    if frame.get("event") == "job":
+                        yield json.loads(frame["data"])
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise GatewayAwayError(
+                f"the stream of events broke off ({type(error).__name__})."
+            ) from error
+        raise GatewayAwayError("the stream of events has ended.")
 
     async def download(self, path: str) -> AsyncIterator[bytes]:
         """The bytes of a file, or of the archive of a directory."""

@@ -11,6 +11,8 @@ import secrets
 import sys
 import time
 import zipfile
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ _START_PATIENCE = 120.0
 _LOCK_PATIENCE = 3.0  # a sandbox that was started just now takes its lock after some imports
 _GATEWAY_PATIENCE = 30.0  # it may restart in the middle of a job
 _ERROR_PATIENCE = 15.0  # the details of an error follow its status
+_TOO_SLOW = 30.0  # seconds in each of the job's steps
+_CANCEL_PATIENCE = 60.0
 _MAIL_PATIENCE = 90.0  # the mail about an error may wait a minute for the details
 
 
@@ -64,6 +68,8 @@ async def demonstrate(given: argparse.Namespace, run: dict[str, Any], folder: Pa
             say(_indented(job["runtime_details"] or "(none)"))
         await _fetch_results(gateway, job, folder / name)
         await _show_mail(session, run["mail"], job)
+        if not given.fail:
+            await _cancel_another(gateway, name)
     return bool(job["status"] == ("error" if given.fail else "finished"))
 
 
@@ -92,35 +98,62 @@ def _request(name: str, *, fail: bool, slow: float | None) -> dict[str, Any]:
 
 
 async def _follow(gateway: GatewayClient, job: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The job at its end, which its events show; one that fails with its details."""
     progress = Progress()
-    end = time.monotonic() + seconds
-    failed_at = None
+    turning = asyncio.ensure_future(progress.turn())
+    status = job["status"]
     try:
-        while time.monotonic() < end:
-            progress.show(job["status"])
-            if job["status"] == "finished":
-                return job
-            if job["status"] == "error":
-                failed_at = failed_at or time.monotonic()
-                if job["runtime_details"] or time.monotonic() > failed_at + _ERROR_PATIENCE:
-                    return job
-            await asyncio.sleep(_POLL)
-            job = await _look(gateway, job)
+        async with asyncio.timeout(seconds) as patience, aclosing(_events(gateway, job)) as events:
+            async for event in events:
+                status = event["status"]
+                progress.show(status)
+                if status == "finished" or (status == "error" and event["details"]):
+                    break
+                if status == "error":  # its details follow
+                    patience.reschedule(asyncio.get_running_loop().time() + _ERROR_PATIENCE)
+    except TimeoutError as error:
+        if status != "error":
+            number = job["id"]
+            raise ClientError(f"job {number} is still {status} after {seconds:.0f} s.") from error
     finally:
+        turning.cancel()
         progress.end()
-    raise ClientError(f"job {job['id']} is still {job['status']} after {seconds:.0f} s.")
+    return await gateway.job(job["id"])
 
 
-async def _look(gateway: GatewayClient, job: dict[str, Any]) -> dict[str, Any]:
-    """The job's present state; waits for a gateway that restarts."""
-    end = time.monotonic() + _GATEWAY_PATIENCE
+async def _events(gateway: GatewayClient, job: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+    """The job's events from its submission on; waits for a gateway that restarts."""
+    after, away_since = 0, None
     while True:
         try:
-            return await gateway.job(job["id"])
+            async with aclosing(gateway.events(job["id"], after=after)) as events:
+                async for event in events:
+                    after, away_since = event["id"], None
+                    yield event
         except GatewayAwayError:
-            if time.monotonic() > end:
+            away_since = away_since or time.monotonic()
+            if time.monotonic() > away_since + _GATEWAY_PATIENCE:
                 raise
         await asyncio.sleep(_POLL)
+
+
+async def _cancel_another(gateway: GatewayClient, name: str) -> None:
+    """Start a slow job on the same files, and cancel it once a worker has it."""
+    request = _request(name, fail=False, slow=_TOO_SLOW) | {"job_name": f"{name}_cancelled"}
+    job = await gateway.start_job(request)
+    say(f"Started job {job['id']}, which takes too long, and cancelling it")
+    try:
+        async with asyncio.timeout(_CANCEL_PATIENCE), aclosing(_events(gateway, job)) as events:
+            async for event in events:
+                if event["status"] == "running":
+                    await gateway.cancel(job["id"], "only a demonstration")
+                if event["type"] == "cancel":
+                    say(_indented(event["details"]))
+                if event["type"] == "cancelled":
+                    say(_indented("Its worker was stopped"))
+                    return
+    except TimeoutError as error:
+        raise ClientError(f"no worker stopped job {job['id']}, which was cancelled.") from error
 
 
 async def _fetch_results(gateway: GatewayClient, job: dict[str, Any], folder: Path) -> None:

@@ -86,9 +86,14 @@ def curl_lines(folder: Folder, ports: Ports) -> list[tuple[str, str]]:
     value_of = 'sed -E \'s/.*"id_token": *"([^"]+)".*/\\1/\''
     number = "sed -E 's/.*[{,] *\"id\": *([0-9]+).*/\\1/'"
     ended = 'grep -E \'"status": *"(finished|error)"\''
+    follow = f'{token} -N "{gateway}/jobs/events?job=$JOB&after=0"'
+    wait = f'{token} "{gateway}/jobs/$JOB?wait=60"'
+    reason = json.dumps({"reason": "wrong file"})
+    as_json = "-H 'Content-Type: application/json'"
+    cancel = f"{token} {as_json} -d '{reason}' {gateway}/jobs/$JOB/cancel"
     samples = folder.samples
     login = f"{gateway}/token -d username={USER.email} -d password={USER.password}"
-    send = f"{token} -H 'Content-Type: application/json' -d '{body}' {gateway}/jobs"
+    send = f"{token} {as_json} -d '{body}' {gateway}/jobs"
     files = f"{gateway}/files"
     return [
         (
@@ -106,13 +111,17 @@ def curl_lines(folder: Folder, ports: Ports) -> list[tuple[str, str]]:
         ("list your files", f'{token} "{files}/?recursive=true"'),
         ("start a job", f"JOB=$({send} | {number}); echo job $JOB"),
         (
-            "wait until it has ended",
-            f"until {token} {gateway}/jobs/$JOB | {ended}; do sleep 1; done",
+            "follow its events until it has ended",
+            f"{follow} & until {wait} | {ended}; do :; done; kill $!",
         ),
         ("list its results", f"{token} {files}/output/$NAME"),
         ("download them", f"{token} -o $NAME.zip {files}/output/$NAME/download"),
         ("unpack them", "python3 -m zipfile -e $NAME.zip $NAME && ls $NAME"),
         ("read the mail", f'curl -sw "\\n" {mail}/_mails'),
+        (
+            "start another job, and cancel it",
+            f"NAME=${{NAME}}_2; JOB=$({send} | {number}); {cancel}",
+        ),
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from common.config.applications import Applications
 from common.config.catalogue import Catalogue
 from common.database.engine import Database
-from common.database.notify import HANDOVERS, ChannelNotifier
+from common.database.notify import EVENTS, HANDOVERS, ChannelNotifier
 from common.database.tables import MAX_JOB_ID
 from common.jobs.deletion import delete_job
 from common.storage.protocol import Storage
@@ -117,6 +117,7 @@ class Jobs:
             )
         )
         self._notifier.notify(HANDOVERS)
+        self._notifier.notify(EVENTS, user.id)
         JOBS_SUBMITTED.inc()
         log.info(
             "job.submitted", job_id=job["id"], correlation_id=correlation_id, files=len(files_down)
@@ -154,7 +155,7 @@ class Jobs:
         """
         if not 0 < job_id <= MAX_JOB_ID:
             raise JobNotFound
-        if not await delete_job(self._database, self._storage, user.id, job_id):
+        if not await delete_job(self._database, self._notifier, self._storage, user.id, job_id):
             raise JobNotFound
         log.info("job.deleted", job_id=job_id)
 

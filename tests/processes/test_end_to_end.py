@@ -103,8 +103,10 @@ async def test_the_main_job_runs_from_upload_to_email(sandbox: Sandbox) -> None:
         assert len(image.convert("L").getcolors() or range(257)) > 10
     assert (result / "output" / "statistics.csv").read_text().count("\n") > 3
     assert "finished  (to user@example.com)" in output
+    assert "Cancelled by user@example.com: only a demonstration" in output
+    assert "Its worker was stopped" in output
 
-    *_, submitted = sandbox.logs("job.submitted")["gateway"]
+    *_, submitted, _ = sandbox.logs("job.submitted")["gateway"]
     story = sandbox.logs(submitted["correlation_id"])
     assert [event["event"] for event in story["dispatcher"]] == ["handover.delivered"]
     assert [event["event"] for event in story["notifier"]] == ["mail.sent"]
@@ -135,6 +137,7 @@ async def test_a_walkthrough_can_be_pasted_as_it_is(
 ) -> None:
     status, output = await call("/bin/sh", "-e", "-c", lines_of(sandbox), folder=tmp_path)
     assert (status, '"detail"' in output) == (0, False), output
+    assert "event: job" in output
     (archive,) = tmp_path.glob("*.zip")
     with zipfile.ZipFile(archive) as results:
         assert sorted(results.namelist()) == ["render.png", "statistics.csv"]

@@ -13,6 +13,7 @@ from devtools.services import Process
 from devtools.waiting import eventually, meanwhile
 from tests.support.cloud import USER, Cloud, on_postgresql
 from tests.support.dispatcher import FakePeer
+from tests.support.following import Following
 from tests.support.notifier import FakeMailjet
 from tests.support.records import all_done, rows
 from tests.support.traffic import Traffic
@@ -20,6 +21,11 @@ from tests.support.traffic import Traffic
 WORKERS = 6
 EACH = 2
 """Processes of each service."""
+
+FOLLOWERS = 10
+STREAMS = 10
+POLLS = 20
+"""Users, the streams of each, and the jobs that one of them waits for at a time."""
 
 DRAIN_DELAY = 2.0
 LATENCY = 0.2
@@ -94,6 +100,12 @@ async def test_nobody_notices_that_every_process_is_replaced(
         cloud.token,
         cloud.root / USER,
     )
+    following = Following(
+        f"http://127.0.0.1:{service.port}",
+        [cloud.token_of(f"follower-{number}") for number in range(FOLLOWERS)],
+        streams=STREAMS,
+        polls=POLLS,
+    )
     starts = [
         service.start,
         lambda: cloud.dispatcher(**OWN).wait_until_ready(),
@@ -102,12 +114,14 @@ async def test_nobody_notices_that_every_process_is_replaced(
     async with service.served():
         kinds = [await asyncio.gather(*(start() for _ in range(EACH))) for start in starts]
         async with meanwhile(*(traffic.work(peer.arrived) for _ in range(WORKERS))):
-            using = asyncio.ensure_future(traffic.use())
-            statuses = await asyncio.gather(*map(roll, kinds, starts))
-            traffic.going = False
-            await using
-            await eventually(lambda: len(traffic.finished) >= len(traffic.accepted), within=60)
-            await eventually(lambda: all_done(database, emails, len(traffic.accepted)), within=60)
+            async with following.running():
+                using = asyncio.ensure_future(traffic.use())
+                statuses = await asyncio.gather(*map(roll, kinds, starts))
+                traffic.going = False
+                await using
+            accepted = sorted([*traffic.accepted, *following.jobs])
+            await eventually(lambda: len(traffic.finished) >= len(accepted), within=60)
+            await eventually(lambda: all_done(database, emails, len(accepted)), within=60)
 
     assert statuses == [[0] * EACH] * 3
     good = {
@@ -115,11 +129,13 @@ async def test_nobody_notices_that_every_process_is_replaced(
         **dict.fromkeys(["list of jobs", "job", "status", "download", "slow download"], "200"),
     }
     assert set(traffic.outcomes) == set(good.items())
+    assert len(following.sources) == FOLLOWERS * STREAMS
+    assert all(source.connections > 1 for source in following.sources)
     assert service.public.refused == service.internal.refused == 0
     assert traffic.farewells > 0  # of gateways that were about to end
-    assert sorted(peer.taken) == sorted(traffic.accepted)
+    assert sorted(peer.taken) == accepted
     assert await rows(database, handover_numbers) == []
     assert {row["status"] for row in await rows(database, jobs)} == {"finished"}
     mails = {row["custom_id"]: row["job_id"] for row in await rows(database, emails)}
-    assert sorted(mails.values()) == sorted(traffic.accepted)
+    assert sorted(mails.values()) == accepted
     assert Counter(mail["CustomID"] for mail in mailjet.sent) == dict.fromkeys(mails, 1)

@@ -168,7 +168,10 @@ class Cloud:
         return Caller(self._session, f"http://127.0.0.1:{port}", self.token)
 
     def caller_of(self, user: str) -> Caller:
-        return Caller(self._session, self.url, self._issuer.token(user))
+        return Caller(self._session, self.url, self.token_of(user))
+
+    def token_of(self, user: str) -> str:
+        return self._issuer.token(user)
 
     async def gateway(
         self, *, prefix: Sequence[str] = (), group: int | None = None, **changes: Any

@@ -10,7 +10,7 @@ import orjson
 from common.config.applications import Applications
 from common.config.catalogue import Catalogue
 from common.database.engine import Database
-from common.database.notify import HANDOVERS, ChannelNotifier
+from common.database.notify import EVENTS, HANDOVERS, ChannelNotifier
 from common.storage.paths import UserPath
 from common.storage.protocol import Entry, Storage
 from common.telemetry.logs import get_logger
@@ -81,6 +81,7 @@ class Batches:
         ]
         batch = await self._insertion.batch(user.id, new, claim)
         self._notifier.notify(HANDOVERS)
+        self._notifier.notify(EVENTS, user.id)
         JOBS_SUBMITTED.inc(len(new))
         BATCHES_SUBMITTED.inc()
         log.info(

@@ -6,14 +6,15 @@ transactions), the same statement runs at an interval.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Final
 
-import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database
@@ -24,6 +25,7 @@ from common.jobs.events import (
     Event,
     is_full,
     newest,
+    newest_of_all,
     read_clock,
     read_deletions,
     read_labels,
@@ -32,8 +34,10 @@ from common.jobs.events import (
 from common.runtime.listening import listening
 from common.runtime.tasks import in_background
 from common.telemetry.logs import get_logger
-from gateway.http.responses import iso
-from gateway.metrics import EVENT_LATENCY
+from common.telemetry.outages import warn_of_database
+from gateway.jobs.events.follower import Follower, Positions
+from gateway.jobs.events.items import Item, deletion_item, event_item
+from gateway.metrics import EVENT_LATENCY, FEED_AGE
 
 _USERS_AT_ONCE: Final = 64
 _POLL: Final = 5.0
@@ -42,174 +46,43 @@ _POLL: Final = 5.0
 _POLL_UNANNOUNCED: Final = 0.4
 _PAUSE_AFTER_ERROR: Final = 0.5
 
-_MAX_WAITING: Final = 256
-"""Items, and bytes below, that wait for a slow follower before it reads the table instead."""
-
-_MAX_WAITING_BYTES: Final = 131_072
-
 log = get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An event, or (without an id) a deletion, as a frame of `text/event-stream`."""
-
-    id: int | None
-    job_id: int
-    frame: bytes
-    labels: Mapping[str, str] | None = None
-    """The job's labels, if a follower of its user wants them."""
-
-
-@dataclass(slots=True)
-class Positions:
-    """The ids of the last event and the last deletion that were read of a user."""
-
-    event: int
-    deletion: int
 
 
 @dataclass(slots=True)
 class _Followed:
     positions: Positions
-    followers: set["Follower"] = field(default_factory=set)
+    followers: set[Follower] = field(default_factory=set)
 
     @property
     def with_labels(self) -> bool:
         return any(follower.with_labels for follower in self.followers)
 
-
-def event_json(event: Event) -> dict[str, object]:
-    """An event as clients read it."""
-    return {
-        "id": event.id,
-        "job_id": event.job_id,
-        "job_name": event.job_name,
-        "type": event.type,
-        "status": event.status,
-        "details": event.details,
-        "source": event.source,
-        "date": iso(event.date),
-    }
-
-
-def _event_item(event: Event, labels: Mapping[int, Mapping[str, str]]) -> Item:
-    data = orjson.dumps(event_json(event))
-    frame = b"id: %d\nevent: job\ndata: %b\n\n" % (event.id, data)
-    return Item(event.id, event.job_id, frame, labels.get(event.job_id))
-
-
-def _deletion_item(deletion: Deletion) -> Item:
-    data = orjson.dumps({"job_id": deletion.job_id})
-    return Item(None, deletion.job_id, b"event: deleted\ndata: %b\n\n" % data)
-
-
-class Follower:
-    """What follows one user's events, from a position on; `items` yields each one once, in order.
-
-    Its buffer is bounded. Where it overflows, and at the start, the events are read from the table.
-    """
-
-    def __init__(
-        self,
-        feed: "Feed",
-        user_id: str,
-        positions: Positions,
-        *,
-        with_labels: bool,
-    ) -> None:
-        self._feed = feed
-        self._user_id = user_id
-        self._positions = positions
-        self.with_labels = with_labels
-        self._waiting: deque[tuple[Item, int]] = deque()
-        self._bytes = 0
-        self._behind = True
-        self._ended = False
-        self._woken = asyncio.Event()
-
-    def put(self, item: Item, cursor: int) -> None:
-        if self._behind or self._ended:
-            return
-        self._waiting.append((item, cursor))
-        self._bytes += len(item.frame)
-        if len(self._waiting) > _MAX_WAITING or self._bytes > _MAX_WAITING_BYTES:
-            self._fall_behind()
-        self._woken.set()
-
-    def end(self) -> None:
-        """End `items`, now."""
-        self._ended = True
-        self._woken.set()
-
-    def _fall_behind(self) -> None:
-        self._waiting.clear()
-        self._bytes = 0
-        self._behind = True
-
-    async def items(self, heartbeat: float) -> AsyncGenerator[Item | None]:
-        """The items, until `end`; None after `heartbeat` seconds without one.
-
-        Raises `DatabaseUnavailable`.
-        """
-        while not self._ended:
-            if self._behind:
-                async for item in self._catch_up():
-                    yield item
-            while self._waiting and not self._ended:
-                item, cursor = self._waiting.popleft()
-                self._bytes -= len(item.frame)
-                if self._advance(item, cursor):
-                    yield item
-            if self._behind or self._ended:
-                continue
-            self._woken.clear()
-            try:
-                async with asyncio.timeout(heartbeat):
-                    await self._woken.wait()
-            except TimeoutError:
-                yield None
-
-    def _advance(self, item: Item, cursor: int) -> bool:
-        """Whether the item is later than the position, which it then becomes."""
-        positions = self._positions
-        if item.id is None:
-            is_new, positions.deletion = (
-                cursor > positions.deletion,
-                max(cursor, positions.deletion),
-            )
-        else:
-            is_new, positions.event = cursor > positions.event, max(cursor, positions.event)
-        return is_new
-
-    async def _catch_up(self) -> AsyncGenerator[Item]:
-        """Read the table until it holds nothing later.
-
-        The buffer fills meanwhile again: what is committed after the last read is put there.
-        """
-        self._behind = False
-        while not self._ended:
-            found = await self._feed.read(
-                self._user_id, self._positions, with_labels=self.with_labels
-            )
-            if not found:
-                return
-            for item, cursor in found:
-                if self._advance(item, cursor):
-                    yield item
+    def hand_over(self, items: Iterable[Item]) -> None:
+        for item in items:
+            self.positions.advance(item)
+            for follower in self.followers:
+                follower.put(item)
 
 
 class Feed:
-    """Reads the events of followed users, and hands them to their followers."""
+    """Reads the events of followed users, and hands them to their followers.
 
-    def __init__(self, database: Database) -> None:
+    What one follower reads of the table for itself goes through `users`, since many may have to at
+    once, after a restart.
+    """
+
+    def __init__(self, database: Database, users: Database) -> None:
         self._database = database
+        self._users = users
         self._followed: dict[str, _Followed] = {}
         self._pending: set[str] = set()
         self._woken = asyncio.Event()
         self._ended = False
-        can_wait = can_listen(database.settings)
-        self._poll = _POLL if can_wait else _POLL_UNANNOUNCED
+        self._latest: tuple[int, int] | None = None
+        self._last_read = time.monotonic()
+        self._poll = _POLL if can_listen(database.settings) else _POLL_UNANNOUNCED
+        FEED_AGE.set_function(self._age)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Feed"]:
@@ -230,6 +103,7 @@ class Feed:
     async def follow(
         self,
         user_id: str,
+        wanted: Callable[[Item], bool],
         *,
         after: int | None = None,
         with_labels: bool = False,
@@ -238,10 +112,13 @@ class Feed:
 
         Items have their job's labels `with_labels`. Raises `DatabaseUnavailable`.
         """
-        async with self._database.reading() as connection:
+        async with self._users.reading() as connection:
             event, deletion = await newest(connection, user_id)
         start = Positions(event if after is None else after, deletion)
-        follower = Follower(self, user_id, start, with_labels=with_labels)
+        read = partial(self._read_of_one, user_id, with_labels)
+        follower = Follower(start, read, wanted, with_labels=with_labels)
+        if not self._followed:
+            self._last_read = time.monotonic()
         # a position of the table as it was before this: what comes later is put, or read
         followed = self._followed.setdefault(user_id, _Followed(Positions(event, deletion)))
         followed.followers.add(follower)
@@ -254,22 +131,21 @@ class Feed:
             if not followed.followers:
                 self._followed.pop(user_id, None)
 
-    @property
-    def followers(self) -> int:
-        return sum(len(followed.followers) for followed in self._followed.values())
+    def _age(self) -> float:
+        """Seconds since the latest read, if anybody follows."""
+        return time.monotonic() - self._last_read if self._followed else 0.0
 
-    async def read(
-        self, user_id: str, after: Positions, *, with_labels: bool
-    ) -> list[tuple[Item, int]]:
-        """The next items of one user, each with its position; none where there are none."""
-        async with self._database.reading() as connection:
+    async def _read_of_one(self, user_id: str, with_labels: bool, after: Positions) -> list[Item]:
+        """The next items of one user; none where there are none."""
+        async with self._users.reading() as connection:
             events = (await read_later(connection, {user_id: after.event}))[user_id]
             deletions = []
             if not is_full(events):  # a job's deletion comes after its events
                 deletions = (await read_deletions(connection, {user_id: after.deletion}))[user_id]
             labels = await read_labels(connection, events) if with_labels else {}
-        return [(_event_item(event, labels), event.id) for event in events] + [
-            (_deletion_item(deletion), deletion.id) for deletion in deletions
+        return [
+            *(event_item(event, labels) for event in events),
+            *(deletion_item(deletion) for deletion in deletions),
         ]
 
     def _announce(self, payload: str) -> None:
@@ -279,22 +155,36 @@ class Feed:
             self._woken.set()
 
     async def _read_for_ever(self) -> None:
+        now = asyncio.get_running_loop().time
+        due = now() + self._poll
         while True:
-            try:
-                async with asyncio.timeout(self._poll):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
                     await self._woken.wait()
-            except TimeoutError:
-                self._pending.update(self._followed)
             self._woken.clear()
             try:
+                if now() >= due:  # also while others are announced all the time
+                    due = now() + self._poll
+                    await self._poll_all()
                 while self._pending:
                     await self._read_pending()
             except DatabaseUnavailable as error:
-                log.warning("feed.postponed", reason=str(error))
+                warn_of_database("feed.postponed", reason=str(error))
                 await self._read_later()
             except Exception:
                 log.exception("feed.failed")
                 await self._read_later()
+
+    async def _poll_all(self) -> None:
+        """Have all followed users read; on SQLite only if anything was written at all."""
+        if self._database.is_sqlite and self._followed:
+            async with self._database.reading() as connection:
+                latest = await newest_of_all(connection)
+            self._last_read = time.monotonic()
+            if latest == self._latest:
+                return
+            self._latest = latest
+        self._pending.update(self._followed)
 
     async def _read_later(self) -> None:
         await asyncio.sleep(_PAUSE_AFTER_ERROR)
@@ -315,11 +205,12 @@ class Feed:
             ]
             labels = await read_labels(connection, labelled) if labelled else {}
             now = await read_clock(connection) if any(events.values()) else None
+        self._last_read = time.monotonic()
         for user, one in followed.items():
             if is_full(events[user]):
                 self._pending.add(user)
-            items = [_event_item(event, labels) for event in events[user]]
-            _hand_over(one, items, deletions.get(user, []))
+            one.hand_over(event_item(event, labels) for event in events[user])
+            one.hand_over(map(deletion_item, deletions.get(user, [])))
             if now is not None:
                 _measure(events[user], now)
 
@@ -336,19 +227,6 @@ class Feed:
             if not is_full(events[user])
         }
         return await read_deletions(connection, after) if after else {}
-
-
-def _hand_over(followed: _Followed, events: list[Item], deletions: list[Deletion]) -> None:
-    for item in events:
-        assert item.id is not None
-        followed.positions.event = item.id
-        for follower in followed.followers:
-            follower.put(item, item.id)
-    for deletion in deletions:
-        followed.positions.deletion = deletion.id
-        item = _deletion_item(deletion)
-        for follower in followed.followers:
-            follower.put(item, deletion.id)
 
 
 def _measure(events: list[Event], now: datetime) -> None:

@@ -31,8 +31,12 @@ from gateway.metrics import STREAMS
 
 EVENTS: Final = web.AppKey("events", Events)
 
-_STREAM: Final = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
-"""The second header asks proxies such as nginx not to buffer the answer."""
+_STREAM: Final = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
+"""The last header asks proxies such as nginx not to buffer the answer."""
 
 _STREAM_EXAMPLE: Final = (
     'retry: 3000\n\nid: 17\nevent: job\ndata: {"id": 17, "job_id": 1, "type": "status", …}\n\n'

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from common.jobs.events import read_of_job
 from common.jobs.lifecycle import Status
 from gateway.identity import User
 from gateway.jobs.errors import JobNotFound
-from gateway.jobs.events.feed import Feed, Item, event_json
+from gateway.jobs.events.feed import Feed
+from gateway.jobs.events.items import Item, event_json
 from gateway.jobs.events.schemas import MAX_CURSOR, MAX_EVENTS
 from gateway.jobs.labels import Label
 
@@ -66,20 +66,15 @@ class Events:
         """The frames of `text/event-stream`, until the process drains."""
         following = self._feed.follow(
             user.id,
+            wanted.matches,
             after=None if after is None else min(after, MAX_CURSOR),
             with_labels=bool(wanted.labels),
         )
         async with following as follower:
             yield _RETRY
-            last = time.monotonic()
-            async with aclosing(follower.items(KEEP_ALIVE)) as items:
-                async for item in items:
-                    if item is not None and wanted.matches(item):
-                        last = time.monotonic()
-                        yield item.frame
-                    elif time.monotonic() - last >= KEEP_ALIVE:
-                        last = time.monotonic()
-                        yield _COMMENT
+            async with aclosing(follower.batches(KEEP_ALIVE)) as batches:
+                async for items in batches:
+                    yield b"".join([item.frame for item in items]) or _COMMENT
 
     async def wait_for_change(self, user: User, job_id: int, *, seconds: float) -> None:
         """Wait until the job's status is another one, or the time is over.
@@ -93,15 +88,12 @@ class Events:
         with contextlib.suppress(TimeoutError):
             async with (
                 asyncio.timeout(seconds),
-                self._feed.follow(user.id) as follower,
-                aclosing(follower.items(seconds)) as items,
+                self._feed.follow(user.id, Filter(frozenset({job_id})).matches) as follower,
+                aclosing(follower.batches(seconds)) as batches,
             ):
                 # it may have changed before it was followed
                 while await self._status_of(user, job_id) == first:
-                    async for item in items:
-                        if item is not None and item.job_id == job_id:
-                            break
-                    else:
+                    if await anext(batches, None) is None:
                         return  # the process drains
 
     async def _status_of(self, user: User, job_id: int) -> str:

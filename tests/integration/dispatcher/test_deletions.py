@@ -7,6 +7,7 @@ import pytest
 
 from common.config.settings import StorageSettings
 from common.database.engine import Database, utc_now
+from common.database.notify import ChannelNotifier
 from common.database.tables import emails, handovers, job_events, jobs
 from common.jobs.deletion import delete_job, mark_deleted
 from common.storage.errors import StorageUnavailable
@@ -54,7 +55,7 @@ async def test_a_path_that_is_not_a_jobs_own_directory_is_left_alone(
 ) -> None:
     kept = [write(tmp_path, "output/other/file"), write(tmp_path, "../eve/output/x/file")]
     job_id = await add_job(database, paths_out={"output": path})
-    assert await delete_job(database, storage, "ada", job_id)
+    assert await delete_job(database, ChannelNotifier(database), storage, "ada", job_id)
     assert all(file.exists() for file in kept)
     assert await rows(database, jobs) == []
 
@@ -74,13 +75,15 @@ async def test_an_interrupted_deletion_is_finished_by_a_repeated_one(
     database: Database, storage: Storage
 ) -> None:
     job_id = await interrupted_job(database, 6.0)
-    assert await delete_job(database, storage, "ada", job_id)
+    assert await delete_job(database, ChannelNotifier(database), storage, "ada", job_id)
     assert await rows(database, jobs) == []
 
 
 async def test_two_deletions_at_once_are_one(database: Database, storage: Storage) -> None:
     job_id = await add_job(database, paths_out=OUTPUTS)
-    deletions = [delete_job(database, storage, "ada", job_id) for _ in range(5)]
+    deletions = [
+        delete_job(database, ChannelNotifier(database), storage, "ada", job_id) for _ in range(5)
+    ]
     assert True in await asyncio.gather(*deletions)
     assert await rows(database, jobs) == []
 

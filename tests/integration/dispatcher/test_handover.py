@@ -8,7 +8,13 @@ from aiohttp.test_utils import TestServer
 from sqlalchemy import insert
 
 from common.database.engine import Database, utc_now
-from common.database.tables import emails, handover_numbers, handovers, idempotency_keys
+from common.database.tables import (
+    emails,
+    handover_numbers,
+    handovers,
+    idempotency_keys,
+    job_deletions,
+)
 from common.runtime.daemon import HEALTH
 from deploy.sandbox.ports import free_port
 from devtools.waiting import eventually
@@ -264,14 +270,22 @@ async def _peer_is(admin: TestServer, state: str) -> bool:
     return bool(report["peer"]["gate"] == state)
 
 
-async def test_settled_hand_overs_are_kept_for_as_long_as_the_settings_say(
+async def test_settled_hand_overs_are_kept_as_long_as_set_and_deletions_for_an_hour(
     database: Database, dispatch: Dispatch
 ) -> None:
     kept, pruned = [
         await add_handover(database, state="done", settled_at=utc_now(-age)) for age in (60, 180)
     ]
+    deletion = {"job_id": 1, "user_id": "ada", "created_at": utc_now(-3_700)}
+    async with database.transaction() as tx:
+        await tx.execute(insert(job_deletions).values(deletion))
+
+    async def is_forgotten() -> bool:
+        return not await rows(database, job_deletions)
+
     async with dispatch(handover_retention=120.0):
         await until(database, handovers, done=1)
+        await eventually(is_forgotten)
     assert (await outbox_row(database, handovers, kept))["state"] == "done"
     assert await job_row(database, pruned)  # its job stays
 

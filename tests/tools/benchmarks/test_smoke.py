@@ -22,7 +22,7 @@ def environment_of(
     """Environments by database, each set up once."""
     options = Options(
         seconds=0.15, slices=1, connections=4, size=1, repeats=1,
-        small_files=20, listed=20, tree_files=300, running=50, forwarded=50,
+        small_files=20, listed=20, tree_files=300, running=50, forwarded=50, streams=20,
         folder=tmp_path_factory.mktemp("benchmarks"),
     )  # fmt: skip
     with ExitStack() as stack:

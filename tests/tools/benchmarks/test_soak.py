@@ -178,6 +178,8 @@ COMMON_PROBLEMS = [
     "without a hand-over: job-1",
     "wrongly refused: job-1",
     "changed after the end: job-1",
+    "not cancelled: job-1",
+    "events: ada lacks event 7",
     "without a mail: job-1",
     "mails sent twice: job-1",
     "orphan rows of: job-1",
@@ -209,6 +211,7 @@ def test_every_broken_promise_is_a_problem(with_faults: bool, own: list[str]) ->
     audit.lost, audit.twice = {"job-1": "still queued"}, {"job-1": "two copies"}
     audit.without_handover = audit.wrongly_refused = audit.changed_after_end = ["job-1"]
     audit.missing_mails = audit.duplicate_mails = audit.orphans = ["job-1"]
+    audit.not_cancelled, audit.wrong_streams = ["job-1"], ["ada lacks event 7"]
     audit.log_errors["gateway: request.failed: KeyError"] += 2
     audit.staged = ["a file"]
     if found.chaos:

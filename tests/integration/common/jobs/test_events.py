@@ -6,7 +6,7 @@ import random
 from sqlalchemy import delete, insert, select, text, update
 
 from common.database.engine import Database, utc_now
-from common.database.tables import job_events, job_labels, jobs
+from common.database.tables import job_deletions, job_events, job_labels, jobs
 from common.jobs.events import (
     PAGE,
     PAGE_LENGTH,
@@ -15,6 +15,7 @@ from common.jobs.events import (
     NewEvent,
     is_full,
     newest,
+    prune_deletions,
     read_deletions,
     read_labels,
     read_later,
@@ -141,6 +142,20 @@ async def test_events_of_a_deleted_job_are_not_read_but_its_deletion_is(
         assert [one.job_id for one in found["ada"]] == [job]
         assert found["bob"] == []
         assert (await newest(connection, "ada"))[0] == event
+
+
+async def test_deletions_are_pruned_by_their_age(database: Database) -> None:
+    for job_id in range(1, 6):
+        async with database.transaction() as tx:
+            await record_deletion(tx, "ada", job_id)
+    async with database.transaction() as tx:
+        old = job_deletions.c.job_id <= 3
+        await tx.execute(update(job_deletions).where(old).values(created_at=utc_now(-3_700)))
+    assert [await prune_deletions(database, 3_600, 2) for _ in range(3)] == [2, 1, 0]
+    async with database.reading() as connection:
+        left = (await read_deletions(connection, {"ada": 0}))["ada"]
+        assert [one.job_id for one in left] == [4, 5]
+        assert (await newest(connection, "ada"))[1] == left[-1].id
 
 
 async def test_the_id_of_an_event_is_not_used_again(database: Database) -> None:

@@ -13,7 +13,9 @@ from sqlalchemy import insert
 
 from common.config.settings import REPOSITORY
 from common.database.engine import Database, utc_now
+from common.database.notify import ChannelNotifier
 from common.database.tables import handover_numbers, job_events
+from common.jobs.cancellation import Wish, cancel_jobs
 from common.jobs.lifecycle import Report, Source, Status
 from common.jobs.timeline import StoryError, read_story
 from common.jobs.updates import apply_worker_report
@@ -51,6 +53,24 @@ async def test_the_time_line_runs_from_submission_to_mail(database: Database, jo
     assert [what for what in line if what in expected] == expected
     assert "mail 'error' written to ada@example.org" in line
     assert "hand-over done after 2 attempt(s)" in line
+
+
+async def test_a_cancellation_shows_who_and_why_and_when_its_worker_was_stopped(
+    database: Database,
+) -> None:
+    job_id = await add_handover(database)
+    await cancel_jobs(
+        database, ChannelNotifier(database), Wish("ada", "ada@example.org", "wrong file"), [job_id]
+    )
+    text = (await read_story(database, job_id)).as_text()
+    assert "gateway     hand-over dropped: the job was cancelled" in text
+    assert "user        cancelled\n" in text
+    assert "Cancelled: by ada@example.org, 'wrong file', at " in text
+    assert "; no worker has reported since" in text
+    await _report(database, job_id, Status.RUNNING, None)
+    text = (await read_story(database, job_id)).as_text()
+    assert "worker      a worker of the cancelled job was stopped" in text
+    assert "; confirmed 20" in text
 
 
 async def test_the_text_shows_the_end_of_details_without_control_characters(

@@ -1,15 +1,19 @@
 """Events of jobs, listed, streamed, and waited for."""
 
+import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
+from common.database.notify import EVENTS, listen
+from common.runtime.tasks import in_background
 from devtools.postgres import run_apart
 from devtools.waiting import eventually
-from tests.support.gateway import Api, on_both_databases
+from tests.support.gateway import Api, on_both_databases, rows
 from tests.support.streams import Stream, streaming
 
 pytestmark = on_both_databases
@@ -137,6 +141,71 @@ def test_a_deletion_is_announced_once_and_neither_it_nor_the_events_are_replayed
         assert [stream.event()["job_id"] for _ in range(2)] == [kept, kept]
         api.report(kept, "finished")
         assert stream.event()["status"] == "finished"
+
+
+def label(api: Api, job_id: int, value: str) -> None:
+    rows(
+        api.gateway,
+        "INSERT INTO job_labels (job_id, user_id, key, value) VALUES (:job, :user, 'exp', :value)"
+        " RETURNING job_id",
+        job=job_id,
+        user=api.user,
+        value=value,
+    )
+
+
+def test_a_stream_of_a_label_shows_its_jobs_and_their_deletion(api: Api) -> None:
+    jobs = [api.new_job()["id"] for _ in range(3)]
+    for job, value in zip(jobs, ("7", "8"), strict=False):
+        label(api, job, value)
+    with streaming(api, "?label=exp:7") as stream, streaming(api, "?label=exp") as any_value:
+        for job in jobs:
+            api.report(job, "running")
+        assert stream.event()["job_id"] == jobs[0]
+        assert [any_value.event()["job_id"] for _ in range(2)] == jobs[:2]
+        for job in reversed(jobs):
+            api.delete(f"/jobs/{job}")
+        assert stream.frame() == {"event": "deleted", "data": f'{{"job_id":{jobs[0]}}}'}
+        assert [any_value.frame()["event"] for _ in range(2)] == ["deleted"] * 2
+
+
+def test_every_change_is_announced_with_its_user(api: Api) -> None:
+    database = api.gateway.settings.database
+    if database.is_sqlite:
+        pytest.skip("SQLite announces nothing")
+
+    async def changed() -> None:
+        payloads: asyncio.Queue[str] = asyncio.Queue()
+        job = 0
+
+        def submit() -> None:
+            nonlocal job
+            job = api.new_job()["id"]
+
+        changes: list[Callable[[], object]] = [
+            submit,
+            lambda: api.report(job, "running"),
+            lambda: api.post(f"/jobs/{job}/cancel"),
+            lambda: api.report(job, "running"),  # its worker is stopped
+            lambda: api.delete(f"/jobs/{job}"),
+        ]
+        async with (
+            asyncio.timeout(60),
+            in_background(listen(database, EVENTS, payloads.put_nowait)),
+        ):
+            assert await payloads.get() == ""  # connected
+            for change in changes:
+                await asyncio.to_thread(change)
+                while api.user not in (await payloads.get()).split("\n"):
+                    pass
+
+    run_apart(changed())
+
+
+def test_a_stream_is_neither_stored_nor_buffered_on_its_way(api: Api) -> None:
+    with streaming(api) as stream:
+        assert stream.answer.headers["Cache-Control"] == "no-store"
+        assert stream.answer.headers["X-Accel-Buffering"] == "no"
 
 
 def test_ten_streams_at_once_and_the_next_one_is_refused(api: Api, other: Api) -> None:
