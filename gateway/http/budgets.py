@@ -6,7 +6,14 @@ from typing import Final, Literal
 from gateway.settings import Limits
 
 Kind = Literal[
-    "listing", "zip", "transfer", "submission", "large_body", "status_update", "event_stream"
+    "listing",
+    "zip",
+    "transfer",
+    "submission",
+    "large_body",
+    "computation",
+    "status_update",
+    "event_stream",
 ]
 
 
@@ -37,6 +44,10 @@ SUBMISSION: Final = Budget(slots=16, per_caller=8, waiting=1_024, longest_wait=3
 LARGE_BODY: Final = Budget(slots=16, per_caller=8, waiting=64, longest_wait=30.0)
 """Bodies of which more than 64 KiB have arrived, up to the end of their requests."""
 
+COMPUTATION: Final = Budget(slots=2, per_caller=1, waiting=64, longest_wait=30.0)
+"""Python code in threads, such as the check of a large body: the more of it at a time, the longer
+the event loop waits for the interpreter."""
+
 STATUS_UPDATE: Final = Budget(slots=64, per_caller=64, waiting=1_024, longest_wait=30.0)
 """Large bodies of the worker-facing API, which users' bodies cannot delay."""
 
@@ -51,6 +62,7 @@ def budgets(limits: Limits) -> dict[Kind, Budget]:
         "listing": LISTING,
         "submission": SUBMISSION,
         "large_body": LARGE_BODY,
+        "computation": COMPUTATION,
         "status_update": STATUS_UPDATE,
         "event_stream": EVENT_STREAM,
         "transfer": Budget(
