@@ -35,6 +35,7 @@ from gateway.files.handlers import LEDGER, LISTINGS, STORAGE, UPLOADS
 from gateway.files.listings import Listings
 from gateway.files.uploads import Uploads
 from gateway.http.audit import DENIALS, Denials
+from gateway.http.body import MAX_FIELDS
 from gateway.http.budgets import budgets
 from gateway.http.callers import CallerLimits
 from gateway.http.client_address import TrustedProxies
@@ -93,7 +94,7 @@ log = get_logger()
 
 def create_app(settings: Settings, health: Health) -> web.Application:
     """The public application."""
-    app = web.Application(client_max_size=settings.limits.body_bytes)
+    app = web.Application(client_max_size=settings.limits.body_bytes, client_max_fields=MAX_FIELDS)
     app[SETTINGS], app[HEALTH], app[ERROR_TABLE] = settings, health, ERRORS
     app[PROXIES] = TrustedProxies(settings.trusted_proxies)
     app[CONNECTIONS] = Connections(settings.connections, app[PROXIES])

@@ -14,6 +14,7 @@ import gc
 import resource
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -36,6 +37,10 @@ _BACKLOG: Final = 128
 _GC_THRESHOLD: Final = 50_000
 """New objects between two runs of the garbage collector: with fewer, a gateway would answer fewer
 requests."""
+
+_SWITCH_INTERVAL: Final = 0.0005
+"""Seconds for which a busy thread keeps the interpreter from the event loop, which has to get it
+back after each system call of a request. With Python's usual 5 ms, a request of 0.1 ms takes 20."""
 
 log = get_logger()
 
@@ -145,6 +150,7 @@ def run(
             await _finish(drain)
 
     _allow_many_files()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         with address.bind() as bound, asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
             loop.run(live(bound))

@@ -1,11 +1,18 @@
 """Expensive work on behalf of a request: within its caller's share, and only while it is wanted."""
 
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
 from aiohttp import web
 
 from gateway.http.budgets import Kind
 from gateway.http.disconnects import cancelled_on_disconnect
 from gateway.http.keys import CALLER, SHARES
+from gateway.http.limits import INTERNAL_CALLER
 from gateway.http.shares import Slot
+
+T = TypeVar("T")
 
 
 class Work:
@@ -40,3 +47,22 @@ async def acquire(request: web.Request, kind: Kind) -> Slot:
     with cancelled_on_disconnect(request):
         await slot.acquire()
     return slot
+
+
+async def compute(request: web.Request, call: Callable[[], T]) -> T:
+    """Call in a thread what takes long, users by turns.
+
+    Raises what `call` does, and as `acquire`. A call that nobody waits for any more goes on, with
+    its slot.
+    """
+    if request[CALLER] is INTERNAL_CALLER:
+        return await asyncio.to_thread(call)
+    slot = await acquire(request, "computation")
+
+    async def run() -> T:
+        try:
+            return await asyncio.to_thread(call)
+        finally:
+            slot.release()
+
+    return await asyncio.shield(run())

@@ -12,6 +12,7 @@ Kind = Literal[
     "transfer",
     "submission",
     "large_body",
+    "computation",
     "status_update",
     "event_stream",
     "log_tail",
@@ -48,6 +49,10 @@ SUBMISSION: Final = Budget(slots=16, per_caller=8, waiting=1_024, longest_wait=3
 LARGE_BODY: Final = Budget(slots=16, per_caller=8, waiting=64, longest_wait=30.0)
 """Bodies of which more than 64 KiB have arrived, up to the end of their requests."""
 
+COMPUTATION: Final = Budget(slots=2, per_caller=1, waiting=64, longest_wait=30.0)
+"""Python code in threads, such as the check of a large body: the more of it at a time, the longer
+the event loop waits for the interpreter."""
+
 STATUS_UPDATE: Final = Budget(slots=64, per_caller=64, waiting=1_024, longest_wait=30.0)
 """Large bodies of the worker-facing API, which users' bodies cannot delay."""
 
@@ -67,6 +72,7 @@ def budgets(limits: Limits) -> dict[Kind, Budget]:
         "search": SEARCH,
         "submission": SUBMISSION,
         "large_body": LARGE_BODY,
+        "computation": COMPUTATION,
         "status_update": STATUS_UPDATE,
         "event_stream": EVENT_STREAM,
         "log_tail": LOG_TAIL,

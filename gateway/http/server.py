@@ -28,8 +28,18 @@ percent-escapes, and for a browser's cookies with a token among them."""
 _MAX_HEAD: Final = 65_536
 """Bytes of a whole head. aiohttp bounds lines and their number: 4 MiB for anybody who connects."""
 
+_MAX_SLASHES: Final = 4_200
+"""Slashes of a path: more than the storages take. aiohttp looks for the route of a path segment by
+segment, in time that grows with the square of their number."""
+
+_MAX_DIGITS: Final = 32
+"""Digits of a `Content-Length`. aiohttp's parser takes any number of zeros before it; Python reads
+no more than 4 300 of them."""
+
 _NO_HEADER: Final = b"\r\n\0\r\n"
 """What no parser takes within a head."""
+
+_INVALID: Final = "The request is not valid HTTP"
 
 log = get_logger()
 
@@ -54,6 +64,11 @@ class Connection(CancelsUnwanted, web.RequestHandler):
         self._seconds = server.client_timeout
         self._client_timeout: ClientTimeout | None = None
         self._connections = server.open_connections
+
+    @property
+    def has_queued(self) -> bool:
+        """Whether the head of another request has arrived already."""
+        return self._request_count > self.requests
 
     @property
     def written(self) -> int:
@@ -140,22 +155,40 @@ class Connection(CancelsUnwanted, web.RequestHandler):
             elif isinstance(exc, LineTooLong):
                 sentence = "The request line or a header is too long"
             else:
-                sentence = "The request is not valid HTTP"
-            log.info("request.unreadable", reason=type(exc).__name__, status=status)
-            response = detail_response(status, sentence)
-        else:
-            if not isinstance(exc, ConnectionError):  # else the client is gone
-                log.error("request.failed", path=request.path, exc_info=exc)
-            response = detail_response(500, "Internal Server Error")
-        response.headers[hdrs.SERVER] = SERVER
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.force_close()
-        return response
+                sentence = _INVALID
+            return _refuse(status, sentence, type(exc).__name__)
+        if not isinstance(exc, ConnectionError):  # else the client is gone
+            log.error("request.failed", path=request.path, exc_info=exc)
+        return _closing(500, "Internal Server Error")
 
     def log_exception(self, *args: Any, exc_info: Any = None, **kw: Any) -> None:
         """Log what broke the connection unless it is the client's fault."""
         if not isinstance(exc_info, web.RequestPayloadError | ConnectionError | TooSlow):
             super().log_exception(*args, exc_info=exc_info, **kw)
+
+
+def _refuse_unusual(request: web.BaseRequest) -> web.Response | None:
+    """The answer to a head that aiohttp's parser takes, but cannot be handled, or not soon."""
+    most, target = _MAX_SLASHES, request.raw_path
+    if len(target) > most and target.partition("?")[0].count("/") > most:
+        return _refuse(414, f"A path may have at most {most} slashes", "Slashes")
+    if len(request.headers.get(hdrs.CONTENT_LENGTH, "")) > _MAX_DIGITS:
+        return _refuse(400, _INVALID, "LongLength")
+    return None
+
+
+def _refuse(status: int, sentence: str, reason: str) -> web.Response:
+    log.info("request.unreadable", reason=reason, status=status)
+    return _closing(status, sentence)
+
+
+def _closing(status: int, sentence: str) -> web.Response:
+    """An answer that no middleware completes, and after which the connection closes."""
+    response = detail_response(status, sentence)
+    response.headers[hdrs.SERVER] = SERVER
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.force_close()
+    return response
 
 
 class Server(web.Server):
@@ -183,6 +216,10 @@ class Server(web.Server):
         connection = cast("Connection", request.protocol)
         connection.begin(request)
         try:
+            if connection.has_queued:  # since Python 3.12, what never waits would keep the loop
+                await asyncio.sleep(0)
+            if (refusal := _refuse_unusual(request)) is not None:
+                return refusal
             return await self._answer(request)
         except web.HTTPException as error:  # raised before any middleware: an unknown Expect
             response = response_for(error, request.method)

@@ -5,10 +5,10 @@ and `/openapi.json` cannot differ. All faults of a request are reported at once,
 A handler finds the parsed data under the decorator's `put_into` key of the request.
 """
 
-import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from marshmallow import Schema, ValidationError
 from multidict import MultiMapping
 
+from gateway.http.admission import compute
 from gateway.http.body import is_small, read_body, read_form
 from gateway.http.errors import Fault, Invalid, Location, TooLarge
 from gateway.http.fields import Message
@@ -95,7 +96,7 @@ async def validate(request: web.Request, handler: Callable[..., Any]) -> None:
 async def _load(request: web.Request, item: Mapping[str, Any], raw: Any) -> Any:
     """Parse one part of the request; a large body in a thread."""
     if item["location"] in _BODIES and not is_small(request):
-        return await asyncio.to_thread(item["schema"].load, raw)
+        return await compute(request, partial(item["schema"].load, raw))
     return item["schema"].load(raw)
 
 

@@ -1,6 +1,7 @@
 """`/jobs`."""
 
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from aiohttp_apispec import (
     response_schema,
 )
 
-from gateway.http.admission import Work
+from gateway.http.admission import Work, compute
 from gateway.http.audit import audit
 from gateway.http.disconnects import cancelled_on_disconnect
 from gateway.http.errors import Answer, ErrorTable, Fault
@@ -63,7 +64,8 @@ ERRORS: Final[ErrorTable] = {
 
 async def _inspect(request: web.Request, valid: Mapping[str, Any]) -> list[Fault]:
     """Faults against the application configuration, beside those against the schema."""
-    return await request.app[JOBS].find_faults(request[USER], valid.get("json", {}))
+    body = valid.get("json", {})
+    return await request.app[JOBS].find_faults(request[USER], body, partial(compute, request))
 
 
 @docs(
@@ -92,6 +94,7 @@ async def start_job(request: web.Request) -> web.Response:
             request["json"],
             correlation_id=request[REQUEST_ID],
             looking_up=Work(request, "submission"),
+            compute=partial(compute, request),
             claim=claim,
         )
 

@@ -1,8 +1,9 @@
 """Jobs: submission, description, listing, deletion."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, TypeVar
 
 from common.config.applications import Applications
@@ -38,6 +39,9 @@ from gateway.settings import Limits
 
 T = TypeVar("T")
 
+Compute = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Calls what takes long beside the event loop."""
+
 log = get_logger()
 
 
@@ -68,14 +72,16 @@ class Jobs:
         *,
         correlation_id: str,
         looking_up: AbstractAsyncContextManager[object],
+        compute: Compute,
         claim: Claim | None = None,
     ) -> Job:
         """Start a job. Once this returns, the job will be handed over or end in `error`.
 
-        `looking_up` surrounds the look-up of its files, the expensive part. Raises `Invalid`,
-        `SubmissionRefused`, `TooManyUnfinished`, and `KeyBusy` for a claim that was taken over.
+        `looking_up` surrounds the look-up of its files, the expensive part; `compute` checks a long
+        body. Raises `Invalid`, `SubmissionRefused`, `TooManyUnfinished`, and `KeyBusy` for a claim
+        that was taken over.
         """
-        request = await self._check(parse_request, user, body)
+        request = await self._check(parse_request, user, body, compute)
         return await self.start(
             request, correlation_id=correlation_id, looking_up=looking_up, claim=claim
         )
@@ -129,17 +135,24 @@ class Jobs:
         catalogue = await self._applications.current()
         return await asyncio.to_thread(read_request, user, data, catalogue)
 
-    async def find_faults(self, user: User, body: Mapping[str, Any]) -> list[Fault]:
+    async def find_faults(
+        self, user: User, body: Mapping[str, Any], compute: Compute
+    ) -> list[Fault]:
         """Faults of a submission beyond those that its schema finds."""
-        return await self._check(find_faults, user, body)
+        return await self._check(find_faults, user, body, compute)
 
     async def _check(
-        self, check: Callable[[User, Mapping[str, Any], Catalogue], T], user: User, body: Any
+        self,
+        check: Callable[[User, Mapping[str, Any], Catalogue], T],
+        user: User,
+        body: Any,
+        compute: Compute,
     ) -> T:
-        """Check a body against the current configuration; a long one in a thread."""
+        """Check a body against the current configuration; `compute` does it for a long one."""
         catalogue = await self._applications.current()
         if is_long(body):
-            return await asyncio.to_thread(check, user, body, catalogue)
+            found: T = await compute(partial(check, user, body, catalogue))
+            return found
         return check(user, body, catalogue)
 
     async def find(self, user: User, job_id: int, *, details: bool = False) -> bytes | Chunks:

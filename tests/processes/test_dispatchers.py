@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 from datetime import datetime, timedelta
+from typing import Any
 
 import orjson
 from sqlalchemy import select, text
@@ -13,8 +14,10 @@ from common.database.tables import handover_numbers, handovers
 from devtools.services import Process
 from devtools.shifted_clock import shifted_clock
 from devtools.waiting import eventually
-from tests.support.cloud import PATIENT, Cloud, Held, on_postgresql
+from gateway.jobs.turns import HEAD_START, STEP
+from tests.support.cloud import PATIENT, Caller, Cloud, Held, on_postgresql
 from tests.support.dispatcher import FakePeer
+from tests.support.gateway import job_body
 from tests.support.records import (
     PAYLOAD,
     add_handover,
@@ -69,6 +72,29 @@ async def test_many_dispatchers_share_a_backlog_and_send_nothing_twice(
     assert sum(shares) == BACKLOG
     assert min(shares) > 0
     assert await rows(database, handover_numbers) == []
+
+
+async def test_urgent_jobs_of_one_user_do_not_push_those_of_others_behind(
+    cloud: Cloud, database: Database, peer: FakePeer
+) -> None:
+    await cloud.gateway(MAX_CONCURRENT_REQUESTS=0)
+    ahead = int(5 * HEAD_START / STEP)  # of an ordinary job, at most
+    urgent = job_body(priority=5, attributes={"files_down": {}})
+    caller, other = cloud.caller, cloud.caller_of("other")
+
+    async def submit(who: Caller, name: object, **changes: Any) -> int:
+        body = {**urgent, "job_name": str(name), **changes}
+        answer = await who.ask("POST", "/jobs", json=body)
+        assert answer.status == 201
+        return int(orjson.loads(answer.body)["id"])
+
+    await asyncio.gather(*(submit(caller, number) for number in range(ahead + 150)))
+    urgent_one = await submit(other, "urgent")
+    ordinary = await submit(other, "ordinary", priority=0)
+    cloud.dispatcher(HANDOVER_CONCURRENCY=4)
+    await eventually(lambda: ordinary in peer.taken, within=PATIENT)
+    assert peer.taken.index(urgent_one) < 100  # seconds that all the submissions may take
+    assert peer.taken.index(ordinary) <= ahead + 20
 
 
 @on_postgresql

@@ -11,6 +11,7 @@ from gateway.routes import add_routes, openapi_document
 
 _BEFORE_ROUTING = {
     (405, b'{"detail":"Method Not Allowed"}'),
+    (414, b'{"detail":"A path may have at most 4200 slashes"}'),
     (417, b'{"detail":"Expectation Failed"}'),
 }
 

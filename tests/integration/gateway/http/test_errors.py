@@ -153,6 +153,7 @@ def test_our_own_rules_name_the_value_and_the_allowed_ones(api: Api) -> None:
         b"GET /\xc3\xbc HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET http://[bad/ HTTP/1.1\r\nHost: x\r\n\r\n",
         b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+        b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"0" * 5_000 + b"\r\n\r\n",
         b"POST /jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"PUT /files/x HTTP/1.1\r\nHost: x\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\nx",
     ],
@@ -207,6 +208,13 @@ def test_a_long_head_within_the_limit_is_taken_however_it_arrives(
         assert connection.recv(65_536).startswith(b"HTTP/1.1 404 ")
         connection.sendall(HEAD + b"\r\n")
         assert connection.recv(65_536).startswith(b"HTTP/1.1 404 ")
+
+
+def test_a_path_of_more_slashes_than_any_file_can_have_is_refused(api: Api) -> None:
+    reply = api.get("/files/" + "/" * 5_000)
+    assert (reply.status, reply.detail) == (414, "A path may have at most 4200 slashes")
+    assert api.get("/files/" + "/" * 4_000).status == 200
+    assert api.get("/jobs?x=" + "/" * 5_000).status == 200
 
 
 def test_a_body_behind_a_queued_request_does_not_count_as_a_head(

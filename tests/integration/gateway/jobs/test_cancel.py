@@ -168,3 +168,10 @@ def test_a_wrong_request_is_refused_at_its_place(
     found = api.post(target.format(job), json=body).faults()
     assert {place for place, _ in found} == {where}
     assert api.get(f"/jobs/{job}").json()["status"] == "queued"
+
+
+@pytest.mark.parametrize("text", ["wrong\nfile", "wrong\0file", "\x1b[31mwrong", "x" * 1_001])
+def test_a_reason_has_no_control_characters(api: Api, text: str) -> None:
+    for target in (f"/jobs/{api.new_job()['id']}/cancel", "/jobs/cancel"):
+        reply = api.post(target, json={"ids": [1], "reason": text})
+        assert reply.faults() == {(("body", "reason"), "value_error")}
