@@ -46,21 +46,23 @@ async def read_body(request: web.Request) -> bytes:
     _check_length(request)
     if is_small(request):
         return await request.read()
-    body, limit = bytearray(), request.client_max_size
-    while len(body) <= min(_SMALL, limit):
-        chunk = await request.content.readany()
+    limit, body = request.client_max_size, bytearray()
+    most = min(_SMALL, limit)
+    while len(body) <= most:
+        chunk = await request.content.read(most + 1 - len(body))  # the rest may have to wait
         if not chunk:
             return bytes(body)
         body += chunk
     if len(body) > limit:
         raise _too_large(limit)
     slot = await _begin_large(request)
-    while chunk:
+    size = 0
+    while size < len(body):
+        size = len(body)
+        async with slot.lent():
+            body += await request.content.readany()
         if len(body) > limit:
             raise _too_large(limit)
-        async with slot.lent():
-            chunk = await request.content.readany()
-        body += chunk
     return bytes(body)
 
 

@@ -50,9 +50,8 @@ async def send(
         await start_stream(request, response)
         return response
     async with aclosing(content.chunks) as chunks:
-        first = await anext(chunks, b"")
-        await start_stream(request, response)
-        await _send_chunks(request, response, first, chunks, slot)
+        # the first chunk has no name here, where it would stay in memory until the end
+        await _send_chunks(request, response, await anext(chunks, b""), chunks, slot)
     return response
 
 
@@ -63,6 +62,7 @@ async def _send_chunks(
     chunks: Chunks,
     slot: Slot | None,
 ) -> None:
+    await start_stream(request, response)
     with TRANSFERS.labels("out").track_inprogress():
         sent = 0
         try:
@@ -71,10 +71,11 @@ async def _send_chunks(
             else:
                 await _write(response, first, slot)
             sent += len(first)
-            del first  # else it would stay in memory until the end
+            del first
             async for chunk in chunks:
                 await _write(response, chunk, slot)
                 sent += len(chunk)
+                del chunk  # not while the next one is waited for
             await response.write_eof()
         except ConnectionError:
             raise
