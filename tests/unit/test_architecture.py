@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,13 @@ def test_only_one_module_decides_about_statuses() -> None:
         if "lifecycle" not in path.name and "decide(" in path.read_text()
     ]
     assert [str(path) for path in deciding] == ["common/jobs/updates.py"]
+
+
+def test_every_package_of_the_services_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    folders = {
+        str(init.parent.relative_to(ROOT)).replace("/", ".")
+        for package in ("common", *SERVICES)
+        for init in (ROOT / package).rglob("__init__.py")
+    }
+    assert set(project["tool"]["setuptools"]["packages"]) == folders

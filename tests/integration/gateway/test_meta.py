@@ -62,7 +62,7 @@ def test_unknown_routes_are_404_even_without_a_token(anybody: Api, path: str) ->
     [
         ("POST", "/", "GET"), ("HEAD", "/", "GET"), ("POST", "/access_info", "GET"),
         ("DELETE", "/user", "GET"), ("PUT", "/jobs", "GET POST"), ("OPTIONS", "/jobs", "GET POST"),
-        ("PATCH", "/jobs/1", "DELETE GET"), ("POST", "/jobs/applications", "DELETE GET"),
+        ("PUT", "/jobs/1", "DELETE GET PATCH"), ("POST", "/jobs/applications", "DELETE GET PATCH"),
         ("GET", "/_job_status", "PUT"), ("PATCH", "/files/data/x", "DELETE GET PUT"),
         ("POST", "/files/data/x", "DELETE GET PUT"),
         ("PATCH", "/files/data/x/upload", "DELETE GET POST PUT"),
