@@ -102,7 +102,7 @@ class Deletion:
     job_id: int
     user_id: str
     labels: Mapping[str, str] | None
-    """What the job's labels were; None where a version before 0012 deleted it."""
+    """What the job's labels were; None where an earlier version of the service deleted it."""
 
 
 # -- writing --------------------------------------------------------------------------------------

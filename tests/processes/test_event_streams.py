@@ -20,7 +20,7 @@ from devtools.proc import cpu_seconds
 from devtools.user_pool import USER
 from devtools.waiting import eventually, meanwhile
 from tests.support.clients import Client
-from tests.support.cloud import Cloud, on_own_server
+from tests.support.cloud import Cloud, on_own_server, on_sqlite
 
 STATUSES = ("running", "postprocessing")
 DETAILS = "x" * 4_000
@@ -153,17 +153,39 @@ async def read_events(client: Client, count: int) -> list[dict[str, Any]]:
     return [orjson.loads(line.removeprefix(b"data: ")) for line in lines]
 
 
+async def open_stream(cloud: Cloud) -> Client:
+    """A client that has opened a stream, and reads no more."""
+    client = Client(cloud.port, cloud.token)
+    await client.connect()
+    head = f"GET /jobs/events HTTP/1.0\r\nHost: x\r\nAuthorization: Bearer {cloud.token}"
+    await client.send(f"{head}\r\n\r\n".encode())
+    assert b" 200 " in await client.read()
+    return client
+
+
+@on_sqlite
+async def test_one_that_does_not_read_does_not_keep_a_gateway_from_ending(
+    cloud: Cloud, database: Database
+) -> None:
+    gateway = await cloud.gateway(SHUTDOWN_GRACE=600)
+    client = await open_stream(cloud)
+    try:
+        _, job_id = await cloud.caller.submit("train")
+        async with following(cloud) as sources:
+            await add_events(database, job_id, LARGE)
+            await eventually(lambda: len(sources[0].events) == LARGE, within=30)
+        assert await gateway.terminate() == 0  # within half a minute
+        assert "requests.cut_short" not in gateway.output
+    finally:
+        client.close()
+
+
 async def test_one_that_does_not_read_costs_little_memory_and_then_gets_everything(
     cloud: Cloud, database: Database
 ) -> None:
     gateway = await cloud.gateway()
-    slow = [Client(cloud.port, cloud.token) for _ in range(8)]
+    slow = [await open_stream(cloud) for _ in range(8)]
     try:
-        for client in slow:
-            await client.connect()
-            head = f"GET /jobs/events HTTP/1.0\r\nHost: x\r\nAuthorization: Bearer {cloud.token}"
-            await client.send(f"{head}\r\n\r\n".encode())
-            assert b" 200 " in await client.read()
         before = gateway.memory
         _, job_id = await cloud.caller.submit("train")
         await add_events(database, job_id, LARGE)

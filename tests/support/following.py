@@ -82,9 +82,10 @@ class Following:
             lives = asyncio.gather(
                 *(self._live(self.users[turn % len(self.users)]) for turn in range(self._polls))
             )
+            stack.callback(lives.cancel)
             yield
             self.going = False
-            await asyncio.wait_for(lives, 60)
+            await asyncio.wait_for(lives, 120)
             await self._check()
 
     async def _live(self, user: User) -> None:

@@ -46,6 +46,9 @@ _POLL: Final = 5.0
 _POLL_UNANNOUNCED: Final = 0.4
 _PAUSE_AFTER_ERROR: Final = 0.5
 
+_LAST_WRITE: Final = 1.0
+"""Seconds after the end for which a client may still take what was written to it."""
+
 log = get_logger()
 
 
@@ -78,6 +81,7 @@ class Feed:
         self._followed: dict[str, _Followed] = {}
         self._pending: set[str] = set()
         self._woken = asyncio.Event()
+        self._limits: set[asyncio.Timeout] = set()
         self._ended = False
         self._latest: tuple[int, int] | None = None
         self._last_read = time.monotonic()
@@ -95,9 +99,28 @@ class Feed:
     def end(self) -> None:
         """End all followers, and those to come: the process is about to stop."""
         self._ended = True
+        last_moment = asyncio.get_running_loop().time() + _LAST_WRITE
+        for limit in self._limits:
+            limit.reschedule(last_moment)
         for followed in self._followed.values():
             for follower in followed.followers:
                 follower.end()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """Surrounds the writing to a client, who has a moment to take what is left at the `end`.
+
+        Raises `ConnectionResetError` if that client stands still.
+        """
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._limits.add(limit)
+                try:
+                    yield
+                finally:
+                    self._limits.discard(limit)
+        except TimeoutError:
+            raise ConnectionResetError("the client stands still") from None
 
     @asynccontextmanager
     async def follow(

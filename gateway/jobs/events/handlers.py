@@ -94,7 +94,8 @@ async def list_events(request: web.Request) -> web.Response:
 async def stream_events(request: web.Request) -> web.StreamResponse:
     query, last = request["querystring"], request["headers"].get("last_event_id")
     wanted = Filter(frozenset(query["job"]), tuple(parse_label(label) for label in query["label"]))
-    frames = request.app[EVENTS].stream(
+    events = request.app[EVENTS]
+    frames = events.stream(
         request[USER], wanted, after=query.get("after") if last is None else last
     )
     async with Work(request, "event_stream"), aclosing(frames):
@@ -102,8 +103,9 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers=_STREAM)
         await start_stream(request, response)
         with STREAMS.track_inprogress():
-            await response.write(first)
-            async for frame in frames:
-                await response.write(frame)
-            await response.write_eof()
+            async with events.writing():
+                await response.write(first)
+                async for frame in frames:
+                    await response.write(frame)
+                await response.write_eof()
     return response

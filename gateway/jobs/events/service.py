@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,6 +59,10 @@ class Events:
                 connection, job_id, after=min(after, MAX_CURSOR), limit=min(limit, MAX_EVENTS)
             )
         return [event_json(event) for event in found]
+
+    def writing(self) -> AbstractAsyncContextManager[None]:
+        """As `Feed.writing`."""
+        return self._feed.writing()
 
     async def stream(
         self, user: User, wanted: Filter, *, after: int | None
