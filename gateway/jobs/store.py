@@ -23,12 +23,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, byte_length, padded, utc_now
 from common.database.tables import MAX_JOB_ID, handovers, jobs
+from common.jobs.answer import COLUMNS, Job, as_jobs
 from common.jobs.events import EventType, NewEvent, record_events
 from common.jobs.lifecycle import Source, Status
 from common.jobs.quota import count_unfinished, lock_counts
 from common.outbox.item import OutboxState
 from common.runtime.batching import Batcher
-from gateway.jobs.columns import COLUMNS, SHORT_COLUMNS, Job, as_jobs
+from gateway.jobs.columns import SHORT_COLUMNS
 from gateway.jobs.errors import JobNotFound, NameTaken, TooManyUnfinished
 from gateway.jobs.turns import next_turn
 
