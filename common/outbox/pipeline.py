@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import Counter, Gauge
-from sqlalchemy import Table
+from sqlalchemy import ColumnElement, Table
 
 from common.outbox.claims import Item
 from common.outbox.maintenance import OutboxMaintenance
@@ -43,9 +43,13 @@ class Pipeline:
         self._table = table
         self._lease = deadline + _LEASE_MARGIN
 
-    def outbox(self, item: type[Item]) -> Outbox[Item]:
+    def outbox(
+        self, item: type[Item], *, eligible: ColumnElement[bool] | None = None
+    ) -> Outbox[Item]:
         """The outbox, claimed as `item`: without columns that its user does not need."""
-        return Outbox(self._daemon.database, self._table, item, lease=self._lease)
+        return Outbox(
+            self._daemon.database, self._table, item, lease=self._lease, eligible=eligible
+        )
 
     def maintain(
         self, sweep_doubts: Callable[[], Awaitable[int]], *, wait: float, metrics: OutboxMetrics
