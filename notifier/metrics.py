@@ -67,17 +67,23 @@ for _outcome in ("taken", "failed", "gone", "given_up", "not_signed"):
 for _reason in ("failing", "gone"):
     WEBHOOKS_DISABLED.labels(_reason)
 
+DELIVERY_BACKLOG: Final = Gauge(
+    "opencloud_webhook_backlog", "Messages to webhooks not settled yet", ["state"]
+)
+DELIVERY_OLDEST_DUE: Final = Gauge(
+    "opencloud_webhook_oldest_due_seconds",
+    "How long the longest due message has been due, whatever its receiver does",
+)
+DELIVERY_OLDEST: Final = Gauge(
+    "opencloud_webhook_oldest_seconds", "Age of the oldest message that is not settled"
+)
+DELIVERY_LEASES_EXPIRED: Final = Counter(
+    "opencloud_webhook_leases_expired", "Messages whose notifier did not report back"
+)
+
 WEBHOOK_OUTBOX: Final = OutboxMetrics(
-    backlog=Gauge("opencloud_webhook_backlog", "Messages not settled yet", ["state"]),
-    oldest_due=Gauge(
-        "opencloud_webhook_oldest_due_seconds",
-        "How long the longest due message has been due, whatever its receiver does",
-    ),
-    oldest=Gauge(
-        "opencloud_webhook_oldest_seconds", "Age of the oldest message that is not settled"
-    ),
-    held=Gauge("opencloud_webhook_held", "Always 0: messages to webhooks are never held"),
-    leases_expired=Counter(
-        "opencloud_webhook_leases_expired", "Messages whose notifier did not report back"
-    ),
+    backlog=DELIVERY_BACKLOG,
+    oldest_due=DELIVERY_OLDEST_DUE,
+    oldest=DELIVERY_OLDEST,
+    leases_expired=DELIVERY_LEASES_EXPIRED,
 )

@@ -28,8 +28,9 @@ class OutboxMetrics:
     backlog: Gauge
     oldest_due: Gauge
     oldest: Gauge
-    held: Gauge
     leases_expired: Counter
+    held: Gauge | None = None
+    """None: no item of the outbox is ever held."""
 
 
 class Pipeline:
@@ -74,7 +75,8 @@ class Pipeline:
                 metrics.backlog.labels(state).set(count)
             metrics.oldest_due.set(backlog.oldest_due_age)
             metrics.oldest.set(backlog.oldest_age)
-            metrics.held.set(backlog.counts["held"])
+            if metrics.held is not None:
+                metrics.held.set(backlog.counts["held"])
 
         every = self._daemon.ticks.every
         every(_SWEEP_EVERY, f"{self._table.name}.leases", sweep_leases)

@@ -51,6 +51,7 @@ class Receiver:
     behave: Behaviour | None = None
     url: str = ""
     got: list[Message] = field(default_factory=list)
+    answered: int = 0
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
         message = Message(
@@ -62,7 +63,11 @@ class Receiver:
         )
         self.got.append(message)
         answer = None if self.behave is None else await self.behave(request, message)
-        return answer or web.Response(status=204)
+        response = answer or web.Response(status=204)
+        await response.prepare(request)
+        await response.write_eof()
+        self.answered += 1
+        return response
 
     @property
     def ids(self) -> list[str]:
