@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ import orjson
 from benchmarks import seed
 from benchmarks.messages import Endpoint
 from benchmarks.options import Options
+from benchmarks.seed import WEBHOOK_KEY
 from deploy.sandbox.ports import LOOPBACK, free_port
 from devtools.database import Kind, RawDatabase, fresh_database
 from devtools.postgres import Server, own_server, run_apart
@@ -137,10 +138,17 @@ class Environment:
     def standins_url(self) -> str:
         return f"http://{LOOPBACK}:{self.standins.admin_port}"
 
-    @contextmanager
-    def dispatcher(self) -> Iterator[Process]:
+    def dispatcher(self) -> AbstractContextManager[Process]:
         """Run a dispatcher, which is ready."""
-        process = Process("dispatcher", self.settings, self.folder, group=0)
+        return self._daemon("dispatcher")
+
+    def notifier(self) -> AbstractContextManager[Process]:
+        """Run a notifier, which is ready, for webhooks on this machine."""
+        return self._daemon("notifier", WEBHOOK_KEY=WEBHOOK_KEY, WEBHOOK_ALLOW_PRIVATE="true")
+
+    @contextmanager
+    def _daemon(self, service: str, **own: str) -> Iterator[Process]:
+        process = Process(service, {**self.settings, **own}, self.folder, group=0)
         try:
             _wait_until_ready(process)
             yield process

@@ -1,5 +1,6 @@
 """Rows and files that exist before a measurement."""
 
+from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -7,6 +8,7 @@ from typing import Any, Final
 import orjson
 
 from common.storage.paths import PREDEFINED
+from common.webhooks.keys import SecretBox
 from devtools.database import RawDatabase
 
 APPLICATION: Final = {"application": "decode", "version": "v0_10_1", "entrypoint": "train"}
@@ -16,6 +18,7 @@ ATTRIBUTES: Final[dict[str, Any]] = {
 }
 HARDWARE: Final = dict.fromkeys(("cpu_cores", "memory", "gpu_model", "gpu_archi", "gpu_mem"))
 
+WEBHOOK_KEY: Final = "the benchmarks' key for secrets of webhooks"
 OTHER_USERS: Final = 1_000
 """One job of the history in ten is the caller's; these users own the others."""
 
@@ -103,6 +106,37 @@ def add_handovers(database: RawDatabase, ids: Sequence[int]) -> None:
     database.execute(
         f"INSERT INTO handovers ({', '.join(values)}) SELECT {', '.join(values.values())}"
         f" FROM jobs WHERE id BETWEEN {ids[0]} AND {ids[-1]}"
+    )
+
+
+def add_webhooks(database: RawDatabase, urls: Sequence[str]) -> None:
+    """Replace all webhooks by one for each of the URLs, each of a user of its own."""
+    database.execute("DELETE FROM webhooks")
+    sealed = SecretBox([WEBHOOK_KEY]).seal(f"whsec_{b64encode(bytes(32)).decode()}")
+    rows = ", ".join(
+        f"('hook-{n}', {_quoted(url)}, '[]', '[]', {_quoted(sealed)}, {database.ago('0')})"
+        for n, url in enumerate(urls)
+    )
+    columns = "user_id, url, events, labels, secret, created_at"
+    database.execute(f"INSERT INTO webhooks ({columns}) VALUES {rows}")
+
+
+def add_messages(database: RawDatabase, count: int) -> None:
+    """Add so many due messages, to all webhooks in turn; each names a number of its own."""
+    data = _quoted(PAYLOAD[:-1] + ', "job_id": ')
+    row = {
+        "state": "'pending'",
+        "due_at": database.ago("0"),
+        "created_at": database.ago("0"),
+        "webhook_id": "first + n % hooks",
+        "message": "'msg_' || first || '_' || n",
+        "event": "'job.finished'",
+        "payload": f"{data} || n || '}}'",
+    }
+    database.execute(
+        f"INSERT INTO webhook_deliveries ({', '.join(row)}) SELECT {', '.join(row.values())}"
+        f" FROM {database.series(count)},"
+        " (SELECT min(id) AS first, count(*) AS hooks FROM webhooks) AS all_hooks"
     )
 
 

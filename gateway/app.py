@@ -81,6 +81,9 @@ from gateway.routes import ERRORS, INTERNAL, STREAMS, add_internal_routes, add_r
 from gateway.settings import Settings
 from gateway.usage.handlers import USAGE
 from gateway.usage.service import UserUsage
+from gateway.webhooks.deliveries import Deliveries
+from gateway.webhooks.handlers import DELIVERIES, WEBHOOKS
+from gateway.webhooks.service import Webhooks
 
 _APPLICATIONS: Final = web.AppKey("applications", Applications)
 _DATABASE: Final = web.AppKey("database", Database)
@@ -220,6 +223,8 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     app[FINDING] = Finding(users, app[JOBS].pages, cursors)
     app[CANCELLING] = Cancelling(users, notifier)
     app[RESULTS] = Results(users, app[STORAGE], settings.limits)
+    app[WEBHOOKS] = Webhooks(users, settings.webhooks)
+    app[DELIVERIES] = Deliveries(users, notifier)
     async with Feed(database, users).running() as feed:
         app[EVENTS] = Events(users, feed)
         app[FEED] = feed

@@ -22,6 +22,7 @@ from gateway.jobs.finding import handlers as finding
 from gateway.jobs.repeat import handlers as repeat
 from gateway.jobs.results import handlers as results
 from gateway.usage import handlers as usage
+from gateway.webhooks import handlers as webhooks
 
 PUBLIC: Final[frozenset[Handler]] = frozenset(
     {
@@ -45,6 +46,7 @@ STREAMS: Final[frozenset[Handler]] = frozenset({events.stream_events})
 TAGS: Final = {
     "Files": "The caller's tree: `config`, `data`, `artifact`, `output` and `log`.",
     "Jobs": "What runs on the caller's files, and what can run.",
+    "Webhooks": "Where changes of the caller's jobs are announced.",
     "Account": "Who is calling; where there are accounts of its own, registration and log-in.",
     "Public": "What needs no credentials.",
     "Internal": "For the worker-facing API.",
@@ -58,6 +60,7 @@ ERRORS: Final[errors.ErrorTable] = {
     **jobs.ERRORS,
     **results.ERRORS,
     **job_status.ERRORS,
+    **webhooks.ERRORS,
 }
 """The answer to each error that a request may fail with."""
 
@@ -98,6 +101,8 @@ def add_routes(
     add_route(app, "PATCH", "/jobs/{job_id}", finding.label_job, slash=True)
     add_route(app, "DELETE", "/jobs/{job_id}", jobs.delete_job, slash=True)
 
+    add_webhook_routes(app)
+
     add_route(app, "GET", "/files/{file_path:path}/download", files.download_file)
     add_route(app, "HEAD", "/files/{file_path:path}/download", files.download_file)
     add_route(app, "GET", "/files/{file_path:path}/url", files.download_link)
@@ -118,6 +123,21 @@ def add_routes(
 
     add_route(app, "GET", "/openapi.json", openapi)
     return PUBLIC | {openapi}
+
+
+def add_webhook_routes(app: web.Application) -> None:
+    """Add the routes of users' webhooks."""
+    one = "/webhooks/{webhook_id}"
+    add_route(app, "GET", "/webhooks", webhooks.list_webhooks, slash=True)
+    add_route(app, "POST", "/webhooks", webhooks.add_webhook, slash=True)
+    add_route(app, "GET", one, webhooks.describe_webhook, slash=True)
+    add_route(app, "PATCH", one, webhooks.change_webhook, slash=True)
+    add_route(app, "DELETE", one, webhooks.delete_webhook, slash=True)
+    add_route(app, "POST", f"{one}/test", webhooks.test_webhook, slash=True)
+    add_route(app, "POST", f"{one}/rotate", webhooks.rotate_secret, slash=True)
+    add_route(app, "GET", f"{one}/deliveries", webhooks.list_deliveries, slash=True)
+    again = f"{one}/deliveries/{{message}}/redeliver"
+    add_route(app, "POST", again, webhooks.redeliver_message, slash=True)
 
 
 def openapi_document(app: web.Application, *, accounts: bool) -> dict[str, Any]:

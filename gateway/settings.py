@@ -22,6 +22,7 @@ from common.config.settings import (
     read_stale_after,
     read_storage,
 )
+from common.webhooks.settings import WebhookSettings, read_webhooks
 
 _TOUCH_EVERY: Final = 30.0
 _POOL: Final = re.compile(r"([\w-]+)_[0-9a-zA-Z]+", re.ASCII)
@@ -95,6 +96,7 @@ class Settings:
     applications: str
     frontend_origin: str
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    webhooks: WebhookSettings
     limits: Limits
     connections: ConnectionLimits
     client_timeout: float
@@ -135,6 +137,7 @@ def load(reader: Reader) -> Settings:
         applications=reader.text("APPLICATION_CONFIG_FILE", DEFAULT_APPLICATIONS),
         frontend_origin=_read_origin(reader),
         trusted_proxies=_read_networks(reader),
+        webhooks=read_webhooks(reader),
         limits=Limits(
             body_bytes=reader.whole("MAX_BODY_BYTES", 4 * 1024**2, least=1024),
             upload_bytes=reader.whole("MAX_UPLOAD_BYTES", 0),

@@ -1,4 +1,4 @@
-"""The notifier's application: its resources, its courier and its maintenance.
+"""The notifier's application: its resources, its couriers and their maintenance.
 
 Mails are never pruned: their rows make a mail per job and status unique. They go with their job.
 """
@@ -27,6 +27,7 @@ from notifier.lookup import Lookup
 from notifier.mailjet import Mailjet
 from notifier.messages import Mail
 from notifier.settings import Settings
+from notifier.webhooks.parts import open_webhooks
 
 _CONNECTIONS: Final = 16  # requests, mails that are sent alone, look-ups
 
@@ -45,6 +46,15 @@ def create_app(settings: Settings) -> web.Application:
 
 @asynccontextmanager
 async def _open_parts(settings: Settings, daemon: Daemon) -> AsyncIterator[None]:
+    async with (
+        _open_mails(settings, daemon) as mailjet,
+        open_webhooks(settings.webhooks, daemon, mailjet),
+    ):
+        yield
+
+
+@asynccontextmanager
+async def _open_mails(settings: Settings, daemon: Daemon) -> AsyncIterator[Mailjet | None]:
     pipeline = Pipeline(daemon, emails, deadline=settings.send_timeout)
     outbox = pipeline.outbox(Mail)
     maintain = partial(pipeline.maintain, wait=settings.lookup_wait, metrics=metrics.OUTBOX)
@@ -52,7 +62,7 @@ async def _open_parts(settings: Settings, daemon: Daemon) -> AsyncIterator[None]
         log.warning("mails.discarded", reason="no e-mail sender is configured")
         show_state(metrics.BREAKER, BreakerState.CLOSED)
         maintain(partial(discard, outbox))
-        yield
+        yield None
         return
     async with open_session("notifier", connections=_CONNECTIONS) as session:
         mailjet = Mailjet(
@@ -76,4 +86,4 @@ async def _open_parts(settings: Settings, daemon: Daemon) -> AsyncIterator[None]
         daemon.add_courier(deliverer, pipeline.signal, channel=EMAILS)
         daemon.health.add_check("mailjet", breaker.check)
         async with breaker.probing():
-            yield
+            yield mailjet

@@ -43,3 +43,47 @@ OUTBOX: Final = OutboxMetrics(
     held=HELD,
     leases_expired=LEASES_EXPIRED,
 )
+
+# -- webhooks -------------------------------------------------------------------------------------
+
+DELIVERIES: Final = Counter(
+    "opencloud_webhook_deliveries", "Attempts to deliver to webhooks, by outcome", ["outcome"]
+)
+DELIVERY_SECONDS: Final = Histogram(
+    "opencloud_webhook_request_seconds", "Duration of a call to a webhook's receiver"
+)
+WEBHOOKS_DISABLED: Final = Counter(
+    "opencloud_webhooks_disabled", "Webhooks that were disabled, by reason", ["reason"]
+)
+WEBHOOKS: Final = Gauge("opencloud_webhooks", "Webhooks by state", ["state"])
+OVERDUE: Final = Gauge(
+    "opencloud_webhook_overdue_seconds",
+    "How long the longest due message has waited for a notifier, its receiver being free",
+)
+WEBHOOK_STATES: Final = ("working", "failing", "disabled")
+
+for _outcome in ("taken", "failed", "gone", "given_up", "not_signed"):
+    DELIVERIES.labels(_outcome)
+for _reason in ("failing", "gone"):
+    WEBHOOKS_DISABLED.labels(_reason)
+
+DELIVERY_BACKLOG: Final = Gauge(
+    "opencloud_webhook_backlog", "Messages to webhooks not settled yet", ["state"]
+)
+DELIVERY_OLDEST_DUE: Final = Gauge(
+    "opencloud_webhook_oldest_due_seconds",
+    "How long the longest due message has been due, whatever its receiver does",
+)
+DELIVERY_OLDEST: Final = Gauge(
+    "opencloud_webhook_oldest_seconds", "Age of the oldest message that is not settled"
+)
+DELIVERY_LEASES_EXPIRED: Final = Counter(
+    "opencloud_webhook_leases_expired", "Messages whose notifier did not report back"
+)
+
+WEBHOOK_OUTBOX: Final = OutboxMetrics(
+    backlog=DELIVERY_BACKLOG,
+    oldest_due=DELIVERY_OLDEST_DUE,
+    oldest=DELIVERY_OLDEST,
+    leases_expired=DELIVERY_LEASES_EXPIRED,
+)

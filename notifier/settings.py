@@ -1,5 +1,6 @@
 """The notifier's settings. All times are in seconds."""
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,6 +14,11 @@ from common.config.settings import (
     read_database,
     read_logs,
 )
+from common.webhooks.settings import WebhookSettings, read_webhooks
+
+_HOUR: Final = 3_600.0
+RETRY_DELAYS: Final = (5.0, 300.0, 1_800.0, *(_HOUR * hours for hours in (2, 5, 10, 14, 20, 24)))
+"""Seconds before each retry of a message to a webhook: the example of Standard Webhooks 1.0."""
 
 _ADDRESS: Final = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
 
@@ -28,6 +34,16 @@ class MailjetSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WebhookDeliverySettings:
+    """A message is tried again after each of `retry_delays`; a webhook that has taken nothing for
+    `give_up_after` is disabled."""
+
+    shared: WebhookSettings = field(default_factory=WebhookSettings)
+    retry_delays: tuple[float, ...] = RETRY_DELAYS
+    give_up_after: float = 432_000.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """`mailjet` is None if no e-mail sender is configured.
 
@@ -38,6 +54,7 @@ class Settings:
     admin: AdminSettings
     logs: LogSettings
     mailjet: MailjetSettings | None
+    webhooks: WebhookDeliverySettings
     send_timeout: float
     lookup_wait: float
     shutdown_grace: float
@@ -57,6 +74,11 @@ def load(reader: Reader) -> Settings:
         database=read_database(reader),
         admin=read_admin(reader, 9002),
         mailjet=_mailjet(reader),
+        webhooks=WebhookDeliverySettings(
+            shared=read_webhooks(reader),
+            retry_delays=_retry_delays(reader),
+            give_up_after=reader.seconds("WEBHOOK_GIVE_UP_AFTER", 432_000.0),
+        ),
         send_timeout=reader.seconds("EMAIL_TIMEOUT", 30.0, least=0.1),
         lookup_wait=reader.seconds("EMAIL_LOOKUP_WAIT", 30.0),
         shutdown_grace=reader.seconds("SHUTDOWN_GRACE", 40.0),
@@ -79,3 +101,18 @@ def _mailjet(reader: Reader) -> MailjetSettings | None:
             f" not {settings.sender[:60]!r}"
         )
     return settings if wanted else None
+
+
+def _retry_delays(reader: Reader) -> tuple[float, ...]:
+    """`WEBHOOK_RETRY_DELAYS`: seconds, with commas, at least one."""
+    text = reader.text("WEBHOOK_RETRY_DELAYS")
+    if not text:
+        return RETRY_DELAYS
+    try:
+        delays = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        delays = ()
+    if not delays or not all(0.0 <= delay < math.inf for delay in delays):
+        reader.fault(f"WEBHOOK_RETRY_DELAYS must be seconds, such as 5,300,1800, not {text[:60]!r}")
+        return RETRY_DELAYS
+    return delays

@@ -104,7 +104,7 @@ def _wait_for_arrivals(env: Environment, count: int) -> dict[str, Any]:
             raise ToolFailed(f"{summary['repeated']} jobs were forwarded more than once")
         return summary if summary["count"] >= count else {}
 
-    return _poll(arrived, f"{count} jobs did not arrive")
+    return poll(arrived, f"{count} jobs did not arrive")
 
 
 def _wait_until_settled(env: Environment, ids: list[int]) -> None:
@@ -113,10 +113,11 @@ def _wait_until_settled(env: Environment, ids: list[int]) -> None:
         "SELECT count(*) FROM handovers WHERE settled_at IS NULL"
         f" AND job_id BETWEEN {ids[0]} AND {ids[-1]}"
     )
-    _poll(lambda: not env.database.fetch(unsettled)[0][0], "deliveries were not settled")
+    poll(lambda: not env.database.fetch(unsettled)[0][0], "deliveries were not settled")
 
 
-def _poll(check: Callable[[], T], failure: str) -> T:
+def poll(check: Callable[[], T], failure: str) -> T:
+    """The first true result. Raises `ToolFailed` with `failure` if there is none."""
     give_up = time.monotonic() + _TIMEOUT
     while not (result := check()):
         if time.monotonic() > give_up:

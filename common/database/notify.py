@@ -20,6 +20,7 @@ HANDOVERS: Final = "opencloud_handovers"
 EMAILS: Final = "opencloud_emails"
 EVENTS: Final = "opencloud_events"
 """Its payload names users with new events, one per line."""
+WEBHOOKS: Final = "opencloud_webhooks"
 
 _AT_MOST_EVERY: Final = 0.01
 """Seconds between two notifications of one process; the first one goes out at once."""

@@ -223,6 +223,57 @@ emails = Table(
     UniqueConstraint("custom_id", name="uq_emails_custom_id"),
 )
 
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("user_id", String, nullable=False),
+    Column("url", Text, nullable=False),
+    # lists of texts, as they were given
+    Column("events", JSON, nullable=False),
+    Column("labels", JSON, nullable=False),
+    # encrypted; the previous secret signs as well, until then
+    Column("secret", Text, nullable=False),
+    Column("previous_secret", Text),
+    Column("previous_until", DateTime),
+    # where the owner's mail goes
+    Column("mail_to", String),
+    Column("created_at", DateTime, nullable=False),
+    Column("disabled_at", DateTime),
+    # the first failure since the receiver last took something, and failures of new messages since
+    Column("failing_since", DateTime),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    # nothing is sent before
+    Column("paused_until", DateTime),
+    # when the owner's mail about the failure is to be sent; NULL: there is none
+    Column("notice_due_at", DateTime),
+    Index("ix_webhooks_user", "user_id"),
+    sqlite_autoincrement=True,
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    *_outbox_columns(),
+    Column("webhook_id", Integer, ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    # NULL: a test
+    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE")),
+    Column("priority", Integer, nullable=False, server_default=text("0")),
+    # the message's id, the same at each try
+    Column("message", String(64), nullable=False),
+    # its type, such as job.finished
+    Column("event", String, nullable=False),
+    # the body, byte for byte the same at each try
+    Column("payload", Text, nullable=False),
+    # HTTP status of the last answer
+    Column("last_status", Integer),
+    # attempts made when the owner last asked for another round
+    Column("attempts_before", Integer, nullable=False, server_default=text("0")),
+    UniqueConstraint("message", name="uq_webhook_deliveries_message"),
+    Index("ix_webhook_deliveries_webhook", "webhook_id", "id"),
+    Index("ix_webhook_deliveries_job", "job_id"),
+)
+
 heartbeats = Table(
     "heartbeats",
     metadata,
@@ -275,7 +326,7 @@ usage_uploads = Table(
     Index("ix_usage_uploads_user", "user_id"),
 )
 
-OUTBOXES: Final = (handovers, emails)
+OUTBOXES: Final = (handovers, emails, webhook_deliveries)
 
 
 def claim_order(table: Table) -> tuple[Any, ...]:
@@ -305,6 +356,16 @@ for _table in OUTBOXES:
     )
     _add_partial_index(f"{_name}_settled", _columns.settled_at, where="settled_at IS NOT NULL")
 
+_add_partial_index(
+    "ix_webhook_deliveries_sending", webhook_deliveries.c.webhook_id, where="state = 'sending'"
+)
+_add_partial_index("ix_webhooks_paused", webhooks.c.paused_until, where="paused_until IS NOT NULL")
+_add_partial_index(
+    "ix_webhooks_failing", webhooks.c.failing_since, where="failing_since IS NOT NULL"
+)
+_add_partial_index(
+    "ix_webhooks_notices", webhooks.c.notice_due_at, where="notice_due_at IS NOT NULL"
+)
 _add_partial_index(
     "ix_handovers_turns",
     handovers.c.user_id,

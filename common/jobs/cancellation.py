@@ -12,7 +12,7 @@ from sqlalchemy import Row, bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, padded
-from common.database.notify import EVENTS, ChannelNotifier
+from common.database.notify import EVENTS, WEBHOOKS, ChannelNotifier
 from common.database.tables import emails, handovers, jobs
 from common.jobs.details import details_size, overflows
 from common.jobs.events import EventType, NewEvent, record_events
@@ -48,6 +48,7 @@ async def cancel_jobs(
         async with database.transaction() as tx:
             results |= await _cancel(tx, wish, distinct[start : start + AT_ONCE])
         notifier.notify(EVENTS, wish.user_id)
+        notifier.notify(WEBHOOKS)
     return results
 
 

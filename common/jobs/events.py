@@ -36,6 +36,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from common.database.engine import Database, padded, utc_now
 from common.database.tables import job_deletions, job_events, job_labels, jobs
 from common.jobs.lifecycle import Source, Status
+from common.jobs.webhooks import JobChange, has_webhooks, write_messages
 
 PAGE: Final = 500
 """Events of one user that `read_later` reads at most."""
@@ -108,8 +109,11 @@ class Deletion:
 # -- writing --------------------------------------------------------------------------------------
 
 
-async def record_events(tx: AsyncConnection, events: Sequence[NewEvent]) -> None:
-    """Add events; no other row of `jobs` may be locked by this transaction afterwards."""
+async def record_events(tx: AsyncConnection, events: Sequence[NewEvent]) -> bool:
+    """Add events; no other row of `jobs` may be locked by this transaction afterwards.
+
+    Returns whether messages to webhooks were written, which are announced after the commit.
+    """
     rows = [
         {
             "user_lock": _lock_key(event.user_id),
@@ -123,7 +127,20 @@ async def record_events(tx: AsyncConnection, events: Sequence[NewEvent]) -> None
         }
         for event in events
     ]
-    await _insert_in_order(tx, job_events, rows)
+    changes = [
+        JobChange(event.job_id, event.user_id, _names(event))
+        for event in events
+        if event.type in {EventType.STATUS, EventType.CANCEL}
+    ]
+    are_heard = await _insert_in_order(tx, job_events, rows)
+    return bool(changes) and are_heard and await write_messages(tx, changes)
+
+
+def _names(event: NewEvent) -> tuple[str, ...]:
+    """The change as webhooks name it."""
+    if event.type is EventType.CANCEL:
+        return "status", "cancelled"
+    return ("status", event.status.value) if event.status.is_final else ("status",)
 
 
 async def record_deletion(tx: AsyncConnection, user_id: str, job_id: int) -> None:
@@ -143,20 +160,31 @@ def _lock_key(user_id: str) -> int:
     return int.from_bytes(digest.digest(), signed=True)
 
 
-_inserts: Final[dict[tuple[str, str], Insert]] = {}
+_is_heard: Final = has_webhooks(bindparam("user_id", type_=String))
+"""Asked for with the insert, since a round trip more would be felt by users without webhooks."""
+
+_inserts: Final[dict[tuple[str, str, bool], Any]] = {}
 
 
 async def _insert_in_order(
     tx: AsyncConnection, table: Table, rows: Sequence[dict[str, Any]]
-) -> None:
-    """Insert under the users' locks, taken in one order by all, so that nobody deadlocks."""
+) -> bool:
+    """Insert under the users' locks, taken in one order by all, so that nobody deadlocks.
+
+    Returns whether a user has webhooks; for several rows, whether one may have.
+    """
     rows = sorted(rows, key=lambda row: row["user_lock"])
     if tx.dialect.name == "sqlite":  # its writers are alone
         rows = [{key: row[key] for key in row if key != "user_lock"} for row in rows]
-    key = (table.name, tx.dialect.name)
+    is_one = len(rows) == 1
+    key = (table.name, tx.dialect.name, is_one)
     if key not in _inserts:
-        _inserts[key] = _insert(table, rows[0], locks=tx.dialect.name != "sqlite")
+        statement = _insert(table, rows[0], locks=tx.dialect.name != "sqlite")
+        _inserts[key] = statement.returning(_is_heard) if is_one else statement
+    if is_one:
+        return bool((await tx.execute(_inserts[key], rows[0])).scalar_one())
     await tx.execute(_inserts[key], rows)
+    return True
 
 
 def _insert(table: Table, row: Iterable[str], *, locks: bool) -> Insert:

@@ -1,7 +1,8 @@
 """One job's life across the tables, as `python -m common.story` prints it for operators.
 
-The job's row, its events, its hand-over with every delivery number, and its mails, as a time line
-in UTC. A job is found by its id or by any of its delivery numbers. User input is not shown.
+The job's row, its events, its hand-over with every delivery number, its mails and its messages to
+webhooks, as a time line in UTC. A job is found by its id or by any of its delivery numbers. User
+input is not shown.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from common.config.settings import DatabaseSettings
 from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseUnavailable
-from common.database.tables import MAX_JOB_ID, emails, handover_numbers, handovers, job_events, jobs
+from common.database.tables import (
+    MAX_JOB_ID,
+    emails,
+    handover_numbers,
+    handovers,
+    job_events,
+    jobs,
+    webhook_deliveries,
+)
 from common.jobs.events import EventType
 from common.jobs.terminal import as_shown
 from common.outbox.item import OutboxState
@@ -55,6 +64,7 @@ class Story:
     handover: Record | None
     numbers: Sequence[Record]
     mails: Sequence[Record]
+    deliveries: Sequence[Record] = ()
 
     def time_line(self) -> list[Moment]:
         """Everything that has a time, in order."""
@@ -81,6 +91,10 @@ class Story:
             kind = f"mail '{mail['kind']}'"
             yield from _at(mail["created_at"], "gateway", f"{kind} written to {mail['recipient']}")
             yield from _at(mail["settled_at"], "notifier", f"{kind} {_settled(mail)}")
+        for one in self.deliveries:
+            what = f"'{one['event']}' to webhook {one['webhook_id']}"
+            yield from _at(one["created_at"], "gateway", f"{what} written as {one['message']}")
+            yield from _at(one["settled_at"], "notifier", f"{what} {_settled(one)}")
         removal = "deleted; its files and rows are being removed"
         yield from _at(self.job["deleted_at"], "user", removal)
 
@@ -93,6 +107,10 @@ class Story:
         if self.job["last_seen_at"] is not None:
             sentences.append(f"Worker: last heard of at {_time(self.job['last_seen_at'])}")
         sentences += [f"Mail '{mail['kind']}': {_state(mail, self.now)}" for mail in self.mails]
+        sentences += [
+            f"'{one['event']}' to webhook {one['webhook_id']}: {_state(one, self.now)}"
+            for one in self.deliveries
+        ]
         if not self.job["user_email"]:
             sentences.append("Mail: none, the job has no e-mail address")
         return sentences
@@ -107,6 +125,7 @@ class Story:
                 "handover": self.handover,
                 "handover_numbers": self.numbers,
                 "emails": self.mails,
+                "webhook_deliveries": self.deliveries,
             },
             option=orjson.OPT_INDENT_2,
         )
@@ -222,12 +241,13 @@ async def read_story(database: Database, number: int) -> Story:
         found = await _rows(connection, jobs, or_(jobs.c.id == number, jobs.c.id.in_(alias)))
         if not found:
             raise StoryError(f"there is no job {number}")
-        events, handover, numbers, mails = [
+        events, handover, numbers, mails, deliveries = [
             await _rows(connection, table, table.c.job_id == found[0]["id"])
-            for table in (job_events, handovers, handover_numbers, emails)
+            for table in (job_events, handovers, handover_numbers, emails, webhook_deliveries)
         ]
         now = (await connection.execute(select(utc_now()))).scalar_one()
-    return Story(now, found[0], events, handover[0] if handover else None, numbers, mails)
+    hand_over = handover[0] if handover else None
+    return Story(now, found[0], events, hand_over, numbers, mails, deliveries)
 
 
 async def _rows(connection: AsyncConnection, table: Table, condition: Any) -> list[Record]:

@@ -14,7 +14,7 @@ from sqlalchemy import Float, Row, Text, bindparam, cast, func, or_, select, upd
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, padded, utc_now
-from common.database.notify import EMAILS, EVENTS, ChannelNotifier
+from common.database.notify import EMAILS, EVENTS, WEBHOOKS, ChannelNotifier
 from common.database.tables import handover_numbers, handovers, job_events, jobs
 from common.jobs import metrics
 from common.jobs.details import (
@@ -42,6 +42,7 @@ class Applied:
     change: Change
     confirmed_handover: bool
     mail_due: bool
+    webhook_due: bool
     application: str
     queued: float | None
     ran: float | None
@@ -187,6 +188,8 @@ def _announce(notifier: ChannelNotifier, applied: Applied | None) -> None:
         return
     if applied.mail_due:
         notifier.notify(EMAILS)
+    if applied.webhook_due:
+        notifier.notify(WEBHOOKS)
     if applied.change.records_event or applied.change.stops_worker:
         notifier.notify(EVENTS, applied.user_id)
     if applied.change.enters and applied.change.status.is_final:
@@ -258,6 +261,7 @@ async def _apply(
     if before is not Status.FINISHED and not job.is_cancelled:
         await _write_job(tx, job, change, heard=heard)
     mail_due = await update_mails(tx, job, change, report)
+    webhook_due = False
     if change.records_event:
         event = NewEvent(
             job_id=job.id,
@@ -268,7 +272,7 @@ async def _apply(
             details=report.details,
             source=report.source,
         )
-        await record_events(tx, [event])
+        webhook_due = await record_events(tx, [event])
         if change.details and overflows(job.details_size, change.details):
             await cut_events(tx, job.id)
     return Applied(
@@ -279,6 +283,7 @@ async def _apply(
         change=change,
         confirmed_handover=confirmed_handover,
         mail_due=mail_due,
+        webhook_due=webhook_due,
         application=metrics.application_label(job.application),
         queued=_seconds(job, job.date_created) if change.starts else None,
         ran=_seconds(job, job.date_started) if change.enters and change.status.is_final else None,

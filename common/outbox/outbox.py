@@ -11,6 +11,7 @@ from typing import Any, Generic
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    ColumnElement,
     Integer,
     String,
     Table,
@@ -35,9 +36,17 @@ from common.outbox.item import OutboxState, settlement, state_is
 class Outbox(Generic[Item]):
     """One outbox table, whose rows are claimed as instances of `item`."""
 
-    def __init__(self, database: Database, table: Table, item: type[Item], *, lease: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        table: Table,
+        item: type[Item],
+        *,
+        lease: float,
+        eligible: ColumnElement[bool] | None = None,
+    ) -> None:
         """`item` names the columns that a claim reads; `lease`, in seconds, must outlast the total
-        deadline of one delivery."""
+        deadline of one delivery. Due items for which `eligible` does not hold are passed over."""
         self._database = database
         self._table = table
         claims = self._claims = Claims(database, table, item, lease=lease)
@@ -46,6 +55,8 @@ class Outbox(Generic[Item]):
         longest_due = (columns.due_at, columns.id)
         is_due = columns.due_at <= utc_now()
         due = and_(state_is(table, OutboxState.PENDING), is_due)
+        if eligible is not None:
+            due = and_(due, eligible)
         untried = and_(due, columns.attempts == 0)
         held = state_is(table, OutboxState.HELD)
         doubtful = and_(state_is(table, OutboxState.IN_DOUBT), is_due)
@@ -103,9 +114,17 @@ class Outbox(Generic[Item]):
 
     # -- settling ---------------------------------------------------------------------------
 
-    async def done(self, items: Sequence[Item]) -> None:
-        """The items have arrived."""
-        await self._write(items, self._done)
+    async def done(self, items: Sequence[Item], **columns: Any) -> None:
+        """The items have arrived. `columns` are set as well."""
+        if columns:
+            done = settlement(self._table, OutboxState.DONE)
+            await self._settle(items, **done, last_error=None, **columns)
+        else:
+            await self._write(items, self._done)
+
+    async def drop(self, items: Sequence[Item], reason: str) -> None:
+        """What the items were about was cancelled."""
+        await self._settle(items, **settlement(self._table, OutboxState.DROPPED), last_error=reason)
 
     async def retry(self, items: Sequence[Item], delay: float, reason: str, **columns: Any) -> None:
         """Not taken: try again `delay` seconds from now. `columns` are set as well."""
@@ -146,14 +165,18 @@ class Outbox(Generic[Item]):
         )
 
     async def fail(
-        self, items: Sequence[Item], reason: str, tx: AsyncConnection | None = None
+        self,
+        items: Sequence[Item],
+        reason: str,
+        tx: AsyncConnection | None = None,
+        **columns: Any,
     ) -> int:
         """Refused for good, or given up; within the transaction `tx`, if there is one.
 
-        Returns how many items were still their owner's.
+        `columns` are set as well. Returns how many items were still their owner's.
         """
         return await self._settle(
-            items, tx, **settlement(self._table, OutboxState.FAILED), last_error=reason
+            items, tx, **settlement(self._table, OutboxState.FAILED), last_error=reason, **columns
         )
 
     async def release_held(self) -> int:

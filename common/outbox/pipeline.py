@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import Counter, Gauge
-from sqlalchemy import Table
+from sqlalchemy import ColumnElement, Table
 
 from common.outbox.claims import Item
 from common.outbox.maintenance import OutboxMaintenance
@@ -28,8 +28,9 @@ class OutboxMetrics:
     backlog: Gauge
     oldest_due: Gauge
     oldest: Gauge
-    held: Gauge
     leases_expired: Counter
+    held: Gauge | None = None
+    """None: no item of the outbox is ever held."""
 
 
 class Pipeline:
@@ -43,9 +44,13 @@ class Pipeline:
         self._table = table
         self._lease = deadline + _LEASE_MARGIN
 
-    def outbox(self, item: type[Item]) -> Outbox[Item]:
+    def outbox(
+        self, item: type[Item], *, eligible: ColumnElement[bool] | None = None
+    ) -> Outbox[Item]:
         """The outbox, claimed as `item`: without columns that its user does not need."""
-        return Outbox(self._daemon.database, self._table, item, lease=self._lease)
+        return Outbox(
+            self._daemon.database, self._table, item, lease=self._lease, eligible=eligible
+        )
 
     def maintain(
         self, sweep_doubts: Callable[[], Awaitable[int]], *, wait: float, metrics: OutboxMetrics
@@ -70,7 +75,8 @@ class Pipeline:
                 metrics.backlog.labels(state).set(count)
             metrics.oldest_due.set(backlog.oldest_due_age)
             metrics.oldest.set(backlog.oldest_age)
-            metrics.held.set(backlog.counts["held"])
+            if metrics.held is not None:
+                metrics.held.set(backlog.counts["held"])
 
         every = self._daemon.ticks.every
         every(_SWEEP_EVERY, f"{self._table.name}.leases", sweep_leases)

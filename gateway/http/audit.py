@@ -15,7 +15,16 @@ from gateway.http.keys import REQUEST_ID, USER
 
 _EVENT: Final = "audit.recorded"
 
-Action = Literal["log_in", "delete_file", "delete_job", "cancel_job"]
+Action = Literal[
+    "log_in",
+    "delete_file",
+    "delete_job",
+    "cancel_job",
+    "add_webhook",
+    "change_webhook",
+    "delete_webhook",
+    "rotate_webhook_secret",
+]
 Outcome = Literal["ok", "refused"]
 
 log = get_logger()

@@ -8,10 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import padded
 from common.database.tables import handovers, job_labels, jobs
+from common.jobs.answer import Job
 from common.jobs.lifecycle import Status
 from common.outbox.item import OutboxState
 from gateway.http.responses import iso
-from gateway.jobs.columns import Job
 
 _STATES: Final = {
     OutboxState.PENDING: "waiting",

@@ -15,6 +15,7 @@ from aiohttp_apispec import (
     response_schema,
 )
 
+from common.jobs.answer import Job
 from gateway.http.admission import Work, compute
 from gateway.http.audit import audit
 from gateway.http.disconnects import cancelled_on_disconnect
@@ -23,7 +24,6 @@ from gateway.http.keys import REQUEST_ID, USER
 from gateway.http.responses import json_bytes
 from gateway.http.streaming import send_json
 from gateway.http.validation import inspected_by
-from gateway.jobs.columns import Job
 from gateway.jobs.errors import (
     BatchNameTaken,
     JobEnded,

@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
 from common.database.tables import handovers, job_batches, jobs
+from common.jobs.answer import COLUMNS, Job, as_jobs, date_of
 from common.jobs.events import EventType, NewEvent, record_events
 from common.jobs.lifecycle import Source, Status
 from common.jobs.quota import count_unfinished, lock_counts
 from common.outbox.item import OutboxState
 from common.runtime.batching import Batcher
-from gateway.jobs.columns import COLUMNS, Job, as_jobs, date_of
 from gateway.jobs.errors import BatchNameTaken, KeyBusy, NameTaken, TooManyUnfinished
 from gateway.jobs.idempotency.claims import Claim, ClaimsLost, keep_answers
 from gateway.jobs.labels import add_labels, label_rows

@@ -11,6 +11,7 @@ from common.config.catalogue import Catalogue
 from common.database.engine import Database
 from common.database.notify import EVENTS, HANDOVERS, ChannelNotifier
 from common.database.tables import MAX_JOB_ID
+from common.jobs.answer import Job
 from common.jobs.deletion import delete_job
 from common.storage.protocol import Storage
 from common.telemetry.logs import get_logger
@@ -18,7 +19,6 @@ from gateway.http.errors import Fault
 from gateway.http.memory import ByteBudget
 from gateway.http.streaming import Chunks
 from gateway.identity import User
-from gateway.jobs.columns import Job
 from gateway.jobs.errors import JobNotFound, NameTaken, ResultsInTheWay, SubmissionRefused
 from gateway.jobs.finding.pages import PER_USER, TOTAL, Pages
 from gateway.jobs.idempotency.claims import Claim

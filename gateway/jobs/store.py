@@ -19,8 +19,9 @@ from sqlalchemy import (
 
 from common.database.engine import Database, byte_length, padded
 from common.database.tables import MAX_JOB_ID, job_labels, jobs
+from common.jobs.answer import COLUMNS, Job, as_jobs
 from common.runtime.batching import Batcher
-from gateway.jobs.columns import COLUMNS, SHORT_COLUMNS, Job, as_jobs
+from gateway.jobs.columns import SHORT_COLUMNS
 from gateway.jobs.details import with_details
 from gateway.jobs.errors import JobNotFound
 from gateway.jobs.labels import add_labels, label_rows, remove_labels

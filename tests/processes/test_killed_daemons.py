@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from common.database.engine import Database
-from common.database.tables import emails, handovers
+from common.database.tables import emails, handovers, webhook_deliveries
 from devtools.waiting import eventually
 from tests.support.cloud import Cloud, Held, on_sqlite
 from tests.support.dispatcher import FakePeer, hear
 from tests.support.notifier import FakeMailjet
 from tests.support.records import add_handover, add_mail, all_done, end_leases
+from tests.support.webhooks import KEY, Receiver, add_message, add_webhook
 
 
 async def kill_dispatcher(cloud: Cloud, peer: FakePeer, take: Callable[[Any], object]) -> None:
@@ -87,3 +88,25 @@ async def test_a_notifier_killed_before_or_after_mailjet_took_the_mail_sends_it_
     await eventually(lambda: all_done(database, emails), within=30)
     assert len(mailjet.sent) == 1
     assert len(mailjet.lookups) == 1
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["before", "after"])
+async def test_a_notifier_killed_before_or_after_a_receiver_took_a_message_sends_it_again(
+    cloud: Cloud, database: Database, taken: bool
+) -> None:
+    settings = {"WEBHOOK_KEY": KEY, "WEBHOOK_ALLOW_PRIVATE": "true"}
+    held = Held(first_only=True)
+    async with Receiver(held).served() as receiver:
+        message = await add_message(database, await add_webhook(database, receiver.url))
+        notifier = cloud.notifier(**settings)
+        await asyncio.wait_for(held.reached.wait(), 30)
+        if taken:
+            notifier.suspend()
+            held.released.set()
+            await eventually(lambda: receiver.answered)
+        notifier.kill()
+        await end_leases(database, webhook_deliveries)
+        cloud.notifier(**settings)
+        await eventually(lambda: all_done(database, webhook_deliveries), within=30)
+    assert receiver.ids == [message, message]
+    assert receiver.got[0].body == receiver.got[1].body

@@ -15,7 +15,7 @@ from common.database.tables import emails
 from common.outbox.outbox import Outbox
 from devtools.database import database_settings
 from notifier.messages import Mail
-from notifier.settings import MailjetSettings, Settings
+from notifier.settings import MailjetSettings, Settings, WebhookDeliverySettings
 from tests.support.fakes import serving
 
 API_KEY = "mailjet-api-key"
@@ -102,6 +102,7 @@ def notifier_settings(url: str, mailjet_url: str, **changes: Any) -> Settings:
         admin=AdminSettings(host="127.0.0.1", port=0),
         logs=LogSettings(),
         mailjet=mailjet_settings(mailjet_url),
+        webhooks=WebhookDeliverySettings(),
         send_timeout=2.0,
         lookup_wait=1.0,
         shutdown_grace=5.0,

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database
 from common.database.tables import MAX_JOB_ID
-from gateway.jobs.columns import Job, as_jobs
+from common.jobs.answer import Job, as_jobs
 from gateway.jobs.details import with_details
 from gateway.jobs.finding import statements
 from gateway.jobs.finding.facets import matching_facets

@@ -12,10 +12,11 @@ from typing import Final
 
 import orjson
 
+from common.jobs.answer import Job
 from gateway.http.limits import user_caller
 from gateway.http.memory import ByteBudget
 from gateway.http.streaming import Chunks
-from gateway.jobs.columns import LONG, Job, is_long
+from gateway.jobs.columns import LONG, is_long
 from gateway.jobs.errors import JobNotFound
 from gateway.jobs.finding.listing import Listing
 from gateway.jobs.finding.search import Place

@@ -4,7 +4,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from gateway.jobs.columns import Job, date_of
+from common.jobs.answer import Job, date_of
 from gateway.jobs.labels import Label
 
 SORTS: Final = ("date_created", "date_finished", "job_name", "status")

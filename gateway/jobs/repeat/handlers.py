@@ -6,9 +6,9 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp_apispec import docs, headers_schema, json_schema, match_info_schema, response_schema
 
+from common.jobs.answer import Job
 from gateway.http.admission import Work
 from gateway.http.keys import REQUEST_ID, USER
-from gateway.jobs.columns import Job
 from gateway.jobs.idempotency.claims import Claim
 from gateway.jobs.idempotency.handlers import created
 from gateway.jobs.idempotency.schemas import KEY_PARAMETER, REPLAYED_HEADER, IdempotencyKeySchema

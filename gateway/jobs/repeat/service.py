@@ -9,11 +9,11 @@ import orjson
 
 from common.database.engine import Database
 from common.database.tables import MAX_JOB_ID
+from common.jobs.answer import Job
 from common.storage.errors import InvalidPath
 from common.storage.paths import UserPath, check_name
 from common.storage.protocol import Storage
 from gateway.identity import User
-from gateway.jobs.columns import Job
 from gateway.jobs.errors import JobNotFound, NameTaken, ResultsInTheWay
 from gateway.jobs.idempotency.claims import Claim
 from gateway.jobs.repeat.names import following

@@ -136,6 +136,8 @@ def test_queries_compare_with_states_and_verdicts_that_exist(query: str) -> None
         "opencloud_mail_gate": set(LABELS),
         "opencloud_handovers_total": set(Handover),
         "opencloud_mails_total": set(Mail) | {"discarded"},
+        "opencloud_webhook_backlog": {"due", "waiting", "sending", "in_doubt", "held"},
+        "opencloud_webhook_deliveries_total": {"taken", "failed", "gone", "given_up", "not_signed"},
         "opencloud_database_connections": {"in_use", "idle"},
         "opencloud_status_updates_total": {"unchanged", "applied", "unknown", "unavailable"},
         "opencloud_jobs": set(Status),

@@ -6,7 +6,7 @@ import orjson
 import pytest
 from sqlalchemy.dialects import postgresql
 
-from gateway.jobs import columns
+from common.jobs import answer as columns
 from gateway.jobs.schemas import HARDWARE_KEYS, JOB_EXAMPLE, JobSchema
 from tests.support.answers import check_answer
 
@@ -15,6 +15,7 @@ NONE = dict.fromkeys(HARDWARE_KEYS)
 
 def test_the_schema_documents_every_key_of_a_job() -> None:
     assert set(columns.JOB_KEYS) == set(JobSchema().fields)
+    assert columns.HARDWARE_KEYS == HARDWARE_KEYS
 
 
 @pytest.mark.parametrize("stored", [None, "", "null", "[]", "{", '"text"', "3"])

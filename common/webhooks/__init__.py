@@ -1,0 +1,1 @@
+"""What the gateway and the notifier agree on about webhooks: addresses, and secrets at rest."""

@@ -1,0 +1,1 @@
+"""Users' webhooks: where changes of their jobs are announced."""
