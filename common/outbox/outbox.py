@@ -156,6 +156,10 @@ class Outbox(Generic[Item]):
             items, tx, **settlement(self._table, OutboxState.FAILED), last_error=reason
         )
 
+    async def drop(self, items: Sequence[Item], reason: str) -> None:
+        """Claimed, but no longer to be sent."""
+        await self._settle(items, **settlement(self._table, OutboxState.DROPPED), last_error=reason)
+
     async def release_held(self) -> int:
         """Make all held items due again; returns how many."""
         async with self._database.statement() as tx:

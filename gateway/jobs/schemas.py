@@ -5,6 +5,7 @@ from typing import Any, Final
 from marshmallow import fields
 
 from common.jobs.lifecycle import Status
+from common.notifications.choices import OF_JOBS
 from gateway.http.fields import (
     MAX_INTEGER,
     Choice,
@@ -125,6 +126,14 @@ class JobRequestSchema(RequestSchema):
     application = Part(ApplicationSchema, required=True)
     attributes = Part(AttributesSchema, required=True)
     hardware = Part(HardwareSchema, load_default=None, allow_none=True)
+    notify = Choice(
+        OF_JOBS,
+        load_default=None,
+        allow_none=True,
+        metadata={
+            "description": "Which mails about this job are sent; null: as the user has chosen."
+        },
+    )
 
 
 class JobIdSchema(RequestSchema):

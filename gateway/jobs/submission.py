@@ -123,6 +123,7 @@ def job_row(request: JobRequest, correlation_id: str) -> dict[str, Any]:
         "application": body["application"],
         "attributes": body["attributes"],
         "hardware": body["hardware"],
+        "notify": body.get("notify"),
         "correlation_id": correlation_id,
     }
 
