@@ -25,7 +25,7 @@ NOTIFICATIONS: Final = web.AppKey("notifications", Notifications)
 
 _BAD_LINK: Final = "This link is not one of ours, or it is damaged"
 
-_WRONG_TOKEN: Final = "Not the token that was agreed with Mailjet"
+_NOT_MAILJET: Final = "Not the token that was agreed with Mailjet"
 
 
 class WrongEventToken(Exception):
@@ -34,7 +34,7 @@ class WrongEventToken(Exception):
 
 ERRORS: Final[ErrorTable] = {
     UnknownLink: Answer(HTTPStatus.BAD_REQUEST, _BAD_LINK),
-    WrongEventToken: Answer(HTTPStatus.FORBIDDEN, _WRONG_TOKEN),
+    WrongEventToken: Answer(HTTPStatus.FORBIDDEN, _NOT_MAILJET),
 }
 
 _EXAMPLE: Final = {"mail": "errors"}
@@ -146,7 +146,7 @@ _EVENT: Final = {
     description="One event or a list of them, as Mailjet's Event API sends them. Addresses that "
     "bounced for good, are blocked, or whose owners complained get no more mails. There if "
     "`EMAIL_SENDER_EVENT_TOKEN` is set.",
-    errors={403: _WRONG_TOKEN, 503: None},
+    errors={403: _NOT_MAILJET, 503: None},
     requestBody={
         "required": True,
         "content": {
