@@ -130,7 +130,7 @@ def write_message(mail: Mail, job: Job | None, site: Site) -> Message:
         calls=[f"GET {site.public_url}/jobs/{mail.job_id}/{what}" for what in ("download", "log")],
         details=_end_of(job.details or "") if job else "",
         has_error=mail.kind == Status.ERROR,
-        reason="the job was submitted with this wish" if known else "a job of yours has ended",
+        reason="the job was submitted with this choice" if known else "a job of yours has ended",
     )
 
 
@@ -170,7 +170,7 @@ def _render(
         custom_id=mail.custom_id,
         correlation_id=mail.correlation_id,
         subject=subject,
-        text=_templates.get_template(f"{template}.txt").render(values),
+        text=_templates.get_template(f"{template}.txt").render(values) + "\n",
         html=_templates.get_template(f"{template}.html").render(values),
         headers=headers,
     )

@@ -21,9 +21,9 @@ from common.outbox.item import OutboxState
 DIGEST: Final = "digest"
 """The `kind` of such a mail."""
 
-_user_id = bindparam("user_id", type_=String)
-_gathered = (digest_jobs.c.user_id == _user_id, digest_jobs.c.mail_id.is_(None))
-_under_way = exists().select_from(jobs).where(jobs.c.user_id == _user_id, text(UNFINISHED))
+_of_user = bindparam("of_user", type_=String)
+_gathered = (digest_jobs.c.user_id == _of_user, digest_jobs.c.mail_id.is_(None))
+_under_way = exists().select_from(jobs).where(jobs.c.user_id == _of_user, text(UNFINISHED))
 
 _recipient = (
     select(jobs.c.user_email)
@@ -48,7 +48,7 @@ async def gather(tx: AsyncConnection, user_id: str, job_id: int) -> None:
 async def leave_out(tx: AsyncConnection, user_id: str, job_ids: list[int]) -> None:
     """Let the user's next digest not name these jobs."""
     of_jobs = digest_jobs.c.job_id.in_(bindparam("ids", job_ids, expanding=True))
-    await tx.execute(_forget.where(of_jobs), {"user_id": user_id})
+    await tx.execute(_forget.where(of_jobs), {"of_user": user_id})
 
 
 async def write_digest(tx: AsyncConnection, user_id: str, *, at_once: bool = False) -> bool:
@@ -57,7 +57,7 @@ async def write_digest(tx: AsyncConnection, user_id: str, *, at_once: bool = Fal
     The user's lock has to be held. Returns whether one was written.
     """
     wanted = _recipient if at_once else _recipient_if_last
-    recipient = (await tx.execute(wanted, {"user_id": user_id})).scalar()
+    recipient = (await tx.execute(wanted, {"of_user": user_id})).scalar()
     if recipient is None:
         return False
     written = await tx.execute(
@@ -73,7 +73,7 @@ async def write_digest(tx: AsyncConnection, user_id: str, *, at_once: bool = Fal
         )
         .returning(emails.c.id)
     )
-    await tx.execute(_assign, {"user_id": user_id, "of_mail": written.scalar_one()})
+    await tx.execute(_assign, {"of_user": user_id, "of_mail": written.scalar_one()})
     return True
 
 
@@ -90,7 +90,7 @@ async def change_choice(
         await lock_user(tx, user_id)
         await write_choice(tx, user_id, choice)
         if choice is Choice.NONE:
-            await tx.execute(_forget, {"user_id": user_id})
+            await tx.execute(_forget, {"of_user": user_id})
             return False
         if address is not None:
             await lift(tx, address)
