@@ -6,15 +6,15 @@ from typing import Any, Final
 
 import orjson
 from aiohttp import web
-from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
+from aiohttp_apispec import docs, json_schema, response_schema
 from marshmallow import fields
 
 from common.notifications.choices import Choice
 from common.notifications.links import UnknownLink
 from gateway.http.body import read_body
-from gateway.http.errors import Answer, ErrorTable, Fault, Invalid
-from gateway.http.fields import AnyText, RequestSchema
+from gateway.http.errors import Answer, ErrorTable
 from gateway.http.fields import Choice as ChoiceField
+from gateway.http.fields import RequestSchema
 from gateway.http.keys import SETTINGS, USER
 from gateway.http.responses import AnswerSchema, json_response
 from gateway.notifications import page
@@ -25,6 +25,7 @@ NOTIFICATIONS: Final = web.AppKey("notifications", Notifications)
 
 _BAD_LINK: Final = "This link is not one of ours, or it is damaged"
 
+_NO_EVENTS: Final = "The events are no JSON"
 _NOT_MAILJET: Final = "Not the token that was agreed with Mailjet"
 
 
@@ -32,9 +33,14 @@ class WrongEventToken(Exception):
     """Events that somebody else than Mailjet may have sent."""
 
 
+class UnreadableEvents(Exception):
+    """Events that are no JSON."""
+
+
 ERRORS: Final[ErrorTable] = {
     UnknownLink: Answer(HTTPStatus.BAD_REQUEST, _BAD_LINK),
     WrongEventToken: Answer(HTTPStatus.FORBIDDEN, _NOT_MAILJET),
+    UnreadableEvents: Answer(HTTPStatus.BAD_REQUEST, _NO_EVENTS),
 }
 
 _EXAMPLE: Final = {"mail": "errors"}
@@ -56,16 +62,15 @@ class NotificationsSchema(AnswerSchema):
     mail = fields.String(metadata={"enum": [*map(str, Choice)], "description": _MEANING})
 
 
-class LinkSchema(RequestSchema):
-    """The link of a mail."""
+def _token(meaning: str, example: str) -> list[dict[str, Any]]:
+    """The parameter `t`: without it, the token is as wrong as any other."""
+    schema = {"type": "string", "default": ""}
+    return [
+        {"in": "query", "name": "t", "schema": schema, "description": meaning, "example": example}
+    ]
 
-    t = AnyText(load_default="", metadata={"description": "The token of the link in a mail."})
 
-
-class EventTokenSchema(RequestSchema):
-    """What Mailjet is given as the address to call."""
-
-    t = AnyText(load_default="", metadata={"description": "`EMAIL_SENDER_EVENT_TOKEN`."})
+_LINK: Final = _token("The token of the link in a mail.", "gAAAAABpVmY4c2VlLW5vdGhpbmc")
 
 
 @docs(
@@ -107,12 +112,12 @@ def _page(text: str, meaning: str) -> dict[str, Any]:
     summary="Ask whether to stop mails",
     description="The page behind the link in a mail, with a button that sends the POST. It "
     "changes nothing.",
+    parameters=_LINK,
     errors={400: _BAD_LINK},
     responses=_page(page.ASK, "The page."),
 )
-@querystring_schema(LinkSchema)
 async def show_unsubscribe(request: web.Request) -> web.Response:
-    request.app[NOTIFICATIONS].check(request["querystring"]["t"])
+    request.app[NOTIFICATIONS].check(request.query.get("t", ""))
     return web.Response(text=page.ASK, content_type="text/html", headers=page.HEADERS)
 
 
@@ -121,12 +126,21 @@ async def show_unsubscribe(request: web.Request) -> web.Response:
     summary="Stop mails",
     description="Sets `mail` to `none` for the user of the link. Mail clients send it with one "
     "click (RFC 8058); the body does not matter.",
+    parameters=_LINK,
     errors={400: _BAD_LINK, 503: None},
+    requestBody={
+        "required": False,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {"type": "object"},
+                "example": {"List-Unsubscribe": "One-Click"},
+            }
+        },
+    },
     responses=_page(page.DONE, "No more mails."),
 )
-@querystring_schema(LinkSchema)
 async def unsubscribe(request: web.Request) -> web.Response:
-    await request.app[NOTIFICATIONS].unsubscribe(request["querystring"]["t"])
+    await request.app[NOTIFICATIONS].unsubscribe(request.query.get("t", ""))
     return web.Response(text=page.DONE, content_type="text/html", headers=page.HEADERS)
 
 
@@ -146,7 +160,8 @@ _EVENT: Final = {
     description="One event or a list of them, as Mailjet's Event API sends them. Addresses that "
     "bounced for good, are blocked, or whose owners complained get no more mails. There if "
     "`EMAIL_SENDER_EVENT_TOKEN` is set.",
-    errors={403: _NOT_MAILJET, 503: None},
+    parameters=_token("`EMAIL_SENDER_EVENT_TOKEN`.", "5f0c0d8f2b7e4a61"),
+    errors={400: _NO_EVENTS, 403: _NOT_MAILJET, 503: None},
     requestBody={
         "required": True,
         "content": {
@@ -163,15 +178,13 @@ _EVENT: Final = {
     },
     responses={"200": {"description": "They are noted; Mailjet sends them again otherwise."}},
 )
-@querystring_schema(EventTokenSchema)
 async def take_mail_events(request: web.Request) -> web.Response:
-    sent, expected = request["querystring"]["t"], request.app[SETTINGS].mail_event_token
+    sent, expected = request.query.get("t", ""), request.app[SETTINGS].mail_event_token
     if not hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), expected.encode()):
         raise WrongEventToken
     try:
         body = orjson.loads(await read_body(request))
     except orjson.JSONDecodeError as error:
-        fault = Fault(["body"], f"JSON decode error: {error}", "json_invalid")
-        raise Invalid(fault) from error
+        raise UnreadableEvents from error
     await request.app[NOTIFICATIONS].take([*parse_events(body)])
     return web.Response()

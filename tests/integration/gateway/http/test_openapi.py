@@ -25,10 +25,14 @@ OPERATIONS = {
     ("post", "/jobs/cancel"), ("post", "/jobs/{job_id}/cancel"),
     ("put", "/_job_status"),
     ("get", "/files"),
-    ("get", "/user/usage"),
+    ("get", "/user/usage"), ("get", "/user/notifications"), ("put", "/user/notifications"),
+    ("get", "/notifications/unsubscribe"), ("post", "/notifications/unsubscribe"),
 }  # fmt: skip
 ACCOUNTS = {("post", "/user"), ("post", "/token"), ("post", "/login")}
-PUBLIC = {("get", "/"), ("get", "/access_info"), *ACCOUNTS}
+PUBLIC = {
+    ("get", "/"), ("get", "/access_info"), *ACCOUNTS,
+    ("get", "/notifications/unsubscribe"), ("post", "/notifications/unsubscribe"),
+}  # fmt: skip
 
 CONDITIONS = {"Range", "If-Range", "If-None-Match", "If-Match"}
 
