@@ -60,7 +60,7 @@ class Settings:
 def load(reader: Reader) -> Settings:
     """Read the environment; `reader.check()` reports its faults."""
     public_url = reader.http_url("PUBLIC_URL")
-    keys = read_notification_keys(reader) if public_url else ()
+    keys = read_notification_keys(reader, needed=bool(public_url))
     if public_url and not keys:
         reader.fault(
             "NOTIFICATION_KEYS (or INTERNAL_API_KEY_SECRET) is missing, which signs the links that"

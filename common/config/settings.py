@@ -169,15 +169,14 @@ def read_logs(reader: Reader) -> LogSettings:
     )
 
 
-def read_notification_keys(reader: Reader) -> tuple[str, ...]:
+def read_notification_keys(reader: Reader, *, needed: bool = True) -> tuple[str, ...]:
     """The secrets of `NOTIFICATION_KEYS`, separated by commas: the first one signs the links in
-    mails, all are accepted. Else the internal key; empty without either."""
+    mails, all are accepted. Else, if one is `needed`, the internal key; empty without either."""
     text = reader.secret("NOTIFICATION_KEYS")
     keys = tuple(filter(None, (part.strip() for part in text.split(","))))
-    if not keys:
-        internal = reader.secret("INTERNAL_API_KEY_SECRET")
-        return (internal,) if internal else ()
-    if len(keys) > 1:
+    if not keys and needed:
+        keys = tuple(filter(None, [reader.secret("INTERNAL_API_KEY_SECRET")]))
+    elif len(keys) > 1:
         for key in keys:
             reader.keep_secret("NOTIFICATION_KEYS", key)
     return keys
