@@ -5,10 +5,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.request import Request, urlopen
 
 import orjson
@@ -21,6 +21,14 @@ from devtools.database import Kind, RawDatabase, fresh_database
 from devtools.postgres import Server, own_server, run_apart
 from devtools.services import Process
 from devtools.user_pool import INTERNAL_KEY, USER, Issuer, trust
+
+_MAIL: Final = {
+    "EMAIL_SENDER_SERVICE": "mailjet",
+    "EMAIL_SENDER_ADDRESS": "no-reply@example.org",
+    "EMAIL_SENDER_API_KEY": "mailjet-key",
+    "EMAIL_SENDER_SECRET_KEY": "mailjet-secret",
+    "PUBLIC_URL": "https://api.example.org",
+}
 
 
 def service_settings(
@@ -137,10 +145,17 @@ class Environment:
     def standins_url(self) -> str:
         return f"http://{LOOPBACK}:{self.standins.admin_port}"
 
-    @contextmanager
-    def dispatcher(self) -> Iterator[Process]:
+    def dispatcher(self) -> AbstractContextManager[Process]:
         """Run a dispatcher, which is ready."""
-        process = Process("dispatcher", self.settings, self.folder, group=0)
+        return self._running("dispatcher")
+
+    def notifier(self) -> AbstractContextManager[Process]:
+        """Run a notifier, which is ready."""
+        return self._running("notifier", **_MAIL, EMAIL_SENDER_API_URL=self.standins_url)
+
+    @contextmanager
+    def _running(self, service: str, **settings: str) -> Iterator[Process]:
+        process = Process(service, {**self.settings, **settings}, self.folder, group=0)
         try:
             _wait_until_ready(process)
             yield process
