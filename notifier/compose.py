@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Row, case, false, func, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from common.database.engine import Database
+from common.database.engine import Database, padded
 from common.database.tables import digest_jobs, emails, job_labels, jobs, notification_choices
 from common.notifications.choices import Choice
 from common.notifications.suppression import find_suppressed, normalised
@@ -85,7 +85,7 @@ class Composer:
         Long details are read and interpreted one after the other, which bounds the memory.
         """
         async with self.database.reading() as connection:
-            wanted = _FACTS.where(emails.c.id.in_([mail.id for mail in batch]))
+            wanted = _FACTS.where(emails.c.id.in_(padded([mail.id for mail in batch])))
             rows: Sequence[Any] = (await connection.execute(wanted)).all()
             labels = await _read_labels(connection, batch)
             suppressed = await find_suppressed(connection, {mail.recipient for mail in batch})
@@ -159,7 +159,8 @@ async def _read_labels(
     connection: AsyncConnection, batch: Sequence[Mail]
 ) -> Mapping[int, dict[str, str]]:
     ids = [mail.job_id for mail in batch if mail.job_id is not None]
+    of_jobs = job_labels.c.job_id.in_(padded(ids)) if ids else false()
     found: dict[int, dict[str, str]] = {}
-    for row in await connection.execute(select(job_labels).where(job_labels.c.job_id.in_(ids))):
+    for row in await connection.execute(select(job_labels).where(of_jobs)):
         found.setdefault(row.job_id, {})[row.key] = row.value
     return found

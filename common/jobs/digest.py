@@ -29,7 +29,7 @@ _recipient = (
     select(jobs.c.user_email)
     .join_from(digest_jobs, jobs, jobs.c.id == digest_jobs.c.job_id)
     .where(*_gathered)
-    .order_by(digest_jobs.c.id.desc())
+    .order_by(digest_jobs.c.job_id.desc())  # the order of the index
     .limit(1)
 )
 _recipient_if_last = _recipient.where(~_under_way)
