@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, padded
 from common.database.tables import digest_jobs, emails, job_labels, jobs, notification_choices
+from common.jobs.digest import DIGEST
 from common.notifications.choices import Choice
 from common.notifications.suppression import find_suppressed, normalised
 from notifier.messages import (
@@ -98,10 +99,10 @@ class Composer:
                 composed.append(Stopped(f"the address gets no mails: {reason}"))
             elif row is not None and row.choice == Choice.NONE and not row.notify:
                 composed.append(Stopped("the user has chosen to get no mails"))
-            elif mail.job_id is None:
+            elif mail.kind == DIGEST:
                 composed.append(await self._digest(mail))
             else:
-                composed.append(await self._message(mail, row, labels.get(mail.job_id, {})))
+                composed.append(await self._message(mail, row, labels.get(mail.job_id or 0, {})))
         return composed
 
     async def _message(self, mail: Mail, row: Row[Any] | None, labels: dict[str, str]) -> Message:
