@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.request import Request, urlopen
 
 import orjson
@@ -22,6 +22,14 @@ from devtools.database import Kind, RawDatabase, fresh_database
 from devtools.postgres import Server, own_server, run_apart
 from devtools.services import Process
 from devtools.user_pool import INTERNAL_KEY, USER, Issuer, trust
+
+_MAIL: Final = {
+    "EMAIL_SENDER_SERVICE": "mailjet",
+    "EMAIL_SENDER_ADDRESS": "no-reply@example.org",
+    "EMAIL_SENDER_API_KEY": "mailjet-key",
+    "EMAIL_SENDER_SECRET_KEY": "mailjet-secret",
+    "PUBLIC_URL": "https://api.example.org",
+}
 
 
 def service_settings(
@@ -143,8 +151,10 @@ class Environment:
         return self._daemon("dispatcher")
 
     def notifier(self) -> AbstractContextManager[Process]:
-        """Run a notifier, which is ready, for webhooks on this machine."""
-        return self._daemon("notifier", WEBHOOK_KEY=WEBHOOK_KEY, WEBHOOK_ALLOW_PRIVATE="true")
+        """Run a notifier, which is ready, for mails and for webhooks on this machine."""
+        webhooks = {"WEBHOOK_KEY": WEBHOOK_KEY, "WEBHOOK_ALLOW_PRIVATE": "true"}
+        mails = {**_MAIL, "EMAIL_SENDER_API_URL": self.standins_url}
+        return self._daemon("notifier", **mails, **webhooks)
 
     @contextmanager
     def _daemon(self, service: str, **own: str) -> Iterator[Process]:

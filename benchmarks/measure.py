@@ -1,12 +1,13 @@
 """Loads against the service and its baseline in turns, so that noise affects both."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from benchmarks import load_generator, transfer
 from benchmarks.environment import Environment
-from benchmarks.isolation import in_own_process
+from benchmarks.isolation import ToolFailed, in_own_process
 from benchmarks.load_generator import Load
 from benchmarks.messages import Endpoint
 from benchmarks.results import Baseline, Result, Sample, Transfer, median_transfer
@@ -14,7 +15,10 @@ from benchmarks.targets import Target
 from devtools import proc
 from devtools.services import Process
 
+T = TypeVar("T")
+
 _WARM_UP: Final = 0.3
+_TIMEOUT: Final = 60.0
 _NO_TARGET: Final = Target()
 
 
@@ -91,3 +95,13 @@ def in_turns(
     proc.reset_peak(pids)
     rounds = [[step() for step in steps] for _ in range(env.options.repeats)]
     return [median_transfer(column) for column in zip(*rounds, strict=True)], proc.peak_mib(pids)
+
+
+def wait_until(check: Callable[[], T], failure: str) -> T:
+    """The first true value of `check`. Raises `ToolFailed` after `_TIMEOUT` seconds."""
+    give_up = time.monotonic() + _TIMEOUT
+    while not (result := check()):
+        if time.monotonic() > give_up:
+            raise ToolFailed(f"{failure} within {_TIMEOUT:g} s")
+        time.sleep(0.02)
+    return result

@@ -140,6 +140,24 @@ def add_messages(database: RawDatabase, count: int) -> None:
     )
 
 
+def add_mails(database: RawDatabase, ids: Sequence[int]) -> None:
+    """Add a due mail for each of the jobs with these consecutive ids, by which it is looked up."""
+    values = {
+        "state": "'pending'",
+        "due_at": database.ago("1"),
+        "created_at": database.ago("1"),
+        "job_id": "id",
+        "user_id": "user_id",
+        "kind": "status",
+        "recipient": "user_email",
+        "custom_id": "id",
+    }
+    database.execute(
+        f"INSERT INTO emails ({', '.join(values)}) SELECT {', '.join(values.values())}"
+        f" FROM jobs WHERE id BETWEEN {ids[0]} AND {ids[-1]}"
+    )
+
+
 def add_history(database: RawDatabase, count: int, user: str) -> None:
     """Fill the table with finished jobs, as years of use do."""
     owner = f"CASE WHEN n % 10 = 0 THEN '{user}' ELSE 'user-' || (n % {OTHER_USERS}) END"

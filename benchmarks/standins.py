@@ -1,5 +1,5 @@
-"""Stand-ins that cost little: a worker-facing API that accepts every job and records its arrival,
-and the user pool's key server. `python -m benchmarks.standins PORT jwks.json`
+"""Stand-ins that cost little: a worker-facing API and a Mailjet that accept everything and record
+its arrival, and the user pool's key server. `python -m benchmarks.standins PORT jwks.json`
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _BACKLOG: Final = 512
 
 
 class Arrivals:
-    """When each delivery number arrived first, by the monotonic clock of all processes."""
+    """When each number, a delivery's or a mail's, arrived first, by all processes' same clock."""
 
     def __init__(self) -> None:
         self.clear()
@@ -64,6 +64,12 @@ class _Connection(asyncio.Protocol):
     def _respond(self, head: bytes, body: bytes) -> bytes:
         arrivals, found = self._arrivals, b"{}"
         match head.split(b" ", 2)[:2]:
+            case b"POST", b"/v3.1/send":
+                sent = [message["CustomID"] for message in orjson.loads(body)["Messages"]]
+                for name in sent:
+                    arrivals.record(int(name))
+                results = [{"Status": "success", "CustomID": name} for name in sent]
+                found = orjson.dumps({"Messages": results})
             case b"POST", _:
                 if number := _NUMBER.search(body):
                     arrivals.record(int(number[1]))

@@ -16,6 +16,7 @@ from common.database.errors import DatabaseUnavailable
 from common.database.notify import ChannelNotifier
 from common.jobs.heartbeat import BEAT_EVERY, GATEWAY, beat
 from common.jobs.trees import warn_of_missing_trees
+from common.notifications.links import UnsubscribeLinks
 from common.runtime.process import Address, CannotStart, MakeRunner, serve
 from common.runtime.startup import open_database
 from common.runtime.tasks import in_background
@@ -77,6 +78,8 @@ from gateway.jobs.repeat.service import Repeating
 from gateway.jobs.results.handlers import RESULTS
 from gateway.jobs.results.service import Results
 from gateway.jobs.service import Jobs
+from gateway.notifications.handlers import NOTIFICATIONS
+from gateway.notifications.service import Notifications
 from gateway.routes import ERRORS, INTERNAL, STREAMS, add_internal_routes, add_routes
 from gateway.settings import Settings
 from gateway.usage.handlers import USAGE
@@ -109,7 +112,10 @@ def create_app(settings: Settings, health: Health) -> web.Application:
     app[SHARES] = Shares(budgets(settings.limits))
     app[SHARES].export()
     public = add_routes(
-        app, accounts=settings.account_endpoints, internal=not settings.internal_port
+        app,
+        accounts=settings.account_endpoints,
+        internal=not settings.internal_port,
+        mail_events=bool(settings.mail_event_token),
     )
     limits = CallerLimits(settings.limits.concurrent_requests, settings.limits.rate)
     app.middlewares.append(
@@ -225,6 +231,8 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     app[RESULTS] = Results(users, app[STORAGE], settings.limits)
     app[WEBHOOKS] = Webhooks(users, settings.webhooks)
     app[DELIVERIES] = Deliveries(users, notifier)
+    links = UnsubscribeLinks(settings.notification_keys)
+    app[NOTIFICATIONS] = Notifications(users, notifier, links)
     async with Feed(database, users).running() as feed:
         app[EVENTS] = Events(users, feed)
         app[FEED] = feed

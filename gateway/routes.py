@@ -5,6 +5,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from common.notifications.links import UNSUBSCRIBE_PATH
 from gateway import meta
 from gateway.auth import handlers as auth
 from gateway.files import handlers as files
@@ -21,6 +22,7 @@ from gateway.jobs.examples import ConfiguredExamples
 from gateway.jobs.finding import handlers as finding
 from gateway.jobs.repeat import handlers as repeat
 from gateway.jobs.results import handlers as results
+from gateway.notifications import handlers as notifications
 from gateway.usage import handlers as usage
 from gateway.webhooks import handlers as webhooks
 
@@ -33,6 +35,9 @@ PUBLIC: Final[frozenset[Handler]] = frozenset(
         auth.register,
         auth.issue_token,
         auth.log_in,
+        notifications.show_unsubscribe,
+        notifications.unsubscribe,
+        notifications.take_mail_events,
     }
 )
 """Handlers that need no credentials. All others but the internal ones need a user."""
@@ -61,16 +66,18 @@ ERRORS: Final[errors.ErrorTable] = {
     **results.ERRORS,
     **job_status.ERRORS,
     **webhooks.ERRORS,
+    **notifications.ERRORS,
 }
 """The answer to each error that a request may fail with."""
 
 
 def add_routes(
-    app: web.Application, *, accounts: bool, internal: bool = True
+    app: web.Application, *, accounts: bool, internal: bool = True, mail_events: bool = True
 ) -> frozenset[Handler]:
     """Add the routes; returns the public handlers, the generated ones included.
 
-    `accounts` adds registration and log-in, `internal` the routes of `add_internal_routes`.
+    `accounts` adds registration and log-in, `internal` the routes of `add_internal_routes`,
+    `mail_events` what Mailjet calls.
     """
     add_route(app, "GET", "/", meta.welcome)
     add_route(app, "GET", "/access_info", meta.access_info, slash=True)
@@ -79,6 +86,12 @@ def add_routes(
 
     add_route(app, "GET", "/user", auth.current_user, slash=True)
     add_route(app, "GET", "/user/usage", usage.user_usage, slash=True)
+    add_route(app, "GET", "/user/notifications", notifications.get_notifications, slash=True)
+    add_route(app, "PUT", "/user/notifications", notifications.put_notifications, slash=True)
+    add_route(app, "GET", UNSUBSCRIBE_PATH, notifications.show_unsubscribe)
+    add_route(app, "POST", UNSUBSCRIBE_PATH, notifications.unsubscribe)
+    if mail_events:
+        add_route(app, "POST", "/notifications/mailjet", notifications.take_mail_events)
     if accounts:
         add_route(app, "POST", "/user", auth.register, slash=True)
         add_route(app, "POST", "/token", auth.issue_token, slash=True)

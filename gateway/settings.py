@@ -18,6 +18,7 @@ from common.config.settings import (
     read_database,
     read_idempotency_retention,
     read_logs,
+    read_notification_keys,
     read_silence_margin,
     read_stale_after,
     read_storage,
@@ -93,6 +94,10 @@ class Settings:
     account_endpoints: bool
     email_unverified: bool
     """Whether mails go to addresses that the user pool has not verified, too."""
+    notification_keys: tuple[str, ...] = field(repr=False)
+    """What the links in mails are signed with, at least one."""
+    mail_event_token: str = field(repr=False)
+    """What Mailjet's events have to name; empty: they are not taken."""
     applications: str
     frontend_origin: str
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
@@ -134,6 +139,8 @@ def load(reader: Reader) -> Settings:
         internal_api_key=reader.secret("INTERNAL_API_KEY_SECRET", required=True),
         account_endpoints=_read_account_endpoints(reader),
         email_unverified=reader.flag("EMAIL_UNVERIFIED", default=True) is not False,
+        notification_keys=read_notification_keys(reader),
+        mail_event_token=reader.secret("EMAIL_SENDER_EVENT_TOKEN"),
         applications=reader.text("APPLICATION_CONFIG_FILE", DEFAULT_APPLICATIONS),
         frontend_origin=_read_origin(reader),
         trusted_proxies=_read_networks(reader),

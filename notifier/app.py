@@ -12,6 +12,7 @@ from aiohttp import web
 
 from common.database.notify import EMAILS
 from common.database.tables import emails
+from common.notifications.links import UnsubscribeLinks
 from common.outbox.breaker import BreakerState, CircuitBreaker, show_state
 from common.outbox.consumer import Consumer
 from common.outbox.peer_client import open_session
@@ -21,11 +22,12 @@ from common.runtime.daemon import Daemon
 from common.telemetry.logs import get_logger
 from common.telemetry.redaction import Redaction
 from notifier import metrics
+from notifier.compose import Composer
 from notifier.deliver import Deliverer
 from notifier.discard import discard
 from notifier.lookup import Lookup
 from notifier.mailjet import Mailjet
-from notifier.messages import Mail
+from notifier.messages import Mail, Site
 from notifier.settings import Settings
 from notifier.webhooks.parts import open_webhooks
 
@@ -75,10 +77,10 @@ async def _open_mails(settings: Settings, daemon: Daemon) -> AsyncIterator[Mailj
             "Mailjet", probe=mailjet.is_alive, signal=pipeline.signal, gauge=metrics.BREAKER
         )
         deliverer = Deliverer(
-            database=daemon.database,
             outbox=outbox,
             consumer=Consumer(outbox, breaker, pipeline.signal),
             mailjet=mailjet,
+            composer=Composer(daemon.database, _site(settings)),
             lookup_wait=settings.lookup_wait,
         )
         lookup = Lookup(outbox=outbox, mailjet=mailjet, breaker=breaker, wait=settings.lookup_wait)
@@ -87,3 +89,8 @@ async def _open_mails(settings: Settings, daemon: Daemon) -> AsyncIterator[Mailj
         daemon.health.add_check("mailjet", breaker.check)
         async with breaker.probing():
             yield mailjet
+
+
+def _site(settings: Settings) -> Site:
+    links = UnsubscribeLinks(settings.notification_keys) if settings.notification_keys else None
+    return Site(front_end=settings.front_end, public_url=settings.public_url, links=links)

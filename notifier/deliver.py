@@ -7,19 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from sqlalchemy import case, false, func, not_, select
-
-from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
-from common.database.tables import jobs
 from common.outbox.consumer import Consumer
 from common.outbox.outbox import Outbox
 from common.runtime.claim_loop import persist
 from common.runtime.retry import full_jitter
 from common.telemetry.logs import get_logger
 from notifier import metrics
+from notifier.compose import Composer, Stopped
 from notifier.mailjet import BATCH, Mailjet, Outcome, Verdict
-from notifier.messages import MAX_DETAILS, MAX_OUTPUT, Mail, Message, write_message
+from notifier.messages import Mail, Message
 
 REQUESTS_AT_ONCE: Final = 2
 
@@ -35,15 +32,8 @@ _EVENTS: Final = {
     Verdict.IN_DOUBT: "mail.doubted",
     Verdict.HELD: "mail.held",
     Verdict.ALONE: "mail.singled_out",
+    Verdict.DROPPED: "mail.dropped",
 }
-
-_LENGTH: Final = func.length(jobs.c.runtime_details)
-_IS_LONG: Final = func.coalesce(_LENGTH > MAX_DETAILS, false())
-_OUTPUT: Final = case(
-    (_LENGTH > MAX_OUTPUT, func.substr(jobs.c.runtime_details, _LENGTH - MAX_OUTPUT)),
-    else_=jobs.c.runtime_details,
-)
-"""What a mail's details are made from, and one character more if there are more."""
 
 Batch = list[Mail]
 
@@ -57,10 +47,10 @@ class Deliverer:
     A mail in doubt is looked up after `lookup_wait` seconds.
     """
 
-    database: Database
     outbox: Outbox[Mail]
     consumer: Consumer[Mail]
     mailjet: Mailjet
+    composer: Composer
     lookup_wait: float
 
     def slots(self, under_way: int) -> int:
@@ -91,7 +81,7 @@ class Deliverer:
             await self.give_back(batch)
             return
         try:
-            messages = await self._write_messages(batch)
+            composed = await self.composer.compose(batch)
         except DatabaseUnavailable:
             await self.give_back(batch)
             return
@@ -101,14 +91,22 @@ class Deliverer:
         except Exception:
             await self._postpone(batch)
             raise
+        await self._send(batch, composed)
+
+    async def _send(self, batch: Batch, composed: Sequence[Message | Stopped]) -> None:
+        """Send what is to be sent, and settle all."""
+        messages = [item for item in composed if isinstance(item, Message)]
+        sent = [Outcome(Verdict.IN_DOUBT, "the call was cut short")] * len(messages)
         started = time.monotonic()
-        outcomes = [Outcome(Verdict.IN_DOUBT, "the call was cut short")] * len(batch)
         try:
-            outcomes = await self.mailjet.send(messages)
+            if messages:
+                sent = await self.mailjet.send(messages)
         finally:
             # also when a cancellation cut the call short, which the settlement outlives
             seconds = time.monotonic() - started
-            metrics.REQUEST_SECONDS.observe(seconds)
+            outcomes = _outcomes(composed, sent)
+            if messages:
+                metrics.REQUEST_SECONDS.observe(seconds)
             for mail, outcome in zip(batch, outcomes, strict=True):
                 if outcome.verdict is Verdict.HELD and not self.consumer.was_held(mail):
                     metrics.HELD.inc()
@@ -116,7 +114,7 @@ class Deliverer:
             try:
                 await self._settle(batch, outcomes)
             finally:
-                await self._report(batch[0], outcomes)
+                await self._report(batch, outcomes)
 
     async def _postpone(self, batch: Batch) -> None:
         """Nothing was sent because of some mail of the batch: later, each by itself."""
@@ -126,33 +124,6 @@ class Deliverer:
 
     async def _send_alone(self, batch: Sequence[Mail], delay: float) -> None:
         await self.outbox.retry(batch, delay, _REFUSED_AS_A_WHOLE, alone=True)
-
-    async def _write_messages(self, batch: Batch) -> list[Message]:
-        """The messages, with the present names and details of their jobs.
-
-        Long details are read and interpreted one after the other, which bounds the memory.
-        """
-        short = case((not_(_IS_LONG), jobs.c.runtime_details)).label("details")
-        wanted = select(jobs.c.id, jobs.c.job_name, short, _IS_LONG.label("is_long")).where(
-            jobs.c.id.in_([mail.job_id for mail in batch])
-        )
-        async with self.database.reading() as connection:
-            found = {row.id: row for row in await connection.execute(wanted)}
-        messages: list[Message] = []
-        for mail in batch:
-            job = found.get(mail.job_id)
-            name, details = (job.job_name, job.details) if job else (None, None)
-            if job and job.is_long:
-                details = await self._output_of(mail.job_id)
-                messages.append(await asyncio.to_thread(write_message, mail, name, details))
-            else:
-                messages.append(write_message(mail, name, details))
-        return messages
-
-    async def _output_of(self, job_id: int) -> str | None:
-        async with self.database.reading() as connection:
-            found = await connection.execute(select(_OUTPUT).where(jobs.c.id == job_id))
-            return found.scalar_one_or_none()
 
     async def _settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Settle equal outcomes together, so that a batch that waits stays a batch."""
@@ -177,10 +148,21 @@ class Deliverer:
                 await self.outbox.hold(mails, outcome.reason)
             case Verdict.ALONE:
                 await self._send_alone(mails, 0.0)
+            case Verdict.DROPPED:
+                await self.outbox.drop(mails, outcome.reason)
 
-    async def _report(self, mail: Mail, outcomes: Sequence[Outcome]) -> None:
+    async def _report(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Report to the breaker what the request as a whole showed."""
-        verdicts = {outcome.verdict for outcome in outcomes}
+        tried = []
+        for mail, outcome in zip(batch, outcomes, strict=True):
+            if outcome.verdict is Verdict.DROPPED:
+                self.consumer.untried(mail)
+            else:
+                tried.append((mail, outcome))
+        if not tried:
+            return
+        mail, first = tried[0]
+        verdicts = {outcome.verdict for _, outcome in tried}
         if verdicts & {Verdict.SENT, Verdict.FAILED, Verdict.ALONE}:
             if self.consumer.succeeded(mail):
                 if released := await self.consumer.release_held():
@@ -189,7 +171,16 @@ class Deliverer:
         elif Verdict.HELD in verdicts:
             self.consumer.refused(mail)
         else:
-            self.consumer.failed(mail, outcomes[0])
+            self.consumer.failed(mail, first)
+
+
+def _outcomes(composed: Sequence[Message | Stopped], sent: Sequence[Outcome]) -> list[Outcome]:
+    """One outcome for each mail of a batch, of which only the messages were sent."""
+    of_messages = iter(sent)
+    return [
+        next(of_messages) if isinstance(item, Message) else Outcome(Verdict.DROPPED, item.reason)
+        for item in composed
+    ]
 
 
 def _delay(mails: Sequence[Mail]) -> float:
@@ -202,6 +193,7 @@ def _record(mail: Mail, outcome: Outcome, seconds: float) -> None:
     write = {
         Verdict.SENT: log.info,
         Verdict.ALONE: log.info,
+        Verdict.DROPPED: log.info,
         Verdict.HELD: log.error,
     }.get(outcome.verdict, log.warning)
     write(

@@ -20,10 +20,9 @@ from common.outbox.peer_client import (
     is_alive,
 )
 from common.telemetry.redaction import Redaction
-from notifier.messages import Message
+from notifier.messages import SENDER_NAME, Message
 from notifier.settings import MailjetSettings
 
-SENDER_NAME: Final = "DECODE OpenCloud"
 BATCH: Final = 50
 """Mailjet takes at most this many messages in one request."""
 
@@ -50,6 +49,9 @@ class Verdict(StrEnum):
     HELD = "held"
     ALONE = "alone"
     """Some message of the batch is wrong, and Mailjet does not say which: send each by itself."""
+
+    DROPPED = "dropped"
+    """Not sent: the user or the owner of the address wants no mails."""
 
 
 Outcome = peer_client.Outcome[Verdict]
@@ -105,8 +107,11 @@ class Mailjet:
             "HTMLPart": message.html,
             "CustomID": message.custom_id,
         }
+        headers = dict(message.headers)
         if message.correlation_id and HEADER_VALUE.fullmatch(message.correlation_id):
-            body["Headers"] = {"X-Correlation-ID": message.correlation_id}
+            headers["X-Correlation-ID"] = message.correlation_id
+        if headers:
+            body["Headers"] = headers
         return body
 
     async def find(self, custom_id: str) -> bool | None:

@@ -1,12 +1,21 @@
-"""What the mails say. Pure: no I/O."""
+"""What the mails say. Pure: no I/O but reading the templates, once."""
 
 import re
-from dataclasses import dataclass
-from html import escape
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
 
+from humanize import precisedelta
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from common.jobs.lifecycle import Status
 from common.jobs.terminal import as_shown
+from common.notifications.links import UnsubscribeLinks
 from common.outbox.item import OutboxItem
+
+SENDER_NAME: Final = "DECODE OpenCloud"
 
 MAX_DETAILS: Final = 20_000
 """Longest run-time details in a mail, in characters as shown; of longer ones the end is kept."""
@@ -16,13 +25,20 @@ MAX_OUTPUT: Final = 4 << 20
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
+_templates: Final = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=select_autoescape(["html"]),
+    undefined=StrictUndefined,
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail(OutboxItem):
     """A claimed mail: `kind` is the final status that it announces, `custom_id` its name for later
-    look-ups; `alone`: not in one request with others."""
+    look-ups; `alone`: not in one request with others. A digest has no `job_id`."""
 
-    job_id: int
+    job_id: int | None
+    user_id: str | None
     kind: str
     recipient: str
     custom_id: str
@@ -39,27 +55,153 @@ class Message:
     subject: str
     text: str
     html: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_message(mail: Mail, job_name: str | None, details: str | None) -> Message:
-    """The message about a job that has reached a final status."""
-    name = _CONTROL.sub(" ", job_name or "")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What mails link to. Without `public_url`, the gateway's address, no mail has a link that
+    stops mails."""
+
+    name: str = SENDER_NAME
+    front_end: str = ""
+    public_url: str = ""
+    links: UnsubscribeLinks | None = None
+
+    def unsubscribe(self, user_id: str | None) -> str:
+        """The link that stops the user's mails; empty if there is none."""
+        if not (self.public_url and self.links and user_id):
+            return ""
+        return self.links.url(self.public_url, user_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The job of a mail as it is now; `details` end where `runtime_details` do."""
+
+    name: str
+    user_id: str
+    application: Sequence[str]
+    labels: Mapping[str, str]
+    results: Sequence[str]
+    submitted: datetime | None
+    started: datetime | None
+    ended: datetime | None
+    details: str | None
+    is_chosen: bool = False
+    """Whether its submission asked for mails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job that a digest names."""
+
+    id: int
+    name: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """The jobs of a digest: how many by status, and the first of them."""
+
+    counts: Mapping[str, int]
+    jobs: Sequence[Ended]
+
+    @property
+    def more(self) -> int:
+        """Jobs that are not named."""
+        return sum(self.counts.values()) - len(self.jobs)
+
+
+def write_message(mail: Mail, job: Job | None, site: Site) -> Message:
+    """The message about a job that has reached a final status; `job` is None once it is deleted."""
+    name = on_one_line(job.name) if job else ""
     subject = " ".join(filter(None, ("Job", name, f"(id={mail.job_id})", mail.kind)))
-    shown = _end_of(details or "")
-    facts = {"Name": name, "ID": str(mail.job_id), "Status": mail.kind}
-    lines = [f"{label}: {value}" for label, value in facts.items()]
-    rows = [f"<b>{label}:</b> {escape(value)}<br>" for label, value in facts.items()]
+    known = job is not None and job.is_chosen
+    return _render(
+        "job",
+        mail,
+        site,
+        user_id=mail.user_id or (job.user_id if job else None),
+        subject=subject,
+        facts=[*_facts(mail, name, job)],
+        job=job,
+        calls=[f"GET {site.public_url}/jobs/{mail.job_id}/{what}" for what in ("download", "log")],
+        details=_end_of(job.details or "") if job else "",
+        has_error=mail.kind == Status.ERROR,
+        reason="the job was submitted with this choice" if known else "a job of yours has ended",
+    )
+
+
+def write_digest(mail: Mail, digest: Digest, site: Site) -> Message:
+    """The message about all jobs that ended until none was under way any more."""
+    total = sum(digest.counts.values())
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(digest.counts.items()))
+    head = "1 job has ended" if total == 1 else f"{total} jobs have ended"
+    return _render(
+        "digest",
+        mail,
+        site,
+        user_id=mail.user_id,
+        subject=f"{head}: {counts}",
+        digest=digest,
+        has_error=Status.ERROR in digest.counts,
+        reason="you chose one mail for all jobs",
+    )
+
+
+def on_one_line(text: str) -> str:
+    """The text of an adopted job may hold control characters, which would forge a mail's lines."""
+    return _CONTROL.sub(" ", text)
+
+
+def _render(
+    template: str, mail: Mail, site: Site, *, user_id: str | None, subject: str, **values: Any
+) -> Message:
+    link = site.unsubscribe(user_id)
+    values |= {"subject": subject, "site": site, "unsubscribe": link}
+    headers = {}
+    if link:  # RFC 8058, section 3.1
+        one_click = "List-Unsubscribe=One-Click"
+        headers = {"List-Unsubscribe": f"<{link}>", "List-Unsubscribe-Post": one_click}
     return Message(
         recipient=mail.recipient,
         custom_id=mail.custom_id,
         correlation_id=mail.correlation_id,
         subject=subject,
-        text="\n".join([*lines, "", "Run-time details:", shown or "none", ""]),
-        html=(
-            f"<p>{''.join(rows)}</p><p><b>Run-time details:</b></p>"
-            f"<pre>{escape(shown) or 'none'}</pre>"
-        ),
+        text=_templates.get_template(f"{template}.txt").render(values) + "\n",
+        html=_templates.get_template(f"{template}.html").render(values),
+        headers=headers,
     )
+
+
+def _facts(mail: Mail, name: str, job: Job | None) -> Sequence[tuple[str, str]]:
+    facts = [("Name", name), ("ID", str(mail.job_id)), ("Status", mail.kind)]
+    if job is None:
+        return facts
+    waited_until = job.started or job.ended
+    candidates = [
+        ("Application", " ".join(map(on_one_line, job.application))),
+        ("Labels", ", ".join(f"{key}:{value}" for key, value in sorted(job.labels.items()))),
+        ("Submitted", _time(job.submitted)),
+        ("Started", _time(job.started)),
+        ("Ended", _time(job.ended)),
+        ("Waited", _duration(job.submitted, waited_until)),
+        ("Ran", _duration(job.started, job.ended)),
+    ]
+    return [*facts, *((label, value) for label, value in candidates if value)]
+
+
+def _time(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else ""
+
+
+def _duration(since: datetime | None, until: datetime | None) -> str:
+    if since is None or until is None:
+        return ""
+    seconds = max(0, round((until - since).total_seconds()))
+    return precisedelta(timedelta(seconds=seconds), suppress=("months", "years"), format="%d")
 
 
 def _end_of(details: str) -> str:

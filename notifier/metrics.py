@@ -7,7 +7,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from common.outbox.pipeline import OutboxMetrics
 
 MAILS: Final = Counter(
-    "opencloud_mails", "Mails tried, or discarded without a sender, by verdict", ["verdict"]
+    "opencloud_mails",
+    "Mails tried, discarded without a sender, or dropped since nobody wants them, by verdict",
+    ["verdict"],
 )
 REQUEST_SECONDS: Final = Histogram(
     "opencloud_mail_request_seconds", "Duration of a request that sends a batch"
@@ -33,7 +35,10 @@ BREAKER: Final = Gauge(
     "opencloud_mail_gate", "1 for the circuit breaker's present state", ["state"]
 )
 
-for _verdict in ("sent", "failed", "not_taken", "in_doubt", "held", "alone", "discarded"):
+_VERDICTS: Final = (
+    "sent", "failed", "not_taken", "in_doubt", "held", "alone", "discarded", "dropped",
+)  # fmt: skip
+for _verdict in _VERDICTS:
     MAILS.labels(_verdict)
 
 OUTBOX: Final = OutboxMetrics(

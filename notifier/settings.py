@@ -13,6 +13,7 @@ from common.config.settings import (
     read_admin,
     read_database,
     read_logs,
+    read_notification_keys,
 )
 from common.webhooks.settings import WebhookSettings, read_webhooks
 
@@ -58,6 +59,11 @@ class Settings:
     send_timeout: float
     lookup_wait: float
     shutdown_grace: float
+    public_url: str = ""
+    """The gateway's address for users; empty: no mail has a link that stops mails."""
+    front_end: str = ""
+    """The front end's address, for links; empty: there are none."""
+    notification_keys: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def summary(self) -> dict[str, str]:
@@ -70,6 +76,13 @@ class Settings:
 
 def load(reader: Reader) -> Settings:
     """Read the environment; `reader.check()` reports its faults."""
+    public_url = reader.http_url("PUBLIC_URL")
+    keys = read_notification_keys(reader, needed=bool(public_url))
+    if public_url and not keys:
+        reader.fault(
+            "NOTIFICATION_KEYS (or INTERNAL_API_KEY_SECRET) is missing, which signs the links that"
+            " PUBLIC_URL puts into mails"
+        )
     return Settings(
         database=read_database(reader),
         admin=read_admin(reader, 9002),
@@ -82,6 +95,9 @@ def load(reader: Reader) -> Settings:
         send_timeout=reader.seconds("EMAIL_TIMEOUT", 30.0, least=0.1),
         lookup_wait=reader.seconds("EMAIL_LOOKUP_WAIT", 30.0),
         shutdown_grace=reader.seconds("SHUTDOWN_GRACE", 40.0),
+        public_url=public_url,
+        front_end=reader.http_url("FRONTEND_URL"),
+        notification_keys=keys,
         logs=read_logs(reader),
     )
 

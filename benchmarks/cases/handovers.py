@@ -1,8 +1,7 @@
 """Hand-overs to the worker-facing API: latency, and jobs per second."""
 
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar
+from collections.abc import Iterator
+from typing import Any, Final
 
 import orjson
 
@@ -11,18 +10,15 @@ from benchmarks.baselines import submissions
 from benchmarks.cases.jobs import submission
 from benchmarks.environment import Environment
 from benchmarks.isolation import ToolFailed, measured_apart
-from benchmarks.measure import load_of, run_load
+from benchmarks.measure import load_of, run_load, wait_until
 from benchmarks.messages import Endpoint
 from benchmarks.registry import Scope, benchmark
 from benchmarks.results import Baseline, Result, Sample, milliseconds
 from deploy.sandbox.ports import LOOPBACK
 from devtools import proc
 
-T = TypeVar("T")
-
 _IDLE_RATE: Final = 20.0
 _BUSY_RATE: Final = 200.0
-_TIMEOUT: Final = 60.0
 _BASELINE_SECONDS: Final = 1.0
 
 
@@ -104,7 +100,7 @@ def _wait_for_arrivals(env: Environment, count: int) -> dict[str, Any]:
             raise ToolFailed(f"{summary['repeated']} jobs were forwarded more than once")
         return summary if summary["count"] >= count else {}
 
-    return poll(arrived, f"{count} jobs did not arrive")
+    return wait_until(arrived, f"{count} jobs did not arrive")
 
 
 def _wait_until_settled(env: Environment, ids: list[int]) -> None:
@@ -113,14 +109,4 @@ def _wait_until_settled(env: Environment, ids: list[int]) -> None:
         "SELECT count(*) FROM handovers WHERE settled_at IS NULL"
         f" AND job_id BETWEEN {ids[0]} AND {ids[-1]}"
     )
-    poll(lambda: not env.database.fetch(unsettled)[0][0], "deliveries were not settled")
-
-
-def poll(check: Callable[[], T], failure: str) -> T:
-    """The first true result. Raises `ToolFailed` with `failure` if there is none."""
-    give_up = time.monotonic() + _TIMEOUT
-    while not (result := check()):
-        if time.monotonic() > give_up:
-            raise ToolFailed(f"{failure} within {_TIMEOUT:g} s")
-        time.sleep(0.02)
-    return result
+    wait_until(lambda: not env.database.fetch(unsettled)[0][0], "deliveries were not settled")

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from benchmarks import seed
 from benchmarks.baselines import submissions
-from benchmarks.cases.handovers import poll
 from benchmarks.environment import Environment
 from benchmarks.isolation import measured_apart
+from benchmarks.measure import wait_until
 from benchmarks.registry import Scope, benchmark
 from benchmarks.results import Baseline, Result, Sample, milliseconds
 from deploy.sandbox.ports import LOOPBACK
@@ -37,7 +37,7 @@ def _throughput(env: Environment, group: str, alive: str, pid: int) -> Result:
     before = proc.cpu_seconds([pid])
     proc.reset_peak([pid])
     _send(env, count)
-    summary = poll(lambda: _arrived(env, count), f"{count} messages did not arrive")
+    summary = wait_until(lambda: _arrived(env, count), f"{count} messages did not arrive")
     _wait_until_settled(env)
     delivered = Sample(
         count=count - 1,  # from the first arrival to the last
@@ -58,7 +58,7 @@ def _among_dead(env: Environment, group: str, alive: str) -> Iterator[Result]:
         seed.add_webhooks(env.database, urls)
         sent = time.monotonic()
         _send(env, _RECEIVERS)
-        poll(lambda: _arrived(env, _RECEIVERS - _DEAD), "the others' messages did not arrive")
+        wait_until(lambda: _arrived(env, _RECEIVERS - _DEAD), "the others' messages did not arrive")
         waits = [at - sent for at in env.ask_standins("/arrivals").values()]
     for part in (0.5, 0.99):
         note = f"{_DEAD} of {_RECEIVERS} receivers hang; must: 1 000 ms"
@@ -83,4 +83,4 @@ def _arrived(env: Environment, count: int) -> dict[str, Any]:
 
 def _wait_until_settled(env: Environment) -> None:
     unsettled = "SELECT count(*) FROM webhook_deliveries WHERE settled_at IS NULL"
-    poll(lambda: not env.database.fetch(unsettled)[0][0], "deliveries were not settled")
+    wait_until(lambda: not env.database.fetch(unsettled)[0][0], "deliveries were not settled")

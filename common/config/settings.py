@@ -169,6 +169,19 @@ def read_logs(reader: Reader) -> LogSettings:
     )
 
 
+def read_notification_keys(reader: Reader, *, needed: bool = True) -> tuple[str, ...]:
+    """The secrets of `NOTIFICATION_KEYS`, separated by commas: the first one signs the links in
+    mails, all are accepted. Else, if one is `needed`, the internal key; empty without either."""
+    text = reader.secret("NOTIFICATION_KEYS")
+    keys = tuple(filter(None, (part.strip() for part in text.split(","))))
+    if not keys and needed:
+        keys = tuple(filter(None, [reader.secret("INTERNAL_API_KEY_SECRET")]))
+    elif len(keys) > 1:
+        for key in keys:
+            reader.keep_secret("NOTIFICATION_KEYS", key)
+    return keys
+
+
 def read_stale_after(reader: Reader) -> float:
     """Seconds without an update after which the peer is asked for a job's status, if it can be."""
     return reader.seconds("STALE_AFTER", 120.0)

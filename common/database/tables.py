@@ -41,8 +41,8 @@ ONCE_SETTLED: Final = "once_settled"
 _big_key = BigInteger().with_variant(Integer, "sqlite")
 
 
-def _job_key() -> Column[int]:
-    return Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False)
+def _job_key(*, nullable: bool = False) -> Column[int]:
+    return Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=nullable)
 
 
 jobs = Table(
@@ -80,6 +80,8 @@ jobs = Table(
     Column("cancelled_by", String),
     Column("cancel_reason", Text),
     Column("cancel_confirmed_at", DateTime),
+    # which mails about this job the submission asked for; NULL: the user's choice decides
+    Column("notify", String),
     UniqueConstraint("user_id", "job_name", name="_user_job_name_unique"),
     sqlite_autoincrement=True,
 )
@@ -209,9 +211,10 @@ emails = Table(
     "emails",
     metadata,
     *_outbox_columns(),
-    _job_key(),
+    # NULL: a digest, about the jobs in `digest_jobs`
+    _job_key(nullable=True),
     Column("priority", Integer, nullable=False, server_default=text("0")),
-    # the final status that the mail announces
+    # the final status that the mail announces, or `digest`
     Column("kind", String, nullable=False),
     Column("recipient", String, nullable=False),
     Column("custom_id", String(64), nullable=False),
@@ -219,6 +222,8 @@ emails = Table(
     Column("awaits_details", Boolean, nullable=False, server_default=text("false")),
     # not to be sent in one request with other mails: such a request was refused as a whole
     Column("alone", Boolean, nullable=False, server_default=text("false")),
+    # NULL in rows of versions before 0012
+    Column("user_id", String),
     UniqueConstraint("job_id", "kind", name="uq_emails_job_kind"),
     UniqueConstraint("custom_id", name="uq_emails_custom_id"),
 )
@@ -272,6 +277,37 @@ webhook_deliveries = Table(
     UniqueConstraint("message", name="uq_webhook_deliveries_message"),
     Index("ix_webhook_deliveries_webhook", "webhook_id", "id"),
     Index("ix_webhook_deliveries_job", "job_id"),
+)
+
+notification_choices = Table(
+    "notification_choices",
+    metadata,
+    Column("user_id", String, primary_key=True),
+    # all, errors, none or last; without a row: all
+    Column("mail", String, nullable=False),
+    Column("changed_at", DateTime, nullable=False),
+)
+
+digest_jobs = Table(
+    "digest_jobs",
+    metadata,
+    Column("id", _big_key, primary_key=True),
+    Column("user_id", String, nullable=False),
+    # a job that has ended
+    _job_key(),
+    # the digest that names it; NULL: it waits for the user's other jobs
+    Column("mail_id", _big_key, ForeignKey("emails.id", ondelete="CASCADE")),
+    Index("ix_digest_jobs_job", "job_id"),
+    Index("ix_digest_jobs_mail", "mail_id"),
+)
+
+suppressed_addresses = Table(
+    "suppressed_addresses",
+    metadata,
+    # in lower case
+    Column("address", String, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("created_at", DateTime, nullable=False),
 )
 
 heartbeats = Table(
@@ -336,8 +372,9 @@ def claim_order(table: Table) -> tuple[Any, ...]:
     return (table.c.turn.asc().nulls_first(), *by_age) if "turn" in table.c else by_age
 
 
-def _add_partial_index(name: str, *columns: Any, where: str) -> None:
-    Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
+def _add_partial_index(name: str, *columns: Any, where: str, unique: bool = False) -> None:
+    condition = text(where)
+    Index(name, *columns, unique=unique, postgresql_where=condition, sqlite_where=condition)
 
 
 for _table in OUTBOXES:
@@ -415,4 +452,11 @@ UNFINISHED: Final = "status NOT IN ('finished', 'error') AND deleted_at IS NULL"
 
 _add_partial_index("ix_jobs_unfinished", jobs.c.user_id, jobs.c.status, where=UNFINISHED)
 _add_partial_index("ix_jobs_deleted", jobs.c.deleted_at, where="deleted_at IS NOT NULL")
+_add_partial_index(
+    "ix_digest_jobs_gathered",
+    digest_jobs.c.user_id,
+    digest_jobs.c.job_id,
+    where="mail_id IS NULL",
+    unique=True,
+)
 _add_partial_index("ix_user_usage_due", user_usage.c.due_at, where="due_at IS NOT NULL")

@@ -12,9 +12,10 @@ from sqlalchemy import Row, bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, padded
-from common.database.notify import EVENTS, WEBHOOKS, ChannelNotifier
+from common.database.notify import EMAILS, EVENTS, WEBHOOKS, ChannelNotifier
 from common.database.tables import emails, handovers, jobs
 from common.jobs.details import details_size, overflows
+from common.jobs.digest import leave_out, write_digest
 from common.jobs.events import EventType, NewEvent, record_events
 from common.jobs.lifecycle import Cancellation, Source, Status, cancel
 from common.jobs.updates import cut_events, write_cancelled
@@ -49,6 +50,7 @@ async def cancel_jobs(
             results |= await _cancel(tx, wish, distinct[start : start + AT_ONCE])
         notifier.notify(EVENTS, wish.user_id)
         notifier.notify(WEBHOOKS)
+        notifier.notify(EMAILS)  # perhaps a digest: the last job under way may be among them
     return results
 
 
@@ -92,6 +94,8 @@ async def _cancel(
         for row in new:
             if overflows(row.details_size, wish.line):
                 await cut_events(tx, row.id)
+        await leave_out(tx, wish.user_id, [row.id for row in new])
+        await write_digest(tx, wish.user_id)
     return results
 
 

@@ -18,6 +18,7 @@ from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseUnavailable
 from common.database.notify import EVENTS, ChannelNotifier
 from common.database.tables import emails, handovers, jobs
+from common.jobs.digest import leave_out, write_digest
 from common.jobs.events import EventType, NewEvent, record_deletion, record_events
 from common.jobs.lifecycle import Source, Status
 from common.jobs.results import result_directories
@@ -108,6 +109,8 @@ async def _drop_what_is_unsent(tx: AsyncConnection, job: Row[Any]) -> None:
     )
     await record_events(tx, [event])
     await record_deletion(tx, job.user_id, job.id)
+    await leave_out(tx, job.user_id, [job.id])
+    await write_digest(tx, job.user_id)  # no other job may be under way
 
 
 async def take_over_interrupted(database: Database, *, age: float, limit: int) -> list[Marked]:

@@ -155,6 +155,15 @@ async def record_deletion(tx: AsyncConnection, user_id: str, job_id: int) -> Non
     await _insert_in_order(tx, job_deletions, [row])
 
 
+async def lock_user(tx: AsyncConnection, user_id: str) -> None:
+    """Take the lock of the user's events: nothing of the user's begins or ends meanwhile."""
+    if tx.dialect.name != "sqlite":  # its writers are alone
+        await tx.execute(_lock_user, {"user_lock": _lock_key(user_id)})
+
+
+_lock_user = select(func.pg_advisory_xact_lock(bindparam("user_lock", type_=BigInteger)))
+
+
 def _lock_key(user_id: str) -> int:
     digest = blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=8, person=b"job events")
     return int.from_bytes(digest.digest(), signed=True)

@@ -1,8 +1,8 @@
 """One job's life across the tables, as `python -m common.story` prints it for operators.
 
-The job's row, its events, its hand-over with every delivery number, its mails and its messages to
-webhooks, as a time line in UTC. A job is found by its id or by any of its delivery numbers. User
-input is not shown.
+The job's row, its events, its hand-over with every delivery number, its mails with the digests that
+name it, what keeps mails from its user, and its messages to webhooks, as a time line in UTC. A job
+is found by its id or by any of its delivery numbers. User input is not shown.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,15 +22,19 @@ from common.database.engine import Database, utc_now
 from common.database.errors import DatabaseUnavailable
 from common.database.tables import (
     MAX_JOB_ID,
+    digest_jobs,
     emails,
     handover_numbers,
     handovers,
     job_events,
     jobs,
+    suppressed_addresses,
     webhook_deliveries,
 )
 from common.jobs.events import EventType
 from common.jobs.terminal import as_shown
+from common.notifications.choices import Choice, read_choice
+from common.notifications.suppression import normalised
 from common.outbox.item import OutboxState
 from common.runtime.startup import accepted
 
@@ -64,7 +68,11 @@ class Story:
     handover: Record | None
     numbers: Sequence[Record]
     mails: Sequence[Record]
-    deliveries: Sequence[Record] = ()
+    suppressed: Sequence[Record]
+    """The addresses of the job and its mails to which no mails go."""
+    choice: Choice
+    """The user's, which the job's own overrides."""
+    deliveries: Sequence[Record]
 
     def time_line(self) -> list[Moment]:
         """Everything that has a time, in order."""
@@ -95,6 +103,9 @@ class Story:
             what = f"'{one['event']}' to webhook {one['webhook_id']}"
             yield from _at(one["created_at"], "gateway", f"{what} written as {one['message']}")
             yield from _at(one["settled_at"], "notifier", f"{what} {_settled(one)}")
+        for address in self.suppressed:
+            what = f"mails to {address['address']} stopped: {address['reason']}"
+            yield from _at(address["created_at"], "mailjet", what)
         removal = "deleted; its files and rows are being removed"
         yield from _at(self.job["deleted_at"], "user", removal)
 
@@ -113,6 +124,10 @@ class Story:
         ]
         if not self.job["user_email"]:
             sentences.append("Mail: none, the job has no e-mail address")
+        elif chosen := self.job["notify"]:
+            sentences.append(f"Mails wanted: {chosen}, as the submission chose")
+        else:
+            sentences.append(f"Mails wanted: {self.choice}, as the user chose")
         return sentences
 
     def as_json(self) -> bytes:
@@ -126,6 +141,8 @@ class Story:
                 "handover_numbers": self.numbers,
                 "emails": self.mails,
                 "webhook_deliveries": self.deliveries,
+                "suppressed_addresses": self.suppressed,
+                "choice": self.choice,
             },
             option=orjson.OPT_INDENT_2,
         )
@@ -185,8 +202,9 @@ def _cancellation(job: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _settled(item: Mapping[str, Any]) -> str:
-    if item["state"] == OutboxState.DONE:
-        return f"done after {item['attempts']} attempt(s)"
+    if item["state"] == OutboxState.DONE:  # a mail may have come back since
+        afterwards = f"; {item['last_error']}" if item["last_error"] else ""
+        return f"done after {item['attempts']} attempt(s){afterwards}"
     return f"{item['state']}: {item['last_error']}"
 
 
@@ -241,13 +259,21 @@ async def read_story(database: Database, number: int) -> Story:
         found = await _rows(connection, jobs, or_(jobs.c.id == number, jobs.c.id.in_(alias)))
         if not found:
             raise StoryError(f"there is no job {number}")
-        events, handover, numbers, mails, deliveries = [
-            await _rows(connection, table, table.c.job_id == found[0]["id"])
-            for table in (job_events, handovers, handover_numbers, emails, webhook_deliveries)
+        job = found[0]
+        events, handover, numbers, deliveries = [
+            await _rows(connection, table, table.c.job_id == job["id"])
+            for table in (job_events, handovers, handover_numbers, webhook_deliveries)
         ]
+        naming = select(digest_jobs.c.mail_id).where(digest_jobs.c.job_id == job["id"])
+        own = or_(emails.c.job_id == job["id"], emails.c.id.in_(naming))
+        mails = await _rows(connection, emails, own)
+        addresses = {job["user_email"] or "", *(mail["recipient"] for mail in mails)}
+        stopped = suppressed_addresses.c.address.in_([*map(normalised, addresses)])
+        suppressed = await _rows(connection, suppressed_addresses, stopped)
+        choice = await read_choice(connection, job["user_id"])
         now = (await connection.execute(select(utc_now()))).scalar_one()
-    hand_over = handover[0] if handover else None
-    return Story(now, found[0], events, hand_over, numbers, mails, deliveries)
+    handed_over = handover[0] if handover else None
+    return Story(now, job, events, handed_over, numbers, mails, suppressed, choice, deliveries)
 
 
 async def _rows(connection: AsyncConnection, table: Table, condition: Any) -> list[Record]:

@@ -27,7 +27,7 @@ from common.jobs.details import (
 )
 from common.jobs.events import EventType, NewEvent, record_events
 from common.jobs.lifecycle import Change, JobState, Report, Source, Status, decide
-from common.jobs.mails import update_mails
+from common.jobs.mails import move_mails, write_mails
 from common.outbox.item import OutboxState, settlement
 
 
@@ -53,6 +53,7 @@ _lock_job = (
         jobs.c.id,
         jobs.c.user_id,
         jobs.c.user_email,
+        jobs.c.notify,
         jobs.c.status,
         jobs.c.date_started.is_not(None).label("has_started"),
         jobs.c.date_finished.is_not(None).label("has_ended"),
@@ -260,7 +261,7 @@ async def _apply(
         await _confirm_cancellation(tx, job)
     if before is not Status.FINISHED and not job.is_cancelled:
         await _write_job(tx, job, change, heard=heard)
-    mail_due = await update_mails(tx, job, change, report)
+    moved = await move_mails(tx, job, change, report)
     webhook_due = False
     if change.records_event:
         event = NewEvent(
@@ -275,6 +276,7 @@ async def _apply(
         webhook_due = await record_events(tx, [event])
         if change.details and overflows(job.details_size, change.details):
             await cut_events(tx, job.id)
+    written = await write_mails(tx, job, change, report)  # under the lock of the event
     return Applied(
         job_id=job.id,
         user_id=job.user_id,
@@ -282,7 +284,7 @@ async def _apply(
         before=before,
         change=change,
         confirmed_handover=confirmed_handover,
-        mail_due=mail_due,
+        mail_due=moved or written,
         webhook_due=webhook_due,
         application=metrics.application_label(job.application),
         queued=_seconds(job, job.date_created) if change.starts else None,

@@ -13,10 +13,10 @@ log = get_logger()
 
 
 class OfJob(Protocol):
-    """An item of a job, whose id is logged."""
+    """An item of a job, whose id is logged; None: it is about several."""
 
     @property
-    def job_id(self) -> int: ...
+    def job_id(self) -> int | None: ...
 
 
 Item = TypeVar("Item", bound=OfJob)

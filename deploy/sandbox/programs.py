@@ -139,6 +139,7 @@ class Catalogue:
             "EMAIL_SENDER_SECRET_KEY": "sandbox-mail-key",
             "EMAIL_SENDER_API_URL": url(self._ports.mail),
             "FRONTEND_URL": "http://localhost:8080",
+            "PUBLIC_URL": url(self._ports.gateway),
             "HOST": LOOPBACK,
             "PORT": str(self._ports.gateway),
             "LOG_FORMAT": "json",

@@ -5,6 +5,7 @@ from typing import Any, Final
 from marshmallow import fields
 
 from common.jobs.lifecycle import Status
+from common.notifications.choices import OF_JOBS
 from gateway.http.fields import (
     MAX_INTEGER,
     Choice,
@@ -130,6 +131,14 @@ class JobRequestSchema(RequestSchema):
         load_default=None,
         allow_none=True,
         metadata={"description": "To find the job by; null: none.", "example": {"exp": "7"}},
+    )
+    notify = Choice(
+        OF_JOBS,
+        load_default=None,
+        allow_none=True,
+        metadata={
+            "description": "Which mails about this job are sent; null: as the user has chosen."
+        },
     )
 
 

@@ -161,6 +161,7 @@ def job_row(
         "application": body["application"],
         "attributes": body["attributes"],
         "hardware": body["hardware"],
+        "notify": body.get("notify"),
         "correlation_id": correlation_id,
         "batch_id": None,
         "repeated_from": repeated_from,

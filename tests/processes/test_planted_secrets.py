@@ -29,6 +29,7 @@ ODD = '"+/%&=?#@: \\'
 LESS_ODD = {
     "INTERNAL_API_KEY_SECRET": '"+/%&=?#@:\\',
     "EMAIL_SENDER_API_KEY": '"+/%&=?#@\\',
+    "EMAIL_SENDER_EVENT_TOKEN": '"+/%&=?#@:\\',
     **dict.fromkeys(["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"], "-"),
 }
 
@@ -156,6 +157,8 @@ def environments(
             "INTERNAL_API_KEY_SECRET": as_arn("INTERNAL_API_KEY_SECRET"),
             "COGNITO_SECRET": plants.as_json("COGNITO_SECRET"),
             "COGNITO_JWKS_URL": in_url(keys_url, "COGNITO_JWKS_URL"),
+            "NOTIFICATION_KEYS": plants["NOTIFICATION_KEYS"],
+            "EMAIL_SENDER_EVENT_TOKEN": plants["EMAIL_SENDER_EVENT_TOKEN"],
             "PROD": "false",
         },
         "dispatcher": {
@@ -169,6 +172,8 @@ def environments(
             "DATABASE_URL": database_with(plants["DATABASE_URL"]),
             "EMAIL_SENDER_API_KEY": plants["EMAIL_SENDER_API_KEY"],
             "EMAIL_SENDER_SECRET_KEY": as_arn("EMAIL_SENDER_SECRET_KEY"),
+            "NOTIFICATION_KEYS": plants.as_json("NOTIFICATION_KEYS"),
+            "PUBLIC_URL": "https://api.example.org",
             "LOG_FORMAT": "pretty",
         },
     }

@@ -25,6 +25,11 @@ NO_HOST = "must name a host, and a port if any, as in https://example.org:8443"
             for text in ("no-reply", "@example.org", "a@b@c", "Cloud <a@b.org>", "a@b, c@d")
         ),
         ("notifier", {"EMAIL_SENDER_SECRET_KEY": ""}, "EMAIL_SENDER_SECRET_KEY is missing"),
+        (
+            "notifier",
+            {"PUBLIC_URL": "https://api.example.org", "INTERNAL_API_KEY_SECRET": ""},
+            "NOTIFICATION_KEYS (or INTERNAL_API_KEY_SECRET) is missing",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named(service: str, environment: dict[str, str], sentence: str) -> None:
@@ -33,3 +38,40 @@ def test_a_wrong_setting_is_named(service: str, environment: dict[str, str], sen
     with pytest.raises(SettingsError) as refusal:
         read(service, {**complete, **environment})
     assert sentence in str(refusal.value)
+
+
+PUBLIC = {
+    **MAILJET,
+    "PUBLIC_URL": "https://api.example.org/",
+    "INTERNAL_API_KEY_SECRET": "internal",
+}
+
+
+@pytest.mark.parametrize(
+    ("environment", "keys"),
+    [
+        ({}, ("internal",)),
+        ({"NOTIFICATION_KEYS": "a key"}, ("a key",)),
+        ({"NOTIFICATION_KEYS": "new, old,"}, ("new", "old")),
+        ({"NOTIFICATION_KEYS": '{"password": "new,old"}'}, ("new", "old")),
+        ({"PUBLIC_URL": ""}, ()),
+    ],
+)
+def test_links_are_signed_with_their_own_keys_or_the_internal_one(
+    environment: dict[str, str], keys: tuple[str, ...]
+) -> None:
+    settings, _ = read("notifier", {**PUBLIC, **environment})
+    assert settings.notification_keys == keys
+    assert set(keys) <= set(settings.logs.secrets)
+    if settings.public_url:
+        assert settings.public_url == "https://api.example.org"
+        gateway, _ = read(
+            "gateway",
+            {
+                **PUBLIC,
+                **environment,
+                "COGNITO_USER_POOL_ID": "eu-central-1_Abc",
+                "COGNITO_CLIENT_ID": "c",
+            },
+        )
+        assert gateway.notification_keys == keys

@@ -16,10 +16,11 @@ from common.outbox.outbox import Outbox
 from common.runtime.claim_loop import WorkSignal
 from common.telemetry.redaction import NO_REDACTION
 from devtools.waiting import eventually
-from notifier import deliver
+from notifier import compose
+from notifier.compose import Composer
 from notifier.deliver import Deliverer
 from notifier.mailjet import Mailjet
-from notifier.messages import MAX_DETAILS, MAX_OUTPUT, Mail
+from notifier.messages import MAX_DETAILS, MAX_OUTPUT, Job, Mail, Site
 from tests.support.metrics import metric
 from tests.support.notifier import FakeMailjet, mailjet_settings, outbox_of
 from tests.support.records import add_job, add_mail, rows
@@ -36,12 +37,12 @@ async def deliverer(
 ) -> AsyncIterator[Deliverer]:
     async with aiohttp.ClientSession() as session:
         yield Deliverer(
-            database=database,
             outbox=outbox,
             consumer=Consumer(outbox, breaker, WorkSignal()),
             mailjet=Mailjet(
                 session, mailjet_settings(mailjet.url), timeout=2.0, redaction=NO_REDACTION
             ),
+            composer=Composer(database, Site()),
             lookup_wait=1.0,
         )
 
@@ -59,14 +60,14 @@ async def test_a_mail_that_cannot_be_written_blocks_neither_the_breaker_nor_the_
 ) -> None:
     for number in range(3):
         await add_mail(database, recipient=f"user{number}@example.org")
-    write = deliverer._write_messages
+    write = Composer.compose
 
-    async def fail_for_one(batch: list[Mail]) -> Any:
+    async def fail_for_one(composer: Composer, batch: list[Mail]) -> Any:
         if any(item.recipient == "user1@example.org" for item in batch):
             raise RuntimeError
-        return await write(batch)
+        return await write(composer, batch)
 
-    monkeypatch.setattr(deliverer, "_write_messages", fail_for_one)
+    monkeypatch.setattr(Composer, "compose", fail_for_one)
     (batch,) = await deliverer.take(2)
     with pytest.raises(RuntimeError):
         await deliverer.deliver(batch)
@@ -113,12 +114,12 @@ async def test_of_long_details_no_more_is_read_than_a_mail_is_made_from(
     await add_mail(database, await add_job(database, runtime_details=details))
     read: list[str] = []
 
-    def write(_: Mail, __: str, details: str) -> None:
-        read.append(details)
+    def write(_: Mail, job: Job, __: Site) -> None:
+        read.append(job.details or "")
 
-    monkeypatch.setattr(deliver, "write_message", write)
+    monkeypatch.setattr(compose, "write_message", write)
     (batch,) = await deliverer.take(2)
-    await deliverer._write_messages(batch)
+    await deliverer.composer.compose(batch)
     assert read == [details[-MAX_OUTPUT - 1 :]]
 
 

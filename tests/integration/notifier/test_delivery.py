@@ -4,7 +4,10 @@ import pytest
 from aiohttp import web
 
 from common.database.engine import Database, utc_now
-from common.database.tables import emails
+from common.database.tables import emails, job_labels, jobs
+from common.jobs.digest import gather, write_digest
+from common.notifications.choices import Choice, write_choice
+from common.notifications.suppression import suppress
 from deploy.sandbox.ports import free_port
 from devtools.waiting import eventually
 from tests.integration.notifier.conftest import Notify
@@ -183,3 +186,131 @@ async def test_a_lease_that_has_run_out_is_counted(
     async with notify():
         await until(database, emails, done=1)
     assert metric("opencloud_mail_leases_expired_total") == before + 1
+
+
+async def choose(database: Database, choice: Choice) -> None:
+    async with database.transaction() as tx:
+        await write_choice(tx, "ada", choice)
+
+
+async def test_mails_that_wait_when_their_user_chooses_none_are_not_sent(
+    database: Database, mailjet: FakeMailjet, notify: Notify
+) -> None:
+    unwanted = await add_mail(database)
+    wanted = await add_job(database, status="finished", notify="all")
+    await add_mail(database, wanted)
+    await add_mail(database, await add_job(database, user_id="eve"))
+    await choose(database, Choice.NONE)
+    before = metric("opencloud_mails_total", verdict="dropped")
+    async with notify():
+        await until(database, emails, done=2, dropped=1)
+    row = await outbox_row(database, emails, unwanted)
+    assert row["last_error"] == "the user has chosen to get no mails"
+    assert metric("opencloud_mails_total", verdict="dropped") == before + 1
+
+
+@pytest.mark.parametrize("choice", [Choice.ERRORS, Choice.LAST])
+async def test_mails_that_wait_are_sent_whatever_else_their_user_chooses(
+    database: Database, mailjet: FakeMailjet, notify: Notify, choice: Choice
+) -> None:
+    await add_mail(database)
+    await choose(database, choice)
+    async with notify():
+        await until(database, emails, done=1)
+
+
+async def test_an_address_that_bounced_gets_no_mail_and_the_others_of_its_batch_do(
+    database: Database, mailjet: FakeMailjet, notify: Notify
+) -> None:
+    addresses = await add_mails(database, 5)
+    async with database.transaction() as tx:
+        await suppress(tx, addresses[0].upper(), "bounced for good")
+        await suppress(tx, addresses[2], "reported as spam by its reader")
+    async with notify():
+        await until(database, emails, done=3, dropped=2)
+    assert sorted(mailjet.recipients) == [addresses[1], addresses[3], addresses[4]]
+    assert len(mailjet.requests) == 1
+    (row, *_) = await rows(database, emails)
+    assert row["last_error"] == "the address gets no mails: bounced for good"
+
+
+async def test_a_mail_that_is_not_wanted_lets_the_next_one_try_a_peer_that_was_away(
+    database: Database, mailjet: FakeMailjet, notify: Notify
+) -> None:
+    (address,) = await add_mails(database, 1)
+    async with database.transaction() as tx:
+        await suppress(tx, address, "bounced for good")
+    await add_mail(database, state="held")
+    mailjet.secret_key = "another"
+    async with notify():
+        await eventually(lambda: len(mailjet.requests) >= 2)
+        mailjet.secret_key = SECRET_KEY
+        await until(database, emails, done=1, dropped=1)
+
+
+async def add_digest(database: Database, *statuses: str) -> list[int]:
+    job_ids = [
+        await add_job(database, job_name=f"job{n}", status=s) for n, s in enumerate(statuses)
+    ]
+    async with database.transaction() as tx:
+        for job_id in job_ids:
+            await gather(tx, "ada", job_id)
+        assert await write_digest(tx, "ada")
+    return job_ids
+
+
+async def test_a_digest_names_its_jobs_and_is_one_mail(
+    database: Database, mailjet: FakeMailjet, notify: Notify
+) -> None:
+    first, second, third = await add_digest(database, "finished", "error", "finished")
+    async with database.transaction() as tx:
+        await tx.execute(jobs.delete().where(jobs.c.id == third))
+    async with notify(public_url="https://api.example.org", notification_keys=("key",)):
+        await until(database, emails, done=1)
+    (mail,) = mailjet.sent
+    assert mail["Subject"] == "2 jobs have ended: 1 error, 1 finished"
+    for part in (mail["TextPart"], mail["HTMLPart"]):
+        assert "job0" in part
+        assert "job1" in part
+    assert f"job1 (id={second}) error" in mail["TextPart"]
+    assert mail["Headers"]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert first
+
+
+async def test_a_digest_of_more_jobs_than_it_names_counts_them_all(
+    database: Database, mailjet: FakeMailjet, notify: Notify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.compose.MAX_NAMED", 2)
+    await add_digest(database, *["finished"] * 5)
+    async with notify():
+        await until(database, emails, done=1)
+    assert mailjet.sent[0]["Subject"] == "5 jobs have ended: 5 finished"
+    assert "job1" in mailjet.sent[0]["TextPart"]
+    assert "job2" not in mailjet.sent[0]["TextPart"]
+    assert "and 3 more" in mailjet.sent[0]["TextPart"]
+
+
+async def test_a_digest_whose_jobs_are_all_deleted_is_not_sent(
+    database: Database, mailjet: FakeMailjet, notify: Notify
+) -> None:
+    await add_digest(database, "finished")
+    async with database.transaction() as tx:
+        await tx.execute(jobs.delete())
+    async with notify():
+        await until(database, emails, dropped=1)
+    assert mailjet.requests == []
+
+
+async def test_a_mail_holds_labels_application_and_times_of_its_job(
+    database: Database, mailjet: FakeMailjet, notify: Notify
+) -> None:
+    job_id = await add_job(database, date_started=utc_now(), date_finished=utc_now())
+    async with database.transaction() as tx:
+        label = {"key": "exp", "value": "7", "user_id": "ada"}
+        await tx.execute(job_labels.insert().values(job_id=job_id, **label))
+    await add_mail(database, job_id)
+    async with notify():
+        await until(database, emails, done=1)
+    text = mailjet.sent[0]["TextPart"]
+    for line in ("Application: decode v1 train\n", "Labels: exp:7\n", "Submitted: 20", "Ran: "):
+        assert line in text

@@ -266,9 +266,10 @@ def test_the_example_can_be_used_as_it_is(monkeypatch: pytest.MonkeyPatch, servi
 
 
 def test_the_example_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for the required variables, and PROD."""
+    """But for the required variables, and PROD; mails link to no front end by default."""
     shown = exemplified()
-    asked = {**REQUIRED, "PROD": "false", "USER_DATA_ROOT_PATH": shown["USER_DATA_ROOT_PATH"]}
+    kept = ("USER_DATA_ROOT_PATH", "FRONTEND_URL")
+    asked = {**REQUIRED, "PROD": "false", **{name: shown[name] for name in kept}}
     for service in SERVICES:
         monkeypatch.setattr("os.environ", dict(asked))
         plain = service.load(Reader())

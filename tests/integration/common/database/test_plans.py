@@ -23,6 +23,7 @@ from common.jobs.deletion import take_over_interrupted
 from common.jobs.heartbeat import PEER, beat
 from common.jobs.lifecycle import Report, Source, Status
 from common.jobs.quota import count_unfinished
+from common.jobs.updates import report_of_worker
 from common.outbox.maintenance import OutboxMaintenance
 from common.outbox.outbox import Outbox
 from common.usage.records import read_usage, uploads_elsewhere
@@ -40,6 +41,8 @@ from gateway.jobs.finding.statements import Plan
 from gateway.jobs.idempotency.claims import Claim, IdempotencyKeys, Stored, keep_answers
 from gateway.jobs.insertion import JobInsertion
 from gateway.jobs.store import JobStore
+from notifier.compose import Composer
+from notifier.messages import Site
 from tests.support import dispatcher, notifier
 from tests.support.records import submission
 
@@ -47,6 +50,7 @@ HISTORY = int(os.environ.get("TEST_HISTORY", "200000"))
 LARGE = (
     *("jobs", "handovers", "emails", "handover_numbers", "job_events"),
     *("user_usage", "usage_changes", "idempotency_keys"),
+    *("digest_jobs", "notification_choices", "job_labels"),
 )
 
 SEED = """
@@ -90,6 +94,11 @@ SELECT 'user-' || n % 1000, n, timezone('utc', now()), timezone('utc', now())
 FROM generate_series(1, :count / 10) AS n;
 INSERT INTO idempotency_keys (user_id, key, fingerprint, created_at, status, body)
 SELECT user_id, job_name, 'x', date_created, 201, '{}' FROM jobs;
+INSERT INTO notification_choices (user_id, mail, changed_at)
+SELECT 'user-' || n, 'last', timezone('utc', now()) FROM generate_series(0, :count / 10) AS n;
+INSERT INTO digest_jobs (user_id, job_id, mail_id)
+SELECT user_id, id, CASE WHEN id % 7 > 0 THEN id END FROM jobs WHERE id % 10 > 0;
+INSERT INTO job_labels (job_id, key, value, user_id) SELECT id, 'exp', id, user_id FROM jobs;
 ANALYZE
 """
 """The first line leaves out the checks of foreign keys, which would take most of the time."""
@@ -175,6 +184,17 @@ async def keep_alive(database: Database) -> None:
     await notifier.close()
 
 
+async def end_job(database: Database) -> None:
+    """Of a user with one mail for all jobs."""
+    report = Report(Status.FINISHED, "the end", Source.WORKER)
+    assert await report_of_worker(database, ChannelNotifier(database), 3_000, report)
+
+
+async def compose(database: Database) -> None:
+    mails = await notifier.outbox_of(database).claim(50)
+    assert await Composer(database, Site()).compose(mails)
+
+
 async def look_for_silence(database: Database) -> list[StalledJob]:
     await beat(database, PEER)
     return await Sweep(database=database, notifier=ChannelNotifier(database)).find(60.0)
@@ -249,6 +269,8 @@ CASES: dict[str, tuple[Work, set[str]]] = {
     "count of unfinished jobs": (count, {"ix_jobs_unfinished"}),
     "one job": (lambda database: JobStore(database).find((1_007, "user-7")), {ONE_JOB}),
     "keep-alive": (keep_alive, {ONE_JOB, "handover_numbers_pkey"}),
+    "end of a job": (end_job, {"notification_choices_pkey", "ix_digest_jobs_gathered"}),
+    "mails to send": (compose, {"emails_pkey", "jobs_pkey|ix_jobs_id", "job_labels_pkey"}),
     "silence": (look_for_silence, {"ix_jobs_with_worker"}),
     "users whose workers write": (
         lambda database: usage_sweep(database).note_workers(),

@@ -16,10 +16,13 @@ from common.database.engine import Database, utc_now
 from common.database.notify import ChannelNotifier
 from common.database.tables import handover_numbers, job_events
 from common.jobs.cancellation import Wish, cancel_jobs
+from common.jobs.digest import gather, write_digest
 from common.jobs.lifecycle import Report, Source, Status
 from common.jobs.timeline import StoryError, read_story
 from common.jobs.updates import apply_worker_report
-from tests.support.records import add_handover, add_job
+from common.notifications.choices import Choice, write_choice
+from common.notifications.suppression import suppress
+from tests.support.records import add_handover, add_job, add_mail
 
 SECRET = "what the user submitted"
 
@@ -85,6 +88,31 @@ async def test_the_text_shows_the_end_of_details_without_control_characters(
     ):
         assert shown in text
     assert "\x1b" not in text
+
+
+async def test_the_story_says_why_no_mail_came(database: Database) -> None:
+    returned, done = "bounced for good (user unknown)", {"state": "done", "attempts": 1}
+    job_id = await add_mail(database, settled_at=utc_now(), last_error=returned, **done)
+    dropped = {"state": "dropped", "last_error": "the user has chosen to get no mails"}
+    await add_mail(database, job_id, kind="error", settled_at=utc_now(), **dropped)
+    async with database.transaction() as tx:
+        await suppress(tx, "Ada@example.org", returned)
+        await write_choice(tx, "ada", Choice.NONE)
+    text = (await read_story(database, job_id)).as_text()
+    assert f"mail 'finished' done after 1 attempt(s); {returned}" in text
+    assert "mail 'error' dropped: the user has chosen to get no mails" in text
+    assert f"mailjet     mails to ada@example.org stopped: {returned}" in text
+    assert "Mails wanted: none, as the user chose" in text
+
+
+async def test_the_story_holds_the_digest_that_names_the_job(database: Database) -> None:
+    job_id = await add_job(database, status="finished", notify="errors")
+    async with database.transaction() as tx:
+        await gather(tx, "ada", job_id)
+        assert await write_digest(tx, "ada")
+    text = (await read_story(database, job_id)).as_text()
+    assert "mail 'digest' written to ada@example.org" in text
+    assert "Mails wanted: errors, as the submission chose" in text
 
 
 async def test_a_delivery_number_finds_its_job(database: Database, job_id: int) -> None:

@@ -39,9 +39,14 @@ OPERATIONS = {
     ("post", "/webhooks/{webhook_id}/rotate"),
     ("get", "/webhooks/{webhook_id}/deliveries"),
     ("post", "/webhooks/{webhook_id}/deliveries/{message}/redeliver"),
+    ("get", "/user/notifications"), ("put", "/user/notifications"),
+    ("get", "/notifications/unsubscribe"), ("post", "/notifications/unsubscribe"),
 }  # fmt: skip
 ACCOUNTS = {("post", "/user"), ("post", "/token"), ("post", "/login")}
-PUBLIC = {("get", "/"), ("get", "/access_info"), *ACCOUNTS}
+PUBLIC = {
+    ("get", "/"), ("get", "/access_info"), *ACCOUNTS,
+    ("get", "/notifications/unsubscribe"), ("post", "/notifications/unsubscribe"),
+}  # fmt: skip
 
 CONDITIONS = {"Range", "If-Range", "If-None-Match", "If-Match"}
 

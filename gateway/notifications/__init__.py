@@ -1,0 +1,1 @@
+"""Which mails users get, and how they stop them."""
