@@ -48,7 +48,10 @@ RECONCILED: Final = Counter("opencloud_reconciled", "Corrections by the sweeps, 
 for _verdict in ("taken", "refused", "not_taken", "in_doubt", "held"):
     HANDOVERS.labels(_verdict)
 
-for _kind in ("asked", "deletion_finished", "lease_expired", "pruned", "silent", "unknown_at_peer"):
+for _kind in (
+    *("asked", "deletion_finished", "lease_expired", "pruned", "silent", "unknown_at_peer"),
+    *("upload_expired", "upload_placed"),
+):
     RECONCILED.labels(_kind)
 
 OUTBOX: Final = OutboxMetrics(

@@ -17,6 +17,7 @@ from gateway.jobs import handlers as jobs
 from gateway.jobs.cancel import handlers as cancel
 from gateway.jobs.events import handlers as events
 from gateway.jobs.examples import ConfiguredExamples
+from gateway.uploads import handlers as uploads
 from gateway.usage import handlers as usage
 
 PUBLIC: Final[frozenset[Handler]] = frozenset(
@@ -40,6 +41,7 @@ STREAMS: Final[frozenset[Handler]] = frozenset({events.stream_events})
 
 TAGS: Final = {
     "Files": "The caller's tree: `config`, `data`, `artifact`, `output` and `log`.",
+    "Uploads": "Files that arrive in portions, by the tus protocol 1.0.0 (https://tus.io).",
     "Jobs": "What runs on the caller's files, and what can run.",
     "Account": "Who is calling; where there are accounts of its own, registration and log-in.",
     "Public": "What needs no credentials.",
@@ -53,6 +55,7 @@ ERRORS: Final[errors.ErrorTable] = {
     **files.ERRORS,
     **jobs.ERRORS,
     **job_status.ERRORS,
+    **uploads.ERRORS,
 }
 """The answer to each error that a request may fail with."""
 
@@ -96,6 +99,8 @@ def add_routes(
     add_route(app, "PUT", "/files/{file_path:path}", files.rename_file)
     add_route(app, "DELETE", "/files/{file_path:path}", files.delete_file)
 
+    _add_upload_routes(app)
+
     if internal:
         add_internal_routes(app)
 
@@ -106,6 +111,16 @@ def add_routes(
 
     add_route(app, "GET", "/openapi.json", openapi)
     return PUBLIC | {openapi}
+
+
+def _add_upload_routes(app: web.Application) -> None:
+    """The tus protocol, whose clients may be unable to send some methods."""
+    one = "/uploads/{upload_id}"
+    add_route(app, "OPTIONS", "/uploads", uploads.describe_protocol, slash=True, overridable=True)
+    add_route(app, "POST", "/uploads", uploads.create_upload, slash=True, overridable=True)
+    add_route(app, "HEAD", one, uploads.find_upload, overridable=True)
+    add_route(app, "PATCH", one, uploads.append_to_upload, overridable=True)
+    add_route(app, "DELETE", one, uploads.terminate_upload, overridable=True)
 
 
 def openapi_document(app: web.Application, *, accounts: bool) -> dict[str, Any]:

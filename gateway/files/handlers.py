@@ -20,7 +20,7 @@ from common.storage.paths import UserPath
 from common.storage.protocol import Storage
 from common.usage.ledger import UsageLedger
 from gateway.files.downloads import NoSuchRange, OtherVersion, download
-from gateway.files.links import SentRequest, client_origin, to_this_api
+from gateway.files.links import SentRequest, to_this_api
 from gateway.files.listings import ListingQuery, Listings, entry_json
 from gateway.files.renaming import rename
 from gateway.files.schemas import (
@@ -46,7 +46,8 @@ from gateway.http.admission import Work, acquire
 from gateway.http.audit import audit
 from gateway.http.disconnects import cancelled_on_disconnect
 from gateway.http.errors import Answer, ErrorTable, Fault
-from gateway.http.keys import BY_COOKIE, PROXIES, SETTINGS, USER
+from gateway.http.keys import BY_COOKIE, SETTINGS, USER
+from gateway.http.origin import origin_of
 from gateway.http.responses import json_bytes, json_response
 from gateway.http.streaming import send
 from gateway.http.validation import inspected_by, otherwise
@@ -91,19 +92,9 @@ def _body(request: web.Request) -> Body:
     return Body(kind, request.content_length, request.content)
 
 
-def _origin(request: web.Request) -> str:
-    return client_origin(
-        request.scheme,
-        request.host,
-        request.headers,
-        remote=request.remote,
-        proxies=request.app[PROXIES],
-    )
-
-
 def _sent(request: web.Request) -> SentRequest:
     authorization = None if request[BY_COOKIE] else request.headers[hdrs.AUTHORIZATION]
-    return SentRequest(_origin(request), request.rel_url.raw_path, authorization)
+    return SentRequest(origin_of(request), request.rel_url.raw_path, authorization)
 
 
 async def _inspect_upload(request: web.Request, _: Mapping[str, Any]) -> Sequence[Fault]:
@@ -133,7 +124,7 @@ async def list_files(request: web.Request) -> web.Response:
     headers: dict[str, str] = {}
     if listing.next_after is not None:
         page = urlencode({**request.query, "after": listing.next_after})
-        headers[hdrs.LINK] = f'<{_origin(request)}{request.rel_url.raw_path}?{page}>; rel="next"'
+        headers[hdrs.LINK] = f'<{origin_of(request)}{request.rel_url.raw_path}?{page}>; rel="next"'
     return json_bytes(listing.body, headers=headers)
 
 

@@ -8,7 +8,9 @@ from aiohttp import hdrs, web
 from gateway.http.errors import detail_response
 
 _EXPOSED: Final = (
-    "Content-Disposition, Content-Range, ETag, Link, RateLimit, RateLimit-Policy, Retry-After, "
+    "Content-Disposition, Content-Range, ETag, Link, Location, RateLimit, RateLimit-Policy, "
+    "Repr-Digest, Retry-After, Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, "
+    "Tus-Version, Upload-Expires, Upload-Length, Upload-Metadata, Upload-Offset, "
     "WWW-Authenticate, X-Request-ID"
 )
 _METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
