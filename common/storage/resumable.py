@@ -32,7 +32,9 @@ class Appender(Protocol):
     """
 
     step: int
-    safe: int
+
+    @property
+    def safe(self) -> int: ...
 
     async def write(self, data: bytes | bytearray) -> None:
         """Append bytes, which the caller must not change any more."""

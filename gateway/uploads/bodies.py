@@ -29,6 +29,10 @@ class Body:
     waiting: Callable[[], AbstractAsyncContextManager[None]]
 
 
+class _Pause(Exception):
+    """The client pauses; what has come of a piece is not to wait for the rest."""
+
+
 class BodyReader:
     """Reads a body once. A client may pause for at most `timeout` seconds (0: no limit)."""
 
@@ -53,21 +57,27 @@ class BodyReader:
                 if not data:
                     if self._body.stream.is_eof():
                         break
-                    if piece and time.monotonic() - began > _LONGEST_WAIT:
+                    left = began + _LONGEST_WAIT - time.monotonic()
+                    if piece and left <= 0:
                         break
-                    data = await self._wait(size - len(piece))
+                    data = await self._wait(size - len(piece), left if piece else None)
                 piece += data
+        except _Pause:
+            pass
         except Exception as error:
             if not piece:
                 raise
             self._failure = error
         return piece
 
-    async def _wait(self, size: int) -> bytes:
+    async def _wait(self, size: int, most: float | None) -> bytes:
+        """Wait for the client; for `most` seconds, after which this raises `_Pause`."""
         try:
-            async with self._body.waiting(), asyncio.timeout(self._timeout):
+            async with self._body.waiting(), asyncio.timeout(most or self._timeout):
                 return await self._body.stream.read(size)
         except TimeoutError as error:
+            if most is not None:
+                raise _Pause from error
             log.info("client.given_up", owed="body")
             raise TooSlow("The body did not come in time") from error
         except RuntimeError as error:  # aiohttp's, the connection was lost before this read

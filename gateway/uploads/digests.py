@@ -48,10 +48,13 @@ class RunningDigest:
             self._states[self._offset] = self._sha256.state()
             begin = end
 
+    def has_state(self, offset: int) -> bool:
+        return offset in self._states
+
     def take_state(self, offset: int) -> bytes:
         """The state at an offset that bytes have reached; earlier ones are dropped."""
         state = self._states[offset]
-        for other in [other for other in self._states if other < offset]:
+        for other in [other for other in list(self._states) if other < offset]:
             del self._states[other]
         return state
 

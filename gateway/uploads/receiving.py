@@ -89,7 +89,8 @@ class Portion:
         if self._is_checked:
             return {}
         safe = self._appender.safe
-        return self._confirmed_at(safe if safe < self._length else self._confirmed)
+        is_ready = safe < self._length and self._digest.has_state(safe)
+        return self._confirmed_at(safe if is_ready else self._confirmed)
 
     def _confirmed_at(self, offset: int) -> dict[str, Any]:
         self._share.stage(offset - self._confirmed)

@@ -85,7 +85,10 @@ class LocalAppender:
         self._threads = threads
         self._file = file
         self._job: Future[None] | None = None
-        self.safe = file.safe
+
+    @property
+    def safe(self) -> int:
+        return self._file.safe
 
     async def write(self, data: bytes | bytearray) -> None:
         await self._finish_job()
@@ -94,13 +97,12 @@ class LocalAppender:
     async def settle(self) -> None:
         await self._finish_job()
         await self._threads.run(self._file.settle)
-        self.safe = self._file.safe
 
     async def _finish_job(self) -> None:
         job = self._job
         if job is not None:
             await self._threads.result(job)
-            self._job, self.safe = None, self._file.safe
+            self._job = None
 
     @property
     def job(self) -> Future[Any] | None:
