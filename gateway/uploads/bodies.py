@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
 
-from aiohttp import StreamReader
+from aiohttp import StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from common.storage.budget import ChunkBudget
 from common.telemetry.logs import get_logger
@@ -29,6 +30,13 @@ class Body:
     waiting: Callable[[], AbstractAsyncContextManager[None]]
 
 
+_BROKEN: Final = (ConnectionError, HttpProcessingError, web.RequestPayloadError)
+
+
+class BrokenBody(Exception):
+    """The body is not what its head announced, or its client is gone."""
+
+
 class _Pause(Exception):
     """The client pauses; what has come of a piece is not to wait for the rest."""
 
@@ -45,8 +53,7 @@ class BodyReader:
     async def read(self) -> bytearray:
         """The next piece; empty at the end of the body.
 
-        Raises what breaks the body, once all that came before has been read: `TooSlow`, and what
-        aiohttp raises.
+        Raises `BrokenBody` and `TooSlow`, once all that came before has been read.
         """
         if self._failure is not None:
             raise self._failure
@@ -64,10 +71,13 @@ class BodyReader:
                 piece += data
         except _Pause:
             pass
-        except Exception as error:
-            if not piece:
-                raise
+        except TooSlow as error:
             self._failure = error
+        except _BROKEN as error:
+            self._failure = BrokenBody("The body ends early")
+            self._failure.__cause__ = error
+        if not piece and self._failure is not None:
+            raise self._failure
         return piece
 
     async def _wait(self, size: int, most: float | None) -> bytes:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Final
 
 from aiohttp import hdrs, web
-from aiohttp_apispec import docs, match_info_schema
+from aiohttp_apispec import docs
 
 from common.uploads.records import Upload
 from gateway.http.admission import acquire
@@ -15,7 +15,7 @@ from gateway.http.keys import USER
 from gateway.http.origin import origin_of
 from gateway.http.responses import refused_with
 from gateway.uploads import errors
-from gateway.uploads.bodies import Body
+from gateway.uploads.bodies import Body, BrokenBody
 from gateway.uploads.protocol import (
     ALGORITHMS,
     EXTENSIONS,
@@ -33,9 +33,9 @@ from gateway.uploads.schemas import (
     FIRST_PORTION,
     INVALID,
     PORTION_BODY,
-    UploadSchema,
     answered,
     fault,
+    of_one,
     sent,
 )
 from gateway.uploads.service import ResumableUploads
@@ -45,6 +45,7 @@ RESUMABLE: Final = web.AppKey("resumable_uploads", ResumableUploads)
 _CHECKSUM_MISMATCH: Final = 460
 
 ERRORS: Final[ErrorTable] = {
+    BrokenBody: Answer(HTTPStatus.BAD_REQUEST),
     errors.UploadNotFound: Answer(HTTPStatus.NOT_FOUND, "Not Found"),
     errors.UploadExpired: Answer(HTTPStatus.GONE),
     errors.UploadBusy: Answer(HTTPStatus.LOCKED, headers={"Retry-After": "1"}),
@@ -147,7 +148,7 @@ async def create_upload(request: web.Request) -> web.Response:
     tags=["Uploads"],
     summary="Ask how far an upload is",
     description="A finished one is known, with its full offset, until it expires.",
-    parameters=sent("Tus-Resumable", optional=_OVERRIDE),
+    parameters=of_one("Tus-Resumable", optional=_OVERRIDE),
     errors={**_OF_ONE, 409: "'data/x' is not a directory", 507: None},
     responses={
         "200": answered(
@@ -162,7 +163,6 @@ async def create_upload(request: web.Request) -> web.Response:
     },
 )
 @refused_with(REFUSED)
-@match_info_schema(UploadSchema)
 async def find_upload(request: web.Request) -> web.Response:
     check_version(request.headers)
     upload = await request.app[RESUMABLE].find(request[USER].id, request.match_info["upload_id"])
@@ -181,17 +181,18 @@ async def find_upload(request: web.Request) -> web.Response:
     summary="Send the next bytes of an upload",
     description="The file appears at its place, whole, with the last one. What arrives before a "
     "connection breaks is kept, except where the body has a checksum.",
-    parameters=sent("Tus-Resumable", "Upload-Offset", optional=("Upload-Checksum", *_OVERRIDE)),
+    parameters=of_one("Tus-Resumable", "Upload-Offset", optional=("Upload-Checksum", *_OVERRIDE)),
     requestBody=PORTION_BODY,
     errors={**_OF_ONE, **_OF_PORTIONS},
     responses={
         "204": answered(
             "The bytes are there.", "Upload-Offset", "Upload-Expires", "Repr-Digest", "ETag"
-        )
+        ),
+        "422": INVALID,
     },
+    response_example=fault("upload-offset", "Field required", "missing"),
 )
 @refused_with(REFUSED)
-@match_info_schema(UploadSchema)
 async def append_to_upload(request: web.Request) -> web.Response:
     check_version(request.headers)
     check_portion(request.content_type)
@@ -209,12 +210,11 @@ async def append_to_upload(request: web.Request) -> web.Response:
     tags=["Uploads"],
     summary="Forget an upload",
     description="Removes what has arrived of it; of a finished one, the file stays.",
-    parameters=sent("Tus-Resumable", optional=_OVERRIDE),
+    parameters=of_one("Tus-Resumable", optional=_OVERRIDE),
     errors=_OF_ONE,
     responses={"204": answered("There is no such upload any more.")},
 )
 @refused_with(REFUSED)
-@match_info_schema(UploadSchema)
 async def terminate_upload(request: web.Request) -> web.Response:
     check_version(request.headers)
     upload_id = request.match_info["upload_id"]

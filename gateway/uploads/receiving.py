@@ -1,22 +1,16 @@
 """One portion of an upload: from the client into the storage, confirmed as it becomes safe."""
 
-from typing import Any, Final
-
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web import RequestPayloadError
+from typing import Any
 
 from common.storage.resumable import Appender
 from common.usage.quota import QuotaExceeded, UploadShare
 from gateway.http.errors import TooLarge, TooSlow
 from gateway.metrics import TRANSFERRED
-from gateway.uploads.bodies import BodyReader
+from gateway.uploads.bodies import BodyReader, BrokenBody
 from gateway.uploads.digests import RunningDigest
 from gateway.uploads.errors import WrongChecksum
 from gateway.uploads.lease import Lease
 from gateway.uploads.protocol import Checksum
-
-_BROKEN: Final = (ConnectionError, RequestPayloadError, HttpProcessingError, TooSlow)
-"""What ends a body early."""
 
 
 class WrongDigest(Exception):
@@ -63,7 +57,7 @@ class Portion:
         failure: Exception | None = None
         try:
             await self._read(reader)
-        except (*_BROKEN, QuotaExceeded) as error:
+        except (BrokenBody, TooSlow, QuotaExceeded) as error:
             if self._is_checked:
                 raise
             failure = error

@@ -2,7 +2,6 @@
 
 from typing import Any, Final
 
-from gateway.http.fields import AnyText, RequestSchema
 from gateway.http.openapi import InvalidSchema
 from gateway.uploads.protocol import ALGORITHMS, EXTENSIONS, PORTION, VERSION
 
@@ -43,16 +42,14 @@ _MEANINGS: Final = {
 }
 
 
-class UploadSchema(RequestSchema):
-    """One upload."""
-
-    upload_id = AnyText(
-        required=True,
-        metadata={
-            "description": "The last part of the upload's `Location`.",
-            "example": "24e533e02ec3bc40c387f1a0e460e216",
-        },
-    )
+_UPLOAD_ID: Final = {
+    "in": "path",
+    "name": "upload_id",
+    "required": True,
+    "schema": {"type": "string"},
+    "description": "The last part of the upload's `Location`.",
+    "example": "24e533e02ec3bc40c387f1a0e460e216",
+}
 
 
 def sent(*names: str, optional: tuple[str, ...] = ()) -> list[dict[str, Any]]:
@@ -68,6 +65,11 @@ def sent(*names: str, optional: tuple[str, ...] = ()) -> list[dict[str, Any]]:
         }
         for name in (*names, *optional)
     ]
+
+
+def of_one(*names: str, optional: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """The parameters of a request about one upload."""
+    return [_UPLOAD_ID, *sent(*names, optional=optional)]
 
 
 def answered(description: str, *names: str) -> dict[str, Any]:

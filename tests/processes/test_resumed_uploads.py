@@ -29,8 +29,9 @@ from tests.support.tus import PORTION, metadata, repr_digest
 
 MEBIBYTE = 1 << 20
 SIZE = 96 * MEBIBYTE
-RESENT = 0.25
-"""Part of the file that may be sent twice: each of the eight interruptions costs at most a part."""
+RESENT = 48 * MEBIBYTE
+"""Bytes that may be sent twice: what the system and two gateways hold when they are killed (on S3,
+three parts in flight), and little for each connection that is cut."""
 
 SLICE = 1 << 16
 
@@ -73,15 +74,22 @@ class Client:
         assert answer["status"] == "200", answer
         return int(answer["upload-offset"])
 
+    async def until_free(self, port: int) -> int:
+        """Where the upload stands, once nobody writes to it any more."""
+        while True:
+            offset = await self.offset(port)
+            lines = (f"Upload-Offset: {offset}", f"Content-Type: {PORTION}", "Content-Length: 0")
+            answer = await self.ask(port, self.head("PATCH", *lines))
+            if answer["status"] == "204":
+                return offset
+            assert answer["status"] in {"423", "409"}, answer
+            await asyncio.sleep(0.05)
+
     async def send(self, port: int, offset: int, most: int) -> dict[str, str]:
         """Send all that is left, or `most` of it; the answer, empty if there was none."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         length = len(self.content) - offset
-        lines = (
-            f"Upload-Offset: {offset}",
-            f"Content-Type: {PORTION}",
-            f"Content-Length: {length}",
-        )
+        lines = (f"Upload-Offset: {offset}", f"Content-Type: {PORTION}")
         end = min(len(self.content), offset + most)
         try:
             writer.write(self.head("PATCH", *lines, f"Content-Length: {length}"))
@@ -130,14 +138,11 @@ async def test_a_file_survives_cut_connections_and_killed_gateways(
     for turn in range(100):
         port = ports[turn % 2]
         most = chance.randrange(SIZE // 16, SIZE // 6) if turn < 8 else SIZE
-        offset = await client.offset(port)
+        offset = await client.until_free(port)
         if offset == SIZE:
             break
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             answer = await client.send(port, offset, most)
-        if answer.get("status") in {"423", "409"}:  # the one before has not ended yet
-            client.sent -= min(most, SIZE - offset)
-            await asyncio.sleep(0.1)
         if turn < 8 and turn % 4 == 1:
             gateways[port].kill()
             gateways[port] = await cloud.gateway(PORT=port, **place)
@@ -145,7 +150,7 @@ async def test_a_file_survives_cut_connections_and_killed_gateways(
     assert answer["repr-digest"] == repr_digest(content)
     download = await cloud.caller.ask("GET", "/files/data/a.bin/download")
     assert download.body == content
-    assert client.sent - SIZE <= SIZE * RESENT, (client.sent - SIZE) / MEBIBYTE
+    assert client.sent - SIZE <= RESENT
 
 
 async def test_a_dispatcher_ends_what_expires(
