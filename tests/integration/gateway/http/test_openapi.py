@@ -160,7 +160,7 @@ def test_answers_and_bodies_have_contents(operations: Operations) -> None:
             assert answer["description"], (name, code)
             is_empty = code in {"204", "304"} or "headers" in answer
             assert is_empty or answer["content"], (name, code)
-        has_body = name[0] in {"post", "put"} and not name[1].endswith(("/url", "/"))
+        has_body = name[0] in {"patch", "post", "put"} and not name[1].endswith(("/url", "/"))
         assert ("requestBody" in operation) == has_body, name
 
 
