@@ -18,11 +18,13 @@ from common.runtime.daemon import Daemon
 from common.storage.errors import StorageError
 from common.storage.protocol import Storage
 from common.telemetry.logs import get_logger
+from common.uploads.records import known_names
 from dispatcher import metrics
 from dispatcher.deletions import DeletionSweep
 from dispatcher.settings import Settings
 from dispatcher.stalled import QuestionSweep, StalledJobSweep
 from dispatcher.unfinished import measure_unfinished
+from dispatcher.uploads import UploadSweep
 from dispatcher.usage import UsageSweep
 from dispatcher.worker_api import WorkerApi
 
@@ -31,6 +33,7 @@ PROBE_EVERY: Final = 4.0
 
 _DELETIONS_EVERY: Final = 10.0
 _COUNT_EVERY: Final = 10.0
+_UPLOADS_EVERY: Final = 10.0
 _STAGING_EVERY: Final = 3_600.0
 _USAGE_EVERY: Final = 1.0
 _USAGE_LANES: Final = 2
@@ -70,11 +73,12 @@ def add_sweeps(
         stale_after=settings.stale_after,
     )
     deletions = DeletionSweep(database=daemon.database, storage=storage)
+    uploads = UploadSweep(database=daemon.database, storage=storage)
 
     async def sweep_staging() -> None:
         """Remove staged bytes of uploads whose gateway was killed."""
         try:
-            swept = await storage.sweep_staging()
+            swept = await storage.sweep_staging(partial(known_names, daemon.database))
         except StorageError as error:
             log.warning("staging.postponed", reason=str(error))
             return
@@ -84,6 +88,7 @@ def add_sweeps(
     daemon.ticks.every(settings.reconcile_interval, "silence", stalled.sweep)
     daemon.ticks.every(settings.reconcile_interval, "questions", questions.sweep)
     daemon.ticks.every(_DELETIONS_EVERY, "deletions", deletions.sweep)
+    daemon.ticks.every(_UPLOADS_EVERY, "uploads", uploads.sweep)
     daemon.ticks.every(_STAGING_EVERY, "staging", sweep_staging)
     daemon.ticks.every(_COUNT_EVERY, "unfinished", partial(measure_unfinished, daemon.database))
 

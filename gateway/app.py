@@ -58,6 +58,7 @@ from gateway.http.middlewares import pipeline
 from gateway.http.refusals import REFUSALS, Refusals
 from gateway.http.server import Runner
 from gateway.http.shares import Shares
+from gateway.http.upload_limits import UploadLimits
 from gateway.job_status.handlers import JOB_STATUS
 from gateway.job_status.service import JobStatusService
 from gateway.jobs.batch.handlers import BATCHES
@@ -82,6 +83,8 @@ from gateway.notifications.handlers import NOTIFICATIONS
 from gateway.notifications.service import Notifications
 from gateway.routes import ERRORS, INTERNAL, STREAMS, add_internal_routes, add_routes
 from gateway.settings import Settings
+from gateway.uploads.handlers import RESUMABLE
+from gateway.uploads.service import ResumableUploads
 from gateway.usage.handlers import USAGE
 from gateway.usage.service import UserUsage
 from gateway.webhooks.deliveries import Deliveries
@@ -90,6 +93,8 @@ from gateway.webhooks.service import Webhooks
 
 _APPLICATIONS: Final = web.AppKey("applications", Applications)
 _DATABASE: Final = web.AppKey("database", Database)
+_QUOTA: Final = web.AppKey("quota", Quota)
+_UPLOAD_LIMITS: Final = web.AppKey("upload_limits", UploadLimits)
 FEED: Final = web.AppKey("feed", Feed)
 
 _KEPT_FOR_WORKERS: Final = 5
@@ -209,7 +214,10 @@ async def _open_usage(app: web.Application) -> AsyncIterator[None]:
         Quota(database, ledger, limits.user_bytes).running() as quota,
     ):
         app[LEDGER], app[USAGE] = ledger, UserUsage(database, ledger, limits)
-        app[UPLOADS] = Uploads(app[STORAGE], limits, quota, client_timeout=settings.client_timeout)
+        app[_QUOTA], app[_UPLOAD_LIMITS] = quota, UploadLimits(app[STORAGE], limits)
+        app[UPLOADS] = Uploads(
+            app[STORAGE], app[_UPLOAD_LIMITS], quota, client_timeout=settings.client_timeout
+        )
         yield
 
 
@@ -233,6 +241,14 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     app[DELIVERIES] = Deliveries(users, notifier)
     links = UnsubscribeLinks(settings.notification_keys)
     app[NOTIFICATIONS] = Notifications(users, notifier, links)
+    app[RESUMABLE] = ResumableUploads(
+        users,
+        app[STORAGE],
+        app[_UPLOAD_LIMITS],
+        app[_QUOTA],
+        retention=settings.upload_retention,
+        client_timeout=settings.client_timeout,
+    )
     async with Feed(database, users).running() as feed:
         app[EVENTS] = Events(users, feed)
         app[FEED] = feed

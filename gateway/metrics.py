@@ -17,6 +17,12 @@ TRANSFERS: Final = Gauge(
 TRANSFERRED: Final = Counter(
     "opencloud_transferred_bytes", "Bytes of files taken in or sent out.", ["direction"]
 )
+UPLOADS_ENDED: Final = Counter(
+    "opencloud_uploads_ended",
+    "Resumable uploads by how they ended here: finished, terminated, mismatched (another SHA-256 "
+    "than announced), lost (staged bytes were gone), failed (during their creation).",
+    ["outcome"],
+)
 STATUS_UPDATES: Final = Counter(
     "opencloud_status_updates",
     "Status updates by outcome: unchanged, applied, unknown, unavailable.",
@@ -81,6 +87,9 @@ for _reason in ("handles", "connections", "heads"):
 for _direction in ("in", "out"):
     TRANSFERS.labels(_direction)
     TRANSFERRED.labels(_direction)
+
+for _outcome in ("finished", "terminated", "mismatched", "lost", "failed"):
+    UPLOADS_ENDED.labels(_outcome)
 
 for _outcome in ("unchanged", "applied", "unknown", "unavailable"):
     STATUS_UPDATES.labels(_outcome)

@@ -23,6 +23,7 @@ from gateway.jobs.finding import handlers as finding
 from gateway.jobs.repeat import handlers as repeat
 from gateway.jobs.results import handlers as results
 from gateway.notifications import handlers as notifications
+from gateway.uploads import handlers as uploads
 from gateway.usage import handlers as usage
 from gateway.webhooks import handlers as webhooks
 
@@ -50,6 +51,7 @@ STREAMS: Final[frozenset[Handler]] = frozenset({events.stream_events})
 
 TAGS: Final = {
     "Files": "The caller's tree: `config`, `data`, `artifact`, `output` and `log`.",
+    "Uploads": "Files that arrive in portions, by the tus protocol 1.0.0 (https://tus.io).",
     "Jobs": "What runs on the caller's files, and what can run.",
     "Webhooks": "Where changes of the caller's jobs are announced.",
     "Account": "Who is calling; where there are accounts of its own, registration and log-in.",
@@ -67,6 +69,7 @@ ERRORS: Final[errors.ErrorTable] = {
     **job_status.ERRORS,
     **webhooks.ERRORS,
     **notifications.ERRORS,
+    **uploads.ERRORS,
 }
 """The answer to each error that a request may fail with."""
 
@@ -126,6 +129,8 @@ def add_routes(
     add_route(app, "PUT", "/files/{file_path:path}", files.rename_file)
     add_route(app, "DELETE", "/files/{file_path:path}", files.delete_file)
 
+    _add_upload_routes(app)
+
     if internal:
         add_internal_routes(app)
 
@@ -151,6 +156,16 @@ def add_webhook_routes(app: web.Application) -> None:
     add_route(app, "GET", f"{one}/deliveries", webhooks.list_deliveries, slash=True)
     again = f"{one}/deliveries/{{message}}/redeliver"
     add_route(app, "POST", again, webhooks.redeliver_message, slash=True)
+
+
+def _add_upload_routes(app: web.Application) -> None:
+    """The tus protocol, whose clients may be unable to send some methods."""
+    one = "/uploads/{upload_id}"
+    add_route(app, "OPTIONS", "/uploads", uploads.describe_protocol, slash=True, overridable=True)
+    add_route(app, "POST", "/uploads", uploads.create_upload, slash=True, overridable=True)
+    add_route(app, "HEAD", one, uploads.find_upload, overridable=True)
+    add_route(app, "PATCH", one, uploads.append_to_upload, overridable=True)
+    add_route(app, "DELETE", one, uploads.terminate_upload, overridable=True)
 
 
 def openapi_document(app: web.Application, *, accounts: bool) -> dict[str, Any]:

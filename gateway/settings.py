@@ -105,6 +105,8 @@ class Settings:
     limits: Limits
     connections: ConnectionLimits
     client_timeout: float
+    upload_retention: float
+    """How long a resumable upload is kept without a byte, or known once it is finished."""
     touch_every: float
     idempotency_retention: float
     drain_delay: float
@@ -164,6 +166,7 @@ def load(reader: Reader) -> Settings:
             heads_per_address=reader.whole("MAX_HEADS_PER_ADDRESS", 64),
         ),
         client_timeout=reader.seconds("CLIENT_TIMEOUT", 60.0),
+        upload_retention=reader.seconds("UPLOAD_RETENTION", 86_400.0, least=1.0),
         touch_every=_read_touch_every(reader),
         idempotency_retention=read_idempotency_retention(reader),
         drain_delay=reader.seconds("DRAIN_DELAY", 0.0),

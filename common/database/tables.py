@@ -16,6 +16,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -362,6 +363,39 @@ usage_uploads = Table(
     Index("ix_usage_uploads_user", "user_id"),
 )
 
+uploads = Table(
+    "uploads",
+    metadata,
+    # unguessable; part of the upload's URL
+    Column("id", String, primary_key=True),
+    Column("user_id", String, nullable=False),
+    # where the file is to be, relative to the user's tree
+    Column("path", Text, nullable=False),
+    # the storage's own name of what has arrived
+    Column("staged_name", Text, nullable=False),
+    # `Upload-Metadata` as it was sent
+    Column("sent_metadata", Text, nullable=False, server_default=""),
+    Column("length", BigInteger, nullable=False),
+    # how much has arrived and is safe; the next byte's offset
+    Column("received", BigInteger, nullable=False, server_default="0"),
+    # of the SHA-256 of those bytes; empty before the first
+    Column("digest_state", LargeBinary, nullable=False),
+    # of the whole file, in hexadecimal, as its client announced it
+    Column("expected_sha256", String),
+    # of the whole file, once all has arrived
+    Column("sha256", String),
+    # token and lease of the one that writes
+    Column("owner", String),
+    Column("leased_until", DateTime),
+    Column("created_at", DateTime, nullable=False),
+    Column("expires_at", DateTime, nullable=False),
+    # since then the file is at its place
+    Column("finished_at", DateTime),
+    Column("etag", Text),
+    # since then it is expired, and nothing is staged
+    Column("swept_at", DateTime),
+)
+
 OUTBOXES: Final = (handovers, emails, webhook_deliveries)
 
 
@@ -460,3 +494,11 @@ _add_partial_index(
     unique=True,
 )
 _add_partial_index("ix_user_usage_due", user_usage.c.due_at, where="due_at IS NOT NULL")
+_add_partial_index("ix_uploads_expiring", uploads.c.expires_at, where="swept_at IS NULL")
+UNPLACED: Final = "finished_at IS NULL AND swept_at IS NULL"
+"""The condition for uploads of which bytes are staged, as the index has it."""
+
+_add_partial_index("ix_uploads_unplaced", uploads.c.user_id, uploads.c.received, where=UNPLACED)
+_add_partial_index("ix_uploads_whole", uploads.c.id, where=f"sha256 IS NOT NULL AND {UNPLACED}")
+_add_partial_index("ix_uploads_swept", uploads.c.swept_at, where="swept_at IS NOT NULL")
+Index("ix_uploads_staged_name", uploads.c.staged_name)

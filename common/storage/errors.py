@@ -45,6 +45,14 @@ class ShareUsedUp(StorageError):
     """The user's own transfers hold all that one user may hold; it is free again later."""
 
 
+class StagedFileBusy(StorageError):
+    """Another process appends to the staged file."""
+
+
+class StagedBytesLost(StorageError):
+    """The staged file lacks bytes that were safe, by a failure of the storage or by other means."""
+
+
 class StorageUnusable(StorageUnavailable):
     """The storage cannot work until an operator acts: its bucket or its root is missing or closed.
 

@@ -1,9 +1,8 @@
 """The interface of every storage, and the values that it exchanges.
 
-The interface stays small: what its methods can be combined to belongs to callers. A resumable
-upload can `write` each portion as a file and join them by a last `write` of what `OpenFile.read`
-yields; a digest is computed over the chunks that are passed to `write`; a quota counts what
-`write`, `rename` and `delete` report, and what `sizes` finds (see `common.usage`).
+The interface stays small: what its methods can be combined to belongs to callers. A digest is
+computed over the chunks that are passed to `write`; a quota counts what `write`, `rename` and
+`delete` report, and what `sizes` finds (see `common.usage`).
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from common.storage.paths import UserPath
+from common.storage.resumable import Appender, Known, Staged, none_known
 
 BATCH: Final = 1_000
 """Most entries that are read in one step; between steps, other work runs."""
@@ -147,6 +147,29 @@ class Storage(Protocol):
         latest, unless the conflict arises later) and `OutOfSpace`.
         """
 
+    async def stage(self, path: UserPath, length: int) -> Staged:
+        """Begin a file that arrives in portions (see `common.storage.resumable`).
+
+        Raises `PathConflict`, as `write` does.
+        """
+
+    def append(self, staged: Staged, offset: int) -> AbstractAsyncContextManager[Appender]:
+        """Go on with a staged file from `offset`, which was safe before.
+
+        Raises `NotFound` if it is not there any more, `StagedBytesLost` if bytes before `offset`
+        are not, and `StagedFileBusy` where the storage notices another process that appends.
+        """
+
+    async def place(self, staged: Staged) -> Entry:
+        """Move a staged file, all of which is safe, to its place, where a file is replaced.
+
+        Raises `PathConflict`, after which it can be tried again; `NotFound` if the file is not
+        there any more, which is so once it was placed; `StagedBytesLost`.
+        """
+
+    async def abandon(self, staged: Staged) -> None:
+        """Remove a staged file; idempotent."""
+
     def open(self, path: UserPath) -> AbstractAsyncContextManager[OpenFile]:
         """Open a file for reading. Raises `NotFound`, also for a directory."""
 
@@ -200,8 +223,11 @@ class Storage(Protocol):
     async def free_bytes(self) -> int | None:
         """Space that is left for files; None if unknown or unlimited. Never raises."""
 
-    async def sweep_staging(self) -> int:
-        """Remove what uploads of killed processes left behind; returns the number of removals."""
+    async def sweep_staging(self, known: Known = none_known) -> int:
+        """Remove what uploads of killed processes left behind; returns the number of removals.
+
+        Staged files that are old are passed to `known`, and stay if they are.
+        """
 
     async def has_tree(self, user: str) -> bool:
         """Whether anything is stored for `user`; creates nothing."""

@@ -1,7 +1,8 @@
 """What one user's files may take, enforced as the bytes of uploads arrive.
 
 A user's uploads under way count with all that has arrived of them, those of other gateways as of
-two seconds ago. A file that an upload is going to replace counts until then: both are stored.
+two seconds ago; so do resumable ones that rest. A file that an upload is going to replace counts
+until then: both are stored.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from common.runtime.tasks import in_background
 from common.storage.protocol import Entry
 from common.telemetry.logs import get_logger
 from common.usage.ledger import UsageLedger
-from common.usage.records import uploads_elsewhere
+from common.usage.records import staged_bytes, uploads_elsewhere
 
 _REFRESH_AFTER: Final = 2.0
 _PUBLISH_EVERY: Final = 1.0
@@ -80,6 +81,15 @@ class UploadShare:
         except QuotaExceeded:
             self.release()
             raise
+
+    def stage(self, size: int) -> None:
+        """The database counts so many of the bytes that have arrived, from now on.
+
+        To be called before it does: bytes that count twice would refuse an upload that fits.
+        """
+        self._arrived -= size
+        self._account.arrived -= size
+        self._account.placed += size
 
     def place(self, entry: Entry) -> None:
         """The upload is complete, and is the file `entry` from now on."""
@@ -158,7 +168,8 @@ class Quota:
             usage = await self.ledger.read(user_id)
             async with self._database.reading() as connection:
                 elsewhere = await uploads_elsewhere(connection, user_id, self._owner)
-            account.used = usage.bytes + elsewhere
+                staged = await staged_bytes(connection, user_id)
+            account.used = usage.bytes + elsewhere + staged
             account.placed -= placed
             account.read_at = read_at
 

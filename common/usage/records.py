@@ -30,12 +30,13 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import utc_now
-from common.database.tables import usage_changes, usage_uploads, user_usage
+from common.database.tables import UNPLACED, uploads, usage_changes, usage_uploads, user_usage
 
 _CHANGES: Final = usage_changes.c
 _USERS: Final = user_usage.c
@@ -90,6 +91,10 @@ _elsewhere = select(cast(func.coalesce(func.sum(usage_uploads.c.bytes), 0), BigI
     usage_uploads.c.user_id == bindparam("user_id"),
     usage_uploads.c.owner != bindparam("owner"),
     usage_uploads.c.expires_at > utc_now(),
+)
+
+_staged = select(cast(func.coalesce(func.sum(uploads.c.received), 0), BigInteger)).where(
+    uploads.c.user_id == bindparam("user_id"), text(UNPLACED)
 )
 
 
@@ -155,3 +160,8 @@ async def uploads_elsewhere(connection: AsyncConnection, user_id: str, owner: st
     """Bytes of the user's uploads that are under way in processes other than `owner`."""
     values = {"user_id": user_id, "owner": owner}
     return int((await connection.execute(_elsewhere, values)).scalar_one())
+
+
+async def staged_bytes(connection: AsyncConnection, user_id: str) -> int:
+    """What has arrived of the user's resumable uploads that are not whole yet."""
+    return int((await connection.execute(_staged, {"user_id": user_id})).scalar_one())

@@ -6,8 +6,7 @@ from marshmallow import fields
 
 from gateway.http.fields import AnyText, Choice, Flag, RequestSchema, TreePath, Whole
 from gateway.http.responses import AnswerSchema
-
-UPLOAD_TYPES: Final = ("config", "data", "artifact")
+from gateway.http.upload_limits import UPLOAD_TYPES
 
 
 class PathSchema(RequestSchema):

@@ -9,14 +9,14 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from common.storage.budget import ChunkBudget
-from common.storage.errors import InvalidPath, OutOfSpace
+from common.storage.errors import InvalidPath
 from common.storage.paths import UserPath, check_name
 from common.storage.protocol import LINK_SECONDS, Entry, PreparedRequest, Storage
 from common.usage.quota import Quota, UploadShare
 from gateway.files.multipart import MAX_AROUND, BrokenForm, FormReader, Waiting
-from gateway.http.errors import Fault, Invalid, TooLarge, misnamed
+from gateway.http.errors import Fault, Invalid, misnamed
+from gateway.http.upload_limits import UploadLimits
 from gateway.metrics import TRANSFERRED, TRANSFERS
-from gateway.settings import Limits
 
 _CHUNK: Final = 1 << 18  # what aiohttp buffers before it stops reading from the client
 _FIELD: Final = "file"
@@ -43,7 +43,7 @@ class Uploads:
     """
 
     def __init__(
-        self, storage: Storage, limits: Limits, quota: Quota, *, client_timeout: float
+        self, storage: Storage, limits: UploadLimits, quota: Quota, *, client_timeout: float
     ) -> None:
         self._storage = storage
         self._quota = quota
@@ -58,7 +58,7 @@ class Uploads:
         for an incomplete body; `TooLarge`, `QuotaExceeded` and `OutOfSpace` beyond the limits;
         `TooSlow`; and what `Storage.write` raises.
         """
-        await self._check_length(body.length or 0)
+        await self._limits.check(body.length or 0, around=MAX_AROUND)
         async with self._quota.upload(directory.user) as share:
             await share.expect(max(0, (body.length or 0) - MAX_AROUND))
             stored = await self._store(body, directory, share, waiting)
@@ -81,7 +81,7 @@ class Uploads:
 
         Raises `QuotaExceeded` if nothing is left, and what `Storage.presign_upload` raises.
         """
-        limits = (self._limits.upload_bytes or None, await self._quota.left(directory.user))
+        limits = (self._limits.most or None, await self._quota.left(directory.user))
         most = min((limit for limit in limits if limit is not None), default=None)
         link = await self._storage.presign_upload(directory, most=most)
         if link is not None:
@@ -96,16 +96,6 @@ class Uploads:
         except Invalid as error:
             return error.faults
         return ()
-
-    async def _check_length(self, length: int) -> None:
-        """Refuse a body of `length` bytes that is certain to fail, before it is sent."""
-        limits = self._limits
-        if limits.upload_bytes and length > limits.upload_bytes + MAX_AROUND:
-            raise _too_large(limits.upload_bytes)
-        if limits.free_bytes:
-            free = await self._storage.free_bytes()
-            if free is not None and free < limits.free_bytes + length:
-                raise OutOfSpace(f"only {free} bytes are left")
 
     async def _open(self, body: Body, waiting: Waiting = nullcontext) -> tuple[FormReader, str]:
         """The form, read up to the content of its file, and the file's name. Raises `Invalid`."""
@@ -126,12 +116,12 @@ class Uploads:
 
     async def _content(self, form: FormReader, share: UploadShare) -> AsyncIterator[bytes]:
         """The content of the file; ends only if the form is complete and has no other."""
-        received, limit = 0, self._limits.upload_bytes
+        received, limit = 0, self._limits.most
         try:
             while chunk := await form.read(self._budget.size):
                 received += len(chunk)
                 if limit and received > limit:
-                    raise _too_large(limit)
+                    raise self._limits.too_large()
                 await share.add(len(chunk))
                 yield chunk
             if await form.find_file(_FIELD) is not None:
@@ -146,10 +136,6 @@ def _place(directory: UserPath, name: str) -> UserPath:
         return directory / name
     except InvalidPath as error:
         raise _invalid(misnamed(name, error), "value_error") from error
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"A file may have at most {limit} bytes")
 
 
 def _invalid(sentence: str, kind: str) -> Invalid:

@@ -8,8 +8,10 @@ from aiohttp import hdrs, web
 from gateway.http.errors import detail_response
 
 _EXPOSED: Final = (
-    "Content-Disposition, Content-Range, ETag, Idempotent-Replayed, Link, RateLimit, "
-    "RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-ID, X-Total-Count"
+    "Content-Disposition, Content-Range, ETag, Idempotent-Replayed, Link, Location, RateLimit, "
+    "RateLimit-Policy, Repr-Digest, Retry-After, Tus-Checksum-Algorithm, Tus-Extension, "
+    "Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Expires, Upload-Length, Upload-Metadata, "
+    "Upload-Offset, WWW-Authenticate, X-Request-ID, X-Total-Count"
 )
 _METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 _MAX_AGE: Final = "600"

@@ -82,7 +82,7 @@ def shortened(text: str) -> str:
 class Answer:
     """The answer to an exception; without `detail`, the exception's own sentence."""
 
-    status: HTTPStatus
+    status: int
     detail: str | Sequence[Fault] | None = None
     headers: Mapping[str, str] | None = None
 

@@ -13,6 +13,7 @@ All of it is one middleware: each more costs a request over 1 µs of processor t
 import hmac
 import re
 import time
+from collections.abc import Mapping
 from random import getrandbits
 from typing import Final
 
@@ -43,6 +44,7 @@ from gateway.http.keys import (
 from gateway.http.limits import INTERNAL_CALLER
 from gateway.http.refusals import REFUSALS
 from gateway.http.request_log import RequestLog
+from gateway.http.routing import METHOD_OVERRIDE
 from gateway.http.security import SERVER, check_host
 from gateway.http.validation import validate
 from gateway.identity import NotAllowed, NotAuthenticated
@@ -52,6 +54,7 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:@=+/-]{1,128}")
 _NO_SNIFFING: Final = istr("X-Content-Type-Options")
 _HSTS: Final = "max-age=31536000"
 _CLIENT_GONE: Final = 499
+_NOTHING: Final[Mapping[str, str]] = {}
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 log = get_logger()
@@ -174,6 +177,7 @@ def _error_response(request: web.Request, error: Exception) -> web.Response:
     if response is None:
         log.error("request.failed", path=request.path, exc_info=error)
         return detail_response(500, "Internal Server Error")
+    response.headers.update(getattr(request.match_info.handler, "__refused_with__", _NOTHING))
     if response.status >= 500:
         warn = warn_of_database if isinstance(error, DatabaseUnavailable) else log.warning
         warn("request.refused", status=response.status, reason=repr(error))
@@ -228,7 +232,7 @@ async def _check_user(request: web.Request) -> str:
     user.check_may_enter()
     if (
         request[BY_COOKIE]
-        and request.method not in _SAFE_METHODS
+        and (request.method not in _SAFE_METHODS or METHOD_OVERRIDE in request.headers)
         and not request.app[CORS].allows(request)
     ):
         raise NotAllowed("A change with the log-in cookie needs the front end's Origin")

@@ -63,6 +63,7 @@ _ERRORS: Final = {
     405: ("This cannot be done with this kind of thing.", "Method Not Allowed"),
     408: ("The body did not come in time.", "The body did not come in time"),
     409: ("The request clashes with what is there already.", "'data/x' is not a directory"),
+    410: ("It was there, and has expired.", "The upload has expired"),
     412: ("A condition that was sent does not hold.", "there is something at 'data/x'"),
     413: ("Too large.", "The body is too long"),
     415: (
@@ -70,9 +71,14 @@ _ERRORS: Final = {
         "A body is taken as it is: Content-Encoding may only be identity",
     ),
     416: ("No part of the file lies in the range.", "No part of the file lies in this range"),
+    423: ("Another request changes it at the moment.", "Another request writes to the upload"),
     429: (
         "A limit on this caller's requests is used up; `Retry-After` says when to try again.",
         "Limit exceeded: 64 requests at once",
+    ),
+    460: (
+        "The bytes are not those of the checksum that was sent.",
+        "The bytes do not have the checksum that was sent",
     ),
     500: ("Something went wrong here; it has been logged.", "Internal Server Error"),
     503: (
@@ -232,6 +238,8 @@ def _responses(data: Any, errors: set[int], faults: list[dict[str, Any]]) -> dic
         shaped: dict[str, Any] = {
             "description": answer.get("description") or HTTPStatus(int(code)).phrase
         }
+        if "headers" in answer:
+            shaped["headers"] = answer["headers"]
         if "content" in answer:
             shaped["content"] = answer["content"]
         elif "schema" in answer:

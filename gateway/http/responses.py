@@ -1,8 +1,8 @@
 """JSON responses, by orjson, their schemas, and the form of dates in them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 from aiohttp import web
@@ -17,6 +17,19 @@ class AnswerSchema(Schema):
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         del field_name
         field_obj.required = not field_obj.metadata.get("optional")
+
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+def refused_with(headers: Mapping[str, str]) -> Callable[[Handler], Handler]:
+    """Let refusals of a handler's requests carry these headers, those without credentials too."""
+
+    def decorate(handler: Handler) -> Handler:
+        handler.__refused_with__ = headers  # type: ignore[attr-defined]
+        return handler
+
+    return decorate
 
 
 def json_response(

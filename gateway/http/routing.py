@@ -10,6 +10,9 @@ from urllib.parse import unquote
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from multidict import istr
+
+METHOD_OVERRIDE: Final = istr("X-HTTP-Method-Override")
 
 _PART: Final = re.compile(r"\{(\w+)(:path)?\}")
 
@@ -17,13 +20,22 @@ _PART: Final = re.compile(r"\{(\w+)(:path)?\}")
 class PathResource(web.DynamicResource):
     """The routes of one pattern, by method."""
 
-    def __init__(self, template: str, *, slash: bool = False, also: str | None = None) -> None:
+    def __init__(
+        self,
+        template: str,
+        *,
+        slash: bool = False,
+        also: str | None = None,
+        overridable: bool = False,
+    ) -> None:
         """`slash` lets the path end in one more slash than the template; `also` is a path that
-        matches as well, with every part empty."""
+        matches as well, with every part empty. `overridable`: the header `METHOD_OVERRIDE` names
+        the method, for clients that cannot send any."""
         super().__init__(_PART.sub(_as_expression, template))
         pattern = self.get_info()["pattern"].pattern
         self._path = re.compile(pattern + ("/?" if slash else ""), re.DOTALL)
         self._also = also
+        self._overridable = overridable
         self._by_method: dict[str, web.ResourceRoute] = {}
 
     def add_route(self, method: str, handler: Handler, **options: Any) -> web.ResourceRoute:
@@ -36,7 +48,10 @@ class PathResource(web.DynamicResource):
         parts = self.match(request.rel_url.path_safe)
         if parts is None:
             return None, set()
-        route = self._by_method.get(request.method)
+        method = request.method
+        if self._overridable:
+            method = request.headers.get(METHOD_OVERRIDE, method).upper()
+        route = self._by_method.get(method)
         if route is None:
             return None, set(self._by_method)
         return web.UrlMappingMatchInfo(parts, route), set()
@@ -67,9 +82,10 @@ def add_route(
     *,
     slash: bool = False,
     also: str | None = None,
+    overridable: bool = False,
 ) -> None:
     """Route `method` on `template`; several methods share one resource (see `PathResource`)."""
-    new = PathResource(template, slash=slash, also=also)
+    new = PathResource(template, slash=slash, also=also, overridable=overridable)
     same = (found for found in app.router.resources() if found.canonical == new.canonical)
     resource = next(same, None)
     if not isinstance(resource, PathResource):

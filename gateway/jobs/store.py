@@ -140,11 +140,13 @@ class JobStore:
         async with self._database.reading() as connection:
             return set(await connection.scalars(_names_taken, values))
 
-    async def labels_of(self, job_id: int) -> dict[str, str]:
-        """The labels of a job."""
+    async def chosen_of(self, job_id: int) -> dict[str, Any]:
+        """What a submission has beyond the keys of a job: `labels` and `notify`."""
         async with self._database.reading() as connection:
-            rows = await connection.execute(_labels, {"job_id": job_id})
-        return {row.key: row.value for row in rows}
+            rows = (await connection.execute(_labels, {"job_id": job_id})).all()
+            notify = select(jobs.c.notify).where(jobs.c.id == job_id)
+            chosen = (await connection.execute(notify)).scalar_one_or_none()
+        return {"labels": {row.key: row.value for row in rows}, "notify": chosen}
 
     async def _find_batch(self, keys: Sequence[tuple[int, str]]) -> list[Job | Exception]:
         """Jobs by id and user, as in `page`; `JobNotFound` for a key without one."""

@@ -29,7 +29,7 @@ def modules(package: str) -> list[Path]:
 
 
 WITH_WEB = re.compile(
-    r"gateway/(app|routes|__main__|meta|http/.*|(\w+/)+handlers|files/uploads)\.py"
+    r"gateway/(app|routes|__main__|meta|http/.*|(\w+/)+handlers|files/uploads|uploads/bodies)\.py"
 )
 
 

@@ -11,6 +11,7 @@ import stat as modes
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Final
 
 from common.storage.local.tree import (
     DIRECTORY_FLAGS,
@@ -20,6 +21,9 @@ from common.storage.local.tree import (
     size_of,
 )
 from common.storage.paths import RESERVED_USER_NAME
+
+RESUMABLE: Final = "resumable-"
+"""How names of files begin that arrive in portions: these may rest for days."""
 
 
 def new_name() -> str:

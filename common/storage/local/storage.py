@@ -5,13 +5,15 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from typing import Any, Final, Self
 
 from common.storage.budget import BoundedCache, ChunkBudget
 from common.storage.errors import StorageError
-from common.storage.local import changes, staging, tree
+from common.storage.local import appended, changes, staging, tree
 from common.storage.local import rename as renaming
 from common.storage.local import survey as surveying
+from common.storage.local.appended import AppendedFile, LocalAppender
 from common.storage.local.file import LocalFile, read_small
 from common.storage.local.probe import probe, root_error
 from common.storage.local.sizes import sizes_of
@@ -20,6 +22,7 @@ from common.storage.local.threads import Threads, outlast
 from common.storage.local.upload import StagedFile
 from common.storage.paths import UserPath
 from common.storage.protocol import BATCH, SMALL_FILE, Entry, OpenFile, PreparedRequest
+from common.storage.resumable import Known, Staged, none_known
 
 _DELETIONS: Final = 1_000
 """Files that one call in a thread deletes."""
@@ -137,6 +140,33 @@ class LocalStorage:
                     await outlast(self._bulk.submit(staged.abandon))
             raise
 
+    async def stage(self, path: UserPath, length: int) -> Staged:
+        await self._quick.run(changes.check_place, self._root, path)
+        staged = Staged(path, length, appended.staged_name())
+        if not length:
+            await self._quick.run(appended.create_empty, self._root, staged.name)
+        return staged
+
+    @asynccontextmanager
+    async def append(self, staged: Staged, offset: int) -> AsyncIterator[LocalAppender]:
+        file = AppendedFile(fsync=self._fsync, space=self._space)
+        appender: LocalAppender | None = None
+        try:
+            await self._quick.run(file.open, self._root, staged.name, offset)
+            appender = LocalAppender(self._bulk, file)
+            yield appender
+        finally:
+            if appender is not None and appender.job is not None:
+                await outlast(appender.job)
+            file.close()
+
+    async def place(self, staged: Staged) -> Entry:
+        place = partial(appended.place, fsync=self._fsync)
+        return await self._bulk.run(place, self._root, staged)
+
+    async def abandon(self, staged: Staged) -> None:
+        await self._discard([staged.name])
+
     @asynccontextmanager
     async def open(self, path: UserPath) -> AsyncIterator[OpenFile]:
         file = LocalFile(self._bulk, self._reads)
@@ -162,8 +192,11 @@ class LocalStorage:
             while (batch := await self._walks.run(next, batches, None)) is not None:
                 yield batch
 
-    async def sweep_staging(self) -> int:
+    async def sweep_staging(self, known: Known = none_known) -> int:
         leftovers = await self._quick.run(staging.stale, self._root, _STALE_AFTER)
+        resumable = [name for name in leftovers if name.startswith(staging.RESUMABLE)]
+        kept = await known(resumable) if resumable else set()
+        leftovers = [name for name in leftovers if name not in kept]
         count = len(leftovers)
         await self._discard(leftovers)
         return count

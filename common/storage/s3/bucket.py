@@ -31,6 +31,7 @@ _EXISTENCE_HOLDS: Final = 5.0
 """Seconds for which a bucket that was there counts as there."""
 
 _MISSING: Final = frozenset({"404", "NoSuchKey", "NotFound"})
+_NO_UPLOAD: Final = "NoSuchUpload"
 _FULL: Final = frozenset({"EntityTooLarge", "QuotaExceeded", "XMinioStorageFull"})
 
 
@@ -40,7 +41,7 @@ _TRIED_AGAIN: Final = frozenset(
         *("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "RequestExpired"),
         *("Throttling", "ThrottlingException", "RequestLimitExceeded", "BandwidthLimitExceeded"),
         *("OperationAborted", "ConditionalRequestConflict", "IncompleteBody", "BadDigest"),
-        *("NoSuchUpload", "InvalidPart", "InvalidRange", "KMS.ThrottlingException"),
+        *(_NO_UPLOAD, "InvalidPart", "InvalidRange", "KMS.ThrottlingException"),
         # our bucket, credentials and clock are wrong: an operator's mistake, about no single file
         *("NoSuchBucket", "PermanentRedirect", "AuthorizationHeaderMalformed"),
         *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"),
@@ -54,14 +55,17 @@ log = get_logger()
 
 
 @contextmanager
-def storage_errors() -> Iterator[None]:
+def storage_errors(*, missing_upload: bool = False) -> Iterator[None]:
     """Turn the client's errors into `StorageError`s, without addresses or key ids.
 
-    The `ClientError` is kept as the cause (see `failed_precondition`).
+    The `ClientError` is kept as the cause (see `failed_precondition`). `missing_upload`: a
+    multipart upload that is not there is `NotFound`, instead of one to be tried again as a whole.
     """
     try:
         yield
     except ClientError as error:
+        if missing_upload and error.response.get("Error", {}).get("Code") == _NO_UPLOAD:
+            raise NotFound("the multipart upload has ended") from error
         raise _storage_error(error) from error
     except (BotoCoreError, aiohttp.ClientError, OSError) as error:
         raise StorageUnavailable(f"S3 does not answer ({type(error).__name__})") from error

@@ -2,7 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+)
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final, Self
@@ -12,7 +17,9 @@ from common.storage.budget import BoundedCache, ChunkBudget, FileCount, PartBudg
 from common.storage.errors import NotFound, StorageError
 from common.storage.paths import PREDEFINED, UserPath
 from common.storage.protocol import BATCH, Entry, OpenFile, PreparedRequest
+from common.storage.resumable import Known, Staged, none_known
 from common.storage.s3 import listing
+from common.storage.s3.appended import S3Appender, StagedObjects, placed_entry
 from common.storage.s3.bucket import Bucket
 from common.storage.s3.changes import Tree
 from common.storage.s3.client import create_client, open_session
@@ -73,6 +80,7 @@ class S3Storage:
         client = await open_client(_CONNECTIONS)
         self._bucket = Bucket(client, self._name)
         self._tree = Tree(self._bucket, self._keys)
+        self._staged = StagedObjects(self._bucket, self._keys.start)
         # a client of their own: slow downloads must not take the connections of other requests
         self._downloads = Bucket(await open_client(_DOWNLOADS), self._name)
         self._signer = client
@@ -161,6 +169,23 @@ class S3Storage:
         )
         return Entry("/".join(path.parts), size, None, etag, (old and old.size) or 0)
 
+    async def stage(self, path: UserPath, length: int) -> Staged:
+        await self._tree.check_place(path)
+        return Staged(path, length, await self._staged.begin(self._keys.file(path)))
+
+    def append(self, staged: Staged, offset: int) -> AbstractAsyncContextManager[S3Appender]:
+        key = self._keys.file(staged.path)
+        return self._staged.append(key, staged, offset, self._parts)
+
+    async def place(self, staged: Staged) -> Entry:
+        path = staged.path
+        _, old = await asyncio.gather(self._tree.check_place(path), self._tree.file_at(path))
+        etag = await self._staged.place(self._keys.file(path), staged)
+        return placed_entry(staged, etag, old)
+
+    async def abandon(self, staged: Staged) -> None:
+        await self._staged.abandon(self._keys.file(staged.path), staged)
+
     @asynccontextmanager
     async def open(self, path: UserPath) -> AsyncIterator[OpenFile]:
         entry = await self._tree.file_at(path)
@@ -201,8 +226,8 @@ class S3Storage:
         prefix = self._keys.directory(directory)
         return await presign_post(self._signer, self._name, prefix, most=most)
 
-    async def sweep_staging(self) -> int:
-        return await abort_stale(self._bucket, self._keys.start, age=_STALE_AFTER)
+    async def sweep_staging(self, known: Known = none_known) -> int:
+        return await abort_stale(self._bucket, self._keys.start, known, age=_STALE_AFTER)
 
     async def free_bytes(self) -> int | None:
         return None

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from common.runtime.tasks import BoundedTasks
 from common.storage.budget import HeldParts, PartBudget
-from common.storage.errors import StorageError
+from common.storage.errors import NotFound, StorageError
+from common.storage.resumable import Known, none_known
 from common.storage.s3.bucket import Bucket, storage_errors
 from common.storage.s3.part import Part
 
@@ -16,7 +17,7 @@ PART_BYTES: Final = 8 << 20
 _PARTS_IN_FLIGHT: Final = 3
 _PARTS_PER_SIZE: Final = 1_000
 
-_UNCOUNTED: Final = 256 << 10
+UNCOUNTED: Final = 256 << 10
 """Bytes up to which a part is not counted in the part budget: it is all of a small file."""
 
 
@@ -42,7 +43,7 @@ async def upload(
 
                 async def send(number: int, part: Part) -> None:
                     await multipart.upload(number, part)
-                    if part.size > _UNCOUNTED:
+                    if part.size > UNCOUNTED:
                         held.release()
 
                 size, number = part.size, 1
@@ -67,7 +68,7 @@ async def _in_parts(
             yield part, False
             part = Part()
             number += 1
-        if part.size <= _UNCOUNTED < part.size + len(chunk):
+        if part.size <= UNCOUNTED < part.size + len(chunk):
             await held.acquire()
         part.append(chunk)
     yield part, True
@@ -102,6 +103,20 @@ class Multipart:
             )
         self._etags[number] = answer["CopyPartResult"]["ETag"]
 
+    async def find_parts(self) -> int:
+        """Find the parts that other processes have sent; returns their size. Raises `NotFound`."""
+        request: dict[str, Any] = {**self._request}
+        size = 0
+        while True:
+            with storage_errors(missing_upload=True):
+                answer = await self._bucket.client.list_parts(**request)
+            parts = answer.get("Parts", ())
+            self._etags |= {item["PartNumber"]: item["ETag"] for item in parts}
+            size += sum(int(item["Size"]) for item in parts)
+            if not answer.get("IsTruncated"):
+                return size
+            request["PartNumberMarker"] = answer["NextPartNumberMarker"]
+
     async def complete(self, **condition: str) -> str:
         """Create the object from its parts; returns its ETag without quotes."""
         parts = [
@@ -114,8 +129,14 @@ class Multipart:
         return str(answer["ETag"]).strip('"')
 
     async def abort(self) -> None:
-        with suppress(StorageError), storage_errors():
+        """Remove what has arrived; idempotent."""
+        with suppress(NotFound), storage_errors(missing_upload=True):
             await self._bucket.client.abort_multipart_upload(**self._request)
+
+    async def try_to_abort(self) -> None:
+        """Leave to `abort_stale` what cannot be removed now."""
+        with suppress(StorageError):
+            await self.abort()
 
 
 @asynccontextmanager
@@ -128,22 +149,32 @@ async def begin_multipart(bucket: Bucket, key: str) -> AsyncIterator[Multipart]:
         yield multipart
     except BaseException:
         # continues on its own if this task is cancelled again
-        aborting = asyncio.ensure_future(multipart.abort())
+        aborting = asyncio.ensure_future(multipart.try_to_abort())
         _aborting.add(aborting)
         aborting.add_done_callback(_aborting.discard)
         await asyncio.shield(aborting)
         raise
 
 
-async def abort_stale(bucket: Bucket, prefix: str, *, age: float) -> int:
+async def abort_stale(bucket: Bucket, prefix: str, known: Known = none_known, *, age: float) -> int:
     """Abort multipart uploads below `prefix` that began more than `age` seconds ago.
 
-    No upload takes that long: their processes were killed. Returns the number of uploads.
+    Those that are not `known` were left behind by killed processes: no single request takes that
+    long. Returns the number of uploads.
     """
     bound = datetime.now(UTC) - timedelta(seconds=age)
-    with storage_errors():
-        answer = await bucket.client.list_multipart_uploads(Bucket=bucket.name, Prefix=prefix)
-    stale = [item for item in answer.get("Uploads", ()) if item["Initiated"] < bound]
+    request = {"Bucket": bucket.name, "Prefix": prefix}
+    stale: list[dict[str, Any]] = []
+    while True:
+        with storage_errors():
+            answer = await bucket.client.list_multipart_uploads(**request)
+        stale += [item for item in answer.get("Uploads", ()) if item["Initiated"] < bound]
+        if not answer.get("IsTruncated"):
+            break
+        request["KeyMarker"] = answer["NextKeyMarker"]
+        request["UploadIdMarker"] = answer["NextUploadIdMarker"]
+    kept = await known([item["UploadId"] for item in stale]) if stale else set()
+    stale = [item for item in stale if item["UploadId"] not in kept]
     for item in stale:
-        await Multipart(bucket, item["Key"], item["UploadId"]).abort()
+        await Multipart(bucket, item["Key"], item["UploadId"]).try_to_abort()
     return len(stale)

@@ -84,7 +84,7 @@ class Repeating:
             raise JobNotFound
         job = orjson.loads(orjson.dumps(await self._store.find_long(user.id, job_id)))
         parts = {name: job[name] for name in _PARTS}
-        return {**parts, "labels": await self._store.labels_of(job_id)}
+        return {**parts, **await self._store.chosen_of(job_id)}
 
     async def _next_free(self, user: User, name: str) -> str:
         """The next name that neither a job nor a directory of results has.

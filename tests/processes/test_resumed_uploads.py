@@ -1,0 +1,247 @@
+"""Resumable uploads through gateways that are killed and connections that are cut."""
+
+import asyncio
+import hashlib
+import os
+import random
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+from sqlalchemy import func, select, update
+
+from common.database.engine import Database, utc_now
+from common.database.tables import uploads
+from deploy.sandbox import aws
+from deploy.sandbox.ports import free_port
+from devtools.services import Process
+from devtools.user_pool import USER
+from devtools.waiting import eventually
+from tests.support.cloud import Cloud
+from tests.support.dispatcher import FakePeer
+from tests.support.tools import needs_module, python_with
+from tests.support.tus import PORTION, metadata, repr_digest
+
+MEBIBYTE = 1 << 20
+SIZE = 96 * MEBIBYTE
+RESENT = 48 * MEBIBYTE
+"""Bytes that may be sent twice: what the system and two gateways hold when they are killed (on S3,
+three parts in flight), and little for each connection that is cut."""
+
+SLICE = 1 << 16
+
+
+@pytest.fixture(params=["local", "s3"])
+async def place(request: pytest.FixtureRequest, cloud: Cloud) -> AsyncIterator[dict[str, str]]:
+    """Settings of the storage."""
+    if request.param == "local":
+        yield {}
+        return
+    with aws.moto_server() as url:
+        aws.create_bucket(url, "files")
+        s3 = {"FILESYSTEM": "s3", "S3_BUCKET": "files", "USER_DATA_ROOT_PATH": "users"}
+        yield {**s3, **aws.environment(url)}
+
+
+@dataclass
+class Client:
+    """A client that goes on wherever it can, and counts what it has sent."""
+
+    token: str
+    target: str
+    content: bytes
+    sent: int = 0
+
+    def head(self, method: str, *lines: str) -> bytes:
+        common = (f"Authorization: Bearer {self.token}", "Tus-Resumable: 1.0.0", "Host: test")
+        return "\r\n".join((f"{method} {self.target} HTTP/1.1", *common, *lines, "", "")).encode()
+
+    async def ask(self, port: int, head: bytes) -> dict[str, str]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(head)
+            return await _headers(reader)
+        finally:
+            writer.close()
+
+    async def offset(self, port: int) -> int:
+        answer = await self.ask(port, self.head("HEAD"))
+        assert answer["status"] == "200", answer
+        return int(answer["upload-offset"])
+
+    async def until_free(self, port: int) -> int:
+        """Where the upload stands, once nobody writes to it any more."""
+        while True:
+            offset = await self.offset(port)
+            lines = (f"Upload-Offset: {offset}", f"Content-Type: {PORTION}", "Content-Length: 0")
+            answer = await self.ask(port, self.head("PATCH", *lines))
+            if answer["status"] == "204":
+                return offset
+            assert answer["status"] in {"423", "409"}, answer
+            await asyncio.sleep(0.05)
+
+    async def send(self, port: int, offset: int, most: int) -> dict[str, str]:
+        """Send all that is left, or `most` of it; the answer, empty if there was none."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        length = len(self.content) - offset
+        lines = (f"Upload-Offset: {offset}", f"Content-Type: {PORTION}")
+        end = min(len(self.content), offset + most)
+        try:
+            writer.write(self.head("PATCH", *lines, f"Content-Length: {length}"))
+            for begin in range(offset, end, SLICE):
+                writer.write(self.content[begin : min(end, begin + SLICE)])
+                await writer.drain()
+                self.sent += min(end, begin + SLICE) - begin
+            return await _headers(reader) if end == len(self.content) else {}
+        finally:
+            writer.close()
+
+
+async def _headers(reader: asyncio.StreamReader) -> dict[str, str]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    found = {"status": head[0].split()[1]}
+    for line in filter(None, head[1:]):
+        name, _, value = line.partition(": ")
+        found[name.lower()] = value
+    return found
+
+
+async def begin(cloud: Cloud, content: bytes, path: str) -> str:
+    answer = await cloud.caller.ask(
+        "POST",
+        "/uploads",
+        headers={
+            **cloud.caller.headers,
+            "Tus-Resumable": "1.0.0",
+            "Upload-Length": str(len(content)),
+            "Upload-Metadata": metadata(path=path, sha256=hashlib.sha256(content).hexdigest()),
+        },
+    )
+    assert answer.status == 201, answer
+    return urlsplit(answer.headers["Location"]).path
+
+
+async def test_a_file_survives_cut_connections_and_killed_gateways(
+    cloud: Cloud, place: dict[str, str]
+) -> None:
+    chance, content = random.Random(7), os.urandom(SIZE)
+    ports = [cloud.port, free_port()]
+    started = await asyncio.gather(*(cloud.gateway(PORT=port, **place) for port in ports))
+    gateways: dict[int, Process] = dict(zip(ports, started, strict=True))
+    client = Client(cloud.token, await begin(cloud, content, "data/a.bin"), content)
+    answer: dict[str, str] = {}
+    for turn in range(100):
+        port = ports[turn % 2]
+        most = chance.randrange(SIZE // 16, SIZE // 6) if turn < 8 else SIZE
+        offset = await client.until_free(port)
+        if offset == SIZE:
+            break
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            answer = await client.send(port, offset, most)
+        if turn < 8 and turn % 4 == 1:
+            gateways[port].kill()
+            gateways[port] = await cloud.gateway(PORT=port, **place)
+    assert answer["status"] == "204"
+    assert answer["repr-digest"] == repr_digest(content)
+    download = await cloud.caller.ask("GET", "/files/data/a.bin/download")
+    assert download.body == content
+    assert client.sent - SIZE <= RESENT
+
+
+async def test_a_dispatcher_ends_what_expires(
+    cloud: Cloud, place: dict[str, str], peer: FakePeer, database: Database
+) -> None:
+    await cloud.gateway(**place)
+    content = os.urandom(10 * MEBIBYTE)
+    client = Client(cloud.token, await begin(cloud, content, "data/a.bin"), content)
+    with suppress(ConnectionError):
+        await client.send(cloud.port, 0, 9 * MEBIBYTE)
+    await eventually(lambda: _has_offset(client, cloud.port, 8 * MEBIBYTE))
+    assert _staged(cloud, place) != 0
+    async with database.transaction() as tx:
+        await tx.execute(update(uploads).values(expires_at=utc_now(-1.0)))
+    cloud.dispatcher(**place)
+
+    async def is_swept() -> bool:
+        async with database.reading() as connection:
+            swept = select(func.count()).where(uploads.c.swept_at.is_not(None))
+            return bool((await connection.execute(swept)).scalar_one())
+
+    await eventually(is_swept, within=60)
+    assert _staged(cloud, place) == 0
+    assert (await client.ask(cloud.port, client.head("HEAD")))["status"] == "410"
+
+
+async def _has_offset(client: Client, port: int, offset: int) -> bool:
+    return await client.offset(port) >= offset
+
+
+def _staged(cloud: Cloud, place: dict[str, str]) -> int:
+    """Uploads of which something is staged."""
+    if not place:
+        return len(list((cloud.root / ".opencloud-staging").glob("*")))
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+    s3: Any = boto3.client(
+        "s3", endpoint_url=place["AWS_ENDPOINT_URL"], region_name="eu-central-1", **keys
+    )
+    objects = s3.list_objects_v2(Bucket="files", Prefix="users/.opencloud-staging/")
+    parts = s3.list_multipart_uploads(Bucket="files")
+    return len(objects.get("Contents", ())) + len(parts.get("Uploads", ()))
+
+
+TUSPY = """
+import sys
+from tusclient.client import TusClient
+url, token, name = sys.argv[1:]
+client = TusClient(url, headers={"Authorization": f"Bearer {token}"})
+uploader = client.uploader(
+    name, chunk_size=1 << 20, metadata={"path": "data/tuspy.bin"}, upload_checksum=True
+)
+uploader.upload(stop_at=3 << 20)
+again = client.uploader(name, chunk_size=4 << 20, url=uploader.url)
+assert again.offset == 3 << 20
+again.upload()
+"""
+AIOTUS = """
+import asyncio, sys, aiotus
+url, token, name = sys.argv[1:]
+async def main():
+    headers = {"Authorization": f"Bearer {token}"}
+    with open(name, "rb") as file:
+        location = await aiotus.upload(
+            url, file, {"path": b"data/aiotus.bin"}, headers=headers, chunksize=1 << 20
+        )
+    assert location is not None
+    found = await aiotus.metadata(location, headers=headers)
+    assert found == {"path": b"data/aiotus.bin"}, found
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "script", "path"),
+    [
+        pytest.param("tusclient", TUSPY, "data/tuspy.bin", marks=needs_module("tusclient")),
+        pytest.param("aiotus", AIOTUS, "data/aiotus.bin", marks=needs_module("aiotus")),
+    ],
+    ids=["tuspy", "aiotus"],
+)
+async def test_clients_of_the_protocol_work_as_they_are(
+    cloud: Cloud, tmp_path: Path, module: str, script: str, path: str
+) -> None:
+    await cloud.gateway()
+    content = os.urandom(5 * MEBIBYTE + 3)
+    file = tmp_path / "file.bin"
+    file.write_bytes(content)
+    arguments = (f"{cloud.url}/uploads", cloud.token, str(file))
+    process = await asyncio.create_subprocess_exec(
+        python_with(module), "-c", script, *arguments, stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    assert (cloud.root / USER / path).read_bytes() == content
