@@ -93,3 +93,6 @@ for _outcome in ("finished", "terminated", "mismatched", "lost", "failed"):
 
 for _outcome in ("unchanged", "applied", "unknown", "unavailable"):
     STATUS_UPDATES.labels(_outcome)
+
+for _outcome in ("cancelled", "ended", "not_found"):
+    CANCELLATIONS.labels(_outcome)

@@ -255,20 +255,26 @@ class Items(_ContractField, fields.List[Any]):
 
 
 class Several(_ContractField, fields.List[Any]):
-    """A parameter of the query string that may be repeated; empty where it is missing.
+    """A parameter of the query string that may be repeated, `most` times at most; empty where it
+    is missing.
 
     The error of a value is the parameter's.
     """
 
-    def __init__(self, inner: Any, *, separator: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, inner: Any, *, most: int, separator: str | None = None, **kwargs: Any
+    ) -> None:
         """With a `separator`, one value may hold several, or none."""
         super().__init__(inner, load_default=(), **kwargs)
+        self.most = most
         self.separator = separator
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
         if self.separator is not None:
             parts = [part.strip() for text in value for part in text.split(self.separator)]
             value = [part for part in parts if part]
+        if len(value) > self.most:
+            raise _beyond(len(value), self.most, "values")
         return [self.inner.deserialize(item, **kwargs) for item in value]
 
 

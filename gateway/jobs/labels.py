@@ -18,6 +18,9 @@ MOST_LABELS: Final = 16
 LONGEST_KEY: Final = 63
 LONGEST_VALUE: Final = 255
 LONGEST_LABEL: Final = LONGEST_KEY + 1 + LONGEST_VALUE
+MOST_LABELS_ASKED: Final = 2 * MOST_LABELS
+"""Labels that one request may ask for: no job has more, by key and by value."""
+
 LABEL_EXAMPLE: Final = "exp:7"
 
 _KEY: Final = re.compile(f"[A-Za-z0-9._/-]{{1,{LONGEST_KEY}}}")

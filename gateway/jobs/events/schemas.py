@@ -6,7 +6,7 @@ from marshmallow import Schema, fields
 
 from common.jobs.lifecycle import Source, Status
 from gateway.http.fields import RequestSchema, Several, Text, Whole
-from gateway.jobs.labels import LONGEST_LABEL
+from gateway.jobs.labels import LONGEST_LABEL, MOST_LABELS_ASKED
 
 MAX_EVENTS: Final = 10_000
 MAX_CURSOR: Final = 2**63 - 1
@@ -68,9 +68,14 @@ class StreamQuerySchema(RequestSchema):
             "`Last-Event-ID` takes precedence."
         },
     )
-    job = Several(Whole(), metadata={"description": "Only events of these jobs; may be repeated."})
+    job = Several(
+        Whole(),
+        most=1_000,
+        metadata={"description": "Only events of these jobs; may be repeated."},
+    )
     label = Several(
         Text(longest=LONGEST_LABEL),
+        most=MOST_LABELS_ASKED,
         metadata={"description": "Only events of jobs with this label: `key` or `key:value`."},
     )
 

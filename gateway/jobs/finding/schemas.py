@@ -23,7 +23,7 @@ from gateway.http.fields import (
 from gateway.http.responses import AnswerSchema
 from gateway.jobs.events.schemas import WaitSchema
 from gateway.jobs.finding.search import NO_ENVIRONMENT, SORTS, Search
-from gateway.jobs.labels import LABEL_EXAMPLE, LabelMap, LabelText, parse_label
+from gateway.jobs.labels import LABEL_EXAMPLE, MOST_LABELS_ASKED, LabelMap, LabelText, parse_label
 from gateway.jobs.schemas import JOB_EXAMPLE, JobSchema, PageSchema
 
 HANDOVER_STATES: Final = ("waiting", "sent", "taken", "refused", "dropped")
@@ -73,6 +73,7 @@ class FindSchema(PageSchema):
 
     status = Several(
         Choice([status.value for status in Status]),
+        most=64,
         separator=",",
         metadata={"description": "Any of these; repeated or with commas.", "example": ["queued"]},
     )
@@ -93,6 +94,7 @@ class FindSchema(PageSchema):
     )
     label = Several(
         LabelText(),
+        most=MOST_LABELS_ASKED,
         metadata={
             "description": "`key` or `key:value`; repeated: all of them.",
             "example": [LABEL_EXAMPLE],

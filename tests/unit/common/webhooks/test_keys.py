@@ -24,7 +24,11 @@ def test_a_replaced_key_opens_what_it_sealed() -> None:
     assert SecretBox(["new"]).open(both.seal(SECRET)) == SECRET
 
 
-@pytest.mark.parametrize("sealed", ["", "nonsense", SecretBox(["other"]).seal(SECRET)])
+@pytest.mark.parametrize(
+    "sealed",
+    ["", "nonsense", SecretBox(["other"]).seal(SECRET)],
+    ids=["empty", "nonsense", "of another key"],
+)
 def test_what_no_key_opens_is_refused(sealed: str) -> None:
     with pytest.raises(UnknownKey, match="WEBHOOK_KEY"):
         SecretBox(["a key"]).open(sealed)
