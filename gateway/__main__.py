@@ -2,6 +2,7 @@
 
 import asyncio
 import warnings
+from typing import Final
 
 from common.runtime import command, process
 from common.telemetry.health import Health
@@ -10,6 +11,9 @@ from gateway.app import FEED, create_app, runner_for
 from gateway.checks import checks
 from gateway.http.keys import IN_FLIGHT
 from gateway.settings import Settings, load
+
+_QUIET: Final = 0.5
+_LONGEST_LINGER: Final = 2.0
 
 log = get_logger()
 
@@ -36,6 +40,8 @@ def serve(settings: Settings) -> None:
         app[FEED].end()
         if late := await app[IN_FLIGHT].outlast(settings.shutdown_grace):
             log.warning("requests.cut_short", count=late)
+        else:
+            await app[IN_FLIGHT].linger(_QUIET, _LONGEST_LINGER)
 
     process.run(
         "gateway",

@@ -6,6 +6,7 @@ connections: an upload would wait in vain for the rest of its body. So the drain
 
 import asyncio
 import contextlib
+import time
 
 
 class InFlight:
@@ -15,6 +16,7 @@ class InFlight:
         self._begun = 0
         self._open: set[int] = set()
         self._one_ended: asyncio.Event | None = None
+        self._last_end = float("-inf")
 
     def __len__(self) -> int:
         return len(self._open)
@@ -27,6 +29,7 @@ class InFlight:
 
     def end(self, number: int) -> None:
         self._open.discard(number)
+        self._last_end = time.monotonic()
         if self._one_ended is not None:
             self._one_ended.set()
 
@@ -40,3 +43,13 @@ class InFlight:
                     self._one_ended.clear()
                     await self._one_ended.wait()
         return len(present & self._open)
+
+    async def linger(self, quiet: float, at_most: float) -> None:
+        """Wait until no request has ended for `quiet` seconds, and `at_most` so long in all.
+
+        The head of a long answer was sent before the drain, and so does not close its connection:
+        its client may have the next request on the way.
+        """
+        give_up = time.monotonic() + at_most
+        while (due := min(self._last_end + quiet, give_up) - time.monotonic()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(due)  # no event: each end only moves the time

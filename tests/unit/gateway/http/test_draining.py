@@ -28,3 +28,21 @@ async def test_the_wait_is_bounded_and_returns_how_many_remain() -> None:
 
 async def test_without_open_requests_there_is_no_wait() -> None:
     assert await InFlight().outlast(0.0) == 0
+
+
+async def test_after_the_last_request_a_client_has_time_for_another_one() -> None:
+    in_flight, loop = InFlight(), asyncio.get_running_loop()
+    in_flight.end(in_flight.begin())
+    lingering = asyncio.ensure_future(in_flight.linger(0.2, 30.0))
+    began = loop.time()
+    await asyncio.sleep(0.1)
+    in_flight.end(in_flight.begin())
+    await lingering
+    assert loop.time() - began >= 0.3
+
+
+async def test_nobody_is_waited_for_for_long_and_not_at_all_if_nobody_was_there() -> None:
+    in_flight = InFlight()
+    await in_flight.linger(3_600.0, 3_600.0)
+    in_flight.end(in_flight.begin())
+    await in_flight.linger(3_600.0, 0.01)
