@@ -114,8 +114,10 @@ class Pages:
         size = _COPIES * (await self.store.size_of(job["id"]) + _LARGEST_ROW)
         async with self.budget.hold(user_caller(user_id), size) as held:
             try:
-                whole = await self.store.find_long(user_id, job["id"])
-                piece = before + orjson.dumps({**job, **whole})
+                # no name for the texts themselves: a slow client would hold them as well
+                piece = before + orjson.dumps(
+                    {**job, **await self.store.find_long(user_id, job["id"])}
+                )
             except JobNotFound:
                 if not before:
                     raise
@@ -140,8 +142,10 @@ def _pieces(rows: list[Job]) -> Iterator[bytes | Job]:
         yield orjson.dumps(short)[1:-1]
 
 
-def _slices(piece: bytes) -> Iterator[memoryview]:
-    """Little at a time: what is written waits in the connection's buffer once more."""
-    view = memoryview(piece)
-    for start in range(0, len(view), _SLICE):
-        yield view[start : start + _SLICE]
+def _slices(piece: bytes) -> Iterator[bytes]:
+    """Little at a time: what is written waits in the connection's buffer once more.
+
+    Copies, since a view in that buffer would hold the whole piece.
+    """
+    for start in range(0, len(piece), _SLICE):
+        yield piece[start : start + _SLICE]
