@@ -50,7 +50,7 @@ class PathResource(web.DynamicResource):
             return None, set()
         method = request.method
         if self._overridable:
-            method = request.headers.get(METHOD_OVERRIDE, method).upper()
+            method = (request.headers.get(METHOD_OVERRIDE) or method).upper()
         route = self._by_method.get(method)
         if route is None:
             return None, set(self._by_method)

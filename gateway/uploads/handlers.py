@@ -60,7 +60,13 @@ _OF_FILES: Final = {
     413: "A file may have at most 1000000 bytes",
     507: None,
 }
-_OF_ONE: Final = {404: None, 410: None, 412: "Tus-Resumable must be 1.0.0", 423: None}
+_OF_ONE: Final = {
+    404: None,
+    405: "Method Not Allowed",
+    410: None,
+    412: "Tus-Resumable must be 1.0.0",
+    423: None,
+}
 _OF_PORTIONS: Final = {
     400: "The algorithm of Upload-Checksum must be one of sha1, sha256",
     408: None,
@@ -110,7 +116,7 @@ async def describe_protocol(request: web.Request) -> web.Response:
         optional=("Upload-Checksum", *_OVERRIDE),
     ),
     requestBody=FIRST_PORTION,
-    errors={**_OF_PORTIONS, 409: "'data/x' is not a directory"},
+    errors={**_OF_PORTIONS, 405: "Method Not Allowed", 409: "'data/x' is not a directory"},
     responses={
         "201": answered(
             "The upload.", "Location", "Upload-Expires", "Upload-Offset", "Repr-Digest", "ETag"

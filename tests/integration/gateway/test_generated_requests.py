@@ -46,6 +46,8 @@ def document() -> schemathesis.BaseSchema:
     return schemathesis.openapi.from_dict(openapi_document(app, accounts=True)).exclude(has_no_end)
 
 
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
+
 SCHEMA = document()
 ADDRESSES = ip_network("10.0.0.0/8").hosts()
 
@@ -61,7 +63,12 @@ def served(
     folder = tmp_path_factory.mktemp("generated")
     shutil.copy(sqlite_template, folder / "opencloud.db")
     applications = str(REPOSITORY / "application_config.yaml")  # which the examples name
-    own = {"PROD": "false", "APPLICATION_CONFIG_FILE": applications, **own_places(folder)}
+    own = {
+        "PROD": "false",
+        "APPLICATION_CONFIG_FILE": applications,
+        "EMAIL_SENDER_EVENT_TOKEN": "5f0c0d8f2b7e4a61",
+        **own_places(folder),
+    }
     pool = cognito.create_user_pool(aws_url)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in aws.environment(aws_url).items():

@@ -98,7 +98,6 @@ INSERT INTO notification_choices (user_id, mail, changed_at)
 SELECT 'user-' || n, 'last', timezone('utc', now()) FROM generate_series(0, :count / 10) AS n;
 INSERT INTO digest_jobs (user_id, job_id, mail_id)
 SELECT user_id, id, CASE WHEN id % 7 > 0 THEN id END FROM jobs WHERE id % 10 > 0;
-INSERT INTO job_labels (job_id, key, value, user_id) SELECT id, 'exp', id, user_id FROM jobs;
 ANALYZE
 """
 """The first line leaves out the checks of foreign keys, which would take most of the time."""
