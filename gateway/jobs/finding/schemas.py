@@ -40,6 +40,9 @@ DETAILED_EXAMPLE: Final = {
 
 _LONGEST_PATTERN: Final = 512
 _OFFSET_BEHIND_BLANK: Final = re.compile(r"(.+[T ].+) (\d\d(?::?\d\d(?::?\d\d)?)?)", re.ASCII)
+_LONGEST_MOMENT: Final = 64
+"""Characters: more than any date-time has."""
+
 _ISO: Final = (
     "ISO 8601 is allowed, such as 2026-01-01, 2026-01-01T12:00:00 (UTC) or"
     " 2026-01-01T12:00:00+01:00"
@@ -54,8 +57,9 @@ class Moment(AnyText):
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, attr, data, **kwargs)
+        short = text[:_LONGEST_MOMENT].upper()  # the expression takes seconds for a long text
         try:
-            found = datetime.fromisoformat(_OFFSET_BEHIND_BLANK.sub(r"\1+\2", text.upper()))
+            found = datetime.fromisoformat(_OFFSET_BEHIND_BLANK.sub(r"\1+\2", short))
             return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
         except (ValueError, OverflowError):
             sentence = f"Value error, {shortened(text)!r} given: {_ISO}"
