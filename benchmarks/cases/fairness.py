@@ -48,7 +48,8 @@ def fairness(env: Environment) -> Iterator[Result]:
     seed.add_many_files(env.tree / "data" / "many", env.options.small_files, 10)
     seed.add_many_files(env.tree / "data" / "some", env.options.small_files // 10, 10)
     (env.tree / "data" / "large").write_bytes(bytes(_LARGE))
-    results = list(_compared(env, running, env.user, _faults(env)))
+    with _gateway(env) as endpoint:
+        results = list(_compared(env, running, endpoint, _faults(env)))
     with _on_s3(env) as endpoint:
         results += _compared(env, running, endpoint, _faults_on_s3(env))
     yield from results
@@ -67,7 +68,7 @@ def _add_long_jobs(env: Environment) -> None:
 def _compared(
     env: Environment, running: int, endpoint: Endpoint, faults: dict[str, list[Group]]
 ) -> Iterator[Result]:
-    """Each call's p99 during each fault, beside that of the same call just before.
+    """Each call's p99 during each fault, beside that of the same call alone.
 
     `running` is the id of the calling user's job that has a worker.
     """
@@ -75,8 +76,8 @@ def _compared(
     peer = replace(endpoint, headers=env.peer.headers)
     caller, seconds = calls.Caller(user, peer, running), _ROUNDS * env.options.seconds
     in_own_process(caller.measure, seconds / 4)  # warms up
+    alone = in_own_process(caller.measure, seconds)
     for fault, groups in faults.items():
-        alone = in_own_process(caller.measure, seconds)
         with hostile(endpoint, groups):
             beside = in_own_process(caller.measure, seconds)
         for name in calls.NAMES:
@@ -120,6 +121,19 @@ def _faults_on_s3(env: Environment) -> dict[str, list[Group]]:
 
 
 @contextmanager
+def _gateway(env: Environment, **changes: str) -> Iterator[Endpoint]:
+    """A gateway with the usual limits on users, unlike that of other benchmarks."""
+    port = free_port()
+    own = {"HOST": LOOPBACK, "PORT": str(port), "MAX_CONCURRENT_REQUESTS": "64", **changes}
+    gateway = Process("gateway", env.settings | own, env.folder, group=0)
+    try:
+        run_apart(gateway.wait_until_ready())
+        yield replace(env.user, port=port)
+    finally:
+        gateway.kill()  # else it would wait for transfers that never end
+
+
+@contextmanager
 def _on_s3(env: Environment) -> Iterator[Endpoint]:
     """Another gateway, on the stand-in for S3, with the inputs of jobs and the large file."""
     tree = seed.make_tree(env.folder / "s3", _OTHER)
@@ -132,13 +146,8 @@ def _on_s3(env: Environment) -> Iterator[Endpoint]:
             key = f"root/{_OTHER}/{path.relative_to(tree)}"
             store.put_object(Bucket=_BUCKET, Key=key, Body=path.read_bytes())
         store.put_object(Bucket=_BUCKET, Key=f"root/{USER}/data/large", Body=bytes(_LARGE))
-        port = free_port()
-        own = {"FILESYSTEM": "s3", "S3_BUCKET": _BUCKET, "USER_DATA_ROOT_PATH": "root"}
-        own |= {"HOST": LOOPBACK, "PORT": str(port), **aws.environment(url)}
-        gateway = Process("gateway", env.settings | own, env.folder, group=0)
-        stack.callback(gateway.stop)
-        run_apart(gateway.wait_until_ready())
-        yield replace(env.user, port=port)
+        place = {"FILESYSTEM": "s3", "S3_BUCKET": _BUCKET, "USER_DATA_ROOT_PATH": "root"}
+        yield stack.enter_context(_gateway(env, **place, **aws.environment(url)))
 
 
 def _job(files_down: dict[str, list[str]]) -> dict[str, Any]:
