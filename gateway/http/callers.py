@@ -39,17 +39,20 @@ class CallerLimits:
     def take(self, request: web.Request, user_id: str) -> Caller:
         """Count a request against the user's rate alone. Raises `LimitExceeded`."""
         caller = user_caller(user_id)
-        if self._rate is not None:
-            try:
-                request[STANDING] = self._rate.take(caller)
-            except LimitExceeded:
-                request[STANDING] = self._rate.standing(caller)
-                raise
+        if self._rate is None:
+            request[STANDING] = None  # aiohttp takes longer to find that there is no such key
+            return caller
+        try:
+            request[STANDING] = self._rate.take(caller)
+        except LimitExceeded:
+            request[STANDING] = self._rate.standing(caller)
+            raise
         return caller
 
     def begin_anonymous(self, request: web.Request) -> Caller:
         """Count a request without credentials by its address; as `begin_user`."""
         caller = client_of(request).caller
+        request[STANDING] = None
         self._concurrency.begin(caller)
         return caller
 

@@ -39,7 +39,7 @@ class TrustedProxies:
         self._resolve = lru_cache(_CACHED)(self._resolve_anew)
 
     def trusts(self, peer: str | None) -> bool:
-        known = self._look_up(peer or "")
+        known = self._resolve(peer or "")
         return known is not None and known[1]
 
     def client(self, peer: str | None, forwarded_for: Sequence[str] = ()) -> ClientAddress:
@@ -49,7 +49,7 @@ class TrustedProxies:
         the client's claim. An element that is no address ends the search at the proxy that
         reported it.
         """
-        known = self._look_up(peer or "")
+        known = self._resolve(peer or "")
         if known is None:
             return _NOWHERE
         address, trusted = known

@@ -86,6 +86,8 @@ class Connections:
     def check_heads(self, connection: Connection) -> None:
         """A head begins: close the oldest unfinished one of an address with too many."""
         most = self._limits.heads_per_address
+        if len(self._all) <= most:
+            return
         theirs = self._of_caller.get(self._callers.get(connection, _NOBODY))
         if theirs is not None and 0 < most < len(theirs):
             unfinished = [other for other in theirs if other.in_head and other in self._idle]

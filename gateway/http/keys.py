@@ -29,7 +29,7 @@ CORS: Final[web.AppKey["Cors"]] = web.AppKey("cors")
 
 CALLER: Final[web.RequestKey["Caller"]] = web.RequestKey("caller")
 USER: Final[web.RequestKey["User"]] = web.RequestKey("user")
-STANDING: Final[web.RequestKey["Standing"]] = web.RequestKey("standing")
+STANDING: Final[web.RequestKey["Standing | None"]] = web.RequestKey("standing")
 REQUEST_ID: Final[web.RequestKey[str]] = web.RequestKey("request_id")
 BODY_SLOT: Final[web.RequestKey["Slot"]] = web.RequestKey("body_slot")
 BY_COOKIE: Final[web.RequestKey[bool]] = web.RequestKey("by_cookie")

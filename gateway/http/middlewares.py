@@ -160,7 +160,7 @@ def complete_head(request: web.Request, response: web.StreamResponse) -> None:
 def _request_id(request: web.Request) -> str:
     """The id that the client sent if it is a plain one, else a new one."""
     sent = request.headers.get(_REQUEST_ID_HEADER)
-    return sent if sent and _REQUEST_ID.fullmatch(sent) else f"{getrandbits(128):032x}"
+    return sent if sent and _REQUEST_ID.fullmatch(sent) else getrandbits(128).to_bytes(16).hex()
 
 
 def _error_response(request: web.Request, error: Exception) -> web.Response:

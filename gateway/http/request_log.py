@@ -39,8 +39,8 @@ class RequestLog:
         route = resource.canonical if resource is not None else "unknown"
         _duration_of(request.method, route, status).observe(seconds)
         write, more = self._log.info, {}
-        number = self._number(route, status)
-        if number is not None:
+        is_sampled = route in _QUIET if status < 400 else status in _REFUSED
+        if is_sampled and (number := self._number(route, status)) is not None:
             if number % SAMPLED == 0:
                 more = {"sampled": SAMPLED}
             elif self._log.is_enabled_for(DEBUG):
@@ -60,11 +60,9 @@ class RequestLog:
         )
 
     def _number(self, route: str, status: int) -> int | None:
-        """The request's number among those that are sampled; None for any other."""
+        """The request's number among those that are sampled; None for a refused one that is not."""
         if status < 400:
-            return next(self._succeeded[route]) if route in _QUIET else None
-        if status not in _REFUSED:
-            return None
+            return next(self._succeeded[route])
         now = time.monotonic()
         if now >= self._window_ends:
             self._refused, self._window_ends = count(), now + _WINDOW

@@ -76,17 +76,16 @@ class Connection(CancelsUnwanted, web.RequestHandler):
                 self.in_head = True
                 self._connections.check_heads(self)
             if self._request_count == self.requests:  # else it may be the body of a queued request
-                self._receive_head(data)
-                return
+                self._head_bytes += len(data)
+                if self._head_bytes > _MAX_HEAD:
+                    self._receive_long(data)
+                    return
         self._receive(data)
 
-    def _receive_head(self, data: bytes) -> None:
+    def _receive_long(self, data: bytes) -> None:
         """Pass on no more than a head may have, and the rest once the head is complete."""
-        room = _MAX_HEAD - self._head_bytes
-        self._head_bytes += len(data)
-        if len(data) <= room:
-            self._receive(data)
-        elif self._receive(data[:room]):
+        room = len(data) - (self._head_bytes - _MAX_HEAD)
+        if self._receive(data[:room]):
             self._receive(data[room:])
         else:
             self._head_is_too_long = True
