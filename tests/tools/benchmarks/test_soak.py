@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
 
 from benchmarks.environment import Environment
 from benchmarks.options import Options
-from benchmarks.soak.audit import Audit
+from benchmarks.soak.audit import Audit, wrong_keys
 from benchmarks.soak.chaos import Chaos
 from benchmarks.soak.client import Client
 from benchmarks.soak.files import LARGE_FILE
@@ -67,6 +68,34 @@ async def test_every_action_gets_the_expected_response(client: Client, ledger: L
     for why, status, method, path, parts in Refusals(client, user.jobs, chance).possible():
         await client.send(why, method, path, expected=(status,), **parts)
     assert {name: kind.wrong for name, kind in ledger.requests.items() if kind.wrong} == {}
+
+
+async def test_keys_that_lost_or_doubled_something_are_found(
+    client: Client, ledger: Ledger, environment: Environment
+) -> None:
+    user = User("eve", client, ledger, random.Random(1), 1.0, 4.0, math.inf)
+    await user.files.add_inputs()
+    while {len(keyed.names) > 1 for keyed in ledger.keyed.values()} != {True, False}:
+        await user.retries.submit()
+    await user.retries.repeat()
+    assert ledger.requests["replay"].wrong == []
+
+    def found() -> set[str]:
+        return {line.partition(":")[0] for line in wrong_keys(environment.database, ledger)}
+
+    others = found()  # batches of the other tests, whose ledgers are not this one
+    assert all(line.startswith("batch ") for line in others)
+    for key, keyed in ledger.keyed.items():
+        first, *_ = bodies = keyed.bodies
+        number = orjson.loads(first).get("batch_id")
+        for wrong in ([first, first + b" "], [first.replace(b'"id":', b'"id":9')]):
+            keyed.bodies = wrong
+            assert found() == others | {key}
+        keyed.bodies = []  # the jobs are there nevertheless
+        assert found() == others | {key} | ({f"batch {number} of no answer"} if number else set())
+        keyed.bodies, keyed.names = bodies, [*keyed.names, "lost"]
+        assert found() == others | {key}
+        keyed.names.remove("lost")
 
 
 async def test_an_unexpected_response_is_wrong(client: Client, ledger: Ledger) -> None:
@@ -179,6 +208,7 @@ COMMON_PROBLEMS = [
     "wrongly refused: job-1",
     "changed after the end: job-1",
     "not cancelled: job-1",
+    "keys: key of job-1: not replayed byte for byte",
     "events: ada lacks event 7",
     "without a mail: job-1",
     "mails sent twice: job-1",
@@ -212,6 +242,7 @@ def test_every_broken_promise_is_a_problem(with_faults: bool, own: list[str]) ->
     audit.without_handover = audit.wrongly_refused = audit.changed_after_end = ["job-1"]
     audit.missing_mails = audit.duplicate_mails = audit.orphans = ["job-1"]
     audit.not_cancelled, audit.wrong_streams = ["job-1"], ["ada lacks event 7"]
+    audit.wrong_keys = ["key of job-1: not replayed byte for byte"]
     audit.log_errors["gateway: request.failed: KeyError"] += 2
     audit.staged = ["a file"]
     if found.chaos:
