@@ -23,7 +23,7 @@ class _Submission:
 class Retries:
     """One user's submissions of jobs and batches under keys.
 
-    The connections of a client end at all gateways in turn, and so do the repetitions.
+    Each connection goes to the next gateway, so a repetition often reaches another one.
     """
 
     def __init__(self, client: Client, ledger: Ledger, chance: random.Random, jobs: Jobs) -> None:

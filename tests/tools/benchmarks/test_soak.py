@@ -15,7 +15,7 @@ from benchmarks.environment import Environment
 from benchmarks.options import Options
 from benchmarks.soak.audit import Audit, wrong_keys
 from benchmarks.soak.chaos import Chaos
-from benchmarks.soak.client import Client
+from benchmarks.soak.client import NO_RESPONSE, Client, Response
 from benchmarks.soak.files import LARGE_FILE
 from benchmarks.soak.flatness import LIMITS, Point, slope, value_at
 from benchmarks.soak.ledger import Ledger, Run
@@ -121,6 +121,22 @@ async def test_a_persistent_client_repeats_until_there_is_a_response(
     client.url = right
     assert (await sending).status == 200
     assert ledger.requests["welcome"].wrong == []
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "is_transient"),
+    [
+        (NO_RESPONSE, {}, True),
+        (503, {}, True),
+        (409, {"Retry-After": "1"}, True),  # the same key is under way
+        (409, {}, False),
+        (500, {}, False),
+    ],
+)
+def test_a_response_that_may_change_soon_is_transient(
+    status: int, headers: dict[str, str], is_transient: bool
+) -> None:
+    assert Response(status, headers, b"").is_transient is is_transient
 
 
 def test_the_slope_is_that_of_the_least_squares_line() -> None:
