@@ -38,6 +38,7 @@ class Audit:
     wrongly_refused: list[str] = field(default_factory=list)
     changed_after_end: list[str] = field(default_factory=list)
     not_cancelled: list[str] = field(default_factory=list)
+    wrong_keys: list[str] = field(default_factory=list)
     wrong_streams: list[str] = field(default_factory=list)
     missing_mails: list[str] = field(default_factory=list)
     duplicate_mails: list[str] = field(default_factory=list)
@@ -117,6 +118,7 @@ def examine(stage: Stage, *, settled: bool) -> Audit:
     _audit_rows(audit, database, stage.profile.retention)
     staging = stage.folder / "user_data" / RESERVED_USER_NAME
     audit.staged = [path.name for path in staging.glob("*")]
+    audit.wrong_keys = wrong_keys(database, ledger)
     audit.wrong_streams = _wrong_streams(stage)
     _read_logs(audit, stage.folder)
     return audit
@@ -153,6 +155,29 @@ def _audit_jobs(audit: Audit, database: RawDatabase, ledger: Ledger) -> None:
             audit.lost[name] = "never arrived at the peer"
         elif status == "finished" and name not in ledger.runs:
             audit.lost[name] = "finished without a run"
+
+
+def wrong_keys(database: RawDatabase, ledger: Ledger) -> list[str]:
+    """The keys that have not made just the jobs of their first answer, or have other answers; and
+    batches that no answer names.
+
+    Jobs that may be deleted are left out.
+    """
+    rows = database.fetch("SELECT job_name, id, batch_id FROM jobs")
+    recorded = {name: (number, batch) for name, number, batch in rows}
+    batches, found = set(_names(database, "SELECT id FROM job_batches")), []
+    for key, keyed in ledger.keyed.items():
+        if len(set(keyed.bodies)) > 1:
+            found.append(f"{key}: not replayed byte for byte")
+        answer = orjson.loads(keyed.bodies[0]) if keyed.bodies else {"jobs": []}
+        batch = answer.get("batch_id")
+        batches.discard(str(batch))
+        answered = {job["job_name"]: (job["id"], batch) for job in answer.get("jobs", [answer])}
+        names = set(keyed.names) - ledger.perhaps_deleted
+        made = {name: recorded[name] for name in names & recorded.keys()}
+        if made != {name: answered.get(name) for name in names if keyed.bodies}:
+            found.append(f"{key}: made {made}, answered {answered}")
+    return found + [f"batch {number} of no answer" for number in sorted(batches)]
 
 
 def _audit_runs(audit: Audit, ledger: Ledger) -> None:

@@ -35,11 +35,18 @@ class Response:
     def json(self) -> Any:
         return orjson.loads(self.body or b"null")
 
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same request may have another response soon."""
+        busy = self.status == 409 and "Retry-After" in self.headers
+        return busy or self.status in _TRANSIENT
+
 
 class Client:
     """Sends requests with a user's token, and records them in the ledger.
 
-    A `persistent` one repeats a request until it has an answer other than 503.
+    A `persistent` one repeats a request until it has an answer other than 503, and other than the
+    409 of a request under the same key that is under way.
     """
 
     def __init__(
@@ -79,7 +86,7 @@ class Client:
             started = time.monotonic()
             data = {"data": _form(*file)} if file else body
             response = await self._send(method, self.url + path, headers=given, **data)
-            if response.status not in _TRANSIENT or not self._persistent:
+            if not (response.is_transient and self._persistent):
                 break
             record.repeated += 1
             await asyncio.sleep(random.uniform(*_PAUSE))

@@ -47,17 +47,25 @@ class Jobs:
         self._count = 0
 
     async def submit(self) -> None:
-        self._count += 1
-        name = f"{self._name}-{self._count}"
-        self._ledger.requested.add(name)
+        name = self.new_name()
         response = await self._client.send(
             "submission", "POST", "/jobs", json=self.body(name), expected=(201,), repeated=(409,)
         )
-        if response.status not in {201, 409}:
-            return
+        if response.status in {201, 409}:
+            number = response.json["id"] if response.status == 201 else await self._find(name)
+            self.add(number, name)
+
+    def new_name(self) -> str:
+        """The name of a job that is about to be submitted."""
+        self._count += 1
+        name = f"{self._name}-{self._count}"
+        self._ledger.requested.add(name)
+        return name
+
+    def add(self, number: int, name: str) -> None:
+        """Take up a job that was accepted."""
         self._ledger.accepted.add(name)
         self._ledger.succeeded(SUBMITTED)
-        number = response.json["id"] if response.status == 201 else await self._find(name)
         withdrawn = self._chance.random() < _WITHDRAWN
         life = self._lifetime * self._chance.uniform(0.8, 1.2)
         if withdrawn:

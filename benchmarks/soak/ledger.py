@@ -31,6 +31,14 @@ class Run:
 
 
 @dataclass
+class Keyed:
+    """A submission under an `Idempotency-Key`: its jobs, and the bodies of all its answers."""
+
+    names: list[str]
+    bodies: list[bytes] = field(default_factory=list)
+
+
+@dataclass
 class RequestKind:
     """Requests of one kind: `latencies` in seconds, wrong answers in words."""
 
@@ -48,6 +56,7 @@ class Ledger:
     deleted: set[str] = field(default_factory=set)
     cancelled: set[str] = field(default_factory=set)
     perhaps_deleted: set[str] = field(default_factory=set)
+    keyed: dict[str, Keyed] = field(default_factory=dict)
     endings: list[str] = field(default_factory=list)
     """Subjects of the mails about the endings that users have observed."""
     arrivals: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))

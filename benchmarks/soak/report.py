@@ -43,6 +43,7 @@ def problems(found: Findings) -> list[str]:
         "wrongly refused": audit.wrongly_refused,
         "changed after the end": audit.changed_after_end,
         "not cancelled": audit.not_cancelled,
+        "keys": audit.wrong_keys,
         "events": audit.wrong_streams,
         "without a mail": audit.missing_mails,
         "mails sent twice": audit.duplicate_mails,
@@ -125,6 +126,7 @@ def _jobs(audit: Audit, ledger: Ledger) -> list[str]:
     copies = sum(map(len, ledger.arrivals.values()))
     events = sum(len(stream.events) for stream in ledger.streams.values())
     connections = sum(stream.connections for stream in ledger.streams.values())
+    answers = sum(len(keyed.bodies) for keyed in ledger.keyed.values())
     rows: dict[str, object] = {
         "jobs submitted": len(ledger.requested),
         "accepted": len(ledger.accepted),
@@ -139,6 +141,7 @@ def _jobs(audit: Audit, ledger: Ledger) -> list[str]:
         "changed after the end": len(audit.changed_after_end),
         "deleted by their users": audit.deleted,
         "cancelled by their users": f"{len(ledger.cancelled)} (not: {len(audit.not_cancelled)})",
+        "idempotency keys": f"{len(ledger.keyed)} (answers: {answers})",
         "events that users followed": f"{events} (connections: {connections})",
         "mails": f"{ledger.mails.total()} (of jobs that exist: {audit.mails_expected})",
         "mails missing": len(audit.missing_mails),

@@ -10,6 +10,7 @@ from benchmarks.soak.files import Files
 from benchmarks.soak.jobs import Jobs
 from benchmarks.soak.ledger import Ledger
 from benchmarks.soak.refusals import Refusals
+from benchmarks.soak.retries import Retries
 
 Action = Callable[[], Awaitable[None]]
 
@@ -29,6 +30,7 @@ class User:
         self.stream = client.stream()
         self._ledger, self._name = ledger, name
         self.jobs = Jobs(name, client, ledger, chance, lifetime)
+        self.retries = Retries(client, ledger, chance, self.jobs)
         self.files = Files(client, chance)
         self.actions = self._weighted_actions(submissions)
 
@@ -58,9 +60,10 @@ class User:
         await self._client.send("openapi.json", "GET", "/openapi.json", headers={})
 
     def _weighted_actions(self, submissions: float) -> dict[Action, float]:
-        jobs, files = self.jobs, self.files
+        jobs, retries, files = self.jobs, self.retries, self.files
         return {
             jobs.submit: submissions, jobs.cancel: submissions / 10, jobs.observe: 20,
+            retries.submit: submissions / 10, retries.repeat: submissions / 10,
             jobs.list_first: 7, jobs.list_page: 3,
             files.upload: 10, files.upload_by_link: 2, files.upload_large: 0.6,
             files.abort_upload: 1.2, files.abort_download: 1.2,

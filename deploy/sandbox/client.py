@@ -51,6 +51,9 @@ class GatewayClient:
     async def start_job(self, job: dict[str, Any]) -> dict[str, Any]:
         return dict(await self._call("POST", "/jobs", json=job))
 
+    async def repeat(self, number: int, changes: dict[str, Any]) -> dict[str, Any]:
+        return dict(await self._call("POST", f"/jobs/{number}/repeat", json=changes))
+
     async def job(self, number: int) -> dict[str, Any]:
         return dict(await self._call("GET", f"/jobs/{number}"))
 

@@ -69,7 +69,7 @@ async def demonstrate(given: argparse.Namespace, run: dict[str, Any], folder: Pa
         await _fetch_results(gateway, job, folder / name)
         await _show_mail(session, run["mail"], job)
         if not given.fail:
-            await _cancel_another(gateway, name)
+            await _repeat_and_cancel(gateway, job)
     return bool(job["status"] == ("error" if given.fail else "finished"))
 
 
@@ -137,23 +137,24 @@ async def _events(gateway: GatewayClient, job: dict[str, Any]) -> AsyncGenerator
         await asyncio.sleep(_POLL)
 
 
-async def _cancel_another(gateway: GatewayClient, name: str) -> None:
-    """Start a slow job on the same files, and cancel it once a worker has it."""
-    request = _request(name, fail=False, slow=_TOO_SLOW) | {"job_name": f"{name}_cancelled"}
-    job = await gateway.start_job(request)
-    say(f"Started job {job['id']}, which takes too long, and cancelling it")
+async def _repeat_and_cancel(gateway: GatewayClient, job: dict[str, Any]) -> None:
+    """Repeat the job, but slowly, and cancel the repetition once a worker has it."""
+    slow = {"attributes": {"env_vars": {"SLOW_MOTION": str(_TOO_SLOW)}}}
+    again = await gateway.repeat(job["id"], slow)
+    name = paint(again["job_name"], "bold")
+    say(f"Repeating it as job {again['id']}, {name}, which takes too long, and cancelling that")
     try:
-        async with asyncio.timeout(_CANCEL_PATIENCE), aclosing(_events(gateway, job)) as events:
+        async with asyncio.timeout(_CANCEL_PATIENCE), aclosing(_events(gateway, again)) as events:
             async for event in events:
                 if event["status"] == "running":
-                    await gateway.cancel(job["id"], "only a demonstration")
+                    await gateway.cancel(again["id"], "only a demonstration")
                 if event["type"] == "cancel":
                     say(_indented(event["details"]))
                 if event["type"] == "cancelled":
                     say(_indented("Its worker was stopped"))
                     return
     except TimeoutError as error:
-        raise ClientError(f"no worker stopped job {job['id']}, which was cancelled.") from error
+        raise ClientError(f"no worker stopped job {again['id']}, which was cancelled.") from error
 
 
 async def _fetch_results(gateway: GatewayClient, job: dict[str, Any], folder: Path) -> None:

@@ -119,8 +119,8 @@ def curl_lines(folder: Folder, ports: Ports) -> list[tuple[str, str]]:
         ("unpack them", "python3 -m zipfile -e $NAME.zip $NAME && ls $NAME"),
         ("read the mail", f'curl -sw "\\n" {mail}/_mails'),
         (
-            "start another job, and cancel it",
-            f"NAME=${{NAME}}_2; JOB=$({send} | {number}); {cancel}",
+            "repeat the job, and cancel the repetition",
+            f"JOB=$({token} -X POST {gateway}/jobs/$JOB/repeat | {number}); {cancel}",
         ),
     ]
 

@@ -103,6 +103,7 @@ async def test_the_main_job_runs_from_upload_to_email(sandbox: Sandbox) -> None:
         assert len(image.convert("L").getcolors() or range(257)) > 10
     assert (result / "output" / "statistics.csv").read_text().count("\n") > 3
     assert "finished  (to user@example.com)" in output
+    assert f"{result.name}-2" in output
     assert "Cancelled by user@example.com: only a demonstration" in output
     assert "Its worker was stopped" in output
 

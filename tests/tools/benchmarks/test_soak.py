@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
 
 from benchmarks.environment import Environment
 from benchmarks.options import Options
-from benchmarks.soak.audit import Audit
+from benchmarks.soak.audit import Audit, wrong_keys
 from benchmarks.soak.chaos import Chaos
-from benchmarks.soak.client import Client
+from benchmarks.soak.client import NO_RESPONSE, Client, Response
 from benchmarks.soak.files import LARGE_FILE
 from benchmarks.soak.flatness import LIMITS, Point, slope, value_at
 from benchmarks.soak.ledger import Ledger, Run
@@ -69,6 +70,34 @@ async def test_every_action_gets_the_expected_response(client: Client, ledger: L
     assert {name: kind.wrong for name, kind in ledger.requests.items() if kind.wrong} == {}
 
 
+async def test_keys_that_lost_or_doubled_something_are_found(
+    client: Client, ledger: Ledger, environment: Environment
+) -> None:
+    user = User("eve", client, ledger, random.Random(1), 1.0, 4.0, math.inf)
+    await user.files.add_inputs()
+    while {len(keyed.names) > 1 for keyed in ledger.keyed.values()} != {True, False}:
+        await user.retries.submit()
+    await user.retries.repeat()
+    assert ledger.requests["replay"].wrong == []
+
+    def found() -> set[str]:
+        return {line.partition(":")[0] for line in wrong_keys(environment.database, ledger)}
+
+    others = found()  # batches of the other tests, whose ledgers are not this one
+    assert all(line.startswith("batch ") for line in others)
+    for key, keyed in ledger.keyed.items():
+        first, *_ = bodies = keyed.bodies
+        number = orjson.loads(first).get("batch_id")
+        for wrong in ([first, first + b" "], [first.replace(b'"id":', b'"id":9')]):
+            keyed.bodies = wrong
+            assert found() == others | {key}
+        keyed.bodies = []  # the jobs are there nevertheless
+        assert found() == others | {key} | ({f"batch {number} of no answer"} if number else set())
+        keyed.bodies, keyed.names = bodies, [*keyed.names, "lost"]
+        assert found() == others | {key}
+        keyed.names.remove("lost")
+
+
 async def test_an_unexpected_response_is_wrong(client: Client, ledger: Ledger) -> None:
     client.headers = {"Authorization": "Bearer nonsense"}
     await client.send("user", "GET", "/user")
@@ -92,6 +121,22 @@ async def test_a_persistent_client_repeats_until_there_is_a_response(
     client.url = right
     assert (await sending).status == 200
     assert ledger.requests["welcome"].wrong == []
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "is_transient"),
+    [
+        (NO_RESPONSE, {}, True),
+        (503, {}, True),
+        (409, {"Retry-After": "1"}, True),  # the same key is under way
+        (409, {}, False),
+        (500, {}, False),
+    ],
+)
+def test_a_response_that_may_change_soon_is_transient(
+    status: int, headers: dict[str, str], is_transient: bool
+) -> None:
+    assert Response(status, headers, b"").is_transient is is_transient
 
 
 def test_the_slope_is_that_of_the_least_squares_line() -> None:
@@ -179,6 +224,7 @@ COMMON_PROBLEMS = [
     "wrongly refused: job-1",
     "changed after the end: job-1",
     "not cancelled: job-1",
+    "keys: key of job-1: not replayed byte for byte",
     "events: ada lacks event 7",
     "without a mail: job-1",
     "mails sent twice: job-1",
@@ -212,6 +258,7 @@ def test_every_broken_promise_is_a_problem(with_faults: bool, own: list[str]) ->
     audit.without_handover = audit.wrongly_refused = audit.changed_after_end = ["job-1"]
     audit.missing_mails = audit.duplicate_mails = audit.orphans = ["job-1"]
     audit.not_cancelled, audit.wrong_streams = ["job-1"], ["ada lacks event 7"]
+    audit.wrong_keys = ["key of job-1: not replayed byte for byte"]
     audit.log_errors["gateway: request.failed: KeyError"] += 2
     audit.staged = ["a file"]
     if found.chaos:
