@@ -87,15 +87,24 @@ class UsageLedger:
 
         Raises `DatabaseUnavailable`.
         """
-        async with self._writing:  # else changes that are being written would be missed
-            pending = self._pending.get(user_id)
-            if pending is not None and pending.began is not None:
-                await self._write({user_id: self._pending.pop(user_id)})
+        await asyncio.shield(self._flush_user(user_id))
         async with self._database.reading() as connection:
             return await read_usage(connection, user_id)
 
     async def flush(self) -> None:
-        """Write all changes. Raises `DatabaseUnavailable`; they are kept then."""
+        """Write all changes. Raises `DatabaseUnavailable`; they are kept then.
+
+        A write goes on if its caller is cancelled: broken off as it commits, it would be repeated.
+        """
+        await asyncio.shield(self._flush_all())
+
+    async def _flush_user(self, user_id: str) -> None:
+        async with self._writing:  # else changes that are being written would be missed
+            pending = self._pending.get(user_id)
+            if pending is not None and pending.began is not None:
+                await self._write({user_id: self._pending.pop(user_id)})
+
+    async def _flush_all(self) -> None:
         async with self._writing:
             for _ in range(0, len(self._pending), _BATCH):
                 users = sorted(self._pending)[:_BATCH]

@@ -1,10 +1,12 @@
 """Changes of users' trees: summed, written soon, and never lost while the database is away."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
@@ -59,6 +61,30 @@ async def test_a_running_ledger_writes_by_itself_and_at_its_end(database: Databa
         await eventually(is_written)
         change(ledger, "ada", 2)
     assert await bytes_of(database, "ada") == 3
+
+
+async def test_a_write_whose_caller_is_cancelled_counts_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = UsageLedger(database)
+    change(ledger, "ada", 5)
+    committed, transaction = asyncio.Event(), database.transaction
+
+    @asynccontextmanager
+    async def slow_to_return() -> AsyncIterator[AsyncConnection]:
+        async with transaction() as tx:
+            yield tx
+        committed.set()
+        await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(database, "transaction", slow_to_return)
+    flushing = asyncio.create_task(ledger.flush())
+    await committed.wait()
+    flushing.cancel()
+    await asyncio.wait([flushing])
+    assert flushing.cancelled()
+    await ledger.flush()
+    assert await bytes_of(database, "ada") == 5
 
 
 async def test_more_than_was_there_may_go_but_nobody_has_less_than_nothing(
