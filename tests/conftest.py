@@ -4,6 +4,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 
@@ -15,6 +16,12 @@ from tests.support.key_server import KeyServer
 
 _SERVERS = {"postgres", "server", "aws_url", "moto_url", "moto", "postgresql", "s3"}
 """Fixtures and parameters for which a server of PostgreSQL or the stand-in for AWS is started."""
+
+# The same examples in every run: a failure comes again, and is that of a change. New examples are
+# sought with `--hypothesis-profile=exploring`.
+hypothesis.settings.register_profile("repeated", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("exploring", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("repeated")
 
 # as in the services: rich, where it is installed, takes seconds to draw a traceback
 structlog.configure(

@@ -173,6 +173,8 @@ def _refuse_unusual(request: web.BaseRequest) -> web.Response | None:
         return _refuse(414, f"A path may have at most {most} slashes", "Slashes")
     if len(request.headers.get(hdrs.CONTENT_LENGTH, "")) > _MAX_DIGITS:
         return _refuse(400, _INVALID, "LongLength")
+    if not request.headers.get(hdrs.EXPECT, "").isascii():  # aiohttp's refusal would quote it
+        return _refuse(400, _INVALID, "Expect")
     return None
 
 

@@ -89,8 +89,6 @@ def credentials(served: Gateway) -> dict[str, str]:
 @settings(
     max_examples=10,
     derandomize=True,
-    database=None,
-    deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

@@ -18,7 +18,6 @@ from tests.support.gateway import Api, Gateway, job_body, multipart, on_both_dat
 
 QUICK = settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

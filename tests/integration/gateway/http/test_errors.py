@@ -249,6 +249,42 @@ def test_an_unknown_expectation_is_answered_in_json(anybody: Api) -> None:
     assert (reply.status, reply.json()) == (417, {"detail": "Expectation Failed"})
 
 
+def test_an_expectation_that_is_no_text_is_an_invalid_request(gateway: Gateway) -> None:
+    reply = gateway.raw(b"GET / HTTP/1.1\r\nHost: x\r\nExpect: \xe9\r\n\r\n")
+    assert reply.status == 400
+
+
+HEADERS = (
+    *("Accept", "Access-Control-Request-Headers", "Access-Control-Request-Method", "Authorization"),
+    *("Content-Digest", "Content-Type", "Cookie", "Forwarded", "Host", "Idempotency-Key"),
+    *("If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "Last-Event-ID", "Origin"),
+    *("Range", "Referer", "Repr-Digest", "Sec-Fetch-Site", "Tus-Resumable", "Upload-Checksum"),
+    *("Upload-Length", "Upload-Metadata", "Upload-Offset", "Want-Repr-Digest", "X-Api-Key"),
+    *("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Http-Method-Override"),
+    *("X-Request-Id", "Connection", "Transfer-Encoding", "Upgrade", "TE", "Trailer", "Via"),
+)
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_is_no_text_is_not_our_failure(gateway: Gateway, api: Api, name: str) -> None:
+    lines = {
+        b"Host": b"x",
+        b"Authorization": f"Bearer {api.token}".encode(),
+        b"Origin": b"http://localhost:8080",
+        b"Content-Length": b"0",
+        name.encode(): b"a\xe9\xff\xed\xa0\x80",
+    }
+    head = b"".join(b"%s: %s\r\n" % line for line in lines.items())
+    for request in (
+        b"GET /",
+        b"POST /uploads",
+        b"OPTIONS /jobs",
+        b"PUT /files/x",
+        b"PUT /_job_status",
+    ):
+        assert gateway.raw(b"%s HTTP/1.1\r\n%s\r\n" % (request, head)).status < 500
+
+
 def test_a_client_that_waits_for_a_100_gets_an_answer(gateway: Gateway) -> None:
     head = b"PUT /_job_status HTTP/1.1\r\nHost: x\r\nx-api-key: x\r\nExpect: 100-continue\r\n"
     reply = gateway.raw(head + b"Content-Length: 2\r\n\r\n{}")

@@ -186,7 +186,6 @@ def filled(gateway: Any, issuer: Any) -> tuple[Api, list[dict[str, Any]]]:
 
 @settings(
     max_examples=150,
-    deadline=None,
     phases=[Phase.explicit, Phase.generate],
     derandomize=True,
     suppress_health_check=list(HealthCheck),

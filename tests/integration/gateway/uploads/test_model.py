@@ -114,7 +114,6 @@ def test_uploads_are_what_was_sent_in_any_order_of_requests(api: Api) -> None:
         settings=settings(
             max_examples=15,
             stateful_step_count=20,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -202,7 +202,7 @@ def test_one_caller_is_served_in_the_order_of_its_requests(stage: Stage) -> None
     asked=st.lists(st.sampled_from(CALLERS), min_size=10, max_size=40),
     releases=st.lists(st.integers(0, 2), min_size=40, max_size=40),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_while_a_caller_waits_no_other_is_served_twice(
     asked: list[Caller], releases: list[int]
 ) -> None:
@@ -513,6 +513,6 @@ class AnyOrderWithMoreBegunThanUsed(AnyOrder):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestAnyOrder.settings = settings(max_examples=100, stateful_step_count=40)
 TestMoreBegunThanUsed = AnyOrderWithMoreBegunThanUsed.TestCase
 TestMoreBegunThanUsed.settings = TestAnyOrder.settings
