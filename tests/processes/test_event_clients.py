@@ -1,6 +1,7 @@
 """The stream of events as real clients read it: a browser's `EventSource`, curl, httpx."""
 
 import asyncio
+import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from tests.support.browser import open_page
 from tests.support.cloud import Cloud, on_sqlite
-from tests.support.tools import needs, needs_module, python_with, tool
+from tests.support.tools import needs, tool
 
 pytestmark = on_sqlite
 
@@ -104,8 +105,7 @@ async def test_curl(cloud: Cloud) -> None:
     await first_events(command, cloud)
 
 
-@needs_module("httpx")
 async def test_httpx(cloud: Cloud) -> None:
     await cloud.gateway()
-    command = [python_with("httpx"), "-c", HTTPX, f"{cloud.url}/jobs/events", cloud.token]
+    command = [sys.executable, "-c", HTTPX, f"{cloud.url}/jobs/events", cloud.token]
     await first_events(command, cloud)

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 from devtools.services import REPOSITORY
 
 CLIENTS = REPOSITORY / ".clients"
-"""Where `make clients` installs generators of clients, HTTP clients, and linters."""
+"""Where `make clients` installs generators of clients, and linters."""
 
 
 def _find(name: str) -> str | None:
@@ -31,22 +29,3 @@ def tool(name: str) -> Path:
     found = _find(name)
     assert found is not None, name
     return Path(found)
-
-
-def _python_with(module: str) -> str | None:
-    if find_spec(module) is not None:
-        return sys.executable
-    python = CLIENTS / "bin/python"
-    return str(python) if list(CLIENTS.glob(f"lib/python3*/site-packages/{module}")) else None
-
-
-def needs_module(name: str) -> Any:
-    """Skip the test where the module is neither installed nor among `make clients`."""
-    return pytest.mark.skipif(_python_with(name) is None, reason=f"{name}: not installed")
-
-
-def python_with(module: str) -> str:
-    """An interpreter that has the module, which the test `needs`."""
-    found = _python_with(module)
-    assert found is not None, module
-    return found
