@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import zipfile
@@ -116,9 +117,8 @@ async def test_the_main_job_runs_from_upload_to_email(sandbox: Sandbox) -> None:
     assert [event["status"] for event in changes] == statuses
 
 
-def readme_lines(sandbox: Sandbox) -> str:
-    section = (REPOSITORY / "README.md").read_text().partition("### Walk-through")[2]
-    lines = section.partition("```sh\n")[2].partition("```")[0]
+def of_sandbox(sandbox: Sandbox, lines: str) -> str:
+    """Lines of a document, for another port and folder."""
     for theirs, ours in {
         "http://127.0.0.1:8000": sandbox.run["gateway"],
         ".sandbox/": f"{sandbox.folder}/",
@@ -126,6 +126,11 @@ def readme_lines(sandbox: Sandbox) -> str:
         assert theirs in lines
         lines = lines.replace(theirs, ours)
     return lines
+
+
+def readme_lines(sandbox: Sandbox) -> str:
+    section = (REPOSITORY / "README.md").read_text().partition("### Walk-through")[2]
+    return of_sandbox(sandbox, section.partition("```sh\n")[2].partition("```")[0])
 
 
 def printed_lines(sandbox: Sandbox) -> str:
@@ -142,6 +147,25 @@ async def test_a_walkthrough_can_be_pasted_as_it_is(
     (archive,) = tmp_path.glob("*.zip")
     with zipfile.ZipFile(archive) as results:
         assert sorted(results.namelist()) == ["render.png", "statistics.csv"]
+
+
+async def test_the_guide_for_clients_can_be_pasted_as_it_is(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    guide = (REPOSITORY / "docs/clients.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    lines = of_sandbox(sandbox, "".join(blocks))
+    status, output = await call("/bin/sh", "-e", "-c", lines, folder=tmp_path)
+    assert status == 0, output
+    (job,) = {*re.findall(r"attempt \d: job (\d+)", output)}
+    for shown in (
+        'data: {"id":', f'"job_id":{job},', '"batch_id":', "X-Total-Count: 4",
+        '"result":"cancelled"', "Upload-Offset: 1000", "Repr-Digest: sha-256=:", '"mail":"errors"',
+    ):  # fmt: skip
+        assert shown in output, (shown, output)
+    (archive,) = tmp_path.glob("*.zip")
+    with zipfile.ZipFile(archive) as results:
+        assert {"output/render.png", "output/statistics.csv"} <= {*results.namelist()}
 
 
 async def test_a_command_that_fails_ends_in_error_with_the_logs_tail(sandbox: Sandbox) -> None:
