@@ -70,8 +70,8 @@ class ClientTimeout:
         if request is None:
             return ("head", connection.requests) if connection.in_head else None
         body = request.content
-        if body.is_eof() or not self._transport.is_reading():
-            return None  # it is complete, or it is the handler that is slow
+        if body.is_eof() or body.exception() is not None or not self._transport.is_reading():
+            return None  # it is complete or given up, or it is the handler that is slow
         return "body", body.total_bytes
 
     def _give_up(self, owed: str) -> None:

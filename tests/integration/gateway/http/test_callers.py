@@ -38,6 +38,7 @@ def test_a_user_has_a_number_of_requests_at_once(
     gateway = start_gateway(MAX_CONCURRENT_REQUESTS="2")
     alice = Api(gateway, token=issuer.token("alice"), headers={"Origin": FRONTEND})
     bob = Api(gateway, token=issuer.token("bob"))
+    assert alice.get("/user").status == 200  # whose token nothing waits for from now on
     head = f"POST /jobs HTTP/1.1\r\nAuthorization: Bearer {alice.token}"
     with under_way(gateway, head):
         refused = alice.get("/user")
