@@ -53,7 +53,7 @@ class Receivers:
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
         """Send one message; redirects are not followed."""
-        if not (self._allow_http or url.startswith("https://")):
+        if not (self._allow_http or url[:8].lower() == "https://"):
             return Outcome(Verdict.FAILED, "the URL does not begin with https://")
         sent = {"Content-Type": "application/json", **headers}
         try:
