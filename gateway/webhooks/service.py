@@ -120,7 +120,7 @@ class Webhooks:
         if disabled:
             values["disabled_at"] = func.coalesce(webhooks.c.disabled_at, utc_now())
         elif disabled is not None:
-            values |= {**_IN_GOOD_STANDING, "disabled_at": None, "notice_due_at": None}
+            values |= {**_IN_GOOD_STANDING, "disabled_at": None}
         async with self._database.transaction() as tx:
             found = await find(tx, user, webhook_id)
             if not values:

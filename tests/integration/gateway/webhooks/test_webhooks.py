@@ -106,13 +106,13 @@ def test_a_webhook_that_is_enabled_again_starts_in_good_standing(api: Api) -> No
     added = add(api)
     change = (
         "UPDATE webhooks SET disabled_at = created_at, failing_since = created_at, failures = 9,"
-        " paused_until = created_at, notice_due_at = created_at WHERE id = :id RETURNING id"
+        " paused_until = created_at WHERE id = :id RETURNING id"
     )
     assert rows(api.gateway, change, id=added["id"])
     api.send("PATCH", f"/webhooks/{added['id']}", json={"disabled": False})
     row = row_of(api, added["id"])
     assert (row.disabled_at, row.failing_since, row.failures) == (None, None, 0)
-    assert (row.paused_until, row.notice_due_at) == (None, None)
+    assert row.paused_until is None
 
 
 def test_a_deleted_webhook_is_gone_with_its_deliveries(api: Api) -> None:

@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from sqlalchemy import delete
 from standardwebhooks import Webhook
 
 from common.database.engine import Database, utc_now
-from common.database.tables import webhook_deliveries, webhooks
+from common.database.tables import emails, webhook_deliveries, webhooks
+from common.notifications.choices import Choice, write_choice
+from common.notifications.suppression import suppress
 from common.webhooks.keys import SecretBox
 from devtools.waiting import eventually
 from notifier.settings import RETRY_DELAYS
+from notifier.webhooks.standing import Standings
 from tests.integration.notifier.webhooks.conftest import Deliver
 from tests.support.fakes import abort
 from tests.support.notifier import FakeMailjet
@@ -183,7 +187,7 @@ async def test_a_receiver_that_is_gone_disables_its_webhook(
     assert len(receiver.got) == 1
     row = await webhook_row(database)
     assert row["disabled_at"] is not None
-    assert row["notice_due_at"] is None
+    assert not await rows(database, emails)
 
 
 @pytest.mark.parametrize("waits", [True, False], ids=["at a failure", "after the last one"])
@@ -197,22 +201,49 @@ async def test_days_of_failure_disable_a_webhook_with_a_mail(
         mail_to="ada@example.org",
     )
     receiver.behave = fail
-    mailjet.finds = False
     if waits:
         await add_message(database, webhook_id)
     async with deliver():
-
-        async def is_settled() -> bool:
-            row = await webhook_row(database)
-            return row["disabled_at"] is not None and row["notice_due_at"] is None
-
-        await eventually(is_settled, within=30)
+        await until(database, emails, done=1)
+    assert (await webhook_row(database))["disabled_at"] is not None
     (mail,) = mailjet.sent
     assert mail["To"] == [{"Email": "ada@example.org"}]
     assert f"PATCH /webhooks/{webhook_id}" in mail["TextPart"]
     if waits:
         (row,) = await rows(database, webhook_deliveries)
         assert row["state"] == "dropped"
+
+
+@pytest.mark.parametrize(
+    "why", ["unsubscribed", "suppressed", "enabled again", "deleted", "without an address"]
+)
+async def test_the_mail_about_a_webhook_is_stopped_like_any_other(
+    database: Database, receiver: Receiver, deliver: Deliver, mailjet: FakeMailjet, why: str
+) -> None:
+    webhook_id = await add_webhook(
+        database,
+        receiver.url,
+        failing_since=utc_now(-5 * 86_400.0),
+        mail_to=None if why == "without an address" else "ada@example.org",
+    )
+    async with database.transaction() as tx:
+        if why == "unsubscribed":
+            await write_choice(tx, "ada", Choice.NONE)
+        elif why == "suppressed":
+            await suppress(tx, "ada@example.org", "bounced for good")
+    await Standings(database, first_pause=5.0, give_up_after=432_000.0).sweep()
+    assert (await webhook_row(database))["disabled_at"] is not None
+    if why == "without an address":
+        assert not await rows(database, emails)
+        return
+    if why == "enabled again":
+        await change_webhook(database, webhook_id, disabled_at=None, failing_since=None)
+    elif why == "deleted":
+        async with database.transaction() as tx:
+            await tx.execute(delete(webhooks))
+    async with deliver():
+        await until(database, emails, dropped=1)
+    assert not mailjet.requests
 
 
 async def test_a_day_less_disables_nothing(
