@@ -240,7 +240,7 @@ webhooks = Table(
     # lists of texts, as they were given
     Column("events", JSON, nullable=False),
     Column("labels", JSON, nullable=False),
-    # encrypted; the previous secret signs as well, until then
+    # encrypted; previous secrets, the newest first, with spaces, sign as well until then
     Column("secret", Text, nullable=False),
     Column("previous_secret", Text),
     Column("previous_until", DateTime),

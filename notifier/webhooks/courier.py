@@ -5,9 +5,10 @@ hangs holds up nobody else, and gets its messages in their order as long as it t
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -107,9 +108,7 @@ class Courier:
             return True
         try:
             body = letter.body if letter.body is not None else await self._read_long(delivery)
-            secrets = [self.box.open(letter.secret)]
-            if letter.previous_secret is not None:
-                secrets.append(self.box.open(letter.previous_secret))
+            secrets = [self.box.open(letter.secret), *self._open_previous(letter)]
         except UnknownKey as error:
             await self._postpone(delivery, str(error))
             return False
@@ -119,6 +118,12 @@ class Courier:
         if body is None:
             return True
         return await self._send(delivery, letter, body.encode(), secrets)
+
+    def _open_previous(self, letter: Letter) -> Iterator[str]:
+        """A replaced secret that no key opens, which may be why it was replaced, is left out."""
+        for sealed in (letter.previous_secret or "").split():
+            with contextlib.suppress(UnknownKey):
+                yield self.box.open(sealed)
 
     async def _read_long(self, delivery: Delivery) -> str | None:
         async with self._long:

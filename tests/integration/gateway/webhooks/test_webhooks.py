@@ -148,6 +148,25 @@ def test_a_replaced_secret_is_kept_for_a_day(api: Api) -> None:
     assert lasting[0]
 
 
+def test_secrets_that_are_replaced_on_one_day_are_all_kept_but_not_without_end(api: Api) -> None:
+    added = add(api)
+    target = f"/webhooks/{added['id']}"
+    box = SecretBox(api.gateway.settings.webhooks.keys)
+    secrets = [added["secret"]]
+
+    def previous() -> list[str]:
+        return [box.open(sealed) for sealed in row_of(api, added["id"]).previous_secret.split()]
+
+    for _ in range(6):
+        rotated = api.post(f"{target}/rotate").json()["secret"]
+        assert previous() == secrets[:4]
+        secrets.insert(0, rotated)
+    ended = "UPDATE webhooks SET previous_until = created_at WHERE id = :id RETURNING id"
+    assert rows(api.gateway, ended, id=added["id"])
+    api.post(f"{target}/rotate")
+    assert previous() == secrets[:1]
+
+
 def test_a_test_message_is_listed_and_can_be_sent_again(api: Api) -> None:
     target = f"/webhooks/{add(api)['id']}"
     first, second = (api.post(f"{target}/test").json() for _ in range(2))
