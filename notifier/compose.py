@@ -22,6 +22,7 @@ from common.database.tables import (
     webhooks,
 )
 from common.jobs.digest import DIGEST
+from common.jobs.lifecycle import Status
 from common.notifications.choices import Choice
 from common.notifications.suppression import find_suppressed, normalised
 from notifier.messages import (
@@ -43,6 +44,8 @@ from notifier.messages import (
 
 MAX_NAMED: Final = 200
 """Jobs that a digest names."""
+
+_FINAL: Final = [status for status in Status if status.is_final]
 
 _LENGTH: Final = func.length(jobs.c.runtime_details)
 _IS_LONG: Final = func.coalesce(_LENGTH > MAX_DETAILS, false())
@@ -135,7 +138,13 @@ class Composer:
         of_mail = (
             select(jobs.c.id, jobs.c.job_name, jobs.c.status)
             .join_from(digest_jobs, jobs, jobs.c.id == digest_jobs.c.job_id)
-            .where(digest_jobs.c.mail_id == mail.id, jobs.c.deleted_at.is_(None))
+            .where(
+                digest_jobs.c.mail_id == mail.id,
+                jobs.c.deleted_at.is_(None),
+                # undone since, as the error of a job that was retried
+                jobs.c.status.in_(_FINAL),
+                jobs.c.cancelled_at.is_(None),
+            )
         )
         found = of_mail.subquery()
         counted = select(found.c.status, func.count().label("jobs")).group_by(found.c.status)
@@ -144,7 +153,7 @@ class Composer:
             counts = {row.status: row.jobs for row in await connection.execute(counted)}
             rows = (await connection.execute(first)).all()
         if not rows:
-            return Stopped("all of its jobs have been deleted")
+            return Stopped("all of its jobs have been deleted, or are under way again")
         named = [Ended(row.id, on_one_line(row.job_name or ""), row.status) for row in rows]
         return write_digest(mail, Digest(counts, named), self.site)
 
