@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from common.database.engine import Database
@@ -30,6 +31,9 @@ AT_ONCE: Final = 512
 """Receivers that are called at a time."""
 
 _CLAIM: Final = 200
+_READ_AT_ONCE: Final = 20
+"""Messages of a receiver that are in memory; what changed meanwhile holds for those after them."""
+
 _LONG_AT_ONCE: Final = 4
 _KEY_RETRY: Final = 60.0
 """Seconds until a message is tried again whose secret no key opens: an operator's mistake."""
@@ -86,20 +90,26 @@ class Courier:
 
     async def deliver(self, lane: Lane) -> None:
         """Send one after the other; what a slow or failing receiver leaves is given back."""
-        waiting = deque(lane)
+        waiting, until = deque(lane), time.monotonic() + DEADLINE
         try:
-            letters = await asyncio.gather(*map(self._letters, lane))
-            until = time.monotonic() + DEADLINE
-            for delivery, letter in zip(lane, letters, strict=True):
-                if time.monotonic() >= until or (letter is not None and letter.must_wait):
-                    break
-                waiting.popleft()
-                if letter is not None and not await self._handle(delivery, letter):
-                    break
+            while waiting and await self._deliver_first(waiting, until):
+                pass
         finally:
             if waiting:
                 await self.give_back(list(waiting))
                 self.signal.wake()
+
+    async def _deliver_first(self, waiting: deque[Delivery], until: float) -> bool:
+        """Send the first few of a lane; returns whether the receiver may be given more."""
+        first = list(islice(waiting, _READ_AT_ONCE))
+        letters = await asyncio.gather(*map(self._letters, first))
+        for delivery, letter in zip(first, letters, strict=True):
+            if time.monotonic() >= until or (letter is not None and letter.must_wait):
+                return False
+            waiting.popleft()
+            if letter is not None and not await self._handle(delivery, letter):
+                return False
+        return True
 
     async def _handle(self, delivery: Delivery, letter: Letter) -> bool:
         """Send one message and settle it; returns whether the receiver may be given the next."""
@@ -107,7 +117,7 @@ class Courier:
             await persist(lambda: self.outbox.drop([delivery], "the webhook is disabled"))
             return True
         try:
-            body = letter.body if letter.body is not None else await self._read_long(delivery)
+            body = await self._read_long(delivery) if letter.body is None else letter.body.encode()
             secrets = [self.box.open(letter.secret), *self._open_previous(letter)]
         except UnknownKey as error:
             await self._postpone(delivery, str(error))
@@ -117,7 +127,7 @@ class Courier:
             raise
         if body is None:
             return True
-        return await self._send(delivery, letter, body.encode(), secrets)
+        return await self._send(delivery, letter, body, secrets)
 
     def _open_previous(self, letter: Letter) -> Iterator[str]:
         """A replaced secret that no key opens, which may be why it was replaced, is left out."""
@@ -125,9 +135,10 @@ class Courier:
             with contextlib.suppress(UnknownKey):
                 yield self.box.open(sealed)
 
-    async def _read_long(self, delivery: Delivery) -> str | None:
+    async def _read_long(self, delivery: Delivery) -> bytes | None:
         async with self._long:
-            return await read_body(self.database, delivery)
+            body = await read_body(self.database, delivery)
+        return None if body is None else body.encode()
 
     async def _postpone(self, delivery: Delivery, reason: str) -> None:
         """Not tried for an operator's mistake, which costs the message none of its attempts."""

@@ -81,6 +81,13 @@ def test_a_faulty_webhook_is_refused_where_it_is_faulty(
     assert {where for where, _ in api.post("/webhooks", json=body).faults()} == {place}
 
 
+def test_a_change_is_refused_where_it_is_faulty(api: Api) -> None:
+    target = f"/webhooks/{api.post('/webhooks', json={'url': URL}).json()['id']}"
+    for value, kind in ((None, "bool_type"), ("perhaps", "bool_parsing")):
+        reply = api.send("PATCH", target, json={"disabled": value})
+        assert reply.faults() == {(("body", "disabled"), kind)}
+
+
 def test_private_receivers_without_tls_are_a_setting(
     start_gateway: StartGateway, issuer: Issuer
 ) -> None:

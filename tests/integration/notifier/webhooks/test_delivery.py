@@ -396,6 +396,24 @@ async def test_a_webhook_that_is_disabled_meanwhile_gets_nothing(
     assert not receiver.got
 
 
+async def test_a_change_counts_for_what_waits_behind_a_few_others(
+    database: Database, receiver: Receiver, deliver: Deliver
+) -> None:
+    webhook_id = await add_webhook(database, f"{receiver.url}/old")
+
+    async def change(_: web.Request, __: Message) -> None:
+        await change_webhook(database, webhook_id, url=f"{receiver.url}/new")
+
+    receiver.behave = change
+    sent = [await add_message(database, webhook_id) for _ in range(50)]
+    async with deliver():
+        await until(database, webhook_deliveries, done=50)
+    assert receiver.ids == sent
+    paths = [message.path for message in receiver.got]
+    assert paths[0] == "/old"
+    assert set(paths[20:]) == {"/new"}
+
+
 async def test_a_webhook_may_be_deleted_during_a_delivery(
     database: Database, receiver: Receiver, deliver: Deliver
 ) -> None:
