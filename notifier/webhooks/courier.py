@@ -195,15 +195,8 @@ class Courier:
         log.warning("webhook.given_up", webhook_id=delivery.webhook_id, message=delivery.message)
 
     async def _note_failure(self, delivery: Delivery, outcome: Outcome) -> bool:
-        may_go_on = False
-
-        async def note() -> None:
-            nonlocal may_go_on
-            may_go_on = await self.standings.failed(
-                delivery.webhook_id, is_new=delivery.attempt == 1
-            )
-
-        await persist(note)
+        webhook_id, is_new = delivery.webhook_id, delivery.attempt == 1
+        may_go_on = await persist(lambda: self.standings.failed(webhook_id, is_new=is_new))
         return may_go_on and outcome.status is not None
 
     async def _settle_done(self, taken: Sequence[tuple[Delivery, int]]) -> list[Exception | None]:
