@@ -202,6 +202,18 @@ def test_a_test_message_is_listed_and_can_be_sent_again(api: Api) -> None:
     assert again.json()["next_attempt"] is not None
 
 
+@pytest.mark.parametrize("state", ["pending", "sending", "in_doubt", "done", "failed", "dropped"])
+def test_a_delivery_has_a_next_attempt_until_it_is_settled(api: Api, state: str) -> None:
+    target = f"/webhooks/{add(api)['id']}"
+    message = api.post(f"{target}/test").json()["id"]
+    change = (
+        f"UPDATE webhook_deliveries SET state = '{state}' WHERE message = :message RETURNING id"
+    )
+    assert rows(api.gateway, change, message=message)
+    (delivery,) = api.get(f"{target}/deliveries").json()
+    assert (delivery["next_attempt"] is None) is (state in {"done", "failed", "dropped"})
+
+
 def test_webhooks_of_others_are_not_found(api: Api, other: Api) -> None:
     added = add(api)
     target = f"/webhooks/{added['id']}"
