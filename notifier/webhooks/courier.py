@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -34,7 +35,10 @@ _CLAIM: Final = 200
 _READ_AT_ONCE: Final = 20
 """Messages of a receiver that are in memory; what changed meanwhile holds for those after them."""
 
-_LONG_AT_ONCE: Final = 4
+_LONG_AT_ONCE: Final = 24
+_LONG_TO_FAILING: Final = 8
+"""Long messages, of up to some MiB, that are in memory: those that hang hold up no others."""
+
 _KEY_RETRY: Final = 60.0
 """Seconds until a message is tried again whose secret no key opens: an operator's mistake."""
 
@@ -64,12 +68,13 @@ class Courier:
     retry_delays: Sequence[float]
     _letters: Batcher[Delivery, Letter | None] = field(init=False)
     _done: Batcher[tuple[Delivery, int], None] = field(init=False)
-    _long: asyncio.Semaphore = field(init=False)
+    _long: dict[bool, asyncio.Semaphore] = field(init=False)
 
     def __post_init__(self) -> None:
         self._letters = Batcher(partial(read_letters, self.database))
         self._done = Batcher(self._settle_done)
-        self._long = asyncio.Semaphore(_LONG_AT_ONCE)
+        rooms = {False: _LONG_AT_ONCE, True: _LONG_TO_FAILING}
+        self._long = {failing: asyncio.Semaphore(size) for failing, size in rooms.items()}
 
     def slots(self, under_way: int) -> int:
         return AT_ONCE - under_way
@@ -107,27 +112,30 @@ class Courier:
             if time.monotonic() >= until or (letter is not None and letter.must_wait):
                 return False
             waiting.popleft()
-            if letter is not None and not await self._handle(delivery, letter):
+            if letter is not None and not await self._handle(delivery, letter, until):
                 return False
         return True
 
-    async def _handle(self, delivery: Delivery, letter: Letter) -> bool:
+    async def _handle(self, delivery: Delivery, letter: Letter, until: float) -> bool:
         """Send one message and settle it; returns whether the receiver may be given the next."""
         if letter.is_disabled:
             await persist(lambda: self.outbox.drop([delivery], "the webhook is disabled"))
             return True
         try:
-            body = await self._read_long(delivery) if letter.body is None else letter.body.encode()
             secrets = [self.box.open(letter.secret), *self._open_previous(letter)]
         except UnknownKey as error:
             await self._postpone(delivery, str(error))
             return False
-        except BaseException:
-            await self.give_back([delivery])
-            raise
-        if body is None:
-            return True
-        return await self._send(delivery, letter, body, secrets)
+        async with AsyncExitStack() as stack:
+            try:
+                body = await stack.enter_async_context(self._body(delivery, letter, until))
+            except TimeoutError:
+                await self.give_back([delivery])
+                return False
+            except BaseException:
+                await self.give_back([delivery])
+                raise
+            return body is None or await self._send(delivery, letter, body, secrets)
 
     def _open_previous(self, letter: Letter) -> Iterator[str]:
         """A replaced secret that no key opens, which may be why it was replaced, is left out."""
@@ -135,10 +143,25 @@ class Courier:
             with contextlib.suppress(UnknownKey):
                 yield self.box.open(sealed)
 
-    async def _read_long(self, delivery: Delivery) -> bytes | None:
-        async with self._long:
+    @asynccontextmanager
+    async def _body(
+        self, delivery: Delivery, letter: Letter, until: float
+    ) -> AsyncIterator[bytes | None]:
+        """The body of a message, for which there is room until the exit; None: it was deleted.
+
+        Raises `TimeoutError` if there is none in time.
+        """
+        if letter.body is not None:
+            yield letter.body.encode()
+            return
+        room = self._long[letter.is_failing]
+        async with asyncio.timeout(until - time.monotonic()):
+            await room.acquire()
+        try:
             body = await read_body(self.database, delivery)
-        return None if body is None else body.encode()
+            yield None if body is None else body.encode()
+        finally:
+            room.release()
 
     async def _postpone(self, delivery: Delivery, reason: str) -> None:
         """Not tried for an operator's mistake, which costs the message none of its attempts."""

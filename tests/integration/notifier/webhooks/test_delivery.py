@@ -448,6 +448,31 @@ async def test_a_long_body_arrives_whole(
     assert receiver.got[0].body == long.encode()
 
 
+async def test_long_messages_to_failing_receivers_are_few_at_a_time_and_hold_up_no_others(
+    database: Database, receiver: Receiver, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.webhooks.courier._LONG_TO_FAILING", 1)
+    monkeypatch.setattr("notifier.webhooks.courier._LONG_AT_ONCE", 1)
+    long = PAYLOAD[:-1] + f', "more": "{"x" * 20_000}"}}'
+    released = asyncio.Event()
+
+    async def hang(request: web.Request, _: Message) -> None:
+        if request.path == "/hangs":
+            await released.wait()
+
+    receiver.behave = hang
+    for _ in range(3):
+        failing = await add_webhook(database, f"{receiver.url}/hangs", failing_since=utc_now())
+        await add_message(database, failing, payload=long)
+    await add_message(database, await add_webhook(database, receiver.url), payload=long)
+    async with deliver():
+        await until(database, webhook_deliveries, done=1, sending=3)
+        assert [message.path for message in receiver.got].count("/hangs") == 1
+        released.set()
+        await until(database, webhook_deliveries, done=4)
+    assert {message.body.decode() for message in receiver.got} == {long}
+
+
 async def test_a_message_whose_notifier_did_not_report_back_is_sent_again(
     database: Database, receiver: Receiver, deliver: Deliver
 ) -> None:
