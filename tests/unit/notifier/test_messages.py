@@ -207,3 +207,15 @@ def test_a_mail_about_a_webhook_says_since_when_it_fails_and_how_it_is_enabled()
     assert "GET https://api.example.org/webhooks/3/deliveries\n" in written.text
     assert "<b>" not in written.html
     assert "&lt;b&gt;.example.org" in written.html
+
+
+def test_what_has_a_colour_has_a_dark_one_too() -> None:
+    digest = Digest({"error": 1}, [Ended(1, "a", "error"), Ended(2, "b", "finished")])
+    for written in (message(site=SITE), write_digest(MAIL, digest, SITE)):
+        style, body = written.html.split("</style>")
+        dark = style.partition("@media (prefers-color-scheme: dark) {")[2]
+        known = set(re.findall(r"^\.(\w+) {", dark, re.MULTILINE))
+        for tag in re.findall(r"<[a-z][^>]*(?:color|background):#[^>]*>", body):
+            names = re.search(r'class="([^"]+)"', tag)
+            assert names, tag
+            assert set(names[1].split()) <= known
