@@ -124,6 +124,16 @@ async def test_a_connection_that_breaks_off_is_a_failure() -> None:
     assert (outcome.verdict, outcome.status) == (Verdict.FAILED, None)
 
 
+async def test_a_call_that_breaks_in_an_unknown_way_has_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def resolve(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("what nobody thought of")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    assert await call("https://name.test/") == Outcome(Verdict.FAILED, "RuntimeError")
+
+
 async def test_cookies_and_credentials_of_one_receiver_go_nowhere() -> None:
     heads = []
 
