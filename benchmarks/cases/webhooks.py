@@ -29,6 +29,10 @@ def webhooks(env: Environment) -> Iterator[Result]:
     with env.notifier() as notifier:
         yield _throughput(env, group, alive, notifier.pid)
         yield from _among_dead(env, group, alive, notifier.pid)
+    secure = f"{env.standins_tls_url}/_jobs"
+    with env.notifier() as notifier:  # no dead receivers occupy this one
+        _throughput(env, group, alive, notifier.pid)  # to warm it up
+        yield from _among_dead(env, f"{group}, over TLS", secure, notifier.pid)
 
 
 def _throughput(env: Environment, group: str, alive: str, pid: int) -> Result:
