@@ -18,6 +18,7 @@ from benchmarks.messages import Endpoint
 from benchmarks.options import Options
 from benchmarks.seed import WEBHOOK_KEY
 from deploy.sandbox.ports import LOOPBACK, free_port
+from devtools.certificate import HOST, write_certificate
 from devtools.database import Kind, RawDatabase, fresh_database
 from devtools.postgres import Server, own_server, run_apart
 from devtools.services import Process
@@ -91,7 +92,11 @@ class Environment:
         keys, bare = self.folder / "jwks.json", self.folder / "bare"
         keys.write_bytes(orjson.dumps({"keys": [self.pool.jwk]}))
         bare.mkdir()
-        self.standins = self._start_tool("benchmarks.standins", keys)
+        self.certificate, self.tls_port = self.folder / "certificate.pem", free_port()
+        write_certificate(self.certificate)
+        self.standins = self._start_tool(
+            "benchmarks.standins", keys, self.tls_port, self.certificate
+        )
         self.handlers = self._start_tool("benchmarks.baselines.handlers", bare)
         self.settings = service_settings(
             self.folder, self.database, peer=self.standins_url, keys=self.standins_url
@@ -102,9 +107,9 @@ class Environment:
         self._stack.callback(self.gateway.stop)
         _wait_until_ready(self.standins, self.handlers, self.gateway)
 
-    def _start_tool(self, module: str, path: Path) -> Process:
+    def _start_tool(self, module: str, *arguments: object) -> Process:
         port = free_port()
-        words = [str(port), str(path)]
+        words = [str(port), *map(str, arguments)]
         process = Process(
             module, {}, self.folder, admin_port=port, arguments=words, group=0, ready="/bytes/2"
         )
@@ -146,13 +151,22 @@ class Environment:
     def standins_url(self) -> str:
         return f"http://{LOOPBACK}:{self.standins.admin_port}"
 
+    @property
+    def standins_tls_url(self) -> str:
+        """The stand-ins over TLS, with a certificate that notifiers trust."""
+        return f"https://{HOST}:{self.tls_port}"
+
     def dispatcher(self) -> AbstractContextManager[Process]:
         """Run a dispatcher, which is ready."""
         return self._daemon("dispatcher")
 
     def notifier(self) -> AbstractContextManager[Process]:
         """Run a notifier, which is ready, for mails and for webhooks on this machine."""
-        webhooks = {"WEBHOOK_KEY": WEBHOOK_KEY, "WEBHOOK_ALLOW_PRIVATE": "true"}
+        webhooks = {
+            "WEBHOOK_KEY": WEBHOOK_KEY,
+            "WEBHOOK_ALLOW_PRIVATE": "true",
+            "SSL_CERT_FILE": str(self.certificate),  # OpenSSL's
+        }
         mails = {**_MAIL, "EMAIL_SENDER_API_URL": self.standins_url}
         return self._daemon("notifier", **mails, **webhooks)
 

@@ -1,9 +1,12 @@
 """Stand-ins that cost little: a worker-facing API and a Mailjet that accept everything and record
-its arrival, and the user pool's key server. `python -m benchmarks.standins PORT jwks.json`
+its arrival, and the user pool's key server; over TLS as well at a second port, if one is given.
+
+`python -m benchmarks.standins PORT jwks.json [TLS_PORT certificate.pem]`
 """
 
 import asyncio
 import re
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -90,14 +93,22 @@ def _response(status: bytes, body: bytes) -> bytes:
     return head % (status, len(body)) + body
 
 
-async def serve(port: int, keys: bytes) -> None:
+async def serve(port: int, keys: bytes, *secure: str) -> None:
     """Serve until the process ends."""
     arrivals, loop = Arrivals(), asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: _Connection(arrivals, keys), LOOPBACK, port, backlog=_BACKLOG
-    )
+
+    def connection() -> asyncio.Protocol:
+        return _Connection(arrivals, keys)
+
+    if secure:
+        tls_port, certificate = secure
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate)
+        await loop.create_server(connection, LOOPBACK, int(tls_port), backlog=_BACKLOG, ssl=tls)
+    server = await loop.create_server(connection, LOOPBACK, port, backlog=_BACKLOG)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]), Path(sys.argv[2]).read_bytes()))
+    _, own_port, key_file, *rest = sys.argv
+    uvloop.run(serve(int(own_port), Path(key_file).read_bytes(), *rest))

@@ -48,15 +48,12 @@ def create_app(settings: Settings) -> web.Application:
 
 @asynccontextmanager
 async def _open_parts(settings: Settings, daemon: Daemon) -> AsyncIterator[None]:
-    async with (
-        _open_mails(settings, daemon) as mailjet,
-        open_webhooks(settings.webhooks, daemon, mailjet),
-    ):
+    async with _open_mails(settings, daemon), open_webhooks(settings.webhooks, daemon):
         yield
 
 
 @asynccontextmanager
-async def _open_mails(settings: Settings, daemon: Daemon) -> AsyncIterator[Mailjet | None]:
+async def _open_mails(settings: Settings, daemon: Daemon) -> AsyncIterator[None]:
     pipeline = Pipeline(daemon, emails, deadline=settings.send_timeout)
     outbox = pipeline.outbox(Mail)
     maintain = partial(pipeline.maintain, wait=settings.lookup_wait, metrics=metrics.OUTBOX)
@@ -64,7 +61,7 @@ async def _open_mails(settings: Settings, daemon: Daemon) -> AsyncIterator[Mailj
         log.warning("mails.discarded", reason="no e-mail sender is configured")
         show_state(metrics.BREAKER, BreakerState.CLOSED)
         maintain(partial(discard, outbox))
-        yield None
+        yield
         return
     async with open_session("notifier", connections=_CONNECTIONS) as session:
         mailjet = Mailjet(
@@ -88,7 +85,7 @@ async def _open_mails(settings: Settings, daemon: Daemon) -> AsyncIterator[Mailj
         daemon.add_courier(deliverer, pipeline.signal, channel=EMAILS)
         daemon.health.add_check("mailjet", breaker.check)
         async with breaker.probing():
-            yield mailjet
+            yield
 
 
 def _site(settings: Settings) -> Site:

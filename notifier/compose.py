@@ -7,31 +7,45 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from sqlalchemy import Row, case, false, func, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, padded
-from common.database.tables import digest_jobs, emails, job_labels, jobs, notification_choices
+from common.database.tables import (
+    digest_jobs,
+    emails,
+    job_labels,
+    jobs,
+    notification_choices,
+    webhooks,
+)
 from common.jobs.digest import DIGEST
+from common.jobs.lifecycle import Status
 from common.notifications.choices import Choice
 from common.notifications.suppression import find_suppressed, normalised
 from notifier.messages import (
     MAX_DETAILS,
     MAX_OUTPUT,
+    NOTICE,
     Digest,
     Ended,
     Job,
     Mail,
     Message,
     Site,
+    Webhook,
     on_one_line,
     write_digest,
     write_message,
+    write_notice,
 )
 
 MAX_NAMED: Final = 200
 """Jobs that a digest names."""
+
+_FINAL: Final = [status for status in Status if status.is_final]
 
 _LENGTH: Final = func.length(jobs.c.runtime_details)
 _IS_LONG: Final = func.coalesce(_LENGTH > MAX_DETAILS, false())
@@ -101,6 +115,8 @@ class Composer:
                 composed.append(Stopped("the user has chosen to get no mails"))
             elif mail.kind == DIGEST:
                 composed.append(await self._digest(mail))
+            elif mail.kind == NOTICE:
+                composed.append(await self._notice(mail))
             else:
                 composed.append(await self._message(mail, row, labels.get(mail.job_id or 0, {})))
         return composed
@@ -122,7 +138,13 @@ class Composer:
         of_mail = (
             select(jobs.c.id, jobs.c.job_name, jobs.c.status)
             .join_from(digest_jobs, jobs, jobs.c.id == digest_jobs.c.job_id)
-            .where(digest_jobs.c.mail_id == mail.id, jobs.c.deleted_at.is_(None))
+            .where(
+                digest_jobs.c.mail_id == mail.id,
+                jobs.c.deleted_at.is_(None),
+                # undone since, as the error of a job that was retried
+                jobs.c.status.in_(_FINAL),
+                jobs.c.cancelled_at.is_(None),
+            )
         )
         found = of_mail.subquery()
         counted = select(found.c.status, func.count().label("jobs")).group_by(found.c.status)
@@ -131,9 +153,23 @@ class Composer:
             counts = {row.status: row.jobs for row in await connection.execute(counted)}
             rows = (await connection.execute(first)).all()
         if not rows:
-            return Stopped("all of its jobs have been deleted")
+            return Stopped("all of its jobs have been deleted, or are under way again")
         named = [Ended(row.id, on_one_line(row.job_name or ""), row.status) for row in rows]
         return write_digest(mail, Digest(counts, named), self.site)
+
+    async def _notice(self, mail: Mail) -> Message | Stopped:
+        columns = (webhooks.c.id, webhooks.c.url, webhooks.c.failing_since, webhooks.c.disabled_at)
+        wanted = select(*columns).where(
+            webhooks.c.id == mail.webhook_id, webhooks.c.disabled_at.is_not(None)
+        )
+        async with self.database.reading() as connection:
+            row = (await connection.execute(wanted)).one_or_none()
+        if row is None:
+            return Stopped("the webhook has been deleted, or enabled again")
+        # without its path, which may be a secret
+        host = urlsplit(row.url).netloc
+        webhook = Webhook(row.id, host, row.failing_since, row.disabled_at)
+        return write_notice(mail, webhook, self.site)
 
 
 def _job(row: Row[Any], labels: dict[str, str], details: str | None) -> Job:

@@ -157,13 +157,18 @@ def _outcomes_of_messages(reply: Reply, custom_ids: Sequence[str]) -> list[Outco
     messages = body.get("Messages") if isinstance(body, dict) else None
     if not isinstance(messages, list):
         return None
-    named = [item for item in messages if isinstance(item, dict)]
-    by_id = {name: item for item in named if isinstance(name := item.get("CustomID"), str)}
-    in_order = len(messages) == len(custom_ids)
+    by_id = {name: item for item in messages if (name := _custom_id(item))}
+    in_order = messages if len(messages) == len(custom_ids) else [None] * len(custom_ids)
     return [
-        _outcome_of_message(by_id.get(custom_id) or (messages[position] if in_order else None))
-        for position, custom_id in enumerate(custom_ids)
+        _outcome_of_message(by_id.get(custom_id) or (None if _custom_id(item) else item))
+        for custom_id, item in zip(custom_ids, in_order, strict=True)
     ]
+
+
+def _custom_id(item: Any) -> str | None:
+    """Which message a result names; None: it names none, and its place counts."""
+    name = item.get("CustomID") if isinstance(item, dict) else None
+    return name if isinstance(name, str) and name else None
 
 
 def _outcome_of_message(item: Any) -> Outcome:

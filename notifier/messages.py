@@ -17,13 +17,16 @@ from common.outbox.item import OutboxItem
 
 SENDER_NAME: Final = "DECODE OpenCloud"
 
+NOTICE: Final = "webhook"
+"""The `kind` of a mail about a webhook."""
+
 MAX_DETAILS: Final = 20_000
 """Longest run-time details in a mail, in characters as shown; of longer ones the end is kept."""
 
 MAX_OUTPUT: Final = 4 << 20
 """Characters as sent from which the details are made: a progress bar shows few of many."""
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
 
 _templates: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -35,9 +38,11 @@ _templates: Final = Environment(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail(OutboxItem):
     """A claimed mail: `kind` is the final status that it announces, `custom_id` its name for later
-    look-ups; `alone`: not in one request with others. A digest has no `job_id`."""
+    look-ups; `alone`: not in one request with others. A digest has no `job_id`, nor has a mail
+    about a webhook."""
 
     job_id: int | None
+    webhook_id: int | None
     user_id: str | None
     kind: str
     recipient: str
@@ -90,6 +95,16 @@ class Job:
     details: str | None
     is_chosen: bool = False
     """Whether its submission asked for mails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A webhook that was disabled, having taken nothing since `failing_since`."""
+
+    id: int
+    host: str
+    failing_since: datetime | None
+    disabled_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +166,29 @@ def write_digest(mail: Mail, digest: Digest, site: Site) -> Message:
     )
 
 
+def write_notice(mail: Mail, webhook: Webhook, site: Site) -> Message:
+    """The message about a webhook that was disabled after days of failure."""
+    address = f"{site.public_url}/webhooks/{webhook.id}"
+    return _render(
+        "webhook",
+        mail,
+        site,
+        user_id=mail.user_id,
+        subject=f"Webhook {webhook.id} to {webhook.host} has been disabled",
+        since=_time(webhook.failing_since),
+        disabled=_time(webhook.disabled_at),
+        calls={
+            "Once it works again, this enables it": f'PATCH {address} {{"disabled": false}}',
+            "What it has missed": f"GET {address}/deliveries",
+        },
+        has_error=True,
+        reason="a webhook of yours has been disabled",
+    )
+
+
 def on_one_line(text: str) -> str:
-    """The text of an adopted job may hold control characters, which would forge a mail's lines."""
+    """Without control characters: lines of an adopted job's text would forge a mail's, and marks
+    of direction would turn around what follows a name."""
     return _CONTROL.sub(" ", text)
 
 

@@ -212,10 +212,10 @@ emails = Table(
     "emails",
     metadata,
     *_outbox_columns(),
-    # NULL: a digest, about the jobs in `digest_jobs`
+    # NULL: a digest, about the jobs in `digest_jobs`, or about a webhook
     _job_key(nullable=True),
     Column("priority", Integer, nullable=False, server_default=text("0")),
-    # the final status that the mail announces, or `digest`
+    # the final status that the mail announces, `digest` or `webhook`
     Column("kind", String, nullable=False),
     Column("recipient", String, nullable=False),
     Column("custom_id", String(64), nullable=False),
@@ -225,6 +225,8 @@ emails = Table(
     Column("alone", Boolean, nullable=False, server_default=text("false")),
     # NULL in rows of versions before 0012
     Column("user_id", String),
+    # a webhook that was disabled; it may have been deleted since
+    Column("webhook_id", Integer),
     UniqueConstraint("job_id", "kind", name="uq_emails_job_kind"),
     UniqueConstraint("custom_id", name="uq_emails_custom_id"),
 )
@@ -238,7 +240,7 @@ webhooks = Table(
     # lists of texts, as they were given
     Column("events", JSON, nullable=False),
     Column("labels", JSON, nullable=False),
-    # encrypted; the previous secret signs as well, until then
+    # encrypted; previous secrets, the newest first, with spaces, sign as well until then
     Column("secret", Text, nullable=False),
     Column("previous_secret", Text),
     Column("previous_until", DateTime),
@@ -251,7 +253,7 @@ webhooks = Table(
     Column("failures", Integer, nullable=False, server_default=text("0")),
     # nothing is sent before
     Column("paused_until", DateTime),
-    # when the owner's mail about the failure is to be sent; NULL: there is none
+    # not used since 0016
     Column("notice_due_at", DateTime),
     Index("ix_webhooks_user", "user_id"),
     sqlite_autoincrement=True,

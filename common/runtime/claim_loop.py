@@ -12,6 +12,7 @@ from common.telemetry.logs import get_logger
 from common.telemetry.outages import warn_of_database
 
 Unit = TypeVar("Unit")
+Result = TypeVar("Result")
 
 _LONGEST_PAUSE: Final = 2.0
 _TO_SETTLE: Final = 2.0
@@ -162,13 +163,13 @@ class ClaimLoop(Generic[Unit]):
         self._signal.slot_freed()
 
 
-async def persist(write: Callable[[], Awaitable[object]]) -> None:
-    """Write the outcome of a delivery, however long the database is away.
+async def persist(write: Callable[[], Awaitable[Result]]) -> Result:
+    """Write the outcome of a delivery, however long the database is away; returns its result.
 
     An outcome that is not written before the process ends is found by the sweep when the lease
     has run out.
     """
-    await retry(
+    return await retry(
         write,
         on=DatabaseUnavailable,
         first=0.2,

@@ -27,6 +27,8 @@ _OVERRIDES: Final = (
     "HANDOVER_GRACE",
     "HANDOVER_TIMEOUT",
     "LOG_LEVEL",
+    "WEBHOOK_GIVE_UP_AFTER",
+    "WEBHOOK_RETRY_DELAYS",
     "WORKERFACING_STATUS_PATH",
 )
 
@@ -140,6 +142,7 @@ class Catalogue:
             "EMAIL_SENDER_API_URL": url(self._ports.mail),
             "FRONTEND_URL": "http://localhost:8080",
             "PUBLIC_URL": url(self._ports.gateway),
+            "WEBHOOK_ALLOW_PRIVATE": "true",
             "HOST": LOOPBACK,
             "PORT": str(self._ports.gateway),
             "LOG_FORMAT": "json",

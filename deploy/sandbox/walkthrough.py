@@ -56,6 +56,7 @@ def overview(folder: Folder, ports: Ports, pids: dict[str, int], users_files: st
     rows = [
         ("gateway", f"{gateway}    (try it: {gateway}/docs)"),
         ("mails", f"{url(ports.mail)}    (a page with every mail that was sent)"),
+        ("webhooks", f"{url(ports.mail)}/webhooks    (a page with what came to /webhook there)"),
         ("worker-facing API", f"{url(ports.peer)}    (stand-in; /_queue shows its queue)"),
         ("AWS", f"{url(ports.aws)}    (stand-in: Cognito, S3, Secrets Manager)"),
     ]
@@ -84,12 +85,15 @@ def curl_lines(folder: Folder, ports: Ports) -> list[tuple[str, str]]:
     }
     body = json.dumps(job).replace("NAME", "'$NAME'")
     value_of = 'sed -E \'s/.*"id_token": *"([^"]+)".*/\\1/\''
+    secret_of = 'sed -E \'s/.*"secret": *"([^"]+)".*/\\1/\''
     number = "sed -E 's/.*[{,] *\"id\": *([0-9]+).*/\\1/'"
     ended = 'grep -E \'"status": *"(finished|error)"\''
     follow = f'{token} -N "{gateway}/jobs/events?job=$JOB&after=0"'
     wait = f'{token} "{gateway}/jobs/$JOB?wait=60"'
     reason = json.dumps({"reason": "wrong file"})
     as_json = "-H 'Content-Type: application/json'"
+    hook = json.dumps({"url": f"{mail}/webhook"})
+    add_hook = f"{token} {as_json} -d '{hook}' {gateway}/webhooks"
     cancel = f"{token} {as_json} -d '{reason}' {gateway}/jobs/$JOB/cancel"
     samples = folder.samples
     login = f"{gateway}/token -d username={USER.email} -d password={USER.password}"
@@ -109,6 +113,10 @@ def curl_lines(folder: Folder, ports: Ports) -> list[tuple[str, str]]:
             f'{token} -F "file=@{samples}/localizations.csv" {files}/data/walkthrough/upload',
         ),
         ("list your files", f'{token} "{files}/?recursive=true"'),
+        (
+            "announce your jobs to a receiver, which verifies signatures with the webhook's secret",
+            f"{add_hook} | {secret_of} | curl -sw '\\n' -T - {mail}/webhook/secret",
+        ),
         ("start a job", f"JOB=$({send} | {number}); echo job $JOB"),
         (
             "follow its events until it has ended",
@@ -118,6 +126,7 @@ def curl_lines(folder: Folder, ports: Ports) -> list[tuple[str, str]]:
         ("download them", f"{token} -o $NAME.zip {files}/output/$NAME/download"),
         ("unpack them", "python3 -m zipfile -e $NAME.zip $NAME && ls $NAME"),
         ("read the mail", f'curl -sw "\\n" {mail}/_mails'),
+        ("see what the webhook's receiver got", f'curl -sw "\\n" {mail}/_webhooks'),
         (
             "repeat the job, and cancel the repetition",
             f"JOB=$({token} -X POST {gateway}/jobs/$JOB/repeat | {number}); {cancel}",

@@ -194,6 +194,8 @@ class Whole(_ContractField, fields.Integer):
 class Flag(_ContractField, fields.Boolean):
     """A boolean of the query string, in any of the usual spellings."""
 
+    wrong_type = Message("Input should be a valid boolean", "bool_type")
+
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> bool:
         if (text := str(value).lower()) in _SPELLINGS:
             return _SPELLINGS[text]

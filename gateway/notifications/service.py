@@ -10,7 +10,7 @@ from common.database.tables import emails
 from common.jobs.digest import change_choice
 from common.notifications.choices import Choice, read_choice
 from common.notifications.links import UnsubscribeLinks
-from common.notifications.suppression import suppress
+from common.notifications.suppression import normalised, suppress
 from common.telemetry.logs import get_logger
 from gateway.notifications.mail_events import MailEvent
 
@@ -54,13 +54,16 @@ class Notifications:
         """Note events at their mails, and suppress addresses that will not take any."""
         if not events:
             return
+        # rows are locked in one order by all, so that nobody deadlocks: Mailjet sends several
+        # requests at a time, and some of them again
+        suppressed = {normalised(e.address): e.reason for e in reversed(events) if e.suppresses}
+        reasons = {event.custom_id: event.reason for event in events if event.custom_id}
         async with self._database.transaction() as tx:
-            for event in events:
-                if event.suppresses:
-                    await suppress(tx, event.address, event.reason)
-                if event.custom_id:
-                    own = emails.c.custom_id == event.custom_id
-                    await tx.execute(update(emails).where(own).values(last_error=event.reason))
+            for address, reason in sorted(suppressed.items()):
+                await suppress(tx, address, reason)
+            for custom_id, reason in sorted(reasons.items()):
+                own = emails.c.custom_id == custom_id
+                await tx.execute(update(emails).where(own).values(last_error=reason))
         for event in events:
             log.warning(
                 "mail.returned",

@@ -25,7 +25,7 @@ _DELIVERY: Final = (
     webhook_deliveries.c.due_at,
     webhook_deliveries.c.state,
 )
-_AWAITED: Final = frozenset({OutboxState.PENDING, OutboxState.IN_DOUBT})
+_AWAITED: Final = frozenset({OutboxState.PENDING, OutboxState.SENDING, OutboxState.IN_DOUBT})
 
 
 class Deliveries:

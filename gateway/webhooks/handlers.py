@@ -144,7 +144,7 @@ async def delete_webhook(request: web.Request) -> web.Response:
     tags=["Webhooks"],
     summary="Replace a webhook's secret",
     description="Gives a new secret. The old one signs as well for 24 hours: `webhook-signature` "
-    "then holds two signatures.",
+    "then holds two signatures, or more, up to five, if secrets are replaced again meanwhile.",
     errors={404: _NOT_FOUND},
     response_example=SECRET_EXAMPLE,
 )

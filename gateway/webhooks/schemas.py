@@ -165,5 +165,9 @@ class DeliverySchema(AnswerSchema):
     )
     date = fields.String(metadata={"description": "When it happened: UTC, ISO 8601."})
     next_attempt = fields.String(
-        allow_none=True, metadata={"description": "UTC, ISO 8601; null: there will be none."}
+        allow_none=True,
+        metadata={
+            "description": "UTC, ISO 8601; in the past: it is under way, or about to begin; null: "
+            "there will be none."
+        },
     )

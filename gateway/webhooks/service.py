@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     Update,
+    case,
     cast,
     delete,
     func,
@@ -37,6 +38,9 @@ MOST: Final = 10
 
 _OVERLAP: Final = 86_400.0
 """Seconds for which a replaced secret signs as well."""
+
+_MOST_PREVIOUS: Final = 4
+"""Replaced secrets that sign as well: each makes a signature more in every message."""
 
 _LOCKS: Final = 3_318_774_096_415
 """Seed of the advisory locks; arbitrary, but the same in all processes."""
@@ -120,7 +124,7 @@ class Webhooks:
         if disabled:
             values["disabled_at"] = func.coalesce(webhooks.c.disabled_at, utc_now())
         elif disabled is not None:
-            values |= {**_IN_GOOD_STANDING, "disabled_at": None, "notice_due_at": None}
+            values |= {**_IN_GOOD_STANDING, "disabled_at": None}
         async with self._database.transaction() as tx:
             found = await find(tx, user, webhook_id)
             if not values:
@@ -139,15 +143,25 @@ class Webhooks:
             await tx.execute(delete(webhooks).where(*own(user, webhook_id)))
 
     async def rotate(self, user: User, webhook_id: int) -> Answer:
-        """Replace the secret, which signs as well for a day. Raises `WebhookNotFound`."""
+        """Replace the secret, which signs as well for a day. Raises `WebhookNotFound`.
+
+        So do those that were replaced during the day before: a repeated request, whose first answer
+        was lost, must not take the secret that the receiver knows.
+        """
         secret = _new_secret()
-        values = {
-            "previous_secret": webhooks.c.secret,
-            "previous_until": utc_now(_OVERLAP),
-            "secret": self._box.seal(secret),
-        }
+        still_valid = case((webhooks.c.previous_until > utc_now(), webhooks.c.previous_secret))
+        sealed = select(webhooks.c.secret, still_valid.label("previous")).with_for_update()
         async with self._database.transaction() as tx:
             await find(tx, user, webhook_id)
+            found = (await tx.execute(sealed.where(*own(user, webhook_id)))).one_or_none()
+            if found is None:
+                raise WebhookNotFound
+            previous = [found.secret, *(found.previous or "").split()]
+            values = {
+                "previous_secret": " ".join(previous[:_MOST_PREVIOUS]),
+                "previous_until": utc_now(_OVERLAP),
+                "secret": self._box.seal(secret),
+            }
             changed = (await tx.execute(_update(user, webhook_id, values))).one_or_none()
             if changed is None:
                 raise WebhookNotFound

@@ -16,9 +16,6 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from common.webhooks.addresses import ForbiddenAddress, check_address
 
-_THREADS: Final = 64
-"""Look-ups at a time. Each blocks a thread, and those of a dead name server do so for long."""
-
 _KEEP_ALIVE: Final = 1.0
 """Seconds: shorter than any server's, so that no request meets a connection that is closing."""
 
@@ -31,9 +28,11 @@ class PublicResolver(AbstractResolver):
     With one address that is not public, a name is refused altogether.
     """
 
-    def __init__(self, *, allow_private: bool) -> None:
+    def __init__(self, *, allow_private: bool, at_once: int) -> None:
+        """A look-up blocks a thread, for long if the name server is dead. So that it holds up no
+        other name, `at_once` is the number of callers."""
         self._allow_private = allow_private
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="resolver")
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="resolver")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -84,7 +83,7 @@ def open_session(
     connector = aiohttp.TCPConnector(
         limit=connections,
         keepalive_timeout=_KEEP_ALIVE,
-        resolver=PublicResolver(allow_private=allow_private),
+        resolver=PublicResolver(allow_private=allow_private, at_once=connections),
         socket_factory=None if allow_private else open_socket,
         ssl=tls or True,
     )

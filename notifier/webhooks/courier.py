@@ -5,11 +5,14 @@ hangs holds up nobody else, and gets its messages in their order as long as it t
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from common.database.engine import Database
@@ -29,7 +32,13 @@ AT_ONCE: Final = 512
 """Receivers that are called at a time."""
 
 _CLAIM: Final = 200
-_LONG_AT_ONCE: Final = 4
+_READ_AT_ONCE: Final = 20
+"""Messages of a receiver that are in memory; what changed meanwhile holds for those after them."""
+
+_LONG_AT_ONCE: Final = 24
+_LONG_TO_FAILING: Final = 8
+"""Long messages, of up to some MiB, that are in memory: those that hang hold up no others."""
+
 _KEY_RETRY: Final = 60.0
 """Seconds until a message is tried again whose secret no key opens: an operator's mistake."""
 
@@ -59,12 +68,13 @@ class Courier:
     retry_delays: Sequence[float]
     _letters: Batcher[Delivery, Letter | None] = field(init=False)
     _done: Batcher[tuple[Delivery, int], None] = field(init=False)
-    _long: asyncio.Semaphore = field(init=False)
+    _long: dict[bool, asyncio.Semaphore] = field(init=False)
 
     def __post_init__(self) -> None:
         self._letters = Batcher(partial(read_letters, self.database))
         self._done = Batcher(self._settle_done)
-        self._long = asyncio.Semaphore(_LONG_AT_ONCE)
+        rooms = {False: _LONG_AT_ONCE, True: _LONG_TO_FAILING}
+        self._long = {failing: asyncio.Semaphore(size) for failing, size in rooms.items()}
 
     def slots(self, under_way: int) -> int:
         return AT_ONCE - under_way
@@ -85,44 +95,73 @@ class Courier:
 
     async def deliver(self, lane: Lane) -> None:
         """Send one after the other; what a slow or failing receiver leaves is given back."""
-        waiting = deque(lane)
+        waiting, until = deque(lane), time.monotonic() + DEADLINE
         try:
-            letters = await asyncio.gather(*map(self._letters, lane))
-            until = time.monotonic() + DEADLINE
-            for delivery, letter in zip(lane, letters, strict=True):
-                if time.monotonic() >= until or (letter is not None and letter.must_wait):
-                    break
-                waiting.popleft()
-                if letter is not None and not await self._handle(delivery, letter):
-                    break
+            while waiting and await self._deliver_first(waiting, until):
+                pass
         finally:
             if waiting:
                 await self.give_back(list(waiting))
                 self.signal.wake()
 
-    async def _handle(self, delivery: Delivery, letter: Letter) -> bool:
+    async def _deliver_first(self, waiting: deque[Delivery], until: float) -> bool:
+        """Send the first few of a lane; returns whether the receiver may be given more."""
+        first = list(islice(waiting, _READ_AT_ONCE))
+        letters = await asyncio.gather(*map(self._letters, first))
+        for delivery, letter in zip(first, letters, strict=True):
+            if time.monotonic() >= until or (letter is not None and letter.must_wait):
+                return False
+            waiting.popleft()
+            if letter is not None and not await self._handle(delivery, letter, until):
+                return False
+        return True
+
+    async def _handle(self, delivery: Delivery, letter: Letter, until: float) -> bool:
         """Send one message and settle it; returns whether the receiver may be given the next."""
         if letter.is_disabled:
             await persist(lambda: self.outbox.drop([delivery], "the webhook is disabled"))
             return True
         try:
-            body = letter.body if letter.body is not None else await self._read_long(delivery)
-            secrets = [self.box.open(letter.secret)]
-            if letter.previous_secret is not None:
-                secrets.append(self.box.open(letter.previous_secret))
+            secrets = [self.box.open(letter.secret), *self._open_previous(letter)]
         except UnknownKey as error:
             await self._postpone(delivery, str(error))
             return False
-        except BaseException:
-            await self.give_back([delivery])
-            raise
-        if body is None:
-            return True
-        return await self._send(delivery, letter, body.encode(), secrets)
+        async with AsyncExitStack() as stack:
+            try:
+                body = await stack.enter_async_context(self._body(delivery, letter, until))
+            except TimeoutError:
+                await self.give_back([delivery])
+                return False
+            except BaseException:
+                await self.give_back([delivery])
+                raise
+            return body is None or await self._send(delivery, letter, body, secrets)
 
-    async def _read_long(self, delivery: Delivery) -> str | None:
-        async with self._long:
-            return await read_body(self.database, delivery)
+    def _open_previous(self, letter: Letter) -> Iterator[str]:
+        """A replaced secret that no key opens, which may be why it was replaced, is left out."""
+        for sealed in (letter.previous_secret or "").split():
+            with contextlib.suppress(UnknownKey):
+                yield self.box.open(sealed)
+
+    @asynccontextmanager
+    async def _body(
+        self, delivery: Delivery, letter: Letter, until: float
+    ) -> AsyncIterator[bytes | None]:
+        """The body of a message, for which there is room until the exit; None: it was deleted.
+
+        Raises `TimeoutError` if there is none in time.
+        """
+        if letter.body is not None:
+            yield letter.body.encode()
+            return
+        room = self._long[letter.is_failing]
+        async with asyncio.timeout(until - time.monotonic()):
+            await room.acquire()
+        try:
+            body = await read_body(self.database, delivery)
+            yield None if body is None else body.encode()
+        finally:
+            room.release()
 
     async def _postpone(self, delivery: Delivery, reason: str) -> None:
         """Not tried for an operator's mistake, which costs the message none of its attempts."""
@@ -179,15 +218,8 @@ class Courier:
         log.warning("webhook.given_up", webhook_id=delivery.webhook_id, message=delivery.message)
 
     async def _note_failure(self, delivery: Delivery, outcome: Outcome) -> bool:
-        may_go_on = False
-
-        async def note() -> None:
-            nonlocal may_go_on
-            may_go_on = await self.standings.failed(
-                delivery.webhook_id, is_new=delivery.attempt == 1
-            )
-
-        await persist(note)
+        webhook_id, is_new = delivery.webhook_id, delivery.attempt == 1
+        may_go_on = await persist(lambda: self.standings.failed(webhook_id, is_new=is_new))
         return may_go_on and outcome.status is not None
 
     async def _settle_done(self, taken: Sequence[tuple[Delivery, int]]) -> list[Exception | None]:

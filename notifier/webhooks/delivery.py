@@ -41,6 +41,8 @@ class Letter:
     url: str
     secret: str
     previous_secret: str | None
+    """Encrypted secrets, with spaces, which sign as well."""
+
     is_disabled: bool
     is_failing: bool
     must_wait: bool

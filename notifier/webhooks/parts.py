@@ -12,13 +12,11 @@ from common.runtime.daemon import Daemon
 from common.telemetry.logs import get_logger
 from common.webhooks.keys import SecretBox
 from notifier import metrics
-from notifier.mailjet import Mailjet
 from notifier.settings import WebhookDeliverySettings
 from notifier.webhooks import maintenance
 from notifier.webhooks.connections import open_session
 from notifier.webhooks.courier import AT_ONCE, Courier
 from notifier.webhooks.delivery import Delivery, is_eligible
-from notifier.webhooks.notices import Notices
 from notifier.webhooks.receiver import DEADLINE, Receivers
 from notifier.webhooks.standing import Standings
 
@@ -29,9 +27,7 @@ log = get_logger()
 
 
 @asynccontextmanager
-async def open_webhooks(
-    settings: WebhookDeliverySettings, daemon: Daemon, mailjet: Mailjet | None
-) -> AsyncIterator[None]:
+async def open_webhooks(settings: WebhookDeliverySettings, daemon: Daemon) -> AsyncIterator[None]:
     """Add the courier of messages to webhooks, and its maintenance."""
     if not settings.shared.keys:
         log.warning("webhooks.idle", reason="there is no WEBHOOK_KEY")
@@ -62,7 +58,5 @@ async def open_webhooks(
         every(_SWEEP_EVERY, "webhooks.give_up", standings.sweep)
         every(_SWEEP_EVERY, "webhooks.measure", partial(maintenance.measure, daemon.database))
         every(_PRUNE_EVERY, "webhooks.prune", partial(maintenance.prune, pipeline.maintenance))
-        notices = Notices(database=daemon.database, mailjet=mailjet)
-        every(_SWEEP_EVERY, "webhooks.notices", notices.sweep)
         daemon.add_courier(courier, pipeline.signal, channel=WEBHOOKS)
         yield

@@ -9,6 +9,7 @@ from typing import Final
 
 import aiohttp
 
+from common.telemetry.logs import get_logger
 from common.webhooks.addresses import ForbiddenAddress
 
 DEADLINE: Final = 15.0
@@ -21,6 +22,8 @@ _TIME_TO_READ: Final = 2.0
 """Seconds for the rest of an answer whose status has come, which frees the connection for more."""
 
 _GONE: Final = 410
+
+log = get_logger()
 
 
 class Verdict(StrEnum):
@@ -53,7 +56,7 @@ class Receivers:
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
         """Send one message; redirects are not followed."""
-        if not (self._allow_http or url.startswith("https://")):
+        if not (self._allow_http or url[:8].lower() == "https://"):
             return Outcome(Verdict.FAILED, "the URL does not begin with https://")
         sent = {"Content-Type": "application/json", **headers}
         try:
@@ -67,6 +70,10 @@ class Receivers:
             return Outcome(Verdict.FAILED, f"no answer within {self._deadline:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Outcome(Verdict.FAILED, _reason(error))
+        except Exception as error:
+            # a fault of ours, perhaps, which must not have the message tried without a pause
+            log.exception("webhook.call_broke")
+            return Outcome(Verdict.FAILED, type(error).__name__)
 
 
 async def _read(answer: aiohttp.ClientResponse) -> None:

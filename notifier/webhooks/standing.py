@@ -5,15 +5,17 @@ after the pause one message at a time tries it. A receiver that never recovers i
 """
 
 from typing import Final
+from uuid import uuid4
 
-from sqlalchemy import bindparam, case, exists, not_, select, update
+from sqlalchemy import bindparam, case, exists, insert, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
-from common.database.tables import webhook_deliveries, webhooks
+from common.database.tables import emails, webhook_deliveries, webhooks
 from common.outbox.item import OutboxState, settlement, state_is
 from common.telemetry.logs import get_logger
 from notifier import metrics
+from notifier.messages import NOTICE
 
 THRESHOLD: Final = 5
 """Messages that fail in a row until their receiver is paused."""
@@ -86,7 +88,7 @@ class Standings:
     async def gone(self, webhook_id: int) -> None:
         """The receiver wants nothing any more."""
         async with self._database.transaction() as tx:
-            await self._disable(tx, webhook_id, reason="gone", notice_due_at=None)
+            await self._disable(tx, webhook_id, reason="gone")
 
     async def sweep(self) -> None:
         """Give up receivers that have not taken anything for long, with nothing left to try."""
@@ -109,20 +111,21 @@ class Standings:
                 await self._give_up(tx, webhook_id)
 
     async def _give_up(self, tx: AsyncConnection, webhook_id: int) -> None:
-        due_at = case((webhooks.c.mail_to.is_not(None), utc_now()))
-        await self._disable(tx, webhook_id, reason="failing", notice_due_at=due_at)
+        if await self._disable(tx, webhook_id, reason="failing"):
+            await _write_notice(tx, webhook_id)
 
-    async def _disable(
-        self, tx: AsyncConnection, webhook_id: int, *, reason: str, notice_due_at: object
-    ) -> None:
-        """Disable a webhook and drop what waits; `failing_since` stays, for the owner's mail."""
+    async def _disable(self, tx: AsyncConnection, webhook_id: int, *, reason: str) -> bool:
+        """Disable a webhook and drop what waits; `failing_since` stays, for the owner's mail.
+
+        Returns whether it was enabled.
+        """
         disabled = await tx.execute(
             update(webhooks)
             .where(webhooks.c.id == webhook_id, webhooks.c.disabled_at.is_(None))
-            .values(disabled_at=utc_now(), paused_until=None, notice_due_at=notice_due_at)
+            .values(disabled_at=utc_now(), paused_until=None)
         )
         if not disabled.rowcount:
-            return
+            return False
         await tx.execute(
             update(webhook_deliveries)
             .where(
@@ -136,3 +139,24 @@ class Standings:
         )
         metrics.WEBHOOKS_DISABLED.labels(reason).inc()
         log.warning("webhook.disabled", webhook_id=webhook_id, reason=reason)
+        return True
+
+
+async def _write_notice(tx: AsyncConnection, webhook_id: int) -> None:
+    """Write the mail to the owner of a webhook, if there is an address."""
+    webhook = select(webhooks.c.user_id, webhooks.c.mail_to).where(webhooks.c.id == webhook_id)
+    owner = (await tx.execute(webhook)).one()
+    if owner.mail_to is None:
+        return
+    await tx.execute(
+        insert(emails).values(
+            state=OutboxState.PENDING,
+            due_at=utc_now(),
+            created_at=utc_now(),
+            kind=NOTICE,
+            user_id=owner.user_id,
+            webhook_id=webhook_id,
+            recipient=owner.mail_to,
+            custom_id=uuid4().hex,
+        )
+    )

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from PIL import Image
 
@@ -121,6 +122,7 @@ def of_sandbox(sandbox: Sandbox, lines: str) -> str:
     """Lines of a document, for another port and folder."""
     for theirs, ours in {
         "http://127.0.0.1:8000": sandbox.run["gateway"],
+        "http://127.0.0.1:8025": sandbox.run["mail"],
         ".sandbox/": f"{sandbox.folder}/",
     }.items():
         assert theirs in lines
@@ -147,6 +149,17 @@ async def test_a_walkthrough_can_be_pasted_as_it_is(
     (archive,) = tmp_path.glob("*.zip")
     with zipfile.ZipFile(archive) as results:
         assert sorted(results.namelist()) == ["render.png", "statistics.csv"]
+
+    async def is_announced() -> bool:
+        url = f"{sandbox.run['mail']}/_webhooks"
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            messages = await response.json()
+        return (archive.stem, "job.finished", "verified") in {
+            (json.loads(message["body"])["data"]["job_name"], message["type"], message["verdict"])
+            for message in messages
+        }
+
+    await eventually(is_announced, within=PATIENCE)
 
 
 async def test_the_guide_for_clients_can_be_pasted_as_it_is(

@@ -24,6 +24,12 @@ NO_HOST = "must name a host, and a port if any, as in https://example.org:8443"
             ("notifier", {"EMAIL_SENDER_ADDRESS": text}, "EMAIL_SENDER_ADDRESS must be an address")
             for text in ("no-reply", "@example.org", "a@b@c", "Cloud <a@b.org>", "a@b, c@d")
         ),
+        *(
+            ("notifier", {"WEBHOOK_RETRY_DELAYS": text}, "WEBHOOK_RETRY_DELAYS must be seconds")
+            for text in (",", "5,,300", "5 s", "-1", "inf", "nan")
+        ),
+        ("notifier", {"WEBHOOK_GIVE_UP_AFTER": "days"}, "WEBHOOK_GIVE_UP_AFTER"),
+        ("notifier", {"WEBHOOK_ALLOW_PRIVATE": "perhaps"}, "WEBHOOK_ALLOW_PRIVATE is wrong"),
         ("notifier", {"EMAIL_SENDER_SECRET_KEY": ""}, "EMAIL_SENDER_SECRET_KEY is missing"),
         (
             "notifier",
@@ -75,3 +81,12 @@ def test_links_are_signed_with_their_own_keys_or_the_internal_one(
             },
         )
         assert gateway.notification_keys == keys
+
+
+def test_messages_to_webhooks_follow_the_published_schedule_or_that_of_the_settings() -> None:
+    published, _ = read("notifier", {})
+    hours = [2, 5, 10, 14, 20, 24]
+    assert [*published.webhooks.retry_delays] == [5, 300, 1_800, *(hour * 3_600 for hour in hours)]
+    assert published.webhooks.give_up_after == 5 * 24 * 3_600
+    own, _ = read("notifier", {"WEBHOOK_RETRY_DELAYS": "0.5, 2", "WEBHOOK_GIVE_UP_AFTER": "60"})
+    assert (own.webhooks.retry_delays, own.webhooks.give_up_after) == ((0.5, 2.0), 60.0)

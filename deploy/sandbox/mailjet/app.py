@@ -14,8 +14,9 @@ from aiohttp import web
 
 from deploy.sandbox.faults import FaultError, FaultPlan, misbehave
 from deploy.sandbox.mailjet.messages import BodyError, Judged, fault, judge
-from deploy.sandbox.mailjet.page import inbox
+from deploy.sandbox.mailjet.page import inbox, webhooks
 from deploy.sandbox.mailjet.store import Mail, MailStore
+from deploy.sandbox.webhooks import RECEIVER, add_receiver, messages_as_html
 
 _NO_KEY: Final = (
     "API key authentication/authorization failure. You may be unauthorized to access the API or "
@@ -69,8 +70,10 @@ def create_app(settings: MailjetSettings | None = None) -> web.Application:
             web.get("/_mails", get_mails),
             web.get("/", show_mails),
             web.get("/mails/{id}", show_mails),
+            web.get("/webhooks", show_webhooks),
         ]
     )
+    add_receiver(app)
     return app
 
 
@@ -236,6 +239,15 @@ async def show_mails(request: web.Request) -> web.Response:
     if text and chosen is None:
         raise web.HTTPNotFound(text="There is no such mail.")
     nonce = secrets.token_urlsafe(12)
-    page = inbox(list(mails)[::-1], chosen, nonce)
+    return _page(inbox(list(mails)[::-1], chosen, nonce), nonce)
+
+
+async def show_webhooks(request: web.Request) -> web.Response:
+    """The page of what came to the receiver of webhooks."""
+    nonce = secrets.token_urlsafe(12)
+    return _page(webhooks(messages_as_html(request.app[RECEIVER]), nonce), nonce)
+
+
+def _page(page: str, nonce: str) -> web.Response:
     headers = {"Content-Security-Policy": _POLICY.format(nonce), "Cache-Control": "no-store"}
     return web.Response(text=page, content_type="text/html", headers=headers)

@@ -1,4 +1,7 @@
-"""The page of mails, which refreshes itself; HTML parts are shown in a sandboxed frame."""
+"""The pages of mails and of messages to webhooks, which refresh themselves.
+
+HTML parts are shown in a sandboxed frame.
+"""
 
 import time
 from collections.abc import Sequence
@@ -17,7 +20,7 @@ setInterval(async () => {
   document.title = fresh.title;
   for (const part of ["header", "nav", "main"]) {
     const [old, now] = [document, fresh].map((page) => page.querySelector(part));
-    if (old.innerHTML !== now.innerHTML) old.innerHTML = now.innerHTML;
+    if (old && old.innerHTML !== now.innerHTML) old.innerHTML = now.innerHTML;
   }
 }, 2000);
 """
@@ -32,7 +35,7 @@ body { margin: 0; font: 15px/1.5 system-ui, sans-serif; color: var(--ink); backg
   display: grid; grid-template: auto 1fr / minmax(15rem, 24rem) 1fr; min-height: 100vh; }
 header { grid-column: 1 / -1; padding: .8rem 1.2rem; border-bottom: 1px solid var(--line); }
 header h1 { font-size: 1.1rem; margin: 0; display: inline; }
-header span { color: var(--quiet); margin-left: .8rem; }
+header span, header a { color: var(--quiet); margin-left: .8rem; }
 nav { border-right: 1px solid var(--line); overflow: auto; max-height: calc(100vh - 3.3rem); }
 nav a { display: block; padding: .65rem 1.2rem; border-bottom: 1px solid var(--line);
   color: inherit; text-decoration: none; border-left: 3px solid transparent; }
@@ -42,6 +45,7 @@ nav b { display: block; font-weight: 600; overflow-wrap: anywhere; }
 nav small, dl { color: var(--quiet); }
 nav small { display: flex; justify-content: space-between; gap: 1rem; }
 main { padding: 1.2rem 1.6rem; min-width: 0; }
+main.wide { grid-column: 1 / -1; }
 main h2 { margin: 0 0 .6rem; font-size: 1.3rem; overflow-wrap: anywhere; }
 main h3 { margin: 1.4rem 0 .4rem; font-size: .85rem; color: var(--quiet);
   text-transform: uppercase; letter-spacing: .05em; }
@@ -65,13 +69,28 @@ def inbox(mails: Sequence[Mail], chosen: Mail | None, nonce: str) -> str:
     links = "".join(_link(mail, current=mail is shown) for mail in mails[:_SHOWN])
     detail = _detail(shown) if shown else '<p class="none">Mails appear here as they are sent.</p>'
     many = "1 mail" if len(mails) == 1 else f"{len(mails)} mails"
+    return _page(
+        many,
+        f"<h1>Sandbox mails</h1><span>{many}, none of them left this machine</span>"
+        '<a href="/webhooks">Webhooks</a>',
+        f"<nav>{links or '<p class=none>No mails yet.</p>'}</nav><main>{detail}</main>",
+        nonce,
+    )
+
+
+def webhooks(messages: str, nonce: str) -> str:
+    """The whole page of the receiver's messages, which are HTML already."""
+    header = '<h1>Sandbox webhooks</h1><span>what came to /webhook</span><a href="/">Mails</a>'
+    return _page("Webhooks", header, f'<main class="wide">{messages}</main>', nonce)
+
+
+def _page(title: str, header: str, content: str, nonce: str) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{many} - sandbox</title><style>{_STYLE}</style></head><body>"
-        f"<header><h1>Sandbox mails</h1><span>{many}, none of them left this machine</span>"
-        f"</header><nav>{links or '<p class=none>No mails yet.</p>'}</nav>"
-        f'<main>{detail}</main><script nonce="{nonce}">{_SCRIPT}</script></body></html>'
+        f"<title>{title} - sandbox</title><style>{_STYLE}</style></head><body>"
+        f"<header>{header}</header>{content}"
+        f'<script nonce="{nonce}">{_SCRIPT}</script></body></html>'
     )
 
 

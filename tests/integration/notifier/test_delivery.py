@@ -277,6 +277,18 @@ async def test_a_digest_names_its_jobs_and_is_one_mail(
     assert first
 
 
+@pytest.mark.parametrize("since", [{"status": "queued"}, {"cancelled_at": utc_now()}])
+async def test_a_digest_leaves_out_jobs_whose_end_was_undone(
+    database: Database, mailjet: FakeMailjet, notify: Notify, since: dict[str, Any]
+) -> None:
+    undone, _ = await add_digest(database, "error", "finished")
+    async with database.transaction() as tx:
+        await tx.execute(jobs.update().where(jobs.c.id == undone).values(since))
+    async with notify():
+        await until(database, emails, done=1)
+    assert mailjet.sent[0]["Subject"] == "1 job has ended: 1 finished"
+
+
 async def test_a_digest_of_more_jobs_than_it_names_counts_them_all(
     database: Database, mailjet: FakeMailjet, notify: Notify, monkeypatch: pytest.MonkeyPatch
 ) -> None:

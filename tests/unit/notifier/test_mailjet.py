@@ -35,6 +35,13 @@ def sent(*results: object, status: int = 200) -> Reply:
             sent({**SUCCESS, "CustomID": "b"}, {**error(400), "CustomID": "a"}),
             [Verdict.FAILED, Verdict.SENT],
         ),
+        # each of another's name is nobody's at its place
+        (sent({**SUCCESS, "CustomID": "b"}, error(400)), [Verdict.IN_DOUBT, Verdict.SENT]),
+        (
+            sent({**SUCCESS, "CustomID": "b"}, {**SUCCESS, "CustomID": "c"}),
+            [Verdict.IN_DOUBT, Verdict.SENT],
+        ),
+        (sent({**SUCCESS, "CustomID": ""}, error(400)), [Verdict.SENT, Verdict.FAILED]),
         (sent("odd", {"Status": "odd"}), [Verdict.IN_DOUBT] * 2),
         (sent({**SUCCESS, "CustomID": ["a"]}, error([400])), [Verdict.SENT, Verdict.FAILED]),
         (reply(200, {}), [Verdict.IN_DOUBT] * 2),

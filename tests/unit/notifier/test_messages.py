@@ -15,14 +15,16 @@ from notifier.messages import (
     Mail,
     Message,
     Site,
+    Webhook,
     write_digest,
     write_message,
+    write_notice,
 )
 
 MAIL = Mail(
     id=1, owner="me", attempts=1, doubts=0, priority=0, correlation_id=None, last_error=None,
     job_id=7, user_id="ada", kind="finished", recipient="ada@example.org", custom_id="1",
-    alone=False,
+    webhook_id=None, alone=False,
 )  # fmt: skip
 JOB = Job(
     name="train",
@@ -34,6 +36,12 @@ JOB = Job(
     started=datetime(2026, 1, 1, 12, 0, 5, tzinfo=UTC),
     ended=datetime(2026, 1, 2, 14, 3, 5, tzinfo=UTC),
     details="epoch 1\nepoch 2",
+)
+WEBHOOK = Webhook(
+    id=3,
+    host="<b>.example.org",
+    failing_since=datetime(2026, 1, 1, 12, tzinfo=UTC),
+    disabled_at=datetime(2026, 1, 6, 12, tzinfo=UTC),
 )
 SITE = Site(
     front_end="https://cloud.example.org",
@@ -55,6 +63,7 @@ def message(*, site: Site = Site(), **changes: Any) -> Message:  # noqa: B008
         ("a\r\nBcc: eve@example.org", "Job a Bcc: eve@example.org (id=7) finished"),
         ("a\x00b", "Job a b (id=7) finished"),
         ("a\u2028b", "Job a b (id=7) finished"),
+        ("a\u202egnp.exe", "Job a gnp.exe (id=7) finished"),  # would turn the rest around
     ],
 )
 def test_the_subject_names_job_id_and_status_on_one_line(name: str, subject: str) -> None:
@@ -132,7 +141,11 @@ def test_html_is_escaped() -> None:
 
 def test_every_mail_stops_with_one_click_where_the_gateway_has_an_address() -> None:
     digest = Digest({"finished": 1}, [Ended(1, "a", "finished")])
-    for written in (message(site=SITE), write_digest(MAIL, digest, SITE)):
+    for written in (
+        message(site=SITE),
+        write_digest(MAIL, digest, SITE),
+        write_notice(MAIL, WEBHOOK, SITE),
+    ):
         link = written.headers["List-Unsubscribe"]
         assert written.headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
         found = re.fullmatch(
@@ -184,3 +197,25 @@ def test_a_digest_counts_and_names_jobs(counts: dict[str, int], subject: str) ->
     assert "&lt;a&gt;" in written.html
     for part in (written.text, written.html):
         assert ("and 2 more" in part) is (sum(counts.values()) == 3)
+
+
+def test_a_mail_about_a_webhook_says_since_when_it_fails_and_how_it_is_enabled() -> None:
+    written = write_notice(MAIL, WEBHOOK, SITE)
+    assert written.subject == "Webhook 3 to <b>.example.org has been disabled"
+    assert "since 2026-01-01 12:00:00 UTC, and was disabled on 2026-01-06" in written.text
+    assert 'PATCH https://api.example.org/webhooks/3 {"disabled": false}\n' in written.text
+    assert "GET https://api.example.org/webhooks/3/deliveries\n" in written.text
+    assert "<b>" not in written.html
+    assert "&lt;b&gt;.example.org" in written.html
+
+
+def test_what_has_a_colour_has_a_dark_one_too() -> None:
+    digest = Digest({"error": 1}, [Ended(1, "a", "error"), Ended(2, "b", "finished")])
+    for written in (message(site=SITE), write_digest(MAIL, digest, SITE)):
+        style, body = written.html.split("</style>")
+        dark = style.partition("@media (prefers-color-scheme: dark) {")[2]
+        known = set(re.findall(r"^\.(\w+) {", dark, re.MULTILINE))
+        for tag in re.findall(r"<[a-z][^>]*(?:color|background):#[^>]*>", body):
+            names = re.search(r'class="([^"]+)"', tag)
+            assert names, tag
+            assert set(names[1].split()) <= known

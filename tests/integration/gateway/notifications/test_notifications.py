@@ -126,8 +126,9 @@ def test_the_page_runs_nothing_and_keeps_the_link_to_itself(
 
 
 def damaged(token: str) -> list[str]:
-    swapped = token.swapcase()
-    return ["", "t", token[:-1], token[1:], f"{token}A", swapped, f"{token[:40]}A{token[41:]}"]
+    other = "B" if token[40] == "A" else "A"
+    changed = f"{token[:40]}{other}{token[41:]}"
+    return ["", "t", token[:-1], token[1:], f"{token}A", token.swapcase(), changed]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

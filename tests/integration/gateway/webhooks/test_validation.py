@@ -24,6 +24,13 @@ URL = "https://example.org/hooks/1"
         ("https://user@example.org/", "must not hold credentials"),
         ("https://@example.org/", "must not hold credentials"),
         ("https://example.org/#part", "fragment"),
+        ("https://example.org#", "fragment"),
+        ("https://example.org:0/", "no URL"),
+        ("https://[v1.a:b]/", "no URL"),
+        ("https://%31%32%37.0.0.1/", "no URL"),
+        ("https://a..b/", "no URL"),
+        ("https://-/", "no URL"),
+        (f"https://{'x' * 64}.org/", "no URL"),
         ("https://example.org:99999/", "no URL"),
         ("https://[::1/", "no URL"),
         ("https://exa mple.org/", "ASCII"),
@@ -72,6 +79,13 @@ def test_a_faulty_webhook_is_refused_where_it_is_faulty(
     api: Api, body: Any, place: tuple[Any, ...]
 ) -> None:
     assert {where for where, _ in api.post("/webhooks", json=body).faults()} == {place}
+
+
+def test_a_change_is_refused_where_it_is_faulty(api: Api) -> None:
+    target = f"/webhooks/{api.post('/webhooks', json={'url': URL}).json()['id']}"
+    for value, kind in ((None, "bool_type"), ("perhaps", "bool_parsing")):
+        reply = api.send("PATCH", target, json={"disabled": value})
+        assert reply.faults() == {(("body", "disabled"), kind)}
 
 
 def test_private_receivers_without_tls_are_a_setting(

@@ -106,13 +106,13 @@ def test_a_webhook_that_is_enabled_again_starts_in_good_standing(api: Api) -> No
     added = add(api)
     change = (
         "UPDATE webhooks SET disabled_at = created_at, failing_since = created_at, failures = 9,"
-        " paused_until = created_at, notice_due_at = created_at WHERE id = :id RETURNING id"
+        " paused_until = created_at WHERE id = :id RETURNING id"
     )
     assert rows(api.gateway, change, id=added["id"])
     api.send("PATCH", f"/webhooks/{added['id']}", json={"disabled": False})
     row = row_of(api, added["id"])
     assert (row.disabled_at, row.failing_since, row.failures) == (None, None, 0)
-    assert (row.paused_until, row.notice_due_at) == (None, None)
+    assert row.paused_until is None
 
 
 def test_a_deleted_webhook_is_gone_with_its_deliveries(api: Api) -> None:
@@ -148,6 +148,25 @@ def test_a_replaced_secret_is_kept_for_a_day(api: Api) -> None:
     assert lasting[0]
 
 
+def test_secrets_that_are_replaced_on_one_day_are_all_kept_but_not_without_end(api: Api) -> None:
+    added = add(api)
+    target = f"/webhooks/{added['id']}"
+    box = SecretBox(api.gateway.settings.webhooks.keys)
+    secrets = [added["secret"]]
+
+    def previous() -> list[str]:
+        return [box.open(sealed) for sealed in row_of(api, added["id"]).previous_secret.split()]
+
+    for _ in range(6):
+        rotated = api.post(f"{target}/rotate").json()["secret"]
+        assert previous() == secrets[:4]
+        secrets.insert(0, rotated)
+    ended = "UPDATE webhooks SET previous_until = created_at WHERE id = :id RETURNING id"
+    assert rows(api.gateway, ended, id=added["id"])
+    api.post(f"{target}/rotate")
+    assert previous() == secrets[:1]
+
+
 def test_a_test_message_is_listed_and_can_be_sent_again(api: Api) -> None:
     target = f"/webhooks/{add(api)['id']}"
     first, second = (api.post(f"{target}/test").json() for _ in range(2))
@@ -181,6 +200,18 @@ def test_a_test_message_is_listed_and_can_be_sent_again(api: Api) -> None:
     assert again.status == 202
     assert (again.json()["id"], again.json()["attempts"]) == (first["id"], 10)
     assert again.json()["next_attempt"] is not None
+
+
+@pytest.mark.parametrize("state", ["pending", "sending", "in_doubt", "done", "failed", "dropped"])
+def test_a_delivery_has_a_next_attempt_until_it_is_settled(api: Api, state: str) -> None:
+    target = f"/webhooks/{add(api)['id']}"
+    message = api.post(f"{target}/test").json()["id"]
+    change = (
+        f"UPDATE webhook_deliveries SET state = '{state}' WHERE message = :message RETURNING id"
+    )
+    assert rows(api.gateway, change, message=message)
+    (delivery,) = api.get(f"{target}/deliveries").json()
+    assert (delivery["next_attempt"] is None) is (state in {"done", "failed", "dropped"})
 
 
 def test_webhooks_of_others_are_not_found(api: Api, other: Api) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from common.webhooks.addresses import ForbiddenAddress
 from notifier.webhooks.connections import PublicResolver, open_session, open_socket
+from notifier.webhooks.courier import AT_ONCE
 from notifier.webhooks.receiver import MOST_READ, Outcome, Receivers, Verdict, outcome_of
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -43,9 +45,15 @@ async def serving(talk: Talk, tls: ssl.SSLContext | None = None) -> AsyncIterato
         await asyncio.gather(*talks)
 
 
-async def call(url: str, *, trust: ssl.SSLContext | None = None, deadline: float = 15) -> Outcome:
+async def call(
+    url: str,
+    *,
+    trust: ssl.SSLContext | None = None,
+    deadline: float = 15,
+    allow_http: bool = True,
+) -> Outcome:
     async with open_session(allow_private=True, connections=1, tls=trust) as session:
-        receivers = Receivers(session, allow_http=True, deadline=deadline)
+        receivers = Receivers(session, allow_http=allow_http, deadline=deadline)
         return await receivers.post(url, {"webhook-id": "msg_1"}, b"{}")
 
 
@@ -116,6 +124,16 @@ async def test_a_connection_that_breaks_off_is_a_failure() -> None:
     assert (outcome.verdict, outcome.status) == (Verdict.FAILED, None)
 
 
+async def test_a_call_that_breaks_in_an_unknown_way_has_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def resolve(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("what nobody thought of")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    assert await call("https://name.test/") == Outcome(Verdict.FAILED, "RuntimeError")
+
+
 async def test_cookies_and_credentials_of_one_receiver_go_nowhere() -> None:
     heads = []
 
@@ -177,10 +195,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("host", "verdict"), [("receiver.test", "taken"), ("elsewhere.test", "failed")]
+    ("url", "verdict"),
+    [
+        ("https://receiver.test", "taken"),
+        ("HTTPS://Receiver.test", "taken"),
+        ("https://elsewhere.test", "failed"),
+    ],
 )
 async def test_a_certificate_must_be_for_the_name_in_the_url(
-    certificate: Path, monkeypatch: pytest.MonkeyPatch, host: str, verdict: str
+    certificate: Path, monkeypatch: pytest.MonkeyPatch, url: str, verdict: str
 ) -> None:
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)
@@ -191,7 +214,7 @@ async def test_a_certificate_must_be_for_the_name_in_the_url(
     trust = ssl.create_default_context(cafile=str(certificate))
     monkeypatch.setattr(socket, "getaddrinfo", answers(["127.0.0.1"]))
     async with serving(take, tls) as port:
-        outcome = await call(f"https://{host}:{port}/", trust=trust)
+        outcome = await call(f"{url}:{port}/", trust=trust, allow_http=False)
     assert outcome.verdict == verdict
     assert outcome.reason == ("" if verdict == "taken" else "SSLCertVerificationError")
 
@@ -227,17 +250,41 @@ async def test_a_name_with_an_address_that_is_not_public_is_refused(
     monkeypatch: pytest.MonkeyPatch, addresses: list[str]
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", answers(addresses))
-    resolver = PublicResolver(allow_private=False)
+    resolver = PublicResolver(allow_private=False, at_once=1)
     with pytest.raises(ForbiddenAddress):
         await resolver.resolve("name.test", 443)
     await resolver.close()
+
+
+async def test_names_of_dead_name_servers_hold_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    are_asked, is_over = threading.Event(), threading.Event()
+    resolve = answers(["127.0.0.1"])
+
+    def look_up(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+        if host.startswith("dead-"):
+            are_asked.set()
+            is_over.wait()
+        return list(resolve(host, port))
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    async with open_session(allow_private=False, connections=AT_ONCE) as session:
+        receivers = Receivers(session, allow_http=False)
+        urls = [f"https://dead-{n}.test/" for n in range(300)]
+        calls = [asyncio.ensure_future(receivers.post(url, {}, b"{}")) for url in urls]
+        try:
+            await asyncio.to_thread(are_asked.wait)
+            outcome = await receivers.post("https://alive.test/", {}, b"{}")
+        finally:
+            is_over.set()
+            await asyncio.gather(*calls)
+    assert outcome.reason == "the address 127.0.0.1 is not a public one"
 
 
 async def test_a_name_that_resolves_otherwise_the_second_time_leads_nowhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", answers(["93.184.215.14"], ["127.0.0.1"]))
-    resolver = PublicResolver(allow_private=False)
+    resolver = PublicResolver(allow_private=False, at_once=1)
     (first,) = await resolver.resolve("name.test", 443)
     assert first["host"] == "93.184.215.14"
     with pytest.raises(ForbiddenAddress):
@@ -250,7 +297,7 @@ async def test_an_address_is_judged_when_its_socket_is_made() -> None:
         """Lets everything pass."""
 
     connector = aiohttp.TCPConnector(
-        resolver=Trusting(allow_private=True), socket_factory=open_socket
+        resolver=Trusting(allow_private=True, at_once=1), socket_factory=open_socket
     )
     connected = asyncio.Event()
 
