@@ -4,7 +4,8 @@
 2. Errors: an exception becomes its JSON answer.
 3. CORS: a preflight request, which carries no credentials, is answered here.
 4. Authentication: a user's token, or the internal key where the worker-facing API reports.
-5. Limits: a caller has a number of requests at once, a user also in a window of time.
+5. Limits: a caller has a number of requests at once, a user also in a window of time. The answer
+   to a user who is refused again and again waits.
 6. Validation: what the handler's schemas describe is parsed.
 
 All of it is one middleware: each more costs a request over 1 µs of processor time.
@@ -41,11 +42,12 @@ from gateway.http.keys import (
     USER,
     VERIFIER,
 )
-from gateway.http.limits import INTERNAL_CALLER
+from gateway.http.limits import INTERNAL_CALLER, LimitExceeded, user_caller
 from gateway.http.refusals import REFUSALS
 from gateway.http.request_log import RequestLog
 from gateway.http.routing import METHOD_OVERRIDE
 from gateway.http.security import SERVER, check_host
+from gateway.http.tarpit import Tarpit
 from gateway.http.validation import validate
 from gateway.identity import NotAllowed, NotAuthenticated
 
@@ -73,7 +75,7 @@ def pipeline(
     the users' group. `limits` hold for all but the internal ones, that on requests at once not for
     `streams`.
     """
-    request_log = RequestLog()
+    request_log, tarpit = RequestLog(), Tarpit()
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -118,6 +120,7 @@ def pipeline(
         except ConnectionError:
             raise  # the client is gone
         except Exception as error:  # noqa: BLE001 - logged there
+            await _hold_if_limited(request, error, tarpit)
             return _error_response(request, error)
 
     return observe
@@ -164,6 +167,12 @@ def _request_id(request: web.Request) -> str:
     """The id that the client sent if it is a plain one, else a new one."""
     sent = request.headers.get(_REQUEST_ID_HEADER)
     return sent if sent and _REQUEST_ID.fullmatch(sent) else getrandbits(128).to_bytes(16).hex()
+
+
+async def _hold_if_limited(request: web.Request, error: Exception, tarpit: Tarpit) -> None:
+    """Let a user's answer wait; many users may share an address, so that no other one does."""
+    if isinstance(error, LimitExceeded) and USER in request:
+        await tarpit.hold(user_caller(request[USER].id))
 
 
 def _error_response(request: web.Request, error: Exception) -> web.Response:

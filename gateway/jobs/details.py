@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import bindparam, select
+import orjson
+from sqlalchemy import Text, bindparam, cast, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from common.database.engine import padded
 from common.database.tables import handovers, job_labels, jobs
@@ -23,8 +26,31 @@ _STATES: Final = {
     OutboxState.DROPPED: "dropped",
 }
 
+
+class _json_object(FunctionElement[Any]):  # noqa: N801 - reads like the SQL function that it is
+    """Keys and values of many rows as one JSON object."""
+
+    inherit_cache = True
+    name = "json_object"
+
+
+@compiles(_json_object, "postgresql")
+def _of_postgresql(function: _json_object, compiler: Any, **kw: Any) -> str:
+    return f"json_object_agg({compiler.process(function.clauses, **kw)})"
+
+
+@compiles(_json_object, "sqlite")
+def _of_sqlite(function: _json_object, compiler: Any, **kw: Any) -> str:
+    return f"json_group_object({compiler.process(function.clauses, **kw)})"
+
+
 _ids: Any = bindparam("ids", expanding=True)
 
+_labels = (
+    select(cast(_json_object(job_labels.c.key, job_labels.c.value), Text))
+    .where(job_labels.c.job_id == jobs.c.id)
+    .scalar_subquery()
+)
 _details = (
     select(
         jobs.c.id,
@@ -40,14 +66,10 @@ _details = (
         jobs.c.last_seen_at,
         handovers.c.state,
         handovers.c.attempts,
+        _labels.label("labels"),
     )
     .join_from(jobs, handovers, handovers.c.job_id == jobs.c.id, isouter=True)
     .where(jobs.c.id.in_(_ids))
-)
-_labels = (
-    select(job_labels.c.job_id, job_labels.c.key, job_labels.c.value)
-    .where(job_labels.c.job_id.in_(_ids))
-    .order_by(job_labels.c.job_id, job_labels.c.key)
 )
 
 
@@ -57,14 +79,7 @@ async def with_details(connection: AsyncConnection, found: Sequence[Job]) -> lis
         return []
     values = {"ids": padded([job["id"] for job in found])}
     rows = {row.id: row for row in await connection.execute(_details, values)}
-    labels: dict[int, dict[str, str]] = {job_id: {} for job_id in rows}
-    for row in await connection.execute(_labels, values):
-        labels.setdefault(row.job_id, {})[row.key] = row.value
-    return [
-        {**job, "labels": labels[job["id"]], **_shown(rows[job["id"]])}
-        for job in found
-        if job["id"] in rows
-    ]
+    return [{**job, **_shown(rows[job["id"]])} for job in found if job["id"] in rows]
 
 
 def _shown(row: Any) -> dict[str, Any]:
@@ -76,7 +91,9 @@ def _shown(row: Any) -> dict[str, Any]:
             "date": iso(row.cancelled_at),
             "confirmed": iso(row.cancel_confirmed_at),
         }
+    labels = orjson.loads(row.labels or "{}")  # PostgreSQL has null for no rows
     return {
+        "labels": dict(sorted(labels.items())),
         "batch_id": row.batch_id,
         "repeated_from": row.repeated_from,
         "cancelled": cancelled,

@@ -22,14 +22,12 @@ from tests.support.cloud import Cloud, on_sqlite
 from tests.support.nasty import corpus
 from tests.support.nasty.build import LARGEST, request
 from tests.support.nasty.fuzzed import fuzzed
+from tests.support.slowness import kept_waiting, slowness
 
 pytestmark = pytest.mark.slow
 
 LATEST: Final = 0.2
 """Seconds that an answer may take on the machine for which the limit was stated."""
-
-WORK: Final = 0.008
-"""Seconds of processor time that `_work` takes there."""
 
 EXAMPLES: Final = int(os.environ.get("TEST_FUZZED_REQUESTS", "150"))
 
@@ -43,27 +41,6 @@ ACCOUNTS: Final = {
     "AWS_SECRET_ACCESS_KEY": "none",
 }
 """The endpoints of accounts are there; nothing that is sent here gets as far as Cognito."""
-
-
-def _work() -> float:
-    """Processor time of some work, in seconds."""
-    began = time.thread_time()
-    sum(number % 7 for number in range(300_000))
-    return time.thread_time() - began
-
-
-def slowness() -> float:
-    """How much slower than the stated one this machine is at the moment; 1 at least."""
-    return max(1.0, sorted(_work() for _ in range(5))[2] / WORK)
-
-
-def kept_waiting(*threads: Path) -> float:
-    """Seconds for which threads were ready to run, but not running (proc(5), `schedstat`)."""
-    waited = 0
-    for thread in threads:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-            waited += int((thread / "schedstat").read_text().split()[1])
-    return waited / 1e9
 
 
 class Others:

@@ -6,12 +6,21 @@ Blocking, like `tree`; the tree is opened once.
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
+from itertools import chain
+from time import monotonic
 
 from common.storage.budget import FileCount
 from common.storage.errors import NotFound, UnusableName
-from common.storage.local.tree import entry_at, ignore_absent, open_directory, tree_of, walk
+from common.storage.local.tree import (
+    STEP,
+    entry_at,
+    ignore_absent,
+    open_directory,
+    tree_of,
+    walk,
+)
 from common.storage.paths import UserPath
-from common.storage.protocol import BATCH, Entry
+from common.storage.protocol import Entry
 
 
 def survey(
@@ -19,24 +28,25 @@ def survey(
 ) -> Generator[tuple[list[tuple[int, list[Entry]]], list[bool] | None], None, None]:
     """The files at or below each of `inputs`, sorted by path, with that input's position.
 
-    Yields batches of about `BATCH` files. The last batch carries one answer per place: whether
-    it is a file, or a directory with a file at any depth. An empty directory yields an empty list,
-    an input that does not exist yields none. All paths are in one tree. Raises `UnusableName` for
-    a file whose name is not UTF-8, since nobody could request it, and `TooManyFiles`.
+    Yields what was found whenever `STEP` has passed, be it nothing. The last batch carries one
+    answer per place: whether it is a file, or a directory with a file at any depth. An empty
+    directory yields an empty list, an input that does not exist yields none. All paths are in one
+    tree. Raises `UnusableName` for a file whose name is not UTF-8, since nobody could request it,
+    and `TooManyFiles`.
 
     A thread releases the interpreter's lock at each system call, and a busy event loop makes it
     wait to get it back. To save calls, each input is read as a directory first.
     """
     batch: list[tuple[int, list[Entry]]] = []
-    count, found = 0, FileCount(most)
+    found, ends = FileCount(most), monotonic() + STEP
     with open_directory(tree_of(root, [*inputs, *places][0].user), ()) as tree:
         for position, path in enumerate(inputs):
-            for files in _files_of(tree, path, found):
-                batch.append((position, files))
-                count += len(files)
-                if count >= BATCH:
+            for files in chain(_files_of(tree, path, found), (None,)):
+                if files is not None:
+                    batch.append((position, files))
+                if monotonic() > ends:
                     yield batch, None
-                    batch, count = [], 0
+                    batch, ends = [], monotonic() + STEP
         with _Parents(tree) as parents:
             yield batch, [parents.has(place) and _holds_files(tree, place) for place in places]
 

@@ -12,6 +12,7 @@ import stat as modes
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Final
 
 from common.storage.errors import InvalidPath, NotFound, StorageUnusable
@@ -22,6 +23,13 @@ DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLO
 FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 """The system's errors for a path at which there is no file or directory (links are neither)."""
+
+STEP: Final = 0.003
+"""Seconds after which a step ends, whatever it has found: others wait for their turn meanwhile, and
+the event loop for the interpreter."""
+
+_BETWEEN_LOOKS: Final = 64
+"""Names that are inspected between two looks at the clock."""
 
 
 def tree_of(root: str, user: str) -> str:
@@ -155,10 +163,11 @@ def walk(
 ) -> Generator[tuple[list[Entry], bool], None, None]:
     """What a directory holds, sorted by path; with `recursive`, everything below it.
 
-    Yields up to `batch` entries at a time and whether they are the last ones. Paths that do not
-    sort after `after` are omitted, as are files that vanish during the walk. The root always holds
-    the predefined directories.
+    Yields up to `batch` entries at a time, fewer where that takes longer than `STEP`, and whether
+    they are the last ones. Paths that do not sort after `after` are omitted, as are files that
+    vanish during the walk. The root always holds the predefined directories.
     """
+    ends = monotonic() + STEP
     start = _Level(path.parts, str(path.as_directory))
     levels = [start]
     entries: list[Entry] = []
@@ -170,10 +179,11 @@ def walk(
                 if level.names is None:
                     level.names = level.list_names(fd, after)
                 while level.names and inner is None:
-                    inner = level.read(fd, entries, batch, after=after, recursive=recursive)
-                    if len(entries) >= batch:
+                    most = min(_BETWEEN_LOOKS, batch - len(entries))
+                    inner = level.read(fd, entries, most, after=after, recursive=recursive)
+                    if len(entries) >= batch or monotonic() > ends:
                         yield entries, False
-                        entries = []
+                        entries, ends = [], monotonic() + STEP
         except OSError as error:
             if error.errno not in ABSENT or start.names is None:
                 raise
@@ -216,9 +226,10 @@ class _Level:
     def read(
         self, fd: int, entries: list[Entry], most: int, *, after: str, recursive: bool
     ) -> "_Level | None":
-        """Add entries until there are `most`; stops at a directory and returns it to be entered."""
+        """Add what the next `most` names stand for; stops at a directory and returns it to be
+        entered."""
         names = self.names or []
-        while names and len(entries) < most:
+        for _ in range(min(most, len(names))):
             name = names.pop()
             path = self._path(name)
             if name[-1] == "/":

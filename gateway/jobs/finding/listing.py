@@ -1,9 +1,10 @@
 """A user's jobs in some order, read in parts."""
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,6 +15,7 @@ from common.jobs.answer import Job, as_jobs
 from gateway.jobs.details import with_details
 from gateway.jobs.finding import statements
 from gateway.jobs.finding.facets import matching_facets
+from gateway.jobs.finding.names import is_exact
 from gateway.jobs.finding.search import Place, Search
 from gateway.jobs.finding.statements import Plan
 from gateway.jobs.store import JobStore
@@ -23,7 +25,8 @@ from gateway.jobs.store import JobStore
 class Listing:
     """The jobs of one search that are behind a place (None: all of them).
 
-    Rows are as in `JobStore.page`, with details if these are wanted.
+    Rows are as in `JobStore.page`, with details if these are wanted. They are read by `connection`,
+    or else each time by another one.
     """
 
     database: Database
@@ -32,6 +35,11 @@ class Listing:
     details: bool = False
     begin: Place | None = None
     offset: int = 0
+    connection: AsyncConnection | None = None
+
+    def apart(self) -> Self:
+        """The same without a connection of its own, for clients that take their time."""
+        return replace(self, connection=None)
 
     @property
     def search(self) -> Search:
@@ -40,8 +48,11 @@ class Listing:
     @property
     def is_empty(self) -> bool:
         """Whether nothing can match."""
+        some = (self.plan.facets, self.plan.named)
+        if any(found is not None and not found for found in some):
+            return True
         batch = self.search.batch_id
-        return self.plan.facets == [] or (batch is not None and not 0 < batch <= MAX_JOB_ID)
+        return batch is not None and not 0 < batch <= MAX_JOB_ID
 
     async def first(self, limit: int) -> list[Job]:
         """The first jobs, up to `limit`."""
@@ -85,16 +96,19 @@ class Listing:
 
     def _reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
         database = self.database
+        if self.connection is not None:
+            return nullcontext(self.connection)
         return database.reading_anew() if self.search.has_filters else database.reading()
 
     async def _shown(self, found: list[Job]) -> list[Job]:
         if not self.details or not found:
             return found
-        async with self.database.reading() as connection:
+        async with self._reading() as connection:
             return await with_details(connection, found)
 
 
-async def prepare(
+@asynccontextmanager
+async def prepared(
     database: Database,
     store: JobStore,
     plan: Plan,
@@ -102,13 +116,17 @@ async def prepare(
     details: bool = False,
     begin: Place | None = None,
     offset: int = 0,
-) -> Listing:
-    """The listing of a search, with what its statements have to know beforehand."""
-    search = plan.search
-    if search.has_filters:
-        async with database.reading_anew() as connection:
-            plan = await _informed(connection, plan)
-    return Listing(database, store, plan, details, begin, offset)
+) -> AsyncIterator[Listing]:
+    """The listing of a search, with what its statements have to know beforehand.
+
+    With filters, one transaction serves both until the context ends.
+    """
+    listing = Listing(database, store, plan, details, begin, offset)
+    if not plan.search.has_filters:
+        yield listing
+        return
+    async with database.reading_anew() as connection:
+        yield replace(listing, plan=await _informed(connection, plan), connection=connection)
 
 
 async def _informed(connection: AsyncConnection, plan: Plan) -> Plan:
@@ -119,8 +137,10 @@ async def _informed(connection: AsyncConnection, plan: Plan) -> Plan:
 
     if search.by_facet:
         plan = replace(plan, facets=await matching_facets(connection, plan.user_id, search))
-    if search.name is not None and not search.name.startswith("*"):
-        plan = replace(plan, few_named=await is_short(statements.beyond_few_named(plan)))
+    if search.name is not None and not is_exact(search.name):
+        named = (await connection.scalars(statements.few_named(plan))).all()
+        if len(named) <= statements.FEW:
+            plan = replace(plan, named=named)
     if search.finished != (None, None):
         plan = replace(plan, few_finished=await is_short(statements.beyond_few_finished(plan)))
     for label in search.labels if len(search.labels) > 1 else ():

@@ -68,7 +68,7 @@ class Pages:
             whole = orjson.dumps(rows)
             if len(whole) <= _WHOLE:
                 return Page(whole, end)
-        return Page(self._stream(listing, rows[:_ROWS_PER_PIECE], limit, end), end)
+        return Page(self._stream(listing.apart(), rows[:_ROWS_PER_PIECE], limit, end), end)
 
     async def job(self, user_id: str, job_id: int, *, details: bool = False) -> bytes | Chunks:
         """One job. Raises `JobNotFound`."""

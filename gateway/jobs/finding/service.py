@@ -9,7 +9,7 @@ from gateway.http.streaming import Chunks
 from gateway.identity import User
 from gateway.jobs.errors import JobNotFound
 from gateway.jobs.finding.cursors import Cursors
-from gateway.jobs.finding.listing import prepare
+from gateway.jobs.finding.listing import prepared
 from gateway.jobs.finding.pages import Pages
 from gateway.jobs.finding.search import Search
 from gateway.jobs.finding.statements import Plan
@@ -54,18 +54,18 @@ class Finding:
         search, begin = wanted.search, None
         if wanted.cursor is not None:
             begin = self._cursors.read(user.id, search, wanted.cursor)
-        listing = await prepare(
+        async with prepared(
             self._database,
             self._pages.store,
             Plan(search, user.id, self._database.is_sqlite),
             details=wanted.details,
             begin=begin,
             offset=wanted.offset,
-        )
-        total = await listing.count() if wanted.count else None
-        if wanted.limit == 0:
-            return Found(b"[]", None, total)
-        page = await self._pages.page(listing, min(wanted.limit, MAX_PAGE))
+        ) as listing:
+            total = await listing.count() if wanted.count else None
+            if wanted.limit == 0:
+                return Found(b"[]", None, total)
+            page = await self._pages.page(listing, min(wanted.limit, MAX_PAGE))
         cursor = page.end and self._cursors.make(user.id, search, page.end)
         return Found(page.body, cursor, total)
 

@@ -49,14 +49,15 @@ Conditions = list[ColumnElement[bool]]
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A search of one user, with what was looked up beforehand: the facets that match (None:
-    any), a label that few jobs have, and whether few have such a name, or finished then."""
+    any), a label that few jobs have, the ids of the few jobs with such a name (None: many), and
+    whether few finished then."""
 
     search: Search
     user_id: str
     is_sqlite: bool
     facets: Sequence[str] | None = None
     rare_label: Label | None = None
-    few_named: bool = False
+    named: Sequence[int] | None = None
     few_finished: bool = False
 
 
@@ -92,13 +93,16 @@ def count(plan: Plan) -> Select[Any]:
     return select(func.count()).select_from(jobs).where(*conditions)
 
 
-def beyond_few_named(plan: Plan) -> Select[Any]:
-    """One row if more than `FEW` names are in the pattern's range; the two below are alike."""
-    named = names.in_range(plan.search.name or "", is_sqlite=plan.is_sqlite)
-    return _beyond_few(select(jobs.c.id).where(jobs.c.user_id == plan.user_id, *named))
+def few_named(plan: Plan) -> Select[Any]:
+    """Ids of jobs with such a name, one more than `FEW` at most: read from the index alone."""
+    pattern, is_sqlite = plan.search.name or "", plan.is_sqlite
+    own = (jobs.c.user_id == plan.user_id, *names.in_range(pattern, is_sqlite=is_sqlite))
+    found = select(jobs.c.id).where(*own, names.matches(pattern, is_sqlite=is_sqlite))
+    return found.limit(literal_column(str(FEW + 1)))
 
 
 def beyond_few_finished(plan: Plan) -> Select[Any]:
+    """One row if more than `FEW` jobs finished then; the one below is alike."""
     finished = _between(jobs.c.date_finished, plan.search.finished)
     return _beyond_few(select(jobs.c.id).where(jobs.c.user_id == plan.user_id, *finished))
 
@@ -202,14 +206,21 @@ def _branches(plan: Plan) -> list[_Branch]:
         return [_Branch(jobs, key, jobs.c.id, _conditions(plan))]
     by = (jobs.c.date_created, jobs.c.id)
     rest = replace(plan, search=replace(search, created=(None, None)))
-    if plan.few_named or plan.few_finished or search.batch_id is not None or is_exact(search.name):
+    is_short = plan.named is not None or plan.few_finished or search.batch_id is not None
+    if is_short or is_exact(search.name):
         return [_Branch(jobs, *by, _conditions(rest))]
     if search.labels:
         return [_of_label(rest)]
     if plan.facets is not None and len(plan.facets) <= _MOST_BRANCHES:
         others = _conditions(replace(rest, facets=None))
-        return [_Branch(jobs, *by, [*others, job_facet() == facet]) for facet in plan.facets]
+        return [_Branch(jobs, *by, [*others, _is_facet(facet)]) for facet in plan.facets]
     return [_Branch(jobs, *by, _conditions(rest))]
+
+
+def _is_facet(facet: str) -> ColumnElement[bool]:
+    """A facet that PostgreSQL does not know when it plans. For one of many jobs it would follow the
+    index on dates, and read everything where these jobs are the oldest."""
+    return job_facet() == select(literal(facet, String)).scalar_subquery()
 
 
 def _of_label(plan: Plan) -> _Branch:
@@ -234,16 +245,19 @@ def _conditions(plan: Plan, *, looks_up: bool = False, counts: bool = False) -> 
     """What a job has to meet. `looks_up`: its labels are looked up, one job after the other;
     `counts`: all that match are read, by whichever index."""
     search, is_sqlite = plan.search, plan.is_sqlite
-    has_index = is_sqlite and search.batch_id is not None and not counts
+    by_batch = search.batch_id is not None and not counts
+    has_index = is_sqlite and (by_batch or plan.named is not None)
     found: Conditions = [
         _of_no_index(jobs.c.user_id, has_index) == plan.user_id,
         jobs.c.deleted_at.is_(None),
     ]
     if plan.facets is not None:
         found.append(job_facet().in_(padded(plan.facets)))
-    if search.name is not None:
+    if plan.named is not None:
+        found.append(jobs.c.id.in_(padded(plan.named)))
+    elif search.name is not None:
         found.append(names.matches(search.name, is_sqlite=is_sqlite))
-        if (counts or plan.few_named) and not is_exact(search.name):
+        if counts and not is_exact(search.name):
             found += names.in_range(search.name, is_sqlite=is_sqlite)
     if search.batch_id is not None:
         found.append(jobs.c.batch_id == search.batch_id)

@@ -34,7 +34,7 @@ from dispatcher.stalled import StalledJob, Sweep
 from dispatcher.unfinished import measure_unfinished
 from dispatcher.usage import UsageSweep
 from gateway.job_status.service import JobStatusService
-from gateway.jobs.finding.listing import prepare
+from gateway.jobs.finding.listing import prepared
 from gateway.jobs.finding.schemas import FindSchema, search_of
 from gateway.jobs.finding.search import SORTS
 from gateway.jobs.finding.statements import Plan
@@ -64,7 +64,7 @@ FROM (SELECT n, timezone('utc', now()) - make_interval(mins => :count - n) AS at
       FROM generate_series(1, :count) AS n) AS ages;
 SELECT setval(pg_get_serial_sequence('jobs', 'id'), :count);
 UPDATE jobs SET user_id = 'ada', application = json_build_object('application', 'decode',
-    'version', CASE WHEN id < 2000 THEN 'v0' ELSE 'v1' END, 'entrypoint', 'train'),
+    'version', CASE WHEN id < :count / 100 THEN 'v0' ELSE 'v1' END, 'entrypoint', 'train'),
     environment = CASE WHEN id < 2000 THEN 'local'::environmenttypes ELSE 'cloud' END,
     batch_id = CASE WHEN id < 500 THEN 4 END
 WHERE id % 10 < 5;
@@ -143,6 +143,8 @@ def url(postgres: Server, postgres_template: str) -> Iterator[str]:
     async def seed() -> None:
         connection: Any = await asyncpg.connect(postgres.url_of(name))
         await connection.execute(SEED.replace(":count", str(HISTORY)))
+        for table in ("jobs", "job_labels"):  # as autovacuum does
+            await connection.execute(f"VACUUM ANALYZE {table}")
         await connection.close()
 
     run_apart(seed())
@@ -363,6 +365,9 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "name": {"name": "job-1001"},
     "beginning of a name": {"name": "job-100*"},
     "beginning of all names": {"name": "job-*"},
+    "end of few names": {"name": "*0001"},
+    "end of no name": {"name": "*-none"},
+    "middle of few names": {"name": "job-*00*01", "sort": "job_name"},
     "label of all": {"label": ["all:x"]},
     "label of the oldest": {"label": ["rare"]},
     "label with a value": {"label": ["rare:3"]},
@@ -390,10 +395,10 @@ def find(query: dict[str, Any]) -> Work:
 
     async def work(database: Database) -> None:
         plan = Plan(search, "ada", database.is_sqlite)
-        listing = await prepare(database, JobStore(database), plan)
-        first = await listing.first(PAGE + 1)
-        if first:
-            await listing.after(search.place(first[-1]), PAGE)
+        async with prepared(database, JobStore(database), plan) as listing:
+            first = await listing.first(PAGE + 1)
+            if first:
+                await listing.after(search.place(first[-1]), PAGE)
 
     return work
 
@@ -425,6 +430,25 @@ async def test_a_page_reads_little_however_many_jobs_the_user_has(
         await driver.execute("RESET plan_cache_mode")
 
 
+async def test_a_page_with_details_takes_one_transaction_and_one_statement_per_question(
+    large: Database,
+) -> None:
+    search = search_of(FindSchema().load({"status": ["running"]}))
+    begun: list[Any] = []
+    note = begun.append
+    event.listen(large.engine.sync_engine, "begin", note)
+    try:
+        with recorded(large) as seen:
+            plan = Plan(search, "ada", is_sqlite=False)
+            async with prepared(large, JobStore(large), plan, details=True) as listing:
+                assert (await listing.first(PAGE))[0]["labels"] == {"all": "x"}
+    finally:
+        event.remove(large.engine.sync_engine, "begin", note)
+    assert len(begun) == 1
+    questions = ("SET LOCAL", "WITH RECURSIVE", "SELECT job.", "SELECT jobs.id")
+    assert [any(map(statement.startswith, questions)) for statement, _ in seen] == [True] * 4
+
+
 def quoted(value: Any) -> str:
     if value is None:
         return "NULL"
@@ -448,6 +472,8 @@ UNION ALL
 SELECT id, user_id, 'rare', id, date_created FROM jobs WHERE user_id = 'ada' AND id < 200
 """
 STEPS, MOST_STEPS = 1_000, 120
+STEPS_OF_NAMES = 6 * HISTORY // 2 // STEPS
+"""To look at each name of the user in the index alone."""
 
 
 @pytest.fixture(scope="module")
@@ -473,5 +499,7 @@ async def test_a_page_takes_few_steps_of_sqlite(large_file: Path, case: str) -> 
         list(connection.execute(statement, parameters))
         connection.set_progress_handler(None, 0)
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
-        assert steps["n"] < MOST_STEPS, (statement, plan)
+        looks_at_names = re.search(r"COVERING INDEX \S+ \(user_id=. AND job_name", plan[0])
+        most = STEPS_OF_NAMES if looks_at_names else MOST_STEPS
+        assert steps["n"] < most, (statement, plan)
     connection.close()

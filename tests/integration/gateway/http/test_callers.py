@@ -10,6 +10,8 @@ import pytest
 from devtools.user_pool import INTERNAL_KEY, Issuer
 from devtools.waiting import eventually
 from gateway.http.keys import IN_FLIGHT
+from gateway.http.limits import Caller, user_caller
+from gateway.http.tarpit import Tarpit
 from tests.integration.gateway.conftest import StartGateway
 from tests.support.gateway import FRONTEND, Api, Gateway
 
@@ -52,6 +54,22 @@ def test_a_user_has_a_number_of_requests_at_once(
         assert alice.get("/nowhere").status == 404
         assert bob.report(1, "running").status == 404
     assert alice.get("/user").status == 200
+
+
+def test_only_users_wait_for_answers_to_refused_requests(
+    start_gateway: StartGateway, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[Caller] = []
+
+    async def hold(_: Tarpit, caller: Caller) -> None:
+        held.append(caller)
+
+    monkeypatch.setattr(Tarpit, "hold", hold)
+    gateway = start_gateway(RATE_LIMIT="1/3600")
+    alice = Api(gateway, token=issuer.token("alice"))
+    assert [alice.get(path).status for path in ("/user", "/user", "/nowhere")] == [200, 429, 404]
+    assert Api(gateway).get("/user").status == 401
+    assert held == [user_caller("alice")]
 
 
 def test_without_credentials_an_address_has_a_number_of_requests_at_once(
