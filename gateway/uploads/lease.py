@@ -121,6 +121,10 @@ class Lease:
         self, stop: asyncio.Event, changes: Callable[[], dict[str, Any]]
     ) -> None:
         while self.is_held:
+            # at first as well: a portion that takes no longer is confirmed by its end alone
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GAP):
+                    await stop.wait()
             with suppress(TimeoutError):
                 async with asyncio.timeout(RENEW_EVERY):
                     await self._due.wait()
@@ -134,6 +138,3 @@ class Lease:
                 log.warning("upload.unconfirmed", reason=str(error))
             except UploadBusy:
                 return
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(asyncio.get_running_loop().time() + _GAP):
-                    await stop.wait()
