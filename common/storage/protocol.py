@@ -150,7 +150,7 @@ class Storage(Protocol):
     async def stage(self, path: UserPath, length: int) -> Staged:
         """Begin a file that arrives in portions (see `common.storage.resumable`).
 
-        Raises `PathConflict`, as `write` does.
+        Raises `PathConflict`, as `write` does, and `OutOfSpace` for one that is larger than any.
         """
 
     def append(self, staged: Staged, offset: int) -> AbstractAsyncContextManager[Appender]:
