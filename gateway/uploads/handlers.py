@@ -168,7 +168,7 @@ async def create_upload(request: web.Request) -> web.Response:
         )
     },
 )
-@refused_with(REFUSED)
+@refused_with({**REFUSED, hdrs.CACHE_CONTROL: "no-store"})
 async def find_upload(request: web.Request) -> web.Response:
     check_version(request.headers)
     upload = await request.app[RESUMABLE].find(request[USER].id, request.match_info["upload_id"])

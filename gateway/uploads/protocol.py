@@ -28,6 +28,11 @@ _DIGITS: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _LENGTHS: Final = {"sha1": 20, "sha256": 32}
 _LOC: Final = ("header", "upload-metadata")
+_UNSUPPORTED: Final = {
+    "Upload-Defer-Length": "Upload-Length must be known at the creation",
+    "Upload-Concat": "Uploads are not concatenated: send the file as one upload",
+}
+"""Headers of extensions that are not offered; ignored, they would lead to other files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,9 @@ def check_portion(content_type: str) -> None:
 
 def read_new_upload(user_id: str, headers: Mapping[str, str]) -> NewUpload:
     """What the headers of a creation ask for. Raises `BadRequest` and `Invalid`."""
-    if "Upload-Defer-Length" in headers:
-        raise BadRequest("Upload-Length must be known at the creation")
+    for name, sentence in _UNSUPPORTED.items():
+        if name in headers:
+            raise BadRequest(sentence)
     faults: list[Fault] = []
     length, path, expected = 0, UserPath(user_id), None
     sent = headers.get("Upload-Metadata", "")

@@ -4,11 +4,9 @@ import asyncio
 import hashlib
 import os
 import random
-import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +19,6 @@ from common.database.tables import uploads
 from deploy.sandbox import aws
 from deploy.sandbox.ports import free_port
 from devtools.services import Process
-from devtools.user_pool import USER
 from devtools.waiting import eventually
 from tests.support.cloud import Cloud
 from tests.support.dispatcher import FakePeer
@@ -192,53 +189,3 @@ def _staged(cloud: Cloud, place: dict[str, str]) -> int:
     objects = s3.list_objects_v2(Bucket="files", Prefix="users/.opencloud-staging/")
     parts = s3.list_multipart_uploads(Bucket="files")
     return len(objects.get("Contents", ())) + len(parts.get("Uploads", ()))
-
-
-TUSPY = """
-import sys
-from tusclient.client import TusClient
-url, token, name = sys.argv[1:]
-client = TusClient(url, headers={"Authorization": f"Bearer {token}"})
-uploader = client.uploader(
-    name, chunk_size=1 << 20, metadata={"path": "data/tuspy.bin"}, upload_checksum=True
-)
-uploader.upload(stop_at=3 << 20)
-again = client.uploader(name, chunk_size=4 << 20, url=uploader.url)
-assert again.offset == 3 << 20
-again.upload()
-"""
-AIOTUS = """
-import asyncio, sys, aiotus
-url, token, name = sys.argv[1:]
-async def main():
-    headers = {"Authorization": f"Bearer {token}"}
-    with open(name, "rb") as file:
-        location = await aiotus.upload(
-            url, file, {"path": b"data/aiotus.bin"}, headers=headers, chunksize=1 << 20
-        )
-    assert location is not None
-    found = await aiotus.metadata(location, headers=headers)
-    assert found == {"path": b"data/aiotus.bin"}, found
-asyncio.run(main())
-"""
-
-
-@pytest.mark.parametrize(
-    ("script", "path"),
-    [(TUSPY, "data/tuspy.bin"), (AIOTUS, "data/aiotus.bin")],
-    ids=["tuspy", "aiotus"],
-)
-async def test_clients_of_the_protocol_work_as_they_are(
-    cloud: Cloud, tmp_path: Path, script: str, path: str
-) -> None:
-    await cloud.gateway()
-    content = os.urandom(5 * MEBIBYTE + 3)
-    file = tmp_path / "file.bin"
-    file.write_bytes(content)
-    arguments = (f"{cloud.url}/uploads", cloud.token, str(file))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, *arguments, stderr=asyncio.subprocess.PIPE
-    )
-    _, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-    assert (cloud.root / USER / path).read_bytes() == content

@@ -1,9 +1,9 @@
 """A file that arrives in portions, in S3: a multipart upload, continued by any process.
 
-The sizes of the parts follow from the file's length: so the offset alone says which parts are there,
-and which bytes come next. A portion that ends within a part leaves the
-part's beginning as an object of its own, named by the part's number: it is read once more when the
-rest arrives, and holds at least what was confirmed of the part, even if more was written since.
+The sizes of the parts follow from the file's length: so the offset alone says which parts are
+there, and which bytes come next. A portion that ends within a part leaves the part's beginning as
+an object of its own, named by the part's number: it is read once more when the rest arrives, and
+holds at least what was confirmed of the part, even if more was written since.
 """
 
 import asyncio

@@ -78,6 +78,9 @@ def test_a_head_is_not_cached_and_repeats_what_was_sent(tus: Tus) -> None:
     assert head.headers["cache-control"] == "no-store"
     assert head.headers["upload-metadata"] == sent
     assert (head.headers["upload-length"], head.headers["upload-offset"]) == ("3", "0")
+    missing = tus.head("/uploads/nothing")
+    assert (missing.status, missing.headers["cache-control"]) == (404, "no-store")
+    assert "upload-offset" not in missing.headers
 
 
 @pytest.mark.parametrize("version", ["", "0.2.2", "1.0.1"])
@@ -234,6 +237,11 @@ def test_a_length_is_required_and_may_not_be_deferred(tus: Tus) -> None:
     }
     reply = tus.send("POST", "/uploads", Upload_Metadata=sent, Upload_Defer_Length="1")
     assert reply.status == 400
+
+
+@pytest.mark.parametrize("sent", ["partial", "final;/uploads/a /uploads/b"])
+def test_uploads_are_not_concatenated(tus: Tus, sent: str) -> None:
+    assert tus.create(3, headers={"Upload-Concat": sent}).status == 400
 
 
 def test_a_place_that_is_taken_is_refused(tus: Tus) -> None:
