@@ -1,7 +1,7 @@
 """The right to write to one upload, kept while a request does, and what it confirms meanwhile.
 
 What a request has confirmed is in the database with the lease's renewal: a process that is killed
-loses what came since: on a disk about a tenth of a second, on S3 the parts that are in flight.
+loses what came since: on a disk about a twentieth of a second, on S3 the parts that are in flight.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from common.telemetry.logs import get_logger
 from common.uploads.records import LEASE, RELEASED, RENEW_EVERY, Upload, release, renew
 from gateway.uploads.errors import UploadBusy
 
-_GAP: Final = 0.1
+_GAP: Final = 0.05
 """Seconds between two confirmations of a fast upload."""
 
 log = get_logger()

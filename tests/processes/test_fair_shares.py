@@ -57,6 +57,11 @@ async def trickle(client: Client) -> None:
     await client.send(b"x" * 300_000)
 
 
+async def trickle_portion(client: Client, targets: Iterator[str]) -> None:
+    await client.begin_portion(next(targets), 10_000_000)
+    await client.send(b"x" * 300_000)
+
+
 async def used(process: Process, kind: str, state: str = "in_use") -> float:
     return await process.metric(f'opencloud_share_slots{{kind="{kind}",state="{state}"}}')
 
@@ -131,16 +136,21 @@ async def test_transfers_with_s3_of_one_user_delay_no_other(cloud: Cloud, aws_ur
     await put_large(aws_url, f"root/{USER}/data/large/file")
     assert (await cloud.caller.ask("GET", "/files/")).status == 200
     assert (await other.ask("GET", "/files/")).status == 200
+    begun = [await cloud.caller.begin_upload(f"data/t/{n}", 10_000_000) for n in range(24)]
+    portion = partial(trickle_portion, targets=iter(begun))
     async with (
-        connected(cloud.port, cloud.token, [trickle], 24),
+        connected(cloud.port, cloud.token, [trickle, portion], 24) as uploads,
         connected(cloud.port, cloud.token, [clients.stop_in_download], 260) as downloads,
     ):
-        await eventually(lambda: transfers_begun(gateway, 24 + len(downloads)))
+        await eventually(lambda: transfers_begun(gateway, len(uploads) + len(downloads)))
         upload = await other.upload("data/x", "f", bytes(1 << 20))
         download = await other.ask("GET", "/files/data/x/f/download")
         assert (upload.status, download.status) == (201, 200)
         assert len(download.body) == 1 << 20
-        assert max(upload.seconds, download.seconds) < SOON
+        target = await other.begin_upload("data/x/g", 1 << 20)
+        sent = await other.send_portion(target, 0, bytes(1 << 20))
+        assert sent.status == 204
+        assert max(upload.seconds, download.seconds, sent.seconds) < SOON
 
 
 async def put_large(aws_url: str, key: str) -> None:

@@ -90,6 +90,35 @@ async def test_a_disk_that_fills_up_during_uploads_keeps_nothing_of_them(cloud: 
     assert "request.failed" not in gateway.output
 
 
+@on_sqlite
+async def test_a_disk_that_fills_up_during_resumable_uploads_keeps_what_goes_on(
+    cloud: Cloud,
+) -> None:
+    caller = cloud.caller
+    gateway = await cloud.gateway(prefix=on_small_disk(cloud.root))
+    root = tree_of(gateway, cloud)
+    content = os.urandom(7 * MEBIBYTE)
+    assert (await caller.upload("data/x", "kept", b"k" * 2 * MEBIBYTE)).status == 201
+    before = stored(root)
+
+    target, other = [await caller.begin_upload(f"data/new/{n}", len(content)) for n in range(2)]
+    assert_is_full(await caller.send_portion(target, 0, content))
+    offset = await caller.offset_of(target)
+    assert offset > 4 * MEBIBYTE
+    assert_is_full(await caller.send_portion(other, 0, content))
+    assert (await caller.ask("GET", "/files/data/new")).status == 404
+    assert (await caller.ask_tus("DELETE", other)).status == 204
+
+    assert (await caller.ask("DELETE", "/files/data/x/kept")).status == 204
+    assert (await caller.send_portion(target, offset, content[offset:])).status == 204
+    assert (root / USER / "data/new/0").read_bytes() == content
+    target = await caller.begin_upload("data/new/2", 4 * MEBIBYTE)
+    assert_is_full(await caller.send_portion(target, 0, bytes(4 * MEBIBYTE)))
+    assert (await caller.ask_tus("DELETE", target)).status == 204
+    assert stored(root) == {f"{USER}/data/new/0": len(content)} != before
+    assert "request.failed" not in gateway.output
+
+
 async def slowly(size: int) -> AsyncIterator[bytes]:
     """A form with a file of `size` bytes, whose length is not announced."""
     yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
