@@ -13,7 +13,7 @@ from common.storage.errors import InvalidPath
 from common.storage.paths import UserPath, check_name
 from gateway.http.errors import Fault, Invalid, misnamed
 from gateway.http.upload_limits import UPLOAD_TYPES
-from gateway.uploads.errors import BadRequest, OtherVersion, WrongContentType
+from gateway.uploads.errors import BadRequest, OtherVersion, UploadNotFound, WrongContentType
 
 VERSION: Final = "1.0.0"
 EXTENSIONS: Final = "creation,creation-with-upload,expiration,checksum,termination"
@@ -25,6 +25,7 @@ REFUSED: Final[Mapping[str, str]] = {**VERSION_HEADER, "Tus-Version": VERSION}
 
 _LARGEST: Final = 2**63 - 1
 _DIGITS: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
+_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _LENGTHS: Final = {"sha1": 20, "sha256": 32}
 _LOC: Final = ("header", "upload-metadata")
@@ -57,6 +58,13 @@ def check_version(headers: Mapping[str, str]) -> None:
     """Raise `OtherVersion` unless the request is one of this version."""
     if headers.get("Tus-Resumable", "").strip() != VERSION:
         raise OtherVersion(f"Tus-Resumable must be {VERSION}")
+
+
+def check_id(text: str) -> str:
+    """The last part of an upload's URL. Raises `UploadNotFound` for one that none can have."""
+    if not _ID.fullmatch(text):
+        raise UploadNotFound(text)
+    return text
 
 
 def check_portion(content_type: str) -> None:

@@ -305,6 +305,14 @@ def test_a_file_that_is_not_what_was_announced_is_not_stored(tus: Tus) -> None:
 
 
 # -- ownership, ends -----------------------------------------------------------------------------
+@on_both_databases
+@pytest.mark.parametrize("name", ["%00", "%ff", "x" * 3_000, "%F0%9F%98%80", "0" * 31])
+def test_an_upload_that_cannot_be_does_not_exist(tus: Tus, name: str) -> None:
+    assert tus.head(f"/uploads/{name}").status == 404
+    assert tus.patch(f"/uploads/{name}", 0, b"1").status == 404
+    assert tus.send("DELETE", f"/uploads/{name}").status == 404
+
+
 def test_uploads_of_others_do_not_exist(tus: Tus, other: Api) -> None:
     target = tus.begin(3)
     foreign = Tus(other)
