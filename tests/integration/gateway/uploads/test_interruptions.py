@@ -2,7 +2,6 @@
 
 import os
 import socket
-import time
 from contextlib import closing
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from devtools.user_pool import Issuer
 from tests.integration.gateway.conftest import StartGateway
 from tests.support.gateway import Api, fresh, on_both_storages
-from tests.support.tus import PORTION, Tus, checksum, repr_digest
+from tests.support.tus import Tus, begin_portion, checksum, repr_digest, until_free, until_offset
 
 MEBIBYTE = 1 << 20
 
@@ -20,39 +19,11 @@ def tus(api: Api) -> Tus:
     return Tus(api)
 
 
-def begin_portion(
-    tus: Tus, target: str, offset: int, length: int, *, extra: str = ""
-) -> socket.socket:
-    """A connection whose body is still to be sent."""
-    connection = socket.create_connection(("127.0.0.1", tus.api.gateway.port), timeout=30)
-    head = (
-        f"PATCH {target} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {tus.api.token}\r\n"
-        f"Tus-Resumable: 1.0.0\r\nUpload-Offset: {offset}\r\nContent-Type: {PORTION}\r\n{extra}"
-        f"Content-Length: {length}\r\n\r\n"
-    )
-    connection.sendall(head.encode())
-    return connection
-
-
 def answer_of(connection: socket.socket) -> bytes:
     found = b""
     while b"\r\n\r\n" not in found and (more := connection.recv(1 << 16)):
         found += more
     return found.partition(b"\r\n")[0]
-
-
-def until_offset(tus: Tus, target: str, offset: int) -> int:
-    """Wait until an upload has come so far."""
-    while (found := tus.offset(target)) < offset:
-        time.sleep(0.02)
-    return found
-
-
-def until_free(tus: Tus, target: str, offset: int, body: bytes) -> None:
-    while (reply := tus.patch(target, offset, body)).status == 423:
-        assert reply.headers["retry-after"] == "1"
-        time.sleep(0.02)
-    assert reply.status == 204, reply
 
 
 @on_both_storages
