@@ -156,8 +156,9 @@ class Storage(Protocol):
     def append(self, staged: Staged, offset: int) -> AbstractAsyncContextManager[Appender]:
         """Go on with a staged file from `offset`, which was safe before.
 
-        Raises `NotFound` if it is not there any more, `StagedBytesLost` if bytes before `offset`
-        are not, and `StagedFileBusy` where the storage notices another process that appends.
+        This, or the first call of the appender, raises `NotFound` if it is not there any more,
+        `StagedBytesLost` if bytes before `offset` are not, and `StagedFileBusy` where the storage
+        notices another process that appends.
         """
 
     async def place(self, staged: Staged) -> Entry:

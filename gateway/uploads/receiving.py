@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from common.storage.errors import NotFound, StagedBytesLost
 from common.storage.resumable import Appender
 from common.usage.quota import QuotaExceeded, UploadShare
 from gateway.http.errors import TooLarge, TooSlow
@@ -44,6 +45,8 @@ class Portion:
         try:
             async with self._lease.renewed(self._confirmable):
                 failure = await self._take(reader)
+        except (NotFound, StagedBytesLost):
+            raise  # the caller ends the upload, by the lease
         except Exception:
             if self._lease.is_held and not self._is_checked:
                 await self._lease.confirm(self._confirmable(), ends=True)
