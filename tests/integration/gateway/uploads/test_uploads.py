@@ -2,13 +2,14 @@
 
 import hashlib
 import os
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 import pytest
 
 from tests.support.gateway import FRONTEND, Api, on_both_databases, on_both_storages, rows
-from tests.support.tus import PORTION, Tus, checksum, expire, metadata, repr_digest
+from tests.support.tus import PORTION, Tus, begin_portion, checksum, expire, metadata, repr_digest
 
 MEBIBYTE = 1 << 20
 
@@ -136,13 +137,31 @@ def test_an_empty_portion_confirms_where_the_upload_stands(tus: Tus) -> None:
     assert tus.patch(target, 3, b"4").status == 413
 
 
+def test_a_client_may_wait_for_leave_to_send(tus: Tus) -> None:
+    target = tus.begin(3, "data/a")
+    extra = "Expect: 100-continue\r\n"
+    with closing(begin_portion(tus, target, 0, 3, extra=extra)) as connection:
+        assert connection.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"123")
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 204 ")
+    assert tus.content("data/a") == b"123"
+
+
+def test_every_answer_says_when_the_upload_expires(tus: Tus) -> None:
+    created = tus.create(3)
+    target = created.headers["location"].removeprefix(tus.api.gateway.base)
+    for reply in (created, tus.head(target), tus.patch(target, 0, b"123"), tus.head(target)):
+        assert parsedate_to_datetime(reply.headers["upload-expires"]) > datetime.now(UTC)
+
+
 def test_a_method_may_be_overridden(tus: Tus) -> None:
     target = tus.begin(3, "data/a")
     override = "X-HTTP-Method-Override"
     reply = tus.send("POST", target, b"123", {override: "PATCH", "Upload-Offset": "0"})
     assert (reply.status, reply.headers["upload-offset"]) == (204, "3")
-    head = tus.send("GET", target, headers={override: "HEAD"})
-    assert (head.status, head.headers["upload-offset"]) == (200, "3")
+    for method in ("GET", "POST"):
+        head = tus.send(method, target, headers={override: "HEAD"})
+        assert (head.status, head.headers["upload-offset"]) == (200, "3")
     assert tus.send("POST", target, headers={override: "delete"}).status == 204
     assert tus.head(target).status == 404
     assert tus.api.send("POST", target).status == 405
@@ -237,6 +256,17 @@ def test_a_length_is_required_and_may_not_be_deferred(tus: Tus) -> None:
     }
     reply = tus.send("POST", "/uploads", Upload_Metadata=sent, Upload_Defer_Length="1")
     assert reply.status == 400
+
+
+@on_both_storages
+def test_lengths_beyond_any_file_are_refused(tus: Tus, request: pytest.FixtureRequest) -> None:
+    for length in (2**63, 10**19, 10**30):
+        assert {loc for loc, _ in tus.create(length).faults()} == {("header", "upload-length")}
+    if "s3" in request.node.name:
+        assert tus.create(1 << 50).status == 507
+    target = tus.begin(400 << 30, "data/large")
+    assert tus.patch(target, 0, b"1").status == 204
+    assert tus.send("DELETE", target).status == 204
 
 
 @pytest.mark.parametrize("sent", ["partial", "final;/uploads/a /uploads/b"])
