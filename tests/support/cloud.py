@@ -92,10 +92,13 @@ class Caller:
         form.add_field("file", io.BytesIO(content), filename=name)
         return await self.ask("POST", f"/files/{directory}/upload", data=form)
 
+    async def create_upload(self, path: str, length: int, **pairs: str) -> Answer:
+        headers = {"Upload-Length": str(length), "Upload-Metadata": metadata(path=path, **pairs)}
+        return await self.ask_tus("POST", "/uploads", headers)
+
     async def begin_upload(self, path: str, length: int, **pairs: str) -> str:
         """Begin a resumable upload; the path of its URL."""
-        headers = {"Upload-Length": str(length), "Upload-Metadata": metadata(path=path, **pairs)}
-        answer = await self.ask_tus("POST", "/uploads", headers)
+        answer = await self.create_upload(path, length, **pairs)
         assert answer.status == 201, answer
         return urlsplit(answer.headers["Location"]).path
 
