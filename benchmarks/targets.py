@@ -37,6 +37,8 @@ TRANSFERS: Final[dict[str, Target]] = {
 
 DOWNLOAD_OF_SENDFILE: Final = 0.7
 
+RESUMABLE_OF_PLAIN: Final = 0.8
+
 PEAK_MIB: Final = 100
 """Peak memory of the gateway for a transfer of any size."""
 

@@ -13,7 +13,7 @@ from benchmarks.messages import Endpoint, form_parts
 from benchmarks.results import Transfer
 
 _CHUNK: Final = 1 << 20
-_TIMEOUT: Final = 600.0
+TIMEOUT: Final = 600.0
 
 
 class BrokenTransfer(Exception):
@@ -39,7 +39,7 @@ def perform(request: Request) -> Transfer:
     The size is that of the upload, else that of the response's body.
     """
     began, address = time.monotonic(), (request.endpoint.host, request.endpoint.port)
-    connection = http.client.HTTPConnection(*address, timeout=_TIMEOUT)
+    connection = http.client.HTTPConnection(*address, timeout=TIMEOUT)
     try:
         _send(connection, request)
         first_byte, size = _read(connection.getresponse(), request)

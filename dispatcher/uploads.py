@@ -6,6 +6,7 @@ from typing import Final
 from uuid import uuid4
 
 from common.database.engine import Database
+from common.runtime.tasks import BoundedTasks
 from common.storage.errors import StorageError
 from common.storage.protocol import Storage
 from common.telemetry.logs import get_logger
@@ -15,6 +16,10 @@ from dispatcher import metrics
 
 _BATCH: Final = 100
 _BATCHES: Final = 50
+_AT_ONCE: Final = 8
+"""Uploads that are ended at a time: each takes S3 a few requests, and thousands may expire in the
+same minute."""
+
 _REMEMBERED: Final = 86_400.0
 """Seconds for which a swept upload is still answered as expired."""
 
@@ -54,14 +59,20 @@ class UploadSweep:
         outcome: str,
     ) -> int:
         done = 0
-        for upload in uploads:
+
+        async def one(upload: Upload) -> None:
+            nonlocal done
             try:
                 await work(upload, owner)
             except StorageError as error:
                 log.warning("upload.postponed", upload_id=upload.id, reason=str(error))
-                continue
+                return
             done += 1
             metrics.RECONCILED.labels(outcome).inc()
+
+        async with BoundedTasks(_AT_ONCE) as tasks:
+            for upload in uploads:
+                await tasks.start(one, upload)
         return done
 
     async def _expire(self, upload: Upload, owner: str) -> None:

@@ -150,14 +150,15 @@ class Storage(Protocol):
     async def stage(self, path: UserPath, length: int) -> Staged:
         """Begin a file that arrives in portions (see `common.storage.resumable`).
 
-        Raises `PathConflict`, as `write` does.
+        Raises `PathConflict`, as `write` does, and `OutOfSpace` for one that is larger than any.
         """
 
     def append(self, staged: Staged, offset: int) -> AbstractAsyncContextManager[Appender]:
         """Go on with a staged file from `offset`, which was safe before.
 
-        Raises `NotFound` if it is not there any more, `StagedBytesLost` if bytes before `offset`
-        are not, and `StagedFileBusy` where the storage notices another process that appends.
+        This, or the first call of the appender, raises `NotFound` if it is not there any more,
+        `StagedBytesLost` if bytes before `offset` are not, and `StagedFileBusy` where the storage
+        notices another process that appends.
         """
 
     async def place(self, staged: Staged) -> Entry:

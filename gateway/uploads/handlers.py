@@ -21,6 +21,7 @@ from gateway.uploads.protocol import (
     EXTENSIONS,
     REFUSED,
     VERSION_HEADER,
+    check_id,
     check_portion,
     check_version,
     expiry,
@@ -168,10 +169,11 @@ async def create_upload(request: web.Request) -> web.Response:
         )
     },
 )
-@refused_with(REFUSED)
+@refused_with({**REFUSED, hdrs.CACHE_CONTROL: "no-store"})
 async def find_upload(request: web.Request) -> web.Response:
     check_version(request.headers)
-    upload = await request.app[RESUMABLE].find(request[USER].id, request.match_info["upload_id"])
+    upload_id = check_id(request.match_info["upload_id"])
+    upload = await request.app[RESUMABLE].find(request[USER].id, upload_id)
     headers = {
         **_progress(upload),
         "Upload-Length": str(upload.length),
@@ -204,7 +206,7 @@ async def append_to_upload(request: web.Request) -> web.Response:
     check_portion(request.content_type)
     offset = read_number(request.headers, "Upload-Offset")
     checksum = read_checksum(request.headers)
-    upload_id = request.match_info["upload_id"]
+    upload_id = check_id(request.match_info["upload_id"])
     async with _portion(request) as body:
         upload = await request.app[RESUMABLE].append(
             request[USER].id, upload_id, offset, body, checksum
@@ -223,7 +225,7 @@ async def append_to_upload(request: web.Request) -> web.Response:
 @refused_with(REFUSED)
 async def terminate_upload(request: web.Request) -> web.Response:
     check_version(request.headers)
-    upload_id = request.match_info["upload_id"]
+    upload_id = check_id(request.match_info["upload_id"])
     await request.app[RESUMABLE].terminate(request[USER].id, upload_id)
     return web.Response(status=HTTPStatus.NO_CONTENT, headers=VERSION_HEADER)
 

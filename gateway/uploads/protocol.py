@@ -13,7 +13,7 @@ from common.storage.errors import InvalidPath
 from common.storage.paths import UserPath, check_name
 from gateway.http.errors import Fault, Invalid, misnamed
 from gateway.http.upload_limits import UPLOAD_TYPES
-from gateway.uploads.errors import BadRequest, OtherVersion, WrongContentType
+from gateway.uploads.errors import BadRequest, OtherVersion, UploadNotFound, WrongContentType
 
 VERSION: Final = "1.0.0"
 EXTENSIONS: Final = "creation,creation-with-upload,expiration,checksum,termination"
@@ -25,9 +25,15 @@ REFUSED: Final[Mapping[str, str]] = {**VERSION_HEADER, "Tus-Version": VERSION}
 
 _LARGEST: Final = 2**63 - 1
 _DIGITS: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
+_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _LENGTHS: Final = {"sha1": 20, "sha256": 32}
 _LOC: Final = ("header", "upload-metadata")
+_UNSUPPORTED: Final = {
+    "Upload-Defer-Length": "Upload-Length must be known at the creation",
+    "Upload-Concat": "Uploads are not concatenated: send the file as one upload",
+}
+"""Headers of extensions that are not offered; ignored, they would lead to other files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,13 @@ def check_version(headers: Mapping[str, str]) -> None:
         raise OtherVersion(f"Tus-Resumable must be {VERSION}")
 
 
+def check_id(text: str) -> str:
+    """The last part of an upload's URL. Raises `UploadNotFound` for one that none can have."""
+    if not _ID.fullmatch(text):
+        raise UploadNotFound(text)
+    return text
+
+
 def check_portion(content_type: str) -> None:
     """Raise `WrongContentType` for a body that is no portion."""
     if content_type != PORTION:
@@ -62,8 +75,9 @@ def check_portion(content_type: str) -> None:
 
 def read_new_upload(user_id: str, headers: Mapping[str, str]) -> NewUpload:
     """What the headers of a creation ask for. Raises `BadRequest` and `Invalid`."""
-    if "Upload-Defer-Length" in headers:
-        raise BadRequest("Upload-Length must be known at the creation")
+    for name, sentence in _UNSUPPORTED.items():
+        if name in headers:
+            raise BadRequest(sentence)
     faults: list[Fault] = []
     length, path, expected = 0, UserPath(user_id), None
     sent = headers.get("Upload-Metadata", "")

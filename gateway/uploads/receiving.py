@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from common.storage.errors import NotFound, StagedBytesLost
 from common.storage.resumable import Appender
 from common.usage.quota import QuotaExceeded, UploadShare
 from gateway.http.errors import TooLarge, TooSlow
@@ -29,7 +30,7 @@ class Portion:
         self._share = share
         self._is_checked = checksum is not None
         self._length = upload.length
-        self._end = self._confirmed = upload.received
+        self._end = self._confirmed = self._ready = upload.received
         self._expected = upload.expected_sha256
         self._digest = RunningDigest(
             upload.digest_state, upload.received, step=appender.step, checksum=checksum
@@ -44,6 +45,8 @@ class Portion:
         try:
             async with self._lease.renewed(self._confirmable):
                 failure = await self._take(reader)
+        except (NotFound, StagedBytesLost):
+            raise  # the caller ends the upload, by the lease
         except Exception:
             if self._lease.is_held and not self._is_checked:
                 await self._lease.confirm(self._confirmable(), ends=True)
@@ -76,15 +79,21 @@ class Portion:
             await self._digest.feed(piece)
             await self._appender.write(piece)
             self._end += len(piece)
-            self._lease.moved(self._appender.safe)
+            self._note_ready()
+            self._lease.moved(self._ready)
+
+    def _note_ready(self) -> None:
+        """Note what is safe once its digest is known, too; all of the file is left to the end."""
+        safe = self._appender.safe
+        if safe < self._length and self._digest.has_state(safe):
+            self._ready = safe
 
     def _confirmable(self) -> dict[str, Any]:
-        """What has become safe; all of the file only together with its digest."""
+        """What is ready; nothing of a portion whose checksum is still to be compared."""
         if self._is_checked:
             return {}
-        safe = self._appender.safe
-        is_ready = safe < self._length and self._digest.has_state(safe)
-        return self._confirmed_at(safe if is_ready else self._confirmed)
+        self._note_ready()
+        return self._confirmed_at(self._ready)
 
     def _confirmed_at(self, offset: int) -> dict[str, Any]:
         self._share.stage(offset - self._confirmed)

@@ -129,6 +129,8 @@ class ResumableUploads:
                 raise TooLarge(f"The upload has only {upload.length - offset} bytes left")
             if not upload.is_whole:
                 await self._receive(lease, body, checksum)
+            elif await self._reader(body).read():
+                raise TooLarge("The upload has all its bytes")
             return await self._finish(lease)
 
     async def terminate(self, user_id: str, upload_id: str) -> None:
@@ -154,8 +156,7 @@ class ResumableUploads:
             await lease.give_back()
 
     async def _receive(self, lease: Lease, body: Body, checksum: Checksum | None) -> None:
-        reader = BodyReader(body, self._budget, timeout=self._client_timeout)
-        upload = lease.upload
+        reader, upload = self._reader(body), lease.upload
         try:
             with TRANSFERS.labels("in").track_inprogress(), self._budget.transfer():
                 async with (
@@ -171,6 +172,9 @@ class ResumableUploads:
         except WrongDigest as error:
             await self._end(lease, "mismatched")
             raise WrongChecksum(str(error)) from error
+
+    def _reader(self, body: Body) -> BodyReader:
+        return BodyReader(body, self._budget, timeout=self._client_timeout)
 
     async def _complete_empty(self, lease: Lease) -> None:
         sha256 = Sha256().digest().hex()

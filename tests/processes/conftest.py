@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from devtools.user_pool import Issuer
 from tests.support.cloud import Cloud
@@ -35,3 +37,18 @@ async def mailjet(cloud: Cloud) -> AsyncIterator[FakeMailjet]:
     async with FakeMailjet().served() as mailjet:
         cloud.mailjet_url = mailjet.url
         yield mailjet
+
+
+@pytest.fixture
+async def front_end() -> AsyncIterator[str]:
+    """The address of an empty page, of another origin than the gateway."""
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(
+            text="<!doctype html><title>front end</title>", content_type="text/html"
+        )
+
+    app = web.Application()
+    app.router.add_get("/", page)
+    async with TestServer(app) as server:
+        yield f"http://localhost:{server.port}"

@@ -3,13 +3,10 @@
 import asyncio
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
-import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from tests.support.browser import open_page
 from tests.support.cloud import Cloud, on_sqlite
@@ -35,21 +32,6 @@ with httpx.stream("GET", url, headers=headers, timeout=30) as answer:
     for line in answer.iter_lines():
         print(line, flush=True)
 """
-
-
-@pytest.fixture
-async def front_end() -> AsyncIterator[str]:
-    """The address of an empty page, of another origin than the gateway."""
-
-    async def page(_: web.Request) -> web.Response:
-        return web.Response(
-            text="<!doctype html><title>front end</title>", content_type="text/html"
-        )
-
-    app = web.Application()
-    app.router.add_get("/", page)
-    async with TestServer(app) as server:
-        yield f"http://localhost:{server.port}"
 
 
 @needs("chromium")

@@ -65,6 +65,11 @@ async def trickle(client: Client) -> None:
     await client.send(b"x" * 300_000)
 
 
+async def trickle_portion(client: Client, targets: Iterator[str]) -> None:
+    await client.begin_portion(next(targets), 10_000_000)
+    await client.send(b"x" * 300_000)
+
+
 async def used(process: Process, kind: str, state: str = "in_use") -> float:
     return await process.metric(f'opencloud_share_slots{{kind="{kind}",state="{state}"}}')
 
@@ -143,24 +148,30 @@ async def test_transfers_with_s3_of_one_user_delay_no_other(cloud: Cloud, aws_ur
     assert (await cloud.caller.ask("GET", "/files/")).status == 200
     assert (await other.ask("GET", "/files/")).status == 200
     alone = await move_a_mebibyte(other, gateway)
+    begun = [await cloud.caller.begin_upload(f"data/t/{n}", 10_000_000) for n in range(24)]
+    portion = partial(trickle_portion, targets=iter(begun))
     async with (
-        connected(cloud.port, cloud.token, [trickle], 24),
+        connected(cloud.port, cloud.token, [trickle, portion], 24) as uploads,
         connected(cloud.port, cloud.token, [clients.stop_in_download], 260) as downloads,
     ):
-        await eventually(lambda: transfers_begun(gateway, 24 + len(downloads)))
+        await eventually(lambda: transfers_begun(gateway, len(uploads) + len(downloads)))
         beside = await move_a_mebibyte(other, gateway)
     assert max(beside) < max(alone) + STARTED * slowness()
 
 
-async def move_a_mebibyte(caller: Caller, gateway: Process) -> tuple[float, float]:
-    """Seconds that an upload and a download take."""
+async def move_a_mebibyte(caller: Caller, gateway: Process) -> list[float]:
+    """Seconds that an upload, a resumable one and a download take."""
+    content = bytes(1 << 20)
     with Elapsed(gateway) as uploading:
-        upload = await caller.upload("data/x", "f", bytes(1 << 20))
+        upload = await caller.upload("data/x", "f", content)
+    with Elapsed(gateway) as resuming:
+        target = await caller.begin_upload("data/x/g", len(content))
+        sent = await caller.send_portion(target, 0, content)
     with Elapsed(gateway) as downloading:
         download = await caller.ask("GET", "/files/data/x/f/download")
-    assert (upload.status, download.status) == (201, 200)
-    assert len(download.body) == 1 << 20
-    return uploading.seconds, downloading.seconds
+    assert (upload.status, sent.status, download.status) == (201, 204, 200)
+    assert len(download.body) == len(content)
+    return [uploading.seconds, resuming.seconds, downloading.seconds]
 
 
 async def put_large(aws_url: str, key: str) -> None:

@@ -24,6 +24,7 @@ from tests.support.gateway import job_body
 from tests.support.key_server import KeyServer
 from tests.support.notifier import FakeMailjet
 from tests.support.records import add_handover, add_mail, rows
+from tests.support.tus import metadata
 
 ODD = '"+/%&=?#@: \\'
 LESS_ODD = {
@@ -101,11 +102,18 @@ class Scene:
         private = ("/user", "/jobs", "/jobs/1", "/jobs/x", "/jobs/applications", "/files/")
         update = {"job_id": 1, "status": "running", "runtime_details": "details"}
         account = {"email": "me@example.org", "password": "wrong"}
+        tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "3"}
+        tus["Upload-Metadata"] = metadata(path="data/x", note=key)
         await asyncio.gather(
             *(self.ask("GET", path, headers={}) for path in public),
             *(self.ask("GET", path, headers=caller) for path in private for caller in callers),
             self.ask("POST", "/jobs", json=job_body(attributes={"files_down": {}})),
             self.ask("POST", "/jobs", json={"job_name": 3}),
+            *(
+                self.ask(method, path, headers=caller | tus)
+                for method, path in (("POST", "/uploads"), ("HEAD", "/uploads/x"))
+                for caller in callers
+            ),
             *(
                 self.ask("PUT", "/_job_status", headers={"x-api-key": shown}, json=update)
                 for shown in (key, f"{key}x")

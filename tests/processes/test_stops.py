@@ -28,6 +28,11 @@ async def begin_upload(client: Client) -> None:
     await client.send(HALF)
 
 
+async def begin_portion(client: Client, target: str) -> None:
+    await client.begin_portion(target, 2 * len(HALF))
+    await client.send(HALF)
+
+
 async def ask_once(client: Client) -> None:
     await client.begin("GET", "/", 0)
     assert (await client.read()).startswith(b"HTTP/1.1 200 ")
@@ -55,9 +60,11 @@ async def test_work_in_flight_is_finished_when_every_service_is_stopped(
         ]
         await asyncio.wait_for(at_peer.reached.wait(), 30)
         await asyncio.wait_for(at_mailjet.reached.wait(), 30)
-        kinds = [begin_upload, clients.stop_in_download, ask_once]
+        target = await cloud.caller.begin_upload("data/slow/resumable", 2 * len(HALF))
+        kinds = [begin_upload, partial(begin_portion, target=target)]
+        kinds += [clients.stop_in_download, ask_once]
         connections = connected(cloud.port, cloud.token, kinds, 1)
-        upload, download, idle = await stack.enter_async_context(connections)
+        upload, portion, download, idle = await stack.enter_async_context(connections)
         async with locked_jobs(cloud):
             submit = partial(clients.submit, name="under-way")
             connections = connected(cloud.port, cloud.token, [submit], 1)
@@ -72,19 +79,22 @@ async def test_work_in_flight_is_finished_when_every_service_is_stopped(
             late = await cloud.caller.ask("GET", "/user")
             assert (late.status, late.headers["Connection"]) == (200, "close")
         await upload.send(HALF + clients.END)
+        await portion.send(HALF)
         at_peer.released.set()
         at_mailjet.released.set()
         answers = await asyncio.gather(
-            *(client.read_all() for client in (upload, download, submission, idle))
+            *(client.read_all() for client in (upload, portion, download, submission, idle))
         )
         statuses = await asyncio.gather(*(process.wait() for process in processes))
         took = time.monotonic() - stopped
 
     assert statuses == [0, 0, 0]
     assert took < GRACE
-    uploaded, downloaded, submitted, nothing = answers
+    uploaded, resumed, downloaded, submitted, nothing = answers
     assert uploaded.startswith(b"HTTP/1.1 201 ")
-    assert (cloud.root / USER / "data" / "slow" / "file").read_bytes() == 2 * HALF
+    assert resumed.startswith(b"HTTP/1.1 204 ")
+    for name in ("file", "resumable"):
+        assert (cloud.root / USER / "data" / "slow" / name).read_bytes() == 2 * HALF
     assert downloaded.endswith(content[-1_000_000:])
     assert submitted.startswith(b"HTTP/1.1 201 ")
     assert nothing == b""

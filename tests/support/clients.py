@@ -55,6 +55,11 @@ class Client:
         await self.begin("POST", "/files/data/slow/upload", len(start) + length + len(END), kind)
         await self.send(start)
 
+    async def begin_portion(self, target: str, length: int) -> None:
+        """Begin to send the first `length` bytes of a resumable upload."""
+        kind = "Content-Type: application/offset+octet-stream"
+        await self.begin("PATCH", target, length, "Tus-Resumable: 1.0.0", "Upload-Offset: 0", kind)
+
     async def read(self, most: int = 65_536) -> bytes:
         return await asyncio.get_running_loop().sock_recv(self._socket, most)
 

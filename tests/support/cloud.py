@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 import asyncpg
@@ -27,6 +28,7 @@ from devtools.services import Process
 from devtools.user_pool import INTERNAL_KEY, USER, Issuer, trust
 from tests.support.gateway import APPLICATIONS, job_body
 from tests.support.notifier import environment as notifier_environment
+from tests.support.tus import PORTION, metadata
 
 PATIENT = 30
 """Seconds for a peer's answer: late rather than lost where many processes share few cores."""
@@ -89,6 +91,33 @@ class Caller:
         form = aiohttp.FormData()
         form.add_field("file", io.BytesIO(content), filename=name)
         return await self.ask("POST", f"/files/{directory}/upload", data=form)
+
+    async def create_upload(self, path: str, length: int, **pairs: str) -> Answer:
+        headers = {"Upload-Length": str(length), "Upload-Metadata": metadata(path=path, **pairs)}
+        return await self.ask_tus("POST", "/uploads", headers)
+
+    async def begin_upload(self, path: str, length: int, **pairs: str) -> str:
+        """Begin a resumable upload; the path of its URL."""
+        answer = await self.create_upload(path, length, **pairs)
+        assert answer.status == 201, answer
+        return urlsplit(answer.headers["Location"]).path
+
+    async def send_portion(self, target: str, offset: int, content: bytes) -> Answer:
+        headers = {"Upload-Offset": str(offset), "Content-Type": PORTION}
+        return await self.ask_tus("PATCH", target, headers, data=io.BytesIO(content))
+
+    async def offset_of(self, target: str) -> int:
+        """How many bytes there are of a resumable upload."""
+        answer = await self.ask_tus("HEAD", target)
+        assert answer.status == 200, answer
+        return int(answer.headers["Upload-Offset"])
+
+    async def ask_tus(
+        self, method: str, target: str, headers: Mapping[str, str] | None = None, **parts: Any
+    ) -> Answer:
+        """A request of the protocol."""
+        sent = {**self.headers, "Tus-Resumable": "1.0.0", **(headers or {})}
+        return await self.ask(method, target, headers=sent, **parts)
 
     async def _send(self, method: str, path: str, **parts: Any) -> tuple[int | None, Any]:
         try:

@@ -29,3 +29,18 @@ def tool(name: str) -> Path:
     found = _find(name)
     assert found is not None, name
     return Path(found)
+
+
+def _package_file(path: str) -> Path:
+    return CLIENTS / "node_modules" / path
+
+
+def needs_file(path: str) -> Any:
+    """Skip the test where a file of a package of npm's is missing."""
+    package = path.partition("/")[0]
+    return pytest.mark.skipif(not _package_file(path).exists(), reason=f"{package}: not installed")
+
+
+def script(path: str) -> str:
+    """The text of a package's file, which the test `needs_file`."""
+    return _package_file(path).read_text()

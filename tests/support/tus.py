@@ -2,7 +2,10 @@
 
 import base64
 import hashlib
+import socket
+import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -114,3 +117,39 @@ def expire(gateway: Gateway, target: str) -> None:
             await database.close()
 
     run_apart(run())
+
+
+def begin_portion(
+    tus: Tus, target: str, offset: int, length: int, *, extra: str = ""
+) -> socket.socket:
+    """A connection whose body is still to be sent."""
+    connection = socket.create_connection(("127.0.0.1", tus.api.gateway.port), timeout=30)
+    head = (
+        f"PATCH {target} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {tus.api.token}\r\n"
+        f"Tus-Resumable: 1.0.0\r\nUpload-Offset: {offset}\r\nContent-Type: {PORTION}\r\n{extra}"
+        f"Content-Length: {length}\r\n\r\n"
+    )
+    connection.sendall(head.encode())
+    return connection
+
+
+def until_offset(tus: Tus, target: str, offset: int) -> int:
+    """Wait until an upload has come so far."""
+    while (found := tus.offset(target)) < offset:
+        time.sleep(0.02)
+    return found
+
+
+def until_free(tus: Tus, target: str, offset: int, body: bytes) -> None:
+    while (reply := tus.patch(target, offset, body)).status == 423:
+        assert reply.headers["retry-after"] == "1"
+        time.sleep(0.02)
+    assert reply.status == 204, reply
+
+
+def cut_portion(tus: Tus, target: str, offset: int, content: bytes, size: int) -> None:
+    """Begin to send `content`, of which `size` bytes come; returns once others may write."""
+    with closing(begin_portion(tus, target, offset, len(content))) as connection:
+        connection.sendall(content[:size])
+        until_offset(tus, target, offset + size)
+    until_free(tus, target, offset + size, b"")

@@ -28,34 +28,26 @@ def staged_name() -> str:
 
 
 class AppendedFile:
-    """A staged file that is open; `safe` is behind what is on the disk by the `fsync` policy."""
+    """A staged file, opened by the first call; `safe` is behind what is on the disk by the `fsync`
+    policy."""
 
-    def __init__(self, *, fsync: bool, space: FreeSpace) -> None:
+    def __init__(
+        self, root: str, staged: Staged, offset: int, *, fsync: bool, space: FreeSpace
+    ) -> None:
+        self._root = root
+        self._name = staged.name
         self._fsync = fsync
         self._space = space
         self._fd = -1
-        self._end = 0
-        self.safe = 0
-
-    def open(self, root: str, name: str, offset: int) -> None:
-        """Open it, or create it for the first byte. Raises `NotFound`, `StagedBytesLost` and
-        `StagedFileBusy`."""
-        flags = _FLAGS if offset else _FLAGS | os.O_CREAT
-        with open_staging(root) as staging:
-            self._fd = os.open(name, flags, 0o666, dir_fd=staging)
-            if self._fsync and not offset:
-                os.fsync(staging)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StagedFileBusy("another process writes to it") from None
-        if os.fstat(self._fd).st_size < offset:
-            raise StagedBytesLost("the staged file lacks bytes")
-        os.ftruncate(self._fd, offset)
-        os.lseek(self._fd, offset, os.SEEK_SET)
         self._end = self.safe = offset
 
+    @property
+    def is_settled(self) -> bool:
+        return self._fd >= 0 and self.safe == self._end
+
     def append(self, data: bytes | bytearray) -> None:
+        """Append all of `data`. Raises as `settle` does."""
+        self._open()
         with self._space.reserved(self._fd, len(data)), memoryview(data) as view:
             done = 0
             while done < len(view):
@@ -65,10 +57,39 @@ class AppendedFile:
             self.settle()
 
     def settle(self) -> None:
-        """Make what was appended safe."""
+        """Make what was appended safe. Raises `NotFound`, `StagedBytesLost` and
+        `StagedFileBusy`."""
+        self._open()
         if self._fsync:
             os.fdatasync(self._fd)
         self.safe = self._end
+
+    def _open(self) -> None:
+        """Open the file, which is created for its first byte."""
+        if self._fd >= 0:
+            return
+        flags = _FLAGS if self._end else _FLAGS | os.O_CREAT
+        with open_staging(self._root) as staging:
+            fd = os.open(self._name, flags, 0o666, dir_fd=staging)
+            try:
+                self._begin(fd)
+                if self._fsync and not self._end:
+                    os.fsync(staging)
+            except BaseException:
+                os.close(fd)
+                raise
+        self._fd = fd
+
+    def _begin(self, fd: int) -> None:
+        """Lock the file, and cut off what nobody has confirmed."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StagedFileBusy("another process writes to it") from None
+        if os.fstat(fd).st_size < self._end:
+            raise StagedBytesLost("the staged file lacks bytes")
+        os.ftruncate(fd, self._end)
+        os.lseek(fd, self._end, os.SEEK_SET)
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -96,7 +117,8 @@ class LocalAppender:
 
     async def settle(self) -> None:
         await self._finish_job()
-        await self._threads.run(self._file.settle)
+        if not self._file.is_settled:
+            await self._threads.run(self._file.settle)
 
     async def _finish_job(self) -> None:
         job = self._job

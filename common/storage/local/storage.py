@@ -149,14 +149,12 @@ class LocalStorage:
 
     @asynccontextmanager
     async def append(self, staged: Staged, offset: int) -> AsyncIterator[LocalAppender]:
-        file = AppendedFile(fsync=self._fsync, space=self._space)
-        appender: LocalAppender | None = None
+        file = AppendedFile(self._root, staged, offset, fsync=self._fsync, space=self._space)
+        appender = LocalAppender(self._bulk, file)
         try:
-            await self._quick.run(file.open, self._root, staged.name, offset)
-            appender = LocalAppender(self._bulk, file)
             yield appender
         finally:
-            if appender is not None and appender.job is not None:
+            if appender.job is not None:
                 await outlast(appender.job)
             file.close()
 

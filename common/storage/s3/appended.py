@@ -1,9 +1,9 @@
 """A file that arrives in portions, in S3: a multipart upload, continued by any process.
 
-Every part but the last has the same size, which follows from the file's length: so the offset alone
-says which parts are there, and which bytes come next. A portion that ends within a part leaves the
-part's beginning as an object of its own, named by the part's number: it is read once more when the
-rest arrives, and holds at least what was confirmed of the part, even if more was written since.
+The sizes of the parts follow from the file's length: so the offset alone says which parts are
+there, and which bytes come next. A portion that ends within a part leaves the part's beginning as
+an object of its own, named by the part's number: it is read once more when the rest arrives, and
+holds at least what was confirmed of the part, even if more was written since.
 """
 
 import asyncio
@@ -19,10 +19,11 @@ from common.storage.protocol import Entry
 from common.storage.resumable import Staged
 from common.storage.s3.bucket import Bucket, storage_errors
 from common.storage.s3.part import Part
-from common.storage.s3.upload import PART_BYTES, UNCOUNTED, Multipart
+from common.storage.s3.part_sizes import PART_BYTES, PartSizes
+from common.storage.s3.upload import UNCOUNTED, Multipart
 
-_MOST_PARTS: Final = 10_000
-_PARTS_IN_FLIGHT: Final = 3
+_IN_FLIGHT: Final = 3 * PART_BYTES
+"""Bytes of an upload that are on their way to S3; one part at least."""
 
 
 class StagedObjects:
@@ -117,20 +118,21 @@ class S3Appender:
         offset: int,
         held: HeldParts,
     ) -> None:
-        self.step = max(PART_BYTES, -(-staged.length // _MOST_PARTS))
+        self.step = PartSizes.step
         self.safe = offset
         self._objects = objects
         self._multipart = multipart
         self._staged = staged
         self._held = held
-        self._index, self._offset = divmod(offset, self.step)
+        self._sizes = PartSizes(staged.length)
+        self._index, self._start = self._sizes.locate(offset)
         self._part = Part()
         self._began_within: int | None = None
         self._in_flight: deque[tuple[asyncio.Task[None], int]] = deque()
 
     async def read_beginning(self) -> None:
         """Read what is there of the part that is not whole yet."""
-        length, number = self._offset, self._index + 1
+        length, number = self.safe - self._start, self._index + 1
         if length:
             self._began_within = number
             found = self._objects.read_beginning(self._staged.name, number, length)
@@ -141,15 +143,16 @@ class S3Appender:
         with memoryview(data) as view:
             done = 0
             while done < len(view):
-                piece = bytes(view[done : done + self.step - self._part.size])
+                size = self._sizes.of(self._index)
+                piece = bytes(view[done : done + size - self._part.size])
                 await self._add(piece)
                 done += len(piece)
-                if self._part.size == self.step:
+                if self._part.size == size:
                     await self._send()
         self._note_sent()
 
     async def settle(self) -> None:
-        end = self._index * self.step + self._part.size
+        end = self._start + self._part.size
         if self._part.size and end == self._staged.length:
             await self._send()
         elif self._part.size and end != self.safe:
@@ -179,11 +182,11 @@ class S3Appender:
     async def _send(self) -> None:
         part, self._part = self._part, Part()
         self._index += 1
-        while len(self._in_flight) >= _PARTS_IN_FLIGHT:
+        self._start += part.size
+        while len(self._in_flight) >= max(1, _IN_FLIGHT // part.size):
             await self._first_sent()
-        end = min(self._index * self.step, self._staged.length)
         task = asyncio.create_task(self._send_part(self._index, part))
-        self._in_flight.append((task, end))
+        self._in_flight.append((task, self._start))
 
     async def _send_part(self, number: int, part: Part) -> None:
         await self._multipart.upload(number, part)

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from common.runtime.tasks import BoundedTasks
 from common.storage.budget import BoundedCache, ChunkBudget, FileCount, PartBudget, ReadBudget
-from common.storage.errors import NotFound, StorageError
+from common.storage.errors import NotFound, OutOfSpace, StorageError
 from common.storage.paths import PREDEFINED, UserPath
 from common.storage.protocol import BATCH, Entry, OpenFile, PreparedRequest
 from common.storage.resumable import Known, Staged, none_known
@@ -26,6 +26,7 @@ from common.storage.s3.client import create_client, open_session
 from common.storage.s3.file import S3File, read_if_small
 from common.storage.s3.keys import Keys, cut
 from common.storage.s3.listing import Directory
+from common.storage.s3.part_sizes import LARGEST_FILE
 from common.storage.s3.presign import presign_get, presign_post
 from common.storage.s3.probe import probe
 from common.storage.s3.upload import abort_stale, upload
@@ -170,6 +171,8 @@ class S3Storage:
         return Entry("/".join(path.parts), size, None, etag, (old and old.size) or 0)
 
     async def stage(self, path: UserPath, length: int) -> Staged:
+        if length > LARGEST_FILE:
+            raise OutOfSpace("the file is larger than the storage can hold")
         await self._tree.check_place(path)
         return Staged(path, length, await self._staged.begin(self._keys.file(path)))
 

@@ -12,10 +12,9 @@ from common.storage.errors import NotFound, StorageError
 from common.storage.resumable import Known, none_known
 from common.storage.s3.bucket import Bucket, storage_errors
 from common.storage.s3.part import Part
+from common.storage.s3.part_sizes import part_bytes
 
-PART_BYTES: Final = 8 << 20
 _PARTS_IN_FLIGHT: Final = 3
-_PARTS_PER_SIZE: Final = 1_000
 
 UNCOUNTED: Final = 256 << 10
 """Bytes up to which a part is not counted in the part budget: it is all of a small file."""
@@ -64,7 +63,7 @@ async def _in_parts(
     part = Part()
     number = 0
     async for chunk in chunks:
-        if part.size >= _part_bytes(number):
+        if part.size >= part_bytes(number):
             yield part, False
             part = Part()
             number += 1
@@ -72,11 +71,6 @@ async def _in_parts(
             await held.acquire()
         part.append(chunk)
     yield part, True
-
-
-def _part_bytes(number: int) -> int:
-    """Parts grow with their number, so that the 10 000 that S3 takes hold 430 GiB."""
-    return PART_BYTES * (1 + number // _PARTS_PER_SIZE)
 
 
 class Multipart:

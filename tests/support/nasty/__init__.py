@@ -11,6 +11,7 @@ def corpus(token: str) -> dict[str, bytes]:
         "json": bodies.json(token),
         "target": heads.targets(token),
         "header": heads.headers(token),
+        "resumable upload": heads.uploads(token),
         "token": heads.tokens(),
         "framing": heads.framing(token),
     }

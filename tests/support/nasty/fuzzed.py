@@ -9,11 +9,14 @@ _TARGETS = (
     "POST /files/data/x/upload", "POST /files/data/x/url", "GET /jobs", "POST /jobs",
     "POST /jobs/cancel", "GET /jobs/1/events", "POST /jobs/1/cancel", "PUT /_job_status",
     "POST /token", "POST /login", "POST /user", "OPTIONS /jobs", "GET /docs/",
+    "POST /uploads", "PATCH /uploads/x", "HEAD /uploads/x", "OPTIONS /uploads",
 )  # fmt: skip
 _FIELDS = (
     "Content-Type", "Content-Encoding", "Range", "If-Match", "If-None-Match", "If-Range", "Cookie",
     "If-Modified-Since", "Accept", "Origin", "X-Forwarded-For", "X-Forwarded-Proto", "Forwarded",
     "Idempotency-Key", "Last-Event-ID", "Expect", "X-Request-ID", "Access-Control-Request-Headers",
+    "Tus-Resumable", "Upload-Length", "Upload-Metadata", "Upload-Offset", "Upload-Checksum",
+    "X-HTTP-Method-Override",
 )  # fmt: skip
 _KINDS = (
     "application/json", "multipart/form-data; boundary=b", "application/x-www-form-urlencoded",

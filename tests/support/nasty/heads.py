@@ -86,6 +86,33 @@ def headers(token: str) -> Named:
         yield name, host.encode()
 
 
+def uploads(token: str) -> Named:
+    """Creations and portions of resumable uploads."""
+    usual = {"Tus-Resumable": "1.0.0", "Upload-Length": "1", "Upload-Metadata": "path ZGF0YS9h"}
+    long = base64.b64encode(filled(b"a/", start=b"data/", size=20_000)).decode()
+    for field, lines in {
+        "Upload-Metadata": (
+            *(line(piece) for piece in ("a@ ,", ",", " ", "a ", "a@ YQ==,", "=", "path ,", "a@,")),
+            *(f"path {text}" for text in (long, line("Ly8v"), line("Li4v"), line("gICA"))),
+            f"dir {long},filename {line('YWFh', size=5_000)}",
+        ),
+        "Upload-Length": (line("9"), line(" ", end="1")),
+        "Upload-Checksum": (line("A", start="sha256 "), line("sha1 "), line("=", start="sha1 ")),
+        "X-HTTP-Method-Override": (line("A"), line(" ")),
+        "Upload-Defer-Length": (line("1"),),
+    }.items():
+        for text in lines:
+            sent = [f"{name}: {value}" for name, value in {**usual, field: text}.items()]
+            yield f"{field} {text[:20]}", request("POST /uploads", token, *sent, body=b"")
+    portion = ("Tus-Resumable: 1.0.0", "Content-Type: application/offset+octet-stream")
+    for text in (line("9"), line(" "), "1" * 4_000):
+        offset = f"Upload-Offset: {text}"
+        yield f"offset {text[:9]}", request(f"PATCH /uploads/{text[:9]}", token, *portion, offset)
+    for piece in ("a", "%2f", "%00", "/"):
+        path = line(piece, start="HEAD /uploads/")
+        yield f"upload {piece}", request(path, token, "Tus-Resumable: 1.0.0")
+
+
 def tokens() -> Named:
     def part(content: bytes) -> str:
         return base64.urlsafe_b64encode(content).rstrip(b"=").decode()

@@ -16,14 +16,15 @@ from common.storage.errors import (
 )
 from common.storage.local.storage import LocalStorage
 from common.storage.paths import RESERVED_USER_NAME
-from common.storage.s3 import appended as s3_appended
+from common.storage.s3 import part_sizes
 from tests.integration.common.storage.conftest import MEBIBYTE, Broken, Tree
 
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The smallest parts that S3 takes."""
-    monkeypatch.setattr(s3_appended, "PART_BYTES", 5 * MEBIBYTE)
+    monkeypatch.setattr(part_sizes, "PART_BYTES", 5 * MEBIBYTE)
+    monkeypatch.setattr(part_sizes.PartSizes, "step", 5 * MEBIBYTE)
 
 
 async def append(tree: Tree, staged, offset: int, content: bytes) -> int:
@@ -169,6 +170,11 @@ async def test_s3_keeps_one_beginning_of_a_part(s3, bucket, prefix):
     await s3.storage.place(staged)
     assert kept() == []
     assert await s3.get("data/a.bin") == content
+
+
+async def test_s3_refuses_what_is_larger_than_any_object_of_its_parts(s3):
+    with pytest.raises(OutOfSpace):
+        await s3.storage.stage(s3.path("data/a.bin"), part_sizes.LARGEST_FILE + 1)
 
 
 async def test_a_second_writer_is_refused_while_one_is_open(local):

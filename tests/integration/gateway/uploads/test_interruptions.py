@@ -2,15 +2,26 @@
 
 import os
 import socket
-import time
 from contextlib import closing
 
 import pytest
 
+from common.database.engine import Database
+from common.storage.factory import open_storage
+from devtools.postgres import run_apart
 from devtools.user_pool import Issuer
+from dispatcher.uploads import UploadSweep
 from tests.integration.gateway.conftest import StartGateway
-from tests.support.gateway import Api, fresh, on_both_storages
-from tests.support.tus import PORTION, Tus, checksum, repr_digest
+from tests.support.gateway import Api, Gateway, fresh, on_both_databases, on_both_storages
+from tests.support.tus import (
+    Tus,
+    begin_portion,
+    checksum,
+    expire,
+    repr_digest,
+    until_free,
+    until_offset,
+)
 
 MEBIBYTE = 1 << 20
 
@@ -20,39 +31,11 @@ def tus(api: Api) -> Tus:
     return Tus(api)
 
 
-def begin_portion(
-    tus: Tus, target: str, offset: int, length: int, *, extra: str = ""
-) -> socket.socket:
-    """A connection whose body is still to be sent."""
-    connection = socket.create_connection(("127.0.0.1", tus.api.gateway.port), timeout=30)
-    head = (
-        f"PATCH {target} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {tus.api.token}\r\n"
-        f"Tus-Resumable: 1.0.0\r\nUpload-Offset: {offset}\r\nContent-Type: {PORTION}\r\n{extra}"
-        f"Content-Length: {length}\r\n\r\n"
-    )
-    connection.sendall(head.encode())
-    return connection
-
-
 def answer_of(connection: socket.socket) -> bytes:
     found = b""
     while b"\r\n\r\n" not in found and (more := connection.recv(1 << 16)):
         found += more
     return found.partition(b"\r\n")[0]
-
-
-def until_offset(tus: Tus, target: str, offset: int) -> int:
-    """Wait until an upload has come so far."""
-    while (found := tus.offset(target)) < offset:
-        time.sleep(0.02)
-    return found
-
-
-def until_free(tus: Tus, target: str, offset: int, body: bytes) -> None:
-    while (reply := tus.patch(target, offset, body)).status == 423:
-        assert reply.headers["retry-after"] == "1"
-        time.sleep(0.02)
-    assert reply.status == 204, reply
 
 
 @on_both_storages
@@ -136,6 +119,60 @@ def test_bytes_of_all_uploads_count_before_they_are_whole(
     assert tus.patch(first, 600, bytes(300)).status == 204
     assert tus.create(101).status == 413
     assert tus.create(100).status == 201
+
+
+def test_a_quota_that_is_reached_within_a_portion_keeps_what_fits(
+    start_gateway: StartGateway, issuer: Issuer
+) -> None:
+    user = fresh("user")
+    tus = Tus(Api(start_gateway(MAX_USER_BYTES=str(5 * MEBIBYTE)), user, issuer.token(user)))
+    target = tus.begin(5 * MEBIBYTE, "data/a")
+    tus.api.upload("data/b", "f", bytes(2 * MEBIBYTE))
+    assert tus.patch_chunked(target, 0, bytes(5 * MEBIBYTE)).status == 413
+    offset = tus.offset(target)
+    assert 0 < offset <= 3 * MEBIBYTE
+    assert tus.api.delete("/files/data/b/").status == 204
+    assert tus.patch(target, offset, bytes(5 * MEBIBYTE - offset)).status == 204
+    assert tus.content("data/a") == bytes(5 * MEBIBYTE)
+
+
+@on_both_storages
+def test_a_directory_that_is_deleted_meanwhile_is_there_again(tus: Tus) -> None:
+    target = tus.begin(6, "data/x/y/a")
+    tus.api.upload("data/x/y", "other", b"1")
+    tus.patch(target, 0, b"123")
+    assert tus.api.delete("/files/data/x/").status == 204
+    assert tus.patch(target, 3, b"456").status == 204
+    assert tus.api.paths("data/x/y") == ["data/x/y/a"]
+    assert tus.content("data/x/y/a") == b"123456"
+
+
+@on_both_databases
+def test_a_sweep_leaves_a_portion_alone_that_began_before_the_upload_expired(tus: Tus) -> None:
+    running, resting = tus.begin(6, "data/a"), tus.begin(6, "data/b")
+    with closing(begin_portion(tus, running, 0, 6)) as connection:
+        connection.sendall(b"123")
+        until_offset(tus, running, 3)
+        for target in (running, resting):
+            expire(tus.api.gateway, target)
+        sweep_uploads(tus.api.gateway)
+        connection.sendall(b"456")
+        assert b" 204 " in answer_of(connection)
+    assert tus.offset(running) == 6
+    assert tus.content("data/a") == b"123456"
+    assert tus.head(resting).status == 410
+
+
+def sweep_uploads(gateway: Gateway) -> None:
+    async def run() -> None:
+        database = Database(gateway.settings.database)
+        try:
+            async with open_storage(gateway.settings.storage) as storage:
+                await UploadSweep(database=database, storage=storage).sweep()
+        finally:
+            await database.close()
+
+    run_apart(run())
 
 
 def test_space_that_must_stay_free_is_kept(start_gateway: StartGateway, issuer: Issuer) -> None:

@@ -2,13 +2,14 @@
 
 import hashlib
 import os
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 import pytest
 
 from tests.support.gateway import FRONTEND, Api, on_both_databases, on_both_storages, rows
-from tests.support.tus import PORTION, Tus, checksum, expire, metadata, repr_digest
+from tests.support.tus import PORTION, Tus, begin_portion, checksum, expire, metadata, repr_digest
 
 MEBIBYTE = 1 << 20
 
@@ -78,6 +79,9 @@ def test_a_head_is_not_cached_and_repeats_what_was_sent(tus: Tus) -> None:
     assert head.headers["cache-control"] == "no-store"
     assert head.headers["upload-metadata"] == sent
     assert (head.headers["upload-length"], head.headers["upload-offset"]) == ("3", "0")
+    missing = tus.head("/uploads/nothing")
+    assert (missing.status, missing.headers["cache-control"]) == (404, "no-store")
+    assert "upload-offset" not in missing.headers
 
 
 @pytest.mark.parametrize("version", ["", "0.2.2", "1.0.1"])
@@ -133,13 +137,31 @@ def test_an_empty_portion_confirms_where_the_upload_stands(tus: Tus) -> None:
     assert tus.patch(target, 3, b"4").status == 413
 
 
+def test_a_client_may_wait_for_leave_to_send(tus: Tus) -> None:
+    target = tus.begin(3, "data/a")
+    extra = "Expect: 100-continue\r\n"
+    with closing(begin_portion(tus, target, 0, 3, extra=extra)) as connection:
+        assert connection.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"123")
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 204 ")
+    assert tus.content("data/a") == b"123"
+
+
+def test_every_answer_says_when_the_upload_expires(tus: Tus) -> None:
+    created = tus.create(3)
+    target = created.headers["location"].removeprefix(tus.api.gateway.base)
+    for reply in (created, tus.head(target), tus.patch(target, 0, b"123"), tus.head(target)):
+        assert parsedate_to_datetime(reply.headers["upload-expires"]) > datetime.now(UTC)
+
+
 def test_a_method_may_be_overridden(tus: Tus) -> None:
     target = tus.begin(3, "data/a")
     override = "X-HTTP-Method-Override"
     reply = tus.send("POST", target, b"123", {override: "PATCH", "Upload-Offset": "0"})
     assert (reply.status, reply.headers["upload-offset"]) == (204, "3")
-    head = tus.send("GET", target, headers={override: "HEAD"})
-    assert (head.status, head.headers["upload-offset"]) == (200, "3")
+    for method in ("GET", "POST"):
+        head = tus.send(method, target, headers={override: "HEAD"})
+        assert (head.status, head.headers["upload-offset"]) == (200, "3")
     assert tus.send("POST", target, headers={override: "delete"}).status == 204
     assert tus.head(target).status == 404
     assert tus.api.send("POST", target).status == 405
@@ -236,6 +258,22 @@ def test_a_length_is_required_and_may_not_be_deferred(tus: Tus) -> None:
     assert reply.status == 400
 
 
+@on_both_storages
+def test_lengths_beyond_any_file_are_refused(tus: Tus, request: pytest.FixtureRequest) -> None:
+    for length in (2**63, 10**19, 10**30):
+        assert {loc for loc, _ in tus.create(length).faults()} == {("header", "upload-length")}
+    if "s3" in request.node.name:
+        assert tus.create(1 << 50).status == 507
+    target = tus.begin(400 << 30, "data/large")
+    assert tus.patch(target, 0, b"1").status == 204
+    assert tus.send("DELETE", target).status == 204
+
+
+@pytest.mark.parametrize("sent", ["partial", "final;/uploads/a /uploads/b"])
+def test_uploads_are_not_concatenated(tus: Tus, sent: str) -> None:
+    assert tus.create(3, headers={"Upload-Concat": sent}).status == 400
+
+
 def test_a_place_that_is_taken_is_refused(tus: Tus) -> None:
     tus.api.upload("data/", "file", b"1")
     for path in ("data/file/below", "data"):
@@ -297,6 +335,14 @@ def test_a_file_that_is_not_what_was_announced_is_not_stored(tus: Tus) -> None:
 
 
 # -- ownership, ends -----------------------------------------------------------------------------
+@on_both_databases
+@pytest.mark.parametrize("name", ["%00", "%ff", "x" * 3_000, "%F0%9F%98%80", "0" * 31])
+def test_an_upload_that_cannot_be_does_not_exist(tus: Tus, name: str) -> None:
+    assert tus.head(f"/uploads/{name}").status == 404
+    assert tus.patch(f"/uploads/{name}", 0, b"1").status == 404
+    assert tus.send("DELETE", f"/uploads/{name}").status == 404
+
+
 def test_uploads_of_others_do_not_exist(tus: Tus, other: Api) -> None:
     target = tus.begin(3)
     foreign = Tus(other)
