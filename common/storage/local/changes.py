@@ -77,14 +77,18 @@ def make_directories(root: str, path: UserPath) -> Iterator[int]:
     tree = tree_of(root, path.user)
     made: list[int] = []
     try:
-        with closing_descriptor(_descend_making(tree, path, made)) as fd:
+        with closing_descriptor(descend_making(tree, path, made)) as fd:
             yield fd
     except BaseException:
-        _unmake(tree, path, made)
+        unmake(tree, path, made)
         raise
 
 
-def _descend_making(tree: str, path: UserPath, made: list[int]) -> int:
+def descend_making(tree: str, path: UserPath, made: list[int]) -> int:
+    """Open the directory `path`; the depths of those that are created on the way go to `made`.
+
+    The caller closes the descriptor. Raises `PathConflict`.
+    """
     for _ in range(_ATTEMPTS):
         made.clear()
         try:
@@ -123,8 +127,8 @@ def _descend(tree: str, path: UserPath, made: list[int] | None = None) -> int:
     return fd
 
 
-def _unmake(tree: str, path: UserPath, made: Sequence[int]) -> None:
-    """Remove the directories at these depths, except those that are in use by now."""
+def unmake(tree: str, path: UserPath, made: Sequence[int]) -> None:
+    """Remove the directories at these depths of `path`, except those that are in use by now."""
     with suppress(OSError):
         for depth in reversed(made):
             if depth == 0 and path.parts[0] in PREDEFINED:
