@@ -37,6 +37,9 @@ TRANSFERS: Final[dict[str, Target]] = {
 
 DOWNLOAD_OF_SENDFILE: Final = 0.7
 
+SMALL_FILES_OF_SINGLE: Final = 5.0
+"""Files of an archive, as a ratio to single uploads."""
+
 PEAK_MIB: Final = 100
 """Peak memory of the gateway for a transfer of any size."""
 
