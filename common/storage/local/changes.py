@@ -34,6 +34,10 @@ def directory_there(path: UserPath) -> PathConflict:
     return PathConflict(f"'{'/'.join(path.parts)}' is a directory")
 
 
+def no_directory_there(parts: Sequence[str]) -> PathConflict:
+    return PathConflict(f"'{'/'.join(parts)}' is not a directory")
+
+
 def check_not_permanent(path: UserPath) -> None:
     """Raise `PathConflict` for a directory that always exists, even if it is missing on disk."""
     if path.is_permanent:
@@ -80,7 +84,7 @@ def make_directories(root: str, path: UserPath) -> Iterator[int]:
         with closing_descriptor(descend_making(tree, path, made)) as fd:
             yield fd
     except BaseException:
-        unmake(tree, path, made)
+        _unmake(tree, path, made)
         raise
 
 
@@ -118,8 +122,7 @@ def _descend(tree: str, path: UserPath, made: list[int] | None = None) -> int:
                 child = os.open(part, DIRECTORY_FLAGS, dir_fd=fd)
         except OSError as error:
             if error.errno in {errno.ENOTDIR, errno.ELOOP}:
-                place = "/".join(path.parts[: depth + 1])
-                raise PathConflict(f"'{place}' is not a directory") from None
+                raise no_directory_there(path.parts[: depth + 1]) from None
             raise
         finally:
             os.close(fd)
@@ -127,8 +130,8 @@ def _descend(tree: str, path: UserPath, made: list[int] | None = None) -> int:
     return fd
 
 
-def unmake(tree: str, path: UserPath, made: Sequence[int]) -> None:
-    """Remove the directories at these depths of `path`, except those that are in use by now."""
+def _unmake(tree: str, path: UserPath, made: Sequence[int]) -> None:
+    """Remove the directories at these depths, except those that are in use by now."""
     with suppress(OSError):
         for depth in reversed(made):
             if depth == 0 and path.parts[0] in PREDEFINED:

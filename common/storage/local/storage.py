@@ -14,7 +14,8 @@ from common.storage.local import appended, changes, staging, tree
 from common.storage.local import rename as renaming
 from common.storage.local import survey as surveying
 from common.storage.local.appended import AppendedFile, LocalAppender
-from common.storage.local.bundle import BundledFiles, LocalBundle
+from common.storage.local.bundle import LocalBundle
+from common.storage.local.bundled import BundledFiles
 from common.storage.local.file import LocalFile, read_small
 from common.storage.local.probe import probe, root_error
 from common.storage.local.sizes import sizes_of

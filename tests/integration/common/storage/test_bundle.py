@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.storage.errors import OutOfSpace, PathConflict, StorageUnavailable
-from common.storage.local import bundle as local_bundle
+from common.storage.local import bundled
 from common.storage.local.storage import LocalStorage
 from common.storage.paths import RESERVED_USER_NAME
 from common.storage.protocol import SmallFile
@@ -74,10 +74,12 @@ async def test_a_bundle_that_is_not_placed_leaves_nothing(tree, before):
     assert await contents(tree) == before
 
 
-@pytest.mark.parametrize("path", ["data/a/below", "data/deep"])
-async def test_a_place_that_is_taken_is_refused_and_all_is_taken_back(tree, before, path):
+@pytest.mark.parametrize(
+    ("path", "replaced"), [("data/a/below", "data/deep/b"), ("data/deep", "data/a")]
+)
+async def test_a_place_that_is_taken_is_refused_and_all_is_taken_back(tree, before, path, replaced):
     with pytest.raises(PathConflict):
-        await place_all(tree, small(tree, "data/a", "data/deep/b", "data/new/dir/x", path))
+        await place_all(tree, small(tree, replaced, "data/c", "data/new/dir/x", "data/d/e", path))
     assert await contents(tree) == before
     with pytest.raises(PathConflict):
         async with tree.storage.bundle(tree.user) as bundle:
@@ -121,9 +123,9 @@ async def test_replaced_files_come_back_on_disks_without_links(local, monkeypatc
     def no_links(*_, **__):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(local_bundle.os, "link", no_links)
+    monkeypatch.setattr(bundled.os, "link", no_links)
     with pytest.raises(PathConflict):
-        await place_all(local, small(local, "data/a", "data/b"))
+        await place_all(local, small(local, "data/a", "data/b"))  # the second is a directory
     assert await contents(local) == {"data/a": b"1", "data/b/": None, "data/b/c": b"1"}
 
 
@@ -131,7 +133,7 @@ async def test_staged_files_that_vanish_leave_nothing(local, tmp_path):
     async with local.storage.bundle(local.user) as bundle:
         await bundle.add(small(local, "data/new/a", "data/b"))
         (staged,) = (tmp_path / "root" / RESERVED_USER_NAME).iterdir()
-        (staged / "1").unlink()
+        (staged / "tree/data/b").unlink()
         with pytest.raises(StorageUnavailable):
             await place(bundle)
     assert await contents(local) == {}
