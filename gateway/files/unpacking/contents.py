@@ -6,6 +6,7 @@ Blocking.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
+from sys import getsizeof
 from typing import Final
 
 from common.storage.errors import InvalidPath
@@ -15,6 +16,12 @@ from gateway.files.unpacking.members import PIECE, Member, refused
 from gateway.http.errors import TooLarge
 
 _MEMBERS_PER_STEP: Final = 128
+
+_PATHS: Final = 32 << 20
+"""Bytes of memory that the paths of any archive may take."""
+
+_PER_PATH: Final = 640
+"""Those that they may take for each file that is allowed, if that is more."""
 
 Parts = tuple[str, ...]
 
@@ -49,6 +56,7 @@ class Contents:
         self._base = directory
         self._limits = limits
         self._bytes = 0
+        self._held = 0
         self._files: set[Parts] = set()
         self._directories: dict[Parts, Parts] = {directory.parts: directory.parts}
 
@@ -106,7 +114,7 @@ class Contents:
         if parts in self._directories:
             raise refused(name, "it is a directory of the archive as well")
         self._files.add(parts)
-        self._check_count(len(self._files) + len(self._directories) - 1)
+        self._check_held(parts)
         return UserPath(path.user, parts)
 
     def _parse(self, name: str, is_directory: bool) -> UserPath:
@@ -137,8 +145,15 @@ class Contents:
             raise refused(name, "it is, or lies below, a file of the archive")
         known = (*above, parts[-1])
         self._directories[known] = known
-        self._check_count(len(self._files) + len(self._directories) - 1)
+        self._check_held(known)
         return known
+
+    def _check_held(self, parts: Parts) -> None:
+        """One more path is in memory, where a deep one takes some kilobytes."""
+        self._check_count(len(self._files) + len(self._directories) - 1)
+        self._held += getsizeof(parts) + getsizeof(parts[-1])
+        if self._limits.files and self._held > max(_PATHS, self._limits.files * _PER_PATH):
+            raise TooLarge("The paths in the archive are too long, for so many of them")
 
     def _check_count(self, count: int) -> None:
         most = self._limits.files

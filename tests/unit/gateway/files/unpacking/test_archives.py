@@ -294,6 +294,14 @@ def test_directories_count_each_time():
         unpack(archives.tar_of(made), limited(files=4))
 
 
+def test_deep_paths_take_no_more_memory_than_many_usual_ones():
+    made = [archives.tar_member(f"{number}/{'d/' * 400}", None) for number in range(100)]
+    with pytest.raises(TooLarge, match="too long"):
+        unpack(archives.tar_of(made), limited(files=50_000))
+    usual = [archives.tar_member(f"{number}/{'d/' * 10}{'n' * 100}") for number in range(100)]
+    assert unpack(archives.tar_of(usual), limited(files=50_000))
+
+
 def test_a_claim_beyond_the_limits_is_refused_before_the_content_comes():
     info = tarfile.TarInfo("huge")
     info.size = 1 << 62
