@@ -13,8 +13,13 @@ from gateway.files.unpacking.members import PIECE, ByteReader, Member, broken
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE: Final = b"\x2a\x4d\x18"
-_OTHERS: Final = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "RAR"}
-_TAKEN: Final = "a tar, plain or compressed by gzip or zstd, or a zip is taken"
+_OTHERS: Final = {
+    b"BZh": "compressed by bzip2",
+    b"\xfd7zXZ\0": "compressed by xz",
+    b"7z\xbc\xaf\x27\x1c": "a 7z",
+    b"Rar!": "a RAR",
+}
+_NEITHER: Final = "neither a tar, plain or compressed by gzip or zstd, nor a zip"
 
 _ZSTD_WINDOW: Final = 8 << 20
 """Bytes that zstd looks back at most: what every decoder should support (RFC 8878, 3.1.1.1.2)."""
@@ -36,14 +41,14 @@ def read_archive(chunks: Iterator[bytes]) -> Iterator[Member]:
     elif tars.is_header(start):
         yield from tars.read_tar(reader)
     else:
-        other = next((kind for magic, kind in _OTHERS.items() if start.startswith(magic)), None)
-        raise broken(f"it is compressed by {other}; {_TAKEN}" if other else f"it is none; {_TAKEN}")
+        other = [f"{kind}, " for magic, kind in _OTHERS.items() if start.startswith(magic)]
+        raise broken(f"it is {''.join(other)}{_NEITHER}")
 
 
 def _compressed_tar(chunks: Iterator[bytes]) -> Iterator[Member]:
     reader = ByteReader(chunks)
     if not tars.is_header(reader.peek(tars.BLOCK)):
-        raise broken(f"it is no tar inside; {_TAKEN}")
+        raise broken("what is compressed is no tar")
     yield from tars.read_tar(reader)
     left = _MOST_BEHIND
     while behind := reader.some(PIECE):

@@ -89,7 +89,7 @@ def test_what_is_refused_leaves_everything_as_it_was(api: Api, large: bytes) -> 
 
 
 def test_an_archive_is_known_by_its_bytes_and_nothing_else(api: Api) -> None:
-    assert "it is none" in fault(unpack(api, b"hello world"))
+    assert "it is neither" in fault(unpack(api, b"hello world"))
     assert unpack(api, archives.tar_gz({"a": b"x"})).status == 201
     assert api.upload("data/x", "a.tar", b"hello").status == 201
     assert (
