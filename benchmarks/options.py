@@ -13,8 +13,9 @@ class Options:
     """What to run, and how large.
 
     Each figure and its baseline take `seconds`, in `slices` that alternate. Large bodies have
-    `size` MiB and are moved `repeats` times. `listed` is the files in a directory, `tree_files`
-    those in a large tree, `running` and `forwarded` numbers of jobs, `streams` those that are open.
+    `size` MiB and are moved `repeats` times. `unpacked` is the files of an archive, `listed` those
+    in a directory, `tree_files` those in a large tree, `running` and `forwarded` numbers of jobs,
+    `streams` those that are open.
     """
 
     only: tuple[str, ...] = ()
@@ -27,6 +28,7 @@ class Options:
     repeats: int = 3
     history: int = 0
     small_files: int = 20_000
+    unpacked: int = 10_000
     listed: int = 500
     tree_files: int = 100_000
     running: int = 10_000

@@ -1,5 +1,7 @@
 """Rows and files that exist before a measurement."""
 
+import gzip
+import tarfile
 from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
@@ -185,6 +187,16 @@ def add_many_files(root: Path, count: int, size: int) -> None:
     for start in range(0, count, 1_000):
         numbers = range(start, min(start + 1_000, count))
         add_files(root / f"{start:06d}", [f"frame_{n:06d}.tif" for n in numbers], size)
+
+
+def write_archives(folder: Path, count: int, size: int) -> dict[str, Path]:
+    """Tars of such files by what they are, plain and compressed."""
+    tree, plain, compressed = (folder / f"packed{ending}" for ending in ("", ".tar", ".tar.gz"))
+    add_many_files(tree, count, size)
+    with tarfile.open(plain, "w") as archive:
+        archive.add(tree, ".")
+    compressed.write_bytes(gzip.compress(plain.read_bytes()))
+    return {"tar": plain, "tar.gz": compressed}
 
 
 def add_files(folder: Path, names: Sequence[str], size: int) -> None:

@@ -39,6 +39,9 @@ DOWNLOAD_OF_SENDFILE: Final = 0.7
 
 RESUMABLE_OF_PLAIN: Final = 0.8
 
+SMALL_FILES_OF_SINGLE: Final = 5.0
+"""Files of an archive, as a ratio to single uploads."""
+
 PEAK_MIB: Final = 100
 """Peak memory of the gateway for a transfer of any size."""
 

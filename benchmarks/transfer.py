@@ -3,8 +3,10 @@
 import http.client
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from itertools import chain, repeat
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -22,7 +24,10 @@ class BrokenTransfer(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """`upload` is the size in bytes of a file to send in a form; without it the body is `json`."""
+    """`upload` is the size in bytes of a file to send in a form; without it the body is `json`.
+
+    `file`: what is sent, instead of random bytes.
+    """
 
     endpoint: Endpoint
     method: str
@@ -30,6 +35,7 @@ class Request:
     _: KW_ONLY
     status: int = 200
     upload: int = 0
+    file: Path | None = None
     json: Any = None
 
 
@@ -60,10 +66,21 @@ def _send(connection: http.client.HTTPConnection, request: Request) -> None:
         return
     before, after, headers["Content-Type"] = form_parts("large.bin")
     headers["Content-Length"] = str(len(before) + request.upload + len(after))
-    filler = os.urandom(_CHUNK)
-    whole, rest = divmod(request.upload, _CHUNK)
-    parts = chain([before], repeat(filler, whole), [filler[:rest], after])
+    content = _chunks_of(request.file) if request.file else _random(request.upload)
+    parts = chain([before], content, [after])
     connection.request(request.method, request.target, parts, headers)
+
+
+def _random(size: int) -> Iterator[bytes]:
+    filler = os.urandom(_CHUNK)
+    whole, rest = divmod(size, _CHUNK)
+    return chain(repeat(filler, whole), [filler[:rest]])
+
+
+def _chunks_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
 
 
 def _read(response: http.client.HTTPResponse, request: Request) -> tuple[float, int]:

@@ -32,8 +32,10 @@ from gateway.auth.handlers import ACCOUNTS, LOG_INS
 from gateway.auth.keys import KeySet
 from gateway.auth.throttle import LogInThrottle
 from gateway.auth.tokens import TokenVerifier
-from gateway.files.handlers import LEDGER, LISTINGS, STORAGE, UPLOADS
+from gateway.files.handlers import LEDGER, LISTINGS, STORAGE, UNPACKING, UPLOADS
 from gateway.files.listings import Listings
+from gateway.files.unpacking.contents import UnpackLimits
+from gateway.files.unpacking.service import Unpacking
 from gateway.files.uploads import Uploads
 from gateway.http.audit import DENIALS, Denials
 from gateway.http.body import MAX_FIELDS
@@ -130,7 +132,7 @@ def create_app(settings: Settings, health: Health) -> web.Application:
     if settings.account_endpoints:
         app[LOG_INS] = LogInThrottle()
         app.cleanup_ctx.append(_open_accounts)
-    app.cleanup_ctx.extend([_open_applications, _open_database, _open_usage])
+    app.cleanup_ctx.extend([_open_applications, _open_database, _open_usage, _open_unpacking])
     app.cleanup_ctx.extend([_open_services, _send_heartbeats])
     if settings.internal_port:
         app.cleanup_ctx.append(_serve_internal)
@@ -218,6 +220,20 @@ async def _open_usage(app: web.Application) -> AsyncIterator[None]:
         app[UPLOADS] = Uploads(
             app[STORAGE], app[_UPLOAD_LIMITS], quota, client_timeout=settings.client_timeout
         )
+        yield
+
+
+async def _open_unpacking(app: web.Application) -> AsyncIterator[None]:
+    limits = app[SETTINGS].limits
+    unpacked = UnpackLimits(
+        files=limits.unpack_files,
+        bytes=limits.unpack_bytes,
+        bytes_per_file=limits.upload_bytes,
+    )
+    async with Unpacking(
+        app[UPLOADS], app[STORAGE], app[_UPLOAD_LIMITS], app[_QUOTA], unpacked
+    ) as unpacking:
+        app[UNPACKING] = unpacking
         yield
 
 

@@ -54,6 +54,9 @@ class Limits:
     upload_bytes: int = 0
     zip_files: int = 200_000
     zip_bytes: int = 0
+    unpack_files: int = 50_000
+    """Members of an archive, and directories that only their paths name."""
+    unpack_bytes: int = 100 * 1024**3
     job_files: int = 10_000
     unfinished_jobs: int = 0
     """Jobs of a user that have not ended."""
@@ -152,6 +155,8 @@ def load(reader: Reader) -> Settings:
             upload_bytes=reader.whole("MAX_UPLOAD_BYTES", 0),
             zip_files=reader.whole("MAX_ZIP_FILES", 200_000),
             zip_bytes=reader.whole("MAX_ZIP_BYTES", 0),
+            unpack_files=reader.whole("MAX_UNPACK_FILES", 50_000),
+            unpack_bytes=reader.whole("MAX_UNPACK_BYTES", 100 * 1024**3),
             job_files=reader.whole("MAX_JOB_FILES", 10_000),
             unfinished_jobs=reader.whole("MAX_UNFINISHED_JOBS", 0),
             free_bytes=storage.min_free_bytes,

@@ -1,5 +1,6 @@
 """Small files per second."""
 
+import shutil
 from collections.abc import Iterator
 from typing import Final
 
@@ -9,6 +10,7 @@ from benchmarks.environment import Environment
 from benchmarks.measure import in_turns, load_of, run_load, run_transfer
 from benchmarks.registry import Scope, benchmark
 from benchmarks.results import Baseline, Figure, Result, Sample, Transfer, grouped
+from benchmarks.targets import SMALL_FILES_OF_SINGLE
 from benchmarks.transfer import Request
 from devtools import proc
 
@@ -31,6 +33,31 @@ def small_uploads(env: Environment) -> Iterator[Result]:
     baselines = (Baseline("bare handler that discards", discarded.per_second()),)
     note = "aim: 1 000/s on one core"
     yield Result(_GROUP, "uploads of 1 KiB", sent.per_second(), baselines, peak, note)
+
+
+@benchmark("unpack", Scope.ONCE)
+def unpack(env: Environment) -> Iterator[Result]:
+    """many small files as one archive"""
+    count = env.options.unpacked
+    alone = env.user.form("/files/data/alone/upload", "file_@@@@@@@@@@.bin", bytes(_SIZE))
+    singly = run_load(load_of(env, env.user, [alone], status=201), env.gateway)
+    target = "/files/data/unpacked/upload?unpack=true"
+    for kind, archive in seed.write_archives(env.folder, count, _SIZE).items():
+        size = archive.stat().st_size
+        ours = Request(env.user, "POST", target, upload=size, file=archive, status=201)
+
+        def send(request: Request = ours) -> Transfer:
+            sent = run_transfer(request, env.gateway)
+            shutil.rmtree(env.tree / "data" / "unpacked")
+            return sent
+
+        (unpacked,), peak = in_turns(env, send)
+        figure = _files_per_second(unpacked, count)
+        single = singly.per_second("files/s")
+        baselines = (Baseline("single uploads", single, aim=SMALL_FILES_OF_SINGLE),)
+        yield Result(
+            _GROUP, f"{grouped(count)} files of 1 KiB in a {kind}", figure, baselines, peak
+        )
 
 
 @benchmark("zip-small", Scope.ONCE, usual=False)

@@ -98,6 +98,34 @@ class OpenFile(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class SmallFile:
+    """A file of up to `SMALL_FILE` bytes."""
+
+    path: UserPath
+    content: bytes
+
+
+class Bundle(Protocol):
+    """Files of one user that appear together; out of sight until they are placed.
+
+    For one task at a time. No path may be named twice, or lie below another one.
+    """
+
+    async def add(self, files: Sequence[SmallFile]) -> None:
+        """Stage files, in few steps. Raises as `Storage.write` does, `PathConflict` not always."""
+
+    async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> None:
+        """Stage one file. Raises as `Storage.write` does."""
+
+    def place(self, directories: Sequence[UserPath]) -> AsyncGenerator[list[Entry], None]:
+        """Move all files to their places, where files are replaced, and create `directories`.
+
+        Yields the files' entries, up to `BATCH` at a time, in the order in which they came. Raises
+        `PathConflict`, `OutOfSpace`, and `StorageUnavailable` if what was staged is gone.
+        """
+
+
 class Storage(Protocol):
     """Users' trees. Every method is safe to cancel and may run concurrently with any other.
 
@@ -170,6 +198,13 @@ class Storage(Protocol):
 
     async def abandon(self, staged: Staged) -> None:
         """Remove a staged file; idempotent."""
+
+    def bundle(self, user: str) -> AbstractAsyncContextManager[Bundle]:
+        """A bundle; unless it was placed, the end of the context leaves nothing of it.
+
+        That includes a `place` that fails half-way: what it had placed or made is removed, and what
+        it had replaced is put back, on S3 as far as it answers and without the files replaced last.
+        """
 
     def open(self, path: UserPath) -> AbstractAsyncContextManager[OpenFile]:
         """Open a file for reading. Raises `NotFound`, also for a directory."""

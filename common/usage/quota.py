@@ -93,8 +93,11 @@ class UploadShare:
 
     def place(self, entry: Entry) -> None:
         """The upload is complete, and is the file `entry` from now on."""
+        self.grow((entry.size or 0) - entry.replaced)
+
+    def grow(self, growth: int) -> None:
+        """The upload is complete, and the user's files take so many bytes more from now on."""
         self.release()
-        growth = (entry.size or 0) - entry.replaced
         self._account.placed += growth
         self._quota.ledger.changed(self._user_id, growth, began=self._last_at)
 

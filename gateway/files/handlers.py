@@ -16,7 +16,7 @@ from aiohttp_apispec import (
 )
 
 from common.storage.paths import UserPath
-from common.storage.protocol import Storage
+from common.storage.protocol import BATCH, Storage
 from common.usage.ledger import UsageLedger
 from gateway.files.downloads import NoSuchRange, OtherVersion, download
 from gateway.files.links import SentRequest, to_this_api
@@ -31,13 +31,16 @@ from gateway.files.schemas import (
     NOTHING,
     UPLOAD_BODY,
     UPLOAD_EXAMPLE,
+    UPLOAD_RESPONSES,
     ListingSchema,
     PathSchema,
     RenameSchema,
     RequestToSendSchema,
     UploadPlaceSchema,
+    UploadSchema,
     header_parameter,
 )
+from gateway.files.unpacking.service import Unpacking
 from gateway.files.uploads import Body, Uploads
 from gateway.http.admission import Work, acquire
 from gateway.http.audit import audit
@@ -46,13 +49,14 @@ from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import BY_COOKIE, SETTINGS, USER
 from gateway.http.origin import next_link, origin_of
 from gateway.http.responses import json_bytes, json_response
-from gateway.http.streaming import send
+from gateway.http.streaming import send, send_json
 from gateway.http.validation import inspected_by, otherwise
 from gateway.trees.entries import FILE_EXAMPLE, FileSchema, entry_json
 
 STORAGE: Final[web.AppKey[Storage]] = web.AppKey("storage")
 LISTINGS: Final = web.AppKey("listings", Listings)
 UPLOADS: Final = web.AppKey("uploads", Uploads)
+UNPACKING: Final = web.AppKey("unpacking", Unpacking)
 LEDGER: Final = web.AppKey("ledger", UsageLedger)
 
 _QUOTA_EXCEEDED: Final = (
@@ -175,7 +179,10 @@ async def download_link(request: web.Request) -> web.Response:
     tags=["Files"],
     summary="Upload a file",
     description="Stores the multipart field `file` under its own name; directories are created, "
-    "an existing file is replaced atomically.",
+    "an existing file is replaced atomically. With `unpack=true` the file is an archive, a tar "
+    "(plain, or compressed by gzip or zstd) or a zip, and its members are stored below the "
+    "directory instead: all of them, or none if one is refused. Links, devices and encrypted "
+    "members are.",
     errors={
         408: None,
         409: "'data/x' is not a directory",
@@ -183,20 +190,35 @@ async def download_link(request: web.Request) -> web.Response:
         507: None,
     },
     requestBody=UPLOAD_BODY,
-    response_example=FILE_EXAMPLE,
+    responses=UPLOAD_RESPONSES,
 )
 @inspected_by(_inspect_upload)
 @match_info_schema(UploadPlaceSchema)
-@response_schema(FileSchema, HTTPStatus.CREATED, description="The stored file.")
-async def upload_file(request: web.Request) -> web.Response:
+@querystring_schema(UploadSchema)
+async def upload_file(request: web.Request) -> web.StreamResponse:
     directory = _upload_directory(request)
     await _open_tree(request)
+    if request["querystring"]["unpack"]:
+        return await _unpack(request, directory)
     slot = await acquire(request, "transfer")
     try:
         stored = await request.app[UPLOADS].receive(_body(request), directory, waiting=slot.lent)
     finally:
         slot.release()
     return json_response(entry_json(stored), status=HTTPStatus.CREATED)
+
+
+async def _unpack(request: web.Request, directory: UserPath) -> web.StreamResponse:
+    slot = await acquire(request, "unpacking")
+    try:
+        unpacking = request.app[UNPACKING]
+        stored = await unpacking.receive(_body(request), directory, waiting=slot.lent)
+        if len(stored) > BATCH:
+            return await send_json(request, stored.json(), HTTPStatus.CREATED)
+        body = b"".join([chunk async for chunk in stored.json()])
+        return json_bytes(body, status=HTTPStatus.CREATED)
+    finally:
+        slot.release()
 
 
 @docs(

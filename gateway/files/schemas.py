@@ -7,6 +7,7 @@ from marshmallow import fields
 from gateway.http.fields import AnyText, Choice, Flag, RequestSchema, TreePath, Whole
 from gateway.http.responses import AnswerSchema
 from gateway.http.upload_limits import UPLOAD_TYPES
+from gateway.trees.entries import FILE_EXAMPLE, FileSchema
 
 
 class PathSchema(RequestSchema):
@@ -54,6 +55,15 @@ class ListingSchema(RequestSchema):
     )
 
 
+class UploadSchema(RequestSchema):
+    """Options of an upload."""
+
+    unpack = Flag(
+        load_default=False,
+        metadata={"description": "Store the members of the archive that the file is."},
+    )
+
+
 class RenameSchema(RequestSchema):
     """The target of a rename."""
 
@@ -93,6 +103,22 @@ UPLOAD_BODY: Final = {
             "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
         }
     },
+}
+UPLOAD_RESPONSES: Final = {
+    "201": {
+        "description": "The stored file; with `unpack` all of them, in the archive's order.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "oneOf": [FileSchema, {"type": "array", "items": FileSchema}],
+                },
+                "examples": {
+                    "file": {"value": FILE_EXAMPLE},
+                    "unpack": {"value": [{**FILE_EXAMPLE, "path": "data/x/exp1/f.csv"}]},
+                },
+            }
+        },
+    }
 }
 DOWNLOAD_RESPONSES: Final = {
     "200": {

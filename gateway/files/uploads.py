@@ -1,7 +1,7 @@
 """Uploads: the form field `file`, streamed into the storage, within the limits (413, 408, 507)."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,6 +76,22 @@ class Uploads:
         except _BROKEN as error:
             raise _invalid(_UNREADABLE, "multipart_invalid") from error
 
+    @asynccontextmanager
+    async def read(
+        self, body: Body, *, waiting: Waiting
+    ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
+        """The file of the form, of which nothing is stored; ends only if the form is complete.
+
+        Raises, like its bytes, as `receive` does for the form.
+        """
+        form, _ = await self._open(body, waiting)
+        try:
+            with TRANSFERS.labels("in").track_inprogress(), self._budget.transfer():
+                async with aclosing(self._chunks(form)) as chunks:
+                    yield chunks
+        except _BROKEN as error:
+            raise _invalid(_UNREADABLE, "multipart_invalid") from error
+
     async def prepare(self, directory: UserPath) -> PreparedRequest | None:
         """A presigned upload into `directory` within the limits; None if only this API takes it.
 
@@ -115,14 +131,22 @@ class Uploads:
         return form, name
 
     async def _content(self, form: FormReader, share: UploadShare) -> AsyncIterator[bytes]:
-        """The content of the file; ends only if the form is complete and has no other."""
+        """The content of the file, within the limits."""
         received, limit = 0, self._limits.most
-        try:
-            while chunk := await form.read(self._budget.size):
+        async with aclosing(self._chunks(form)) as chunks:
+            async for chunk in chunks:
                 received += len(chunk)
                 if limit and received > limit:
                     raise self._limits.too_large()
                 await share.add(len(chunk))
+                yield chunk
+
+    async def _chunks(self, form: FormReader) -> AsyncGenerator[bytes, None]:
+        """The bytes of the file; ends only if the form is complete and has no other."""
+        received = 0
+        try:
+            while chunk := await form.read(self._budget.size):
+                received += len(chunk)
                 yield chunk
             if await form.find_file(_FIELD) is not None:
                 raise Invalid(Fault(["body", _FIELD], "Only one file may be sent", "too_many"))

@@ -10,6 +10,7 @@ Kind = Literal[
     "search",
     "zip",
     "transfer",
+    "unpacking",
     "submission",
     "large_body",
     "computation",
@@ -60,6 +61,9 @@ EVENT_STREAM: Final = Budget(slots=5_000, per_caller=10, waiting=0, longest_wait
 """Open streams of events, which wait most of the time."""
 
 
+UNPACKING: Final = Budget(slots=8, per_caller=4, waiting=64, longest_wait=30.0)
+"""Archives that are unpacked while they arrive: each keeps the names of its members in memory."""
+
 LOG_TAIL: Final = Budget(slots=16, per_caller=4, waiting=64, longest_wait=30.0, begun_per_caller=16)
 """Ends of jobs' logs, which people ask for again and again: mostly a few small reads."""
 
@@ -76,6 +80,7 @@ def budgets(limits: Limits) -> dict[Kind, Budget]:
         "status_update": STATUS_UPDATE,
         "event_stream": EVENT_STREAM,
         "log_tail": LOG_TAIL,
+        "unpacking": UNPACKING,
         "transfer": Budget(
             slots=transfers,
             per_caller=max(1, transfers // 2),

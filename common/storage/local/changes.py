@@ -34,6 +34,10 @@ def directory_there(path: UserPath) -> PathConflict:
     return PathConflict(f"'{'/'.join(path.parts)}' is a directory")
 
 
+def no_directory_there(parts: Sequence[str]) -> PathConflict:
+    return PathConflict(f"'{'/'.join(parts)}' is not a directory")
+
+
 def check_not_permanent(path: UserPath) -> None:
     """Raise `PathConflict` for a directory that always exists, even if it is missing on disk."""
     if path.is_permanent:
@@ -77,14 +81,18 @@ def make_directories(root: str, path: UserPath) -> Iterator[int]:
     tree = tree_of(root, path.user)
     made: list[int] = []
     try:
-        with closing_descriptor(_descend_making(tree, path, made)) as fd:
+        with closing_descriptor(descend_making(tree, path, made)) as fd:
             yield fd
     except BaseException:
         _unmake(tree, path, made)
         raise
 
 
-def _descend_making(tree: str, path: UserPath, made: list[int]) -> int:
+def descend_making(tree: str, path: UserPath, made: list[int]) -> int:
+    """Open the directory `path`; the depths of those that are created on the way go to `made`.
+
+    The caller closes the descriptor. Raises `PathConflict`.
+    """
     for _ in range(_ATTEMPTS):
         made.clear()
         try:
@@ -114,8 +122,7 @@ def _descend(tree: str, path: UserPath, made: list[int] | None = None) -> int:
                 child = os.open(part, DIRECTORY_FLAGS, dir_fd=fd)
         except OSError as error:
             if error.errno in {errno.ENOTDIR, errno.ELOOP}:
-                place = "/".join(path.parts[: depth + 1])
-                raise PathConflict(f"'{place}' is not a directory") from None
+                raise no_directory_there(path.parts[: depth + 1]) from None
             raise
         finally:
             os.close(fd)

@@ -24,7 +24,8 @@ from common.storage.local.tree import (
 from common.storage.paths import UserPath, check_target
 from common.storage.protocol import Entry
 
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
+NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
+"""The system's errors where a file cannot be linked to."""
 
 
 def rename(root: str, source: UserPath, target: UserPath, replace: bool) -> Entry:
@@ -92,7 +93,7 @@ def _move_without_replacing(
     try:
         os.link(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
     else:
         # keep a source that was replaced in the meantime

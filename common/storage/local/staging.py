@@ -25,6 +25,9 @@ from common.storage.paths import RESERVED_USER_NAME
 RESUMABLE: Final = "resumable-"
 """How names of files begin that arrive in portions: these may rest for days."""
 
+BUNDLE: Final = "bundle-"
+"""How names of directories begin that hold files which are placed together."""
+
 
 def new_name() -> str:
     """A unique name in the staging directory."""
@@ -45,9 +48,10 @@ def open_staging(root: str) -> Iterator[int]:
 
 
 def stale(root: str, max_age: float) -> list[str]:
-    """Names of leftovers: files not written to for `max_age` seconds, and all directories.
+    """Names of leftovers: files and bundles not written to for `max_age` seconds, and directories.
 
-    A directory is only moved here to be deleted, and several processes may delete it together.
+    Any other directory is only moved here to be deleted, and several processes may delete it
+    together.
     """
     if not os.path.isdir(f"{root}/"):
         return []
@@ -57,7 +61,8 @@ def stale(root: str, max_age: float) -> list[str]:
         for item in found:
             with suppress(FileNotFoundError):
                 status = item.stat(follow_symlinks=False)
-                if modes.S_ISDIR(status.st_mode) or status.st_mtime < oldest:
+                is_detached = modes.S_ISDIR(status.st_mode) and not item.name.startswith(BUNDLE)
+                if is_detached or status.st_mtime < oldest:
                     names.append(item.name)
     return names
 

@@ -14,6 +14,8 @@ from common.storage.local import appended, changes, staging, tree
 from common.storage.local import rename as renaming
 from common.storage.local import survey as surveying
 from common.storage.local.appended import AppendedFile, LocalAppender
+from common.storage.local.bundle import LocalBundle
+from common.storage.local.bundled import BundledFiles
 from common.storage.local.file import LocalFile, read_small
 from common.storage.local.probe import probe, root_error
 from common.storage.local.sizes import sizes_of
@@ -164,6 +166,15 @@ class LocalStorage:
 
     async def abandon(self, staged: Staged) -> None:
         await self._discard([staged.name])
+
+    @asynccontextmanager
+    async def bundle(self, user: str) -> AsyncIterator[LocalBundle]:
+        files = BundledFiles(self._root, user, fsync=self._fsync, space=self._space)
+        try:
+            await self._quick.run(files.open)
+            yield LocalBundle(files, self._bulk, self.append, fsync=self._fsync)
+        finally:
+            await outlast(self._bulk.submit(files.close))
 
     @asynccontextmanager
     async def open(self, path: UserPath) -> AsyncIterator[OpenFile]:

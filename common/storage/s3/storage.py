@@ -21,6 +21,7 @@ from common.storage.resumable import Known, Staged, none_known
 from common.storage.s3 import listing
 from common.storage.s3.appended import S3Appender, StagedObjects, placed_entry
 from common.storage.s3.bucket import Bucket
+from common.storage.s3.bundle import S3Bundle
 from common.storage.s3.changes import Tree
 from common.storage.s3.client import create_client, open_session
 from common.storage.s3.file import S3File, read_if_small
@@ -45,6 +46,9 @@ _PARTS_AT_ONCE: Final = 24
 
 _PARTS_PER_USER: Final = 12
 
+_BUNDLED_AT_ONCE: Final = 48
+"""Requests for files of bundles that are in flight: others need connections, too."""
+
 _STALE_AFTER: Final = 86_400.0
 
 
@@ -67,6 +71,7 @@ class S3Storage:
         self._reads = ChunkBudget()
         self._responses = ReadBudget(_DOWNLOADS)
         self._parts = PartBudget(_PARTS_AT_ONCE, per_user=_PARTS_PER_USER)
+        self._bundled = asyncio.Semaphore(_BUNDLED_AT_ONCE)
         self._users = BoundedCache()
 
     async def __aenter__(self) -> Self:
@@ -188,6 +193,15 @@ class S3Storage:
 
     async def abandon(self, staged: Staged) -> None:
         await self._staged.abandon(self._keys.file(staged.path), staged)
+
+    @asynccontextmanager
+    async def bundle(self, user: str) -> AsyncIterator[S3Bundle]:
+        self._keys.tree(user)
+        bundle = S3Bundle(self._bucket, self._keys, self._tree, self._parts, self._bundled)
+        try:
+            yield bundle
+        finally:
+            await bundle.close()
 
     @asynccontextmanager
     async def open(self, path: UserPath) -> AsyncIterator[OpenFile]:

@@ -56,6 +56,27 @@ async def upload(
                 return size, await multipart.complete()
 
 
+async def upload_parts(
+    multipart: "Multipart", chunks: AsyncIterator[bytes], budget: PartBudget, *, user: str
+) -> int:
+    """Send what `chunks` yields, at least one part, and complete nothing; returns its size."""
+    size = number = 0
+    with budget.upload(user) as held:
+
+        async def send(number: int, part: Part) -> None:
+            await multipart.upload(number, part)
+            if part.size > UNCOUNTED:
+                held.release()
+
+        parts = _in_parts(chunks, held)
+        async with aclosing(parts), BoundedTasks(_PARTS_IN_FLIGHT) as tasks:
+            async for part, _ in parts:
+                size, number = size + part.size, number + 1
+                await tasks.start(send, number, part)
+                del part
+    return size
+
+
 async def _in_parts(
     chunks: AsyncIterator[bytes], held: HeldParts
 ) -> AsyncGenerator[tuple[Part, bool], None]:
@@ -76,10 +97,13 @@ async def _in_parts(
 class Multipart:
     """A multipart upload that was begun."""
 
-    def __init__(self, bucket: Bucket, key: str, upload_id: str) -> None:
+    def __init__(
+        self, bucket: Bucket, key: str, upload_id: str, etags: tuple[str, ...] = ()
+    ) -> None:
+        """`etags`: of the parts that were sent before, the first ones."""
         self._bucket = bucket
         self._request = {"Bucket": bucket.name, "Key": key, "UploadId": upload_id}
-        self._etags: dict[int, str] = {}
+        self._etags = dict(enumerate(etags, 1))
 
     async def upload(self, number: int, part: Part) -> None:
         """Send part `number`; the first is 1."""
@@ -88,6 +112,11 @@ class Multipart:
                 **self._request, PartNumber=number, Body=part
             )
         self._etags[number] = answer["ETag"]
+
+    @property
+    def etags(self) -> tuple[str, ...]:
+        """Those of the parts that were sent, by number."""
+        return tuple(etag for _, etag in sorted(self._etags.items()))
 
     async def copy(self, number: int, source: dict[str, Any]) -> None:
         """Copy part `number` from another object (`source`: the request's `CopySource*`)."""

@@ -1,6 +1,6 @@
 """Requests of at most 64 KiB that take as much work as their kind can."""
 
-from tests.support.nasty import bodies, heads
+from tests.support.nasty import archives, bodies, heads
 
 
 def corpus(token: str) -> dict[str, bytes]:
@@ -8,6 +8,7 @@ def corpus(token: str) -> dict[str, bytes]:
     kinds = {
         "form": bodies.forms(token),
         "account": bodies.account_forms(token),
+        "archive": archives.archives(token),
         "json": bodies.json(token),
         "target": heads.targets(token),
         "header": heads.headers(token),

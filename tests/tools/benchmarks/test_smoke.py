@@ -22,8 +22,8 @@ def environment_of(
     """Environments by database, each set up once."""
     options = Options(
         seconds=0.15, slices=1, connections=4, size=1, repeats=1,
-        small_files=20, listed=20, tree_files=300, running=50, forwarded=50, streams=20,
-        folder=tmp_path_factory.mktemp("benchmarks"),
+        small_files=20, unpacked=20, listed=20, tree_files=300, running=50, forwarded=50,
+        streams=20, folder=tmp_path_factory.mktemp("benchmarks"),
     )  # fmt: skip
     with ExitStack() as stack:
         yield cache(lambda kind: stack.enter_context(Environment(options, kind, postgres)))
