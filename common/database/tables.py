@@ -367,8 +367,8 @@ file_digests = Table(
     "file_digests",
     metadata,
     Column("user_id", String, primary_key=True),
-    # of the file, relative to the user's tree
-    Column("path", Text, primary_key=True),
+    # of the file, relative to the user's tree; compared byte by byte, many at once
+    Column("path", Text().with_variant(Text(collation="C"), "postgresql"), primary_key=True),
     # of the version whose digest this is; of any other nothing is known
     Column("etag", Text, nullable=False),
     # in hexadecimal

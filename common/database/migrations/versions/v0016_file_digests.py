@@ -6,12 +6,14 @@ from alembic import op
 revision = "0016"
 down_revision = "0015"
 
+_PATH = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     op.create_table(
         "file_digests",
         sa.Column("user_id", sa.String, nullable=False),
-        sa.Column("path", sa.Text, nullable=False),
+        sa.Column("path", _PATH, nullable=False),
         sa.Column("etag", sa.Text, nullable=False),
         sa.Column("sha256", sa.String, nullable=False),
         sa.Column("checked_at", sa.DateTime, nullable=False),

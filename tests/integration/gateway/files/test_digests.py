@@ -17,7 +17,15 @@ from common.database.errors import DatabaseUnavailable
 from devtools.waiting import eventually
 from gateway.files.digests.sums import RunningSum
 from gateway.files.handlers import DIGESTS
-from tests.support.gateway import Api, Reply, multipart, on_both_databases, on_both_storages, rows
+from tests.support.gateway import (
+    FRONTEND,
+    Api,
+    Reply,
+    multipart,
+    on_both_databases,
+    on_both_storages,
+    rows,
+)
 from tests.support.tus import PORTION, Tus, metadata, repr_digest
 
 WANTED = {"Want-Repr-Digest": "sha-256=1"}
@@ -131,6 +139,16 @@ def test_it_is_only_answered_where_it_is_wanted_and_a_body_comes(api: Api) -> No
         assert reply.status == status
         assert "repr-digest" not in reply.headers
     assert "repr-digest" not in api.get("/files/data/x/download", headers=WANTED).headers
+
+
+def test_the_front_end_may_read_it(api: Api) -> None:
+    api.upload("data/x", "f.txt", CONTENT)
+    reply = api.get(URL, headers=WANTED | {"Origin": FRONTEND})
+    assert "Repr-Digest" in reply.headers["access-control-expose-headers"]
+    asking = {"Origin": FRONTEND, "Access-Control-Request-Method": "GET"}
+    asking["Access-Control-Request-Headers"] = "want-repr-digest"
+    reply = api.send("OPTIONS", URL, headers=asking)
+    assert reply.headers["access-control-allow-headers"] == "want-repr-digest"
 
 
 @on_both_storages
