@@ -21,6 +21,7 @@ from common.telemetry.logs import get_logger
 from common.uploads.records import known_names
 from dispatcher import metrics
 from dispatcher.deletions import DeletionSweep
+from dispatcher.digests import DigestSweep
 from dispatcher.settings import Settings
 from dispatcher.stalled import QuestionSweep, StalledJobSweep
 from dispatcher.unfinished import measure_unfinished
@@ -34,6 +35,7 @@ PROBE_EVERY: Final = 4.0
 _DELETIONS_EVERY: Final = 10.0
 _COUNT_EVERY: Final = 10.0
 _UPLOADS_EVERY: Final = 10.0
+_DIGESTS_EVERY: Final = 15.0
 _STAGING_EVERY: Final = 3_600.0
 _USAGE_EVERY: Final = 1.0
 _USAGE_LANES: Final = 2
@@ -57,8 +59,8 @@ def add_sweeps(
     worker_api: WorkerApi,
     applications: Applications,
 ) -> None:
-    """Schedule the sweeps over stalled jobs, interrupted deletions and abandoned uploads, and the
-    count of unfinished jobs."""
+    """Schedule the sweeps over stalled jobs, interrupted deletions, abandoned uploads and digests
+    of files that are gone, and the count of unfinished jobs."""
     stalled = StalledJobSweep(
         database=daemon.database,
         applications=applications,
@@ -74,6 +76,7 @@ def add_sweeps(
     )
     deletions = DeletionSweep(database=daemon.database, storage=storage)
     uploads = UploadSweep(database=daemon.database, storage=storage)
+    digests = DigestSweep(database=daemon.database, storage=storage)
 
     async def sweep_staging() -> None:
         """Remove staged bytes of uploads whose gateway was killed."""
@@ -89,6 +92,7 @@ def add_sweeps(
     daemon.ticks.every(settings.reconcile_interval, "questions", questions.sweep)
     daemon.ticks.every(_DELETIONS_EVERY, "deletions", deletions.sweep)
     daemon.ticks.every(_UPLOADS_EVERY, "uploads", uploads.sweep)
+    daemon.ticks.every(_DIGESTS_EVERY, "digests", digests.sweep)
     daemon.ticks.every(_STAGING_EVERY, "staging", sweep_staging)
     daemon.ticks.every(_COUNT_EVERY, "unfinished", partial(measure_unfinished, daemon.database))
 

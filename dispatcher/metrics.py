@@ -50,7 +50,7 @@ for _verdict in ("taken", "refused", "not_taken", "in_doubt", "held"):
 
 for _kind in (
     *("asked", "deletion_finished", "lease_expired", "silent", "unknown_at_peer"),
-    *("pruned", "keys_pruned", "upload_expired", "upload_placed"),
+    *("pruned", "keys_pruned", "upload_expired", "upload_placed", "digest_forgotten"),
 ):
     RECONCILED.labels(_kind)
 

@@ -32,7 +32,9 @@ from gateway.auth.handlers import ACCOUNTS, LOG_INS
 from gateway.auth.keys import KeySet
 from gateway.auth.throttle import LogInThrottle
 from gateway.auth.tokens import TokenVerifier
-from gateway.files.handlers import LEDGER, LISTINGS, STORAGE, UNPACKING, UPLOADS
+from gateway.files.digests.notes import DigestNotes
+from gateway.files.digests.service import Digests
+from gateway.files.handlers import DIGESTS, LEDGER, LISTINGS, STORAGE, UNPACKING, UPLOADS
 from gateway.files.listings import Listings
 from gateway.files.unpacking.contents import UnpackLimits
 from gateway.files.unpacking.service import Unpacking
@@ -95,6 +97,7 @@ from gateway.webhooks.service import Webhooks
 
 _APPLICATIONS: Final = web.AppKey("applications", Applications)
 _DATABASE: Final = web.AppKey("database", Database)
+_FOR_USERS: Final = web.AppKey("for_users", Database)
 _QUOTA: Final = web.AppKey("quota", Quota)
 _UPLOAD_LIMITS: Final = web.AppKey("upload_limits", UploadLimits)
 FEED: Final = web.AppKey("feed", Feed)
@@ -174,7 +177,6 @@ async def _open_storage(app: web.Application) -> AsyncIterator[None]:
     async with open_storage(settings.storage) as storage:
         await check_usable(storage, settings.storage)
         app[STORAGE] = storage
-        app[LISTINGS] = Listings(storage, app[SHARES])
         app[HEALTH].add_check("storage", storage.health)
         yield
 
@@ -202,23 +204,36 @@ async def _open_applications(app: web.Application) -> AsyncIterator[None]:
 
 async def _open_database(app: web.Application) -> AsyncIterator[None]:
     async with open_database(app[SETTINGS].database) as database:
-        app[_DATABASE] = database
+        app[_DATABASE], app[_FOR_USERS] = database, _for_users(database)
         app[HEALTH].add_check("database", database.ping)
         yield
 
 
 async def _open_usage(app: web.Application) -> AsyncIterator[None]:
-    """What users' files take, and what they may take."""
+    """What users' files take and may take, and which files they are."""
     settings, database = app[SETTINGS], app[_DATABASE]
     limits = settings.limits
     async with (
         UsageLedger(database).running() as ledger,
         Quota(database, ledger, limits.user_bytes).running() as quota,
+        DigestNotes(app[_FOR_USERS]).running() as notes,
     ):
         app[LEDGER], app[USAGE] = ledger, UserUsage(database, ledger, limits)
         app[_QUOTA], app[_UPLOAD_LIMITS] = quota, UploadLimits(app[STORAGE], limits)
+        app[DIGESTS] = digests = Digests(
+            app[_FOR_USERS],
+            notes,
+            app[STORAGE],
+            app[SHARES],
+            computes=settings.storage.kind == "local",
+        )
+        app[LISTINGS] = Listings(app[STORAGE], digests, app[SHARES])
         app[UPLOADS] = Uploads(
-            app[STORAGE], app[_UPLOAD_LIMITS], quota, client_timeout=settings.client_timeout
+            app[STORAGE],
+            app[_UPLOAD_LIMITS],
+            quota,
+            digests,
+            client_timeout=settings.client_timeout,
         )
         yield
 
@@ -231,7 +246,7 @@ async def _open_unpacking(app: web.Application) -> AsyncIterator[None]:
         bytes_per_file=limits.upload_bytes,
     )
     async with Unpacking(
-        app[UPLOADS], app[STORAGE], app[_UPLOAD_LIMITS], app[_QUOTA], unpacked
+        app[UPLOADS], app[STORAGE], app[_UPLOAD_LIMITS], app[_QUOTA], app[DIGESTS], unpacked
     ) as unpacking:
         app[UNPACKING] = unpacking
         yield
@@ -244,7 +259,7 @@ async def _open_services(app: web.Application) -> AsyncIterator[None]:
     app[JOB_STATUS] = JobStatusService(
         database, notifier, touch_every=settings.touch_every, ledger=app[LEDGER]
     )
-    users = _for_users(database)
+    users = app[_FOR_USERS]
     app[JOBS] = Jobs(users, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
     app[BATCHES] = Batches(users, app[STORAGE], app[_APPLICATIONS], notifier, settings.limits)
     app[REPEATING] = Repeating(app[JOBS], users, app[STORAGE])

@@ -365,6 +365,20 @@ usage_uploads = Table(
     Index("ix_usage_uploads_user", "user_id"),
 )
 
+file_digests = Table(
+    "file_digests",
+    metadata,
+    Column("user_id", String, primary_key=True),
+    # of the file, relative to the user's tree; compared byte by byte, many at once
+    Column("path", Text().with_variant(Text(collation="C"), "postgresql"), primary_key=True),
+    # of the version whose digest this is; of any other nothing is known
+    Column("etag", Text, nullable=False),
+    # in hexadecimal
+    Column("sha256", String, nullable=False),
+    # when the file was last found to be that version
+    Column("checked_at", DateTime, nullable=False),
+)
+
 uploads = Table(
     "uploads",
     metadata,
@@ -504,3 +518,4 @@ _add_partial_index("ix_uploads_unplaced", uploads.c.user_id, uploads.c.received,
 _add_partial_index("ix_uploads_whole", uploads.c.id, where=f"sha256 IS NOT NULL AND {UNPLACED}")
 _add_partial_index("ix_uploads_swept", uploads.c.swept_at, where="swept_at IS NOT NULL")
 Index("ix_uploads_staged_name", uploads.c.staged_name)
+Index("ix_file_digests_checked", file_digests.c.checked_at)

@@ -1,8 +1,8 @@
 """The interface of every storage, and the values that it exchanges.
 
 The interface stays small: what its methods can be combined to belongs to callers. A digest is
-computed over the chunks that are passed to `write`; a quota counts what `write`, `rename` and
-`delete` report, and what `sizes` finds (see `common.usage`).
+computed over the chunks that are passed to `write` (`gateway.files.digests`); a quota counts what
+`write`, `rename` and `delete` report, and what `sizes` finds (see `common.usage`).
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -19,6 +19,9 @@ BATCH: Final = 1_000
 SMALL_FILE: Final = 64 << 10
 """Bytes up to which a file is read or written in one step: that is cheaper than more steps."""
 
+Chunk = bytes | bytearray
+"""A part of a file's content; it must not change once it was passed on."""
+
 LINK_SECONDS: Final = 600
 """Seconds until a presigned request expires."""
 
@@ -31,8 +34,11 @@ class Entry:
     holds empty, `.` or `..` segments, but may hold control characters. Bytes of a name that are not
     UTF-8 appear as U+FFFD, and no path addresses such an entry.
     `size` is in bytes, `modified` in seconds since the epoch (None if unknown), `etag` is a strong
-    validator without quotes (None for directories). `replaced`: size of the file in whose place
-    this one was just put.
+    validator without quotes (None for directories).
+
+    Of a file that was just stored or moved: `replaced` is the size of the file in whose place it
+    was put, `moved_from` the ETag that it had before it was moved, and `is_distinct` says that
+    whatever happens to it from now on changes its ETag.
     """
 
     path: str
@@ -40,6 +46,8 @@ class Entry:
     modified: float | None = None
     etag: str | None = None
     replaced: int = field(default=0, compare=False)
+    moved_from: str | None = field(default=None, compare=False)
+    is_distinct: bool = field(default=False, compare=False)
 
     @property
     def is_directory(self) -> bool:
@@ -167,7 +175,7 @@ class Storage(Protocol):
     async def make_directory(self, path: UserPath) -> None:
         """Create a directory and its parents; idempotent. Raises `PathConflict`."""
 
-    async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
+    async def write(self, path: UserPath, chunks: AsyncIterator[Chunk]) -> Entry:
         """Store a file and create its parents; an existing file is replaced.
 
         The file becomes visible as a whole or not at all: if `chunks` raises or the call is
@@ -209,6 +217,9 @@ class Storage(Protocol):
     def open(self, path: UserPath) -> AbstractAsyncContextManager[OpenFile]:
         """Open a file for reading. Raises `NotFound`, also for a directory."""
 
+    async def stated_sha256(self, path: UserPath, etag: str) -> str | None:
+        """The SHA-256 of this version of a file, in hexadecimal, if the storage itself has it."""
+
     async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
         """The content of those of `paths` that are files of up to `SMALL_FILE`, in one step."""
 
@@ -247,11 +258,12 @@ class Storage(Protocol):
         """
 
     async def presign_upload(
-        self, directory: UserPath, *, most: int | None = None
+        self, directory: UserPath, *, most: int | None = None, sha256: str | None = None
     ) -> PreparedRequest | None:
         """A time-limited form upload into `directory`; None if only this API accepts it.
 
-        `most`: bytes that the file may have; None: as many as the storage takes.
+        `most`: bytes that the file may have; None: as many as the storage takes. `sha256`: of the
+        only file that it may be, in hexadecimal; None: any.
 
         Raises `PathConflict` if the directory or one of its parents is a file.
         """

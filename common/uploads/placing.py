@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from common.database.engine import Database
+from common.digests.records import Noted, note_digests
 from common.storage.errors import NotFound
 from common.storage.protocol import Entry, Storage
 from common.uploads.records import Upload, note_placed
@@ -22,10 +23,14 @@ async def place(database: Database, storage: Storage, upload: Upload, owner: str
     Raises what `Storage.place` raises, but for a file that was placed before.
     """
     began = time.monotonic()
+    digest: Noted | None = None
     try:
         entry = await storage.place(upload.staged)
     except NotFound:
-        entry = await _placed_before(storage, upload)
+        entry = await _placed_before(storage, upload)  # perhaps another file of that length
+    else:
+        if entry.is_distinct and entry.etag and upload.sha256:
+            digest = Noted.of(upload.staged.path, entry.etag, upload.sha256)
     change = Change(
         upload.user_id,
         upload.length - entry.replaced,
@@ -36,6 +41,8 @@ async def place(database: Database, storage: Storage, upload: Upload, owner: str
         if finished is not None:
             await mark_active(tx, {upload.user_id: 0.0})
             await record_changes(tx, [change])
+        if digest is not None:
+            await note_digests(tx, [digest])
     return finished
 
 

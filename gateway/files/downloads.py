@@ -8,11 +8,13 @@ from typing import TypeVar
 from uuid import uuid4
 
 from aiohttp import hdrs
+from multidict import MultiMapping
 
 from common.storage.errors import NotFound
 from common.storage.headers import CACHE_CONTROL, attachment, content_type
 from common.storage.paths import UserPath
 from common.storage.protocol import OpenFile, Storage
+from gateway.files.digests.service import Digests
 from gateway.files.ranges import (
     Span,
     is_not_modified,
@@ -21,6 +23,7 @@ from gateway.files.ranges import (
     parse_ranges,
 )
 from gateway.http.budgets import Kind
+from gateway.http.digest_fields import REPR_DIGEST, repr_digest, wants_digest
 from gateway.http.shares import Slot
 from gateway.http.streaming import Chunks, Content
 from gateway.settings import Limits
@@ -47,14 +50,17 @@ class NoSuchRange(Exception):
 
 async def download(
     storage: Storage,
+    digests: Digests,
     path: UserPath,
-    conditions: Mapping[str, str],
+    conditions: MultiMapping[str],
     limits: Limits,
     send: Callable[[Content, Slot], Awaitable[Response]],
     *,
     work: Callable[[Kind], AbstractAsyncContextManager[Slot]],
 ) -> Response:
     """Send a file, or a directory as a zip archive; `conditions` are the request's headers.
+
+    A file's digest is among the answer's headers if they want it and `digests` finds it.
 
     `work` gives a slot of the caller's share, which `send` lends while the client stands still.
     Raises `NotFound`, `TooLarge`, `OtherVersion`, `NoSuchRange`.
@@ -65,7 +71,13 @@ async def download(
         except NotFound:
             file = None
         if file is not None:
-            return await send(_file_content(file, path.name, conditions), slot)
+            content = _file_content(file, path.name, conditions)
+            if content.chunks is not None and wants_digest(conditions):
+                sha256 = await digests.find(path, file, slot)
+                if sha256 is not None:
+                    # of the whole file, whatever part of it is sent (RFC 9530)
+                    content.headers[REPR_DIGEST] = repr_digest(sha256)
+            return await send(content, slot)
     directory = path.as_directory
     await storage.stat(directory)
     packing = Packing(storage, path.user, everything_below(storage, directory))

@@ -18,6 +18,8 @@ from aiohttp_apispec import (
 from common.storage.paths import UserPath
 from common.storage.protocol import BATCH, Storage
 from common.usage.ledger import UsageLedger
+from gateway.files.digests.service import Digests
+from gateway.files.digests.stated import FIELD as SHA256_FIELD
 from gateway.files.downloads import NoSuchRange, OtherVersion, download
 from gateway.files.links import SentRequest, to_this_api
 from gateway.files.listings import ListingQuery, Listings
@@ -32,10 +34,12 @@ from gateway.files.schemas import (
     UPLOAD_BODY,
     UPLOAD_EXAMPLE,
     UPLOAD_RESPONSES,
+    WANTED_DIGEST,
     ListingSchema,
     PathSchema,
     RenameSchema,
     RequestToSendSchema,
+    UploadLinkSchema,
     UploadPlaceSchema,
     UploadSchema,
     header_parameter,
@@ -44,6 +48,7 @@ from gateway.files.unpacking.service import Unpacking
 from gateway.files.uploads import Body, Uploads
 from gateway.http.admission import Work, acquire
 from gateway.http.audit import audit
+from gateway.http.digest_fields import REPR_DIGEST, repr_digest
 from gateway.http.disconnects import cancelled_on_disconnect
 from gateway.http.errors import Answer, ErrorTable, Fault
 from gateway.http.keys import BY_COOKIE, SETTINGS, USER
@@ -57,6 +62,7 @@ STORAGE: Final[web.AppKey[Storage]] = web.AppKey("storage")
 LISTINGS: Final = web.AppKey("listings", Listings)
 UPLOADS: Final = web.AppKey("uploads", Uploads)
 UNPACKING: Final = web.AppKey("unpacking", Unpacking)
+DIGESTS: Final = web.AppKey("digests", Digests)
 LEDGER: Final = web.AppKey("ledger", UsageLedger)
 
 _QUOTA_EXCEEDED: Final = (
@@ -133,7 +139,7 @@ async def list_files(request: web.Request) -> web.Response:
     tags=["Files"],
     summary="Download",
     description="A file's bytes, with ranges and conditional requests; a directory as a zip.",
-    parameters=[FILE_PATH_PARAMETER, *CONDITION_HEADERS],
+    parameters=[FILE_PATH_PARAMETER, *CONDITION_HEADERS, WANTED_DIGEST],
     errors={
         404: None,
         409: "S3 refuses: The operation is not valid for the object's storage class"
@@ -149,6 +155,7 @@ async def download_file(request: web.Request) -> web.StreamResponse:
     limits = request.app[SETTINGS].limits
     return await download(
         storage,
+        request.app[DIGESTS],
         _path(request),
         request.headers,
         limits,
@@ -179,7 +186,8 @@ async def download_link(request: web.Request) -> web.Response:
     tags=["Files"],
     summary="Upload a file",
     description="Stores the multipart field `file` under its own name; directories are created, "
-    "an existing file is replaced atomically. With `unpack=true` the file is an archive, a tar "
+    "an existing file is replaced atomically. Where the form states the file's SHA-256, another "
+    "file is refused, and nothing changes. With `unpack=true` the file is an archive, a tar "
     "(plain, or compressed by gzip or zstd) or a zip, and its members are stored below the "
     "directory instead: all of them, or none if one is refused. Links, devices and encrypted "
     "members are.",
@@ -205,7 +213,8 @@ async def upload_file(request: web.Request) -> web.StreamResponse:
         stored = await request.app[UPLOADS].receive(_body(request), directory, waiting=slot.lent)
     finally:
         slot.release()
-    return json_response(entry_json(stored), status=HTTPStatus.CREATED)
+    headers = {REPR_DIGEST: repr_digest(stored.sha256)}
+    return json_response(entry_json(stored.entry), status=HTTPStatus.CREATED, headers=headers)
 
 
 async def _unpack(request: web.Request, directory: UserPath) -> web.StreamResponse:
@@ -230,12 +239,14 @@ async def _unpack(request: web.Request, directory: UserPath) -> web.StreamRespon
     response_example=UPLOAD_EXAMPLE,
 )
 @match_info_schema(UploadPlaceSchema)
+@querystring_schema(UploadLinkSchema)
 @response_schema(RequestToSendSchema, HTTPStatus.CREATED, description="The request to send.")
 async def upload_link(request: web.Request) -> web.Response:
-    directory = _upload_directory(request)
+    directory, sha256 = _upload_directory(request), request["querystring"].get("sha256")
     await _open_tree(request)
-    link = await request.app[UPLOADS].prepare(directory)
-    link = link or to_this_api(_sent(request), "post", "/upload")
+    link = await request.app[UPLOADS].prepare(directory, sha256=sha256)
+    fields = {} if sha256 is None else {SHA256_FIELD: sha256}
+    link = link or to_this_api(_sent(request), "post", "/upload", fields)
     return json_response(asdict(link), status=HTTPStatus.CREATED)
 
 
@@ -284,14 +295,16 @@ async def make_directory(request: web.Request) -> web.Response:
 @response_schema(FileSchema, HTTPStatus.OK, description="The file at its new place.")
 async def rename_file(request: web.Request) -> web.Response:
     storage = await _open_tree(request)
+    source = _path(request)
     with request.app[LEDGER].changing(request[USER].id) as growth:
         moved = await rename(
             storage,
-            _path(request),
+            source,
             request["json"]["path"],
             replace=request.headers.get(hdrs.IF_NONE_MATCH, "").strip() != "*",
         )
         growth.bytes -= moved.replaced
+    await request.app[DIGESTS].follow(source, moved)
     return json_response(entry_json(moved))
 
 

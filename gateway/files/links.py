@@ -22,12 +22,15 @@ class SentRequest:
     authorization: str | None
 
 
-def to_this_api(sent: SentRequest, method: str, ending: str) -> PreparedRequest:
-    """The URL of the request as it was sent, with `ending` in place of the final `/url`."""
+def to_this_api(
+    sent: SentRequest, method: str, ending: str, data: dict[str, str] | None = None
+) -> PreparedRequest:
+    """The URL of the request as it was sent, with `ending` in place of the final `/url`; `data`:
+    form fields."""
     raw = sent.raw_path
     if raw.endswith(_ENDING):
         path = raw.removesuffix(_ENDING) + ending
     else:  # the ending was percent-encoded
         path = quote(decode_path(raw).removesuffix(_ENDING)) + ending
     headers = {} if sent.authorization is None else {"authorization": sent.authorization}
-    return PreparedRequest(method, f"{sent.origin}{path}", headers, {})
+    return PreparedRequest(method, f"{sent.origin}{path}", headers, data or {})

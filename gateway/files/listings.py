@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
+from common.database.errors import DatabaseUnavailable
 from common.runtime.batching import Batcher
 from common.storage.paths import UserPath
-from common.storage.protocol import BATCH, Storage
+from common.storage.protocol import BATCH, Entry, Storage
+from common.telemetry.outages import warn_of_database
+from gateway.files.digests.service import Digests
 from gateway.http.limits import user_caller
 from gateway.http.shares import Shares
 from gateway.trees.entries import detailed_json, entry_json
@@ -42,8 +46,9 @@ class Listings:
     listing that nobody waits for any more is cancelled.
     """
 
-    def __init__(self, storage: Storage, shares: Shares) -> None:
+    def __init__(self, storage: Storage, digests: Digests, shares: Shares) -> None:
         self._storage = storage
+        self._digests = digests
         self._shares = shares
         self._running: dict[ListingQuery, Batcher[ListingQuery, Listing]] = {}
 
@@ -69,7 +74,7 @@ class Listings:
         found = self._storage.walk(
             query.path, recursive=query.recursive, after=query.after, batch=most
         )
-        as_json = detailed_json if query.details else entry_json
+        details = _Details(self._digests, query.path.user) if query.details else None
         parts: list[bytes] = []
         left, last = query.limit, ""
         async with aclosing(found) as batches:
@@ -78,13 +83,38 @@ class Listings:
                     batch = [entry for entry in batch if not entry.is_directory]
                 shown = batch[:left]
                 if shown:
-                    parts.append(orjson.dumps([*map(as_json, shown)])[1:-1])
+                    items = await details.of(shown) if details else [*map(entry_json, shown)]
+                    parts.append(orjson.dumps(items)[1:-1])
                     last = shown[-1].path
                 if len(batch) > len(shown):
                     return Listing(_array(parts), last)
                 if left is not None:
                     left -= len(shown)
         return Listing(_array(parts), None)
+
+
+class _Details:
+    """Entries of one listing with their details: one query for each batch."""
+
+    def __init__(self, digests: Digests, user_id: str) -> None:
+        self._digests = digests
+        self._user_id = user_id
+        self._is_away = False
+
+    async def of(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+        known: dict[str, str] = {}
+        if not self._is_away:
+            try:
+                known = await self._digests.known(self._user_id, entries)
+            except DatabaseUnavailable as error:
+                # files are listed without it, and each try would take time
+                warn_of_database("digests.unread", reason=str(error))
+                self._is_away = True
+        items = [*map(detailed_json, entries)]
+        for item in items if known else ():
+            if (sha256 := known.get(item["path"])) is not None:
+                item["sha256"] = sha256
+        return items
 
 
 def _array(parts: list[bytes]) -> bytes:

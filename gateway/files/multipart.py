@@ -13,12 +13,15 @@ from typing import Final
 from aiohttp import StreamReader, content_disposition_filename, parse_content_disposition
 
 from common.telemetry.logs import get_logger
+from gateway.http.digest_fields import CONTENT_DIGEST, REPR_DIGEST
 from gateway.http.errors import TooSlow
 
 _HEAD_CHUNK: Final = 1 << 16
 _MAX_LINE: Final = 8_190
 _MAX_HEADERS: Final = 128
 _MAX_PARTS: Final = 1_000
+_MAX_VALUE: Final = 256
+"""Bytes that are kept of a field's value."""
 
 MAX_AROUND: Final = 1 << 20
 """Bytes of a form besides the content of its file."""
@@ -27,7 +30,9 @@ _BOUNDARY: Final = re.compile(
     r"""boundary\s*=\s*"?([ -!#-:<-~]{0,69}[!#-:<-~])"?\s*(?:;|$)""", re.I
 )
 _HEADER: Final = re.compile(rb"([!#$%&'*+.^`|~\w-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+_DIGESTS: Final = {name.lower().encode(): name for name in (REPR_DIGEST, CONTENT_DIGEST)}
 _USUAL: Final = re.compile(r'form-data; name="([^"\\]*)"; filename="([^"\\]*)"', re.ASCII)
+_FIELD: Final = re.compile(r'form-data; name="([^"\\]*)"', re.ASCII)
 _PLAIN_NAME: Final = re.compile(r';\s*filename="((?:[^"\\]|\\.)*)"', re.IGNORECASE | re.DOTALL)
 
 Waiting = Callable[[], AbstractAsyncContextManager[None]]
@@ -55,7 +60,9 @@ class FormReader:
         *,
         timeout: float,
         waiting: Waiting = nullcontext,
+        kept: str = "",
     ) -> None:
+        """`kept`: the form field whose values are kept in `values`."""
         boundary = _BOUNDARY.search(content_type)
         if boundary is None:
             raise BrokenForm("no boundary")
@@ -68,6 +75,11 @@ class FormReader:
         self._is_in_part = True  # the preamble reads like one
         self._parts = 0
         self._around = 0
+        self._kept = kept or "\0"
+        self.values: list[bytes] = []
+        """What the kept field has where it was found so far."""
+        self.digests: dict[str, list[str]] = {}
+        """Fields with digests among the headers of the current part, their lines by name."""
 
     async def find_file(self, field: str) -> str | None:
         """Skip to the next file of the form field; returns its name.
@@ -78,7 +90,17 @@ class FormReader:
             name = file_name(disposition, field)
             if name is not None:
                 return name
+            if self._kept in disposition and self._kept == field_name(disposition):
+                self.values.append(await self._value())
         return None
+
+    async def _value(self) -> bytes:
+        """The content of the current part, of which the end is cut off if it is long."""
+        value = b""
+        while chunk := await self.read(_HEAD_CHUNK):
+            self._count(len(chunk))
+            value = (value + chunk)[:_MAX_VALUE]
+        return value
 
     async def read(self, size: int) -> bytes:
         """About `size` bytes of the current part; empty at its end."""
@@ -119,6 +141,7 @@ class FormReader:
 
     async def _disposition(self) -> str:
         found = b""
+        self.digests = {}
         for _ in range(_MAX_HEADERS):
             line = await self._line()
             if not line:
@@ -126,8 +149,12 @@ class FormReader:
             header = _HEADER.fullmatch(line)
             if header is None:
                 raise BrokenForm("not a header")
-            if header[1].lower() == b"content-disposition":
+            name = header[1].lower()
+            if name == b"content-disposition":
                 found = header[2]
+            elif name in _DIGESTS:
+                lines = self.digests.setdefault(_DIGESTS[name], [])
+                lines.append(header[2].decode("latin-1"))
         raise BrokenForm("too many headers")
 
     async def _line(self, *, may_end: bool = False) -> bytes:
@@ -184,6 +211,15 @@ def file_name(disposition: str, field: str) -> str | None:
         # clients escape nothing but the quotation mark: a backslash is part of the name
         return _unescaped(plain[1].replace("\\\\", "\\").replace('\\"', '"'))
     return name
+
+
+def field_name(disposition: str) -> str | None:
+    """The form field that a `Content-Disposition` names."""
+    usual = _FIELD.fullmatch(disposition)
+    if usual is not None:
+        return usual[1]
+    _, parameters = parse_content_disposition(disposition)
+    return content_disposition_filename(parameters, "name")
 
 
 def _unescaped(name: str) -> str:

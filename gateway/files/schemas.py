@@ -4,10 +4,23 @@ from typing import Any, Final
 
 from marshmallow import fields
 
-from gateway.http.fields import AnyText, Choice, Flag, RequestSchema, TreePath, Whole
+from gateway.files.digests.stated import HEX
+from gateway.http.digest_fields import WANT_REPR_DIGEST, repr_digest
+from gateway.http.errors import shortened
+from gateway.http.fields import (
+    AnyText,
+    Choice,
+    Flag,
+    RequestSchema,
+    TreePath,
+    Whole,
+    invalid,
+)
 from gateway.http.responses import AnswerSchema
 from gateway.http.upload_limits import UPLOAD_TYPES
 from gateway.trees.entries import FILE_EXAMPLE, FileSchema
+
+SHA256_EXAMPLE: Final = "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9"
 
 
 class PathSchema(RequestSchema):
@@ -37,13 +50,35 @@ class UploadPlaceSchema(RequestSchema):
     )
 
 
+class Sha256(AnyText):
+    """A SHA-256 in hexadecimal, in lower case once it is read."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if not HEX.fullmatch(text):
+            sentence = f"{shortened(text)!r} given: it must be 64 hexadecimal digits"
+            raise invalid("value_error", f"Value error, {sentence}")
+        return text.lower()
+
+
+class UploadLinkSchema(RequestSchema):
+    """What the upload that is to be prepared may bring."""
+
+    sha256 = Sha256(
+        metadata={
+            "description": "Digest, in hexadecimal, of the only file that may be uploaded.",
+            "example": SHA256_EXAMPLE,
+        },
+    )
+
+
 class ListingSchema(RequestSchema):
     """Options of a listing."""
 
     show_dirs = Flag(load_default=True, metadata={"description": "Show directories."})
     recursive = Flag(load_default=False, metadata={"description": "Show what lies below, too."})
     details = Flag(
-        load_default=False, metadata={"description": "Add `bytes`, `modified` and `etag`."}
+        load_default=False, metadata={"description": "Add `bytes`, `modified`, `etag`, `sha256`."}
     )
     limit = Whole(
         load_default=None,
@@ -100,13 +135,45 @@ UPLOAD_BODY: Final = {
     "required": True,
     "content": {
         "multipart/form-data": {
-            "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {
+                    "sha256": {
+                        "type": "string",
+                        "pattern": "^[0-9a-fA-F]{64}$",
+                        "description": "Digest of the file: any other file is refused.",
+                        "example": SHA256_EXAMPLE,
+                    },
+                    "file": _BINARY,
+                },
+            },
+            "encoding": {
+                "file": {
+                    "headers": {
+                        name: {
+                            "description": "Digest of the file (RFC 9530): any other file is "
+                            "refused.",
+                            "schema": {"type": "string"},
+                            "example": repr_digest(SHA256_EXAMPLE),
+                        }
+                        for name in ("Repr-Digest", "Content-Digest")
+                    }
+                }
+            },
         }
     },
 }
+_DIGEST_HEADER: Final = {"schema": {"type": "string"}, "example": repr_digest(SHA256_EXAMPLE)}
 UPLOAD_RESPONSES: Final = {
     "201": {
         "description": "The stored file; with `unpack` all of them, in the archive's order.",
+        "headers": {
+            "Repr-Digest": {
+                "description": "SHA-256 of the stored file (RFC 9530); none with `unpack`.",
+                **_DIGEST_HEADER,
+            }
+        },
         "content": {
             "application/json": {
                 "schema": {
@@ -120,13 +187,21 @@ UPLOAD_RESPONSES: Final = {
         },
     }
 }
+_DIGEST_HEADERS: Final = {
+    "Repr-Digest": {
+        "description": "SHA-256 of the whole file (RFC 9530), if it is wanted and known.",
+        **_DIGEST_HEADER,
+    }
+}
 DOWNLOAD_RESPONSES: Final = {
     "200": {
         "description": "The bytes, as an attachment.",
+        "headers": _DIGEST_HEADERS,
         "content": {"application/octet-stream": _BYTES, "application/zip": _BYTES, "*/*": _BYTES},
     },
     "206": {
         "description": "The parts that `Range` names.",
+        "headers": _DIGEST_HEADERS,
         "content": {
             "application/octet-stream": _BYTES,
             "multipart/byteranges": _BYTES,
@@ -172,3 +247,9 @@ CONDITION_HEADERS: Final = [
         "If-Unmodified-Since", "Send only if unchanged.", "Fri, 31 Dec 2100 12:00:00 GMT"
     ),
 ]
+WANTED_DIGEST: Final = header_parameter(
+    WANT_REPR_DIGEST,
+    "`sha-256=1`: answer with the file's digest (RFC 9530), which is computed if it is not known "
+    "and the file lies on this service's disk.",
+    "sha-256=1",
+)

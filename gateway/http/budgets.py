@@ -14,6 +14,7 @@ Kind = Literal[
     "submission",
     "large_body",
     "computation",
+    "digest",
     "status_update",
     "event_stream",
     "log_tail",
@@ -54,6 +55,10 @@ COMPUTATION: Final = Budget(slots=2, per_caller=1, waiting=64, longest_wait=30.0
 """Python code in threads, such as the check of a large body: the more of it at a time, the longer
 the event loop waits for the interpreter."""
 
+DIGEST: Final = Budget(slots=2, per_caller=1, waiting=64, longest_wait=30.0)
+"""A stretch of a file whose digest is computed, some 30 ms of a thread: so the longest file delays
+others as little as a short one."""
+
 STATUS_UPDATE: Final = Budget(slots=64, per_caller=64, waiting=1_024, longest_wait=30.0)
 """Large bodies of the worker-facing API, which users' bodies cannot delay."""
 
@@ -77,6 +82,7 @@ def budgets(limits: Limits) -> dict[Kind, Budget]:
         "submission": SUBMISSION,
         "large_body": LARGE_BODY,
         "computation": COMPUTATION,
+        "digest": DIGEST,
         "status_update": STATUS_UPDATE,
         "event_stream": EVENT_STREAM,
         "log_tail": LOG_TAIL,

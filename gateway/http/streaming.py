@@ -1,6 +1,6 @@
 """Send a response in chunks."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, MutableMapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -28,7 +28,7 @@ class Content:
     """A response to be streamed; `length` in bytes if it is known, no `chunks` for no body."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: MutableMapping[str, str]
     chunks: Chunks | None = None
     length: int | None = None
 

@@ -31,6 +31,13 @@ class FileSchema(AnswerSchema):
         allow_none=True,
         metadata={"optional": True, "description": "Only with `details`: a strong validator."},
     )
+    sha256 = fields.String(
+        metadata={
+            "optional": True,
+            "description": "Only with `details`, in listings of files, where the digest is known: "
+            "in hexadecimal.",
+        },
+    )
 
 
 @lru_cache(maxsize=8_192)

@@ -10,6 +10,7 @@ from aiohttp_apispec import docs
 
 from common.uploads.records import Upload
 from gateway.http.admission import acquire
+from gateway.http.digest_fields import REPR_DIGEST, repr_digest
 from gateway.http.errors import Answer, ErrorTable
 from gateway.http.keys import USER
 from gateway.http.origin import origin_of
@@ -28,7 +29,6 @@ from gateway.uploads.protocol import (
     read_checksum,
     read_new_upload,
     read_number,
-    repr_digest,
 )
 from gateway.uploads.schemas import (
     FIRST_PORTION,
@@ -248,7 +248,7 @@ def _progress(upload: Upload) -> dict[str, str]:
         "Upload-Expires": expiry(upload.expires_at),
     }
     if upload.is_finished and upload.sha256:
-        headers["Repr-Digest"] = repr_digest(upload.sha256)
+        headers[REPR_DIGEST] = repr_digest(upload.sha256)
     if upload.etag:
         headers[hdrs.ETAG] = f'"{upload.etag}"'
     return headers

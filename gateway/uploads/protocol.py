@@ -128,11 +128,6 @@ def expiry(moment: datetime) -> str:
     return format_datetime(moment.replace(tzinfo=UTC), usegmt=True)
 
 
-def repr_digest(sha256: str) -> str:
-    """The value of `Repr-Digest` (RFC 9530)."""
-    return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
-
-
 def _read_metadata(sent: str) -> dict[str, str]:
     """Keys and decoded values; a key without a value has an empty one."""
     found: dict[str, str] = {}

@@ -13,7 +13,7 @@ from typing import Any, Final
 from common.storage.errors import StagedBytesLost, StagedFileBusy
 from common.storage.local.changes import put_in_place
 from common.storage.local.space import FreeSpace
-from common.storage.local.staging import RESUMABLE, new_name, open_staging
+from common.storage.local.staging import RESUMABLE, new_name, open_staging, stamp
 from common.storage.local.threads import Threads
 from common.storage.local.tree import entry_from_stat
 from common.storage.protocol import Entry
@@ -141,9 +141,10 @@ def place(root: str, staged: Staged, *, fsync: bool) -> Entry:
         status = os.stat(staged.name, dir_fd=staging, follow_symlinks=False)
         if status.st_size != staged.length:
             raise StagedBytesLost("the staged file lacks bytes")
+        status, is_distinct = stamp(staged.name, staging)
         replaced = put_in_place(root, staging, staged.name, staged.path, fsync=fsync)
     entry = entry_from_stat("/".join(staged.path.parts), status)
-    entry.replaced = replaced
+    entry.replaced, entry.is_distinct = replaced, is_distinct
     return entry
 
 

@@ -55,7 +55,7 @@ class LocalBundle:
             async for chunk in chunks:
                 await appender.write(chunk)
             await appender.settle()
-        self._files.inodes.append(await self._threads.run(self._files.inode_of, path))
+        self._files.inodes.append(await self._threads.run(self._files.end, path))
         self._files.paths.append(path)
 
     async def place(self, directories: Sequence[UserPath]) -> AsyncGenerator[list[Entry], None]:

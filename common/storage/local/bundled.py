@@ -23,7 +23,7 @@ from common.storage.local.changes import (
 )
 from common.storage.local.rename import NO_LINKS
 from common.storage.local.space import FreeSpace
-from common.storage.local.staging import BUNDLE, discard, new_name, open_staging
+from common.storage.local.staging import BUNDLE, discard, new_name, open_staging, stamp
 from common.storage.local.tree import (
     DIRECTORY_FLAGS,
     closing_descriptor,
@@ -52,6 +52,7 @@ class BundledFiles:
         self._space = space
         self._kept = -1
         self._moved: set[tuple[str, ...]] = set()
+        self._are_distinct = True
         self.paths: list[UserPath] = []
         self.inodes = array("Q")
         self.directories: Sequence[UserPath] = ()
@@ -84,9 +85,16 @@ class BundledFiles:
             rest = memoryview(file.content)
             while rest:
                 rest = rest[os.write(fd, rest) :]
+            inode = self._stamp(fd)
             if self._fsync:
                 os.fsync(fd)
-            return os.fstat(fd).st_ino
+            return inode
+
+    def _stamp(self, file: int | str, directory: int | None = None) -> int:
+        """Make a staged file distinct from all that follow it, if possible; returns its inode."""
+        status, is_distinct = stamp(file, directory)
+        self._are_distinct &= is_distinct
+        return status.st_ino
 
     @contextmanager
     def _staged_directory(self, path: UserPath) -> Iterator[int]:
@@ -104,9 +112,10 @@ class BundledFiles:
         with self._staged_directory(path.parent):
             return f"{self.name}/{_STAGED}/{'/'.join(path.parts)}"
 
-    def inode_of(self, path: UserPath) -> int:
+    def end(self, path: UserPath) -> int:
+        """The file at `path` is complete; returns its inode."""
         with self._staged_directory(path.parent) as parent:
-            return os.stat(path.name, dir_fd=parent, follow_symlinks=False).st_ino
+            return self._stamp(path.name, parent)
 
     def stage_directories(self) -> None:
         for path in self.directories:
@@ -187,7 +196,7 @@ class BundledFiles:
         path = self.paths[number]
         status = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
         entry = entry_from_stat("/".join(path.parts), status)
-        entry.replaced = replaced
+        entry.replaced, entry.is_distinct = replaced, self._are_distinct
         return entry
 
     def _keep_replaced(self, parent: int, number: int) -> int:

@@ -38,6 +38,7 @@ def rename(root: str, source: UserPath, target: UserPath, replace: bool) -> Entr
         is_directory = modes.S_ISDIR(status.st_mode)
         moved = UserPath(target.user, target.parts, slash=is_directory)
         entry = Entry(str(moved)) if is_directory else entry_from_stat(str(moved), status)
+        entry.moved_from = entry.etag
         if source.parts == target.parts:
             return entry
         taken = check_place(root, target)

@@ -11,7 +11,7 @@ import stat as modes
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 from common.storage.local.tree import (
     DIRECTORY_FLAGS,
@@ -27,6 +27,10 @@ RESUMABLE: Final = "resumable-"
 
 BUNDLE: Final = "bundle-"
 """How names of directories begin that hold files which are placed together."""
+
+_FINE: Final = 1_000
+"""Nanoseconds to which a file system rounds times if they are to be distinct: two writes are never
+so close together, unlike within a second, as which some store them."""
 
 
 def new_name() -> str:
@@ -45,6 +49,23 @@ def open_staging(root: str) -> Iterator[int]:
         fd = descend(place, ())
     with closing_descriptor(fd):
         yield fd
+
+
+def stamp(file: int | str, directory: int | None = None) -> tuple[os.stat_result, bool]:
+    """Give a staged file a time of modification that no later write to it can have.
+
+    `file`: a descriptor, or a name in the directory with this one. Returns the file's status, and
+    whether it has that time. The system's own times are as coarse as its clock's ticks, some
+    milliseconds: a write just after the upload might leave time, size and inode as they are.
+    """
+    options: dict[str, Any] = {}
+    if isinstance(file, str):
+        options = {"dir_fd": directory, "follow_symlinks": False}
+    now = time.time_ns()
+    with suppress(OSError):  # some network file systems set no times
+        os.utime(file, ns=(now, now), **options)
+    status = os.stat(file, **options)
+    return status, abs(status.st_mtime_ns - now) <= _FINE
 
 
 def stale(root: str, max_age: float) -> list[str]:

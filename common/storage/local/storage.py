@@ -23,7 +23,7 @@ from common.storage.local.space import FreeSpace
 from common.storage.local.threads import Threads, outlast
 from common.storage.local.upload import StagedFile
 from common.storage.paths import UserPath
-from common.storage.protocol import BATCH, SMALL_FILE, Entry, OpenFile, PreparedRequest
+from common.storage.protocol import BATCH, SMALL_FILE, Chunk, Entry, OpenFile, PreparedRequest
 from common.storage.resumable import Known, Staged, none_known
 
 _DELETIONS: Final = 1_000
@@ -107,26 +107,29 @@ class LocalStorage:
     async def make_directory(self, path: UserPath) -> None:
         await self._quick.run(changes.make_directory, self._root, path)
 
-    async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
+    async def write(self, path: UserPath, chunks: AsyncIterator[Chunk]) -> Entry:
         with self._writes.transfer():
             return await self._write(path, chunks)
 
-    async def _write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
+    async def _write(self, path: UserPath, chunks: AsyncIterator[Chunk]) -> Entry:
         staged = StagedFile(self._root, path, fsync=self._fsync, space=self._space)
         job: Future[Any] | None = None
         is_small = True
         try:
             gathered = bytearray()
             async for chunk in chunks:
-                gathered += chunk
-                if is_small and len(gathered) > SMALL_FILE:
+                if is_small and len(gathered) + len(chunk) > SMALL_FILE:
                     is_small = False
                     await self._quick.run(changes.check_place, self._root, path)
-                if len(gathered) >= self._writes.size:
+                full, size = chunk, self._writes.size
+                if gathered or len(chunk) < size:  # a large one is not copied
+                    gathered += chunk
+                    full = gathered
+                if len(full) >= size:
                     # one chunk is written while the next is gathered
                     if job is not None:
                         await self._bulk.result(job)
-                    job = self._bulk.submit(staged.write, gathered)
+                    job = self._bulk.submit(staged.write, full)
                     gathered = bytearray()
             if job is not None:
                 await self._bulk.result(job)
@@ -186,6 +189,9 @@ class LocalStorage:
             finally:
                 file.close()
 
+    async def stated_sha256(self, path: UserPath, etag: str) -> str | None:  # noqa: ARG002
+        return None
+
     async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
         return await self._bulk.run(read_small, self._root, paths) if paths else {}
 
@@ -227,6 +233,7 @@ class LocalStorage:
         directory: UserPath,
         *,
         most: int | None = None,  # noqa: ARG002
+        sha256: str | None = None,  # noqa: ARG002
     ) -> PreparedRequest | None:
         await self._quick.run(changes.check_directory, self._root, directory)
         return None

@@ -6,10 +6,10 @@ from typing import Final
 
 from common.storage.local.changes import put_in_place
 from common.storage.local.space import FreeSpace
-from common.storage.local.staging import new_name, open_staging
+from common.storage.local.staging import new_name, open_staging, stamp
 from common.storage.local.tree import entry_from_stat
 from common.storage.paths import UserPath
-from common.storage.protocol import Entry
+from common.storage.protocol import Chunk, Entry
 
 _CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -26,7 +26,7 @@ class StagedFile:
         self._fd = -1
         self.exists = False
 
-    def write(self, data: bytearray) -> None:
+    def write(self, data: Chunk) -> None:
         """Append all of `data`; the first call creates the staged file. Raises `OutOfSpace`."""
         if not self.exists:
             with open_staging(self._root) as staging:
@@ -37,7 +37,7 @@ class StagedFile:
         self._fd = os.open(self._name, _CREATE_FLAGS, 0o666, dir_fd=staging)
         self.exists = True
 
-    def _append(self, data: bytearray) -> None:
+    def _append(self, data: Chunk) -> None:
         with self._space.reserved(self._fd, len(data)), memoryview(data) as view:
             done = 0
             while done < len(view):
@@ -53,9 +53,9 @@ class StagedFile:
                 if not self.exists:
                     self._create(staging)
                 self._append(rest)
+                status, is_distinct = stamp(self._fd)
                 if self._fsync:
                     os.fsync(self._fd)
-                status = os.fstat(self._fd)
                 self._close()  # only here do network file systems report a full disk
                 replaced = put_in_place(
                     self._root, staging, self._name, self._path, fsync=self._fsync
@@ -65,7 +65,7 @@ class StagedFile:
             raise
         self.exists = False
         entry = entry_from_stat("/".join(self._path.parts), status)
-        entry.replaced = replaced
+        entry.replaced, entry.is_distinct = replaced, is_distinct
         return entry
 
     def abandon(self) -> None:

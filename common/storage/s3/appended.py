@@ -211,4 +211,5 @@ class S3Appender:
 def placed_entry(staged: Staged, etag: str, old: Entry | None) -> Entry:
     """The entry of a file that was placed over `old`."""
     size = old.size if old else 0
-    return Entry("/".join(staged.path.parts), staged.length, None, etag, size or 0)
+    path = "/".join(staged.path.parts)
+    return Entry(path, staged.length, None, etag, size or 0, is_distinct=True)

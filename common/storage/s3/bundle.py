@@ -200,4 +200,5 @@ class S3Bundle:
 
 def _entry(staged: _Staged) -> Entry:
     path = "/".join(staged.path.parts)
-    return Entry(path, staged.size, None, staged.etag, staged.replaced or 0)
+    replaced = staged.replaced or 0
+    return Entry(path, staged.size, None, staged.etag, replaced, is_distinct=True)

@@ -93,6 +93,7 @@ class Tree:
             await self._check_empty(source)
         check_target(source, target)
         if source.parts == target.parts:
+            entry.moved_from = entry.etag
             return entry
         place = self._keys.file(target)
         _, taken = await asyncio.gather(self.check_place(target), self._bucket.head(place, ""))
@@ -110,7 +111,8 @@ class Tree:
             # a version of the source that was uploaded during the copy stays
             await self._bucket.delete(origin, only=entry.etag)
             replaced = (taken and taken.size) or 0
-            entry = Entry("/".join(target.parts), entry.size, None, etag, replaced)
+            path = "/".join(target.parts)
+            entry = Entry(path, entry.size, None, etag, replaced, moved_from=entry.etag)
         await self._keep(source.parent)
         return entry
 

@@ -1,13 +1,16 @@
 """Read objects in S3."""
 
+import base64
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
 from common.storage.budget import ChunkBudget, ReadBudget
-from common.storage.errors import NotFound, StorageUnavailable
+from common.storage.errors import NotFound, StorageError, StorageUnavailable
 from common.storage.protocol import SMALL_FILE, Blocks, Entry
 from common.storage.s3.bucket import Bucket, storage_errors
+
+_SHA256_BYTES: Final = 32
 
 
 class S3File:
@@ -108,3 +111,20 @@ async def read_if_small(bucket: Bucket, key: str) -> bytes | None:
                 return content
     except NotFound:
         return None
+
+
+async def stated_sha256(bucket: Bucket, key: str, etag: str) -> str | None:
+    """The SHA-256, in hexadecimal, that S3 has checked of the object with this ETag.
+
+    None if it has none: that of an object that was sent in parts is made of their digests, and ends
+    in their number.
+    """
+    try:
+        with storage_errors():
+            record = await bucket.client.head_object(
+                Bucket=bucket.name, Key=key, ChecksumMode="ENABLED", IfMatch=f'"{etag}"'
+            )
+        digest = base64.b64decode(record.get("ChecksumSHA256", ""), validate=True)
+    except (StorageError, ValueError):
+        return None
+    return digest.hex() if len(digest) == _SHA256_BYTES else None

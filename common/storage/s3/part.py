@@ -6,6 +6,8 @@ from typing import Final
 from aiohttp import Payload
 from aiohttp.abc import AbstractStreamWriter
 
+from common.storage.protocol import Chunk
+
 _JOINED: Final = 1 << 15
 """Bytes up to which chunks are joined: each object costs memory, too."""
 
@@ -14,9 +16,9 @@ class Part(Payload):
     """A file for botocore, which measures and rewinds it; for aiohttp, a payload that can be sent
     repeatedly (retries, redirects)."""
 
-    def __init__(self, *chunks: bytes) -> None:
+    def __init__(self, *chunks: Chunk) -> None:
         super().__init__(None)
-        self._chunks: list[bytes] = []
+        self._chunks: list[Chunk] = []
         self._size: int = 0
         self._position = 0
         for chunk in chunks:
@@ -26,9 +28,9 @@ class Part(Payload):
     def size(self) -> int:
         return self._size
 
-    def append(self, chunk: bytes) -> None:
+    def append(self, chunk: Chunk) -> None:
         if self._chunks and len(self._chunks[-1]) < _JOINED:
-            self._chunks[-1] += chunk
+            self._chunks[-1] = self._chunks[-1] + chunk  # a new object: no chunk is changed
         else:
             self._chunks.append(chunk)
         self._size += len(chunk)

@@ -1,5 +1,6 @@
 """Presigned URLs and forms: requests that clients send to S3 directly."""
 
+import base64
 from typing import Any
 
 from common.storage.headers import CACHE_CONTROL, attachment, content_type
@@ -25,17 +26,28 @@ async def presign_get(client: Any, bucket: str, key: str) -> PreparedRequest:
 
 
 async def presign_post(
-    client: Any, bucket: str, prefix: str, *, most: int | None = None
+    client: Any, bucket: str, prefix: str, *, most: int | None = None, sha256: str | None = None
 ) -> PreparedRequest:
-    """A form upload to the key `prefix` + file name, and to no other, of at most `most` bytes."""
+    """A form upload to the key `prefix` + file name, and to no other, of at most `most` bytes.
+
+    With `sha256`, in hexadecimal, S3 itself refuses any other file, and keeps the checksum.
+    """
+    fields = {} if sha256 is None else _checksum_fields(sha256)
     conditions: list[Any] = [["starts-with", "$key", prefix]]
     if most is not None:
         conditions.append(["content-length-range", 0, most])
+    conditions += [{name: value} for name, value in fields.items()]
     with storage_errors():
         post = await client.generate_presigned_post(
             Bucket=bucket,
             Key=prefix + "${filename}",
+            Fields=fields,
             Conditions=conditions,
             ExpiresIn=LINK_SECONDS,
         )
     return PreparedRequest(method="post", url=post["url"], headers={}, data=post["fields"])
+
+
+def _checksum_fields(sha256: str) -> dict[str, str]:
+    encoded = base64.b64encode(bytes.fromhex(sha256)).decode()
+    return {"x-amz-checksum-algorithm": "SHA256", "x-amz-checksum-sha256": encoded}

@@ -16,7 +16,7 @@ from common.runtime.tasks import BoundedTasks
 from common.storage.budget import BoundedCache, ChunkBudget, FileCount, PartBudget, ReadBudget
 from common.storage.errors import NotFound, OutOfSpace, StorageError
 from common.storage.paths import PREDEFINED, UserPath
-from common.storage.protocol import BATCH, Entry, OpenFile, PreparedRequest
+from common.storage.protocol import BATCH, Chunk, Entry, OpenFile, PreparedRequest
 from common.storage.resumable import Known, Staged, none_known
 from common.storage.s3 import listing
 from common.storage.s3.appended import S3Appender, StagedObjects, placed_entry
@@ -24,7 +24,7 @@ from common.storage.s3.bucket import Bucket
 from common.storage.s3.bundle import S3Bundle
 from common.storage.s3.changes import Tree
 from common.storage.s3.client import create_client, open_session
-from common.storage.s3.file import S3File, read_if_small
+from common.storage.s3.file import S3File, read_if_small, stated_sha256
 from common.storage.s3.keys import Keys, cut
 from common.storage.s3.listing import Directory
 from common.storage.s3.part_sizes import LARGEST_FILE
@@ -168,12 +168,13 @@ class S3Storage:
     async def make_directory(self, path: UserPath) -> None:
         await self._tree.make_directory(path)
 
-    async def write(self, path: UserPath, chunks: AsyncIterator[bytes]) -> Entry:
+    async def write(self, path: UserPath, chunks: AsyncIterator[Chunk]) -> Entry:
         _, old = await asyncio.gather(self._tree.check_place(path), self._tree.file_at(path))
         size, etag = await upload(
             self._bucket, self._keys.file(path), chunks, self._parts, user=path.user
         )
-        return Entry("/".join(path.parts), size, None, etag, (old and old.size) or 0)
+        replaced = (old and old.size) or 0
+        return Entry("/".join(path.parts), size, None, etag, replaced, is_distinct=True)
 
     async def stage(self, path: UserPath, length: int) -> Staged:
         if length > LARGEST_FILE:
@@ -215,6 +216,9 @@ class S3Storage:
                 self._downloads, self._keys.file(path), entry, self._reads, self._responses
             )
 
+    async def stated_sha256(self, path: UserPath, etag: str) -> str | None:
+        return await stated_sha256(self._bucket, self._keys.file(path), etag)
+
     async def read_small(self, paths: Sequence[UserPath]) -> dict[UserPath, bytes]:
         calls = [partial(read_if_small, self._bucket, self._keys.file(path)) for path in paths]
         contents = zip(paths, await _results(calls, _READS_AT_ONCE), strict=True)
@@ -237,11 +241,11 @@ class S3Storage:
         return await presign_get(self._signer, self._name, self._keys.file(path))
 
     async def presign_upload(
-        self, directory: UserPath, *, most: int | None = None
+        self, directory: UserPath, *, most: int | None = None, sha256: str | None = None
     ) -> PreparedRequest | None:
         await self._tree.check_directory(directory)
         prefix = self._keys.directory(directory)
-        return await presign_post(self._signer, self._name, prefix, most=most)
+        return await presign_post(self._signer, self._name, prefix, most=most, sha256=sha256)
 
     async def sweep_staging(self, known: Known = none_known) -> int:
         return await abort_stale(self._bucket, self._keys.start, known, age=_STALE_AFTER)

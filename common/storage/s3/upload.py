@@ -9,6 +9,7 @@ from typing import Any, Final
 from common.runtime.tasks import BoundedTasks
 from common.storage.budget import HeldParts, PartBudget
 from common.storage.errors import NotFound, StorageError
+from common.storage.protocol import Chunk
 from common.storage.resumable import Known, none_known
 from common.storage.s3.bucket import Bucket, storage_errors
 from common.storage.s3.part import Part
@@ -25,7 +26,7 @@ _aborting: set[asyncio.Future[None]] = set()
 
 
 async def upload(
-    bucket: Bucket, key: str, chunks: AsyncIterator[bytes], budget: PartBudget, *, user: str
+    bucket: Bucket, key: str, chunks: AsyncIterator[Chunk], budget: PartBudget, *, user: str
 ) -> tuple[int, str]:
     """Store what `chunks` yields; returns its size and ETag. A failure leaves nothing behind.
 
@@ -78,7 +79,7 @@ async def upload_parts(
 
 
 async def _in_parts(
-    chunks: AsyncIterator[bytes], held: HeldParts
+    chunks: AsyncIterator[Chunk], held: HeldParts
 ) -> AsyncGenerator[tuple[Part, bool], None]:
     """Parts of at least the size that S3 requires; True: the last one, which may be empty."""
     part = Part()

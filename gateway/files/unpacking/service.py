@@ -5,14 +5,17 @@ from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
+from hashlib import sha256
 from typing import Final, Self
 
 import orjson
 
 from common.storage.errors import InvalidPath
 from common.storage.paths import UserPath
-from common.storage.protocol import BATCH, Bundle, Entry, Storage
+from common.storage.protocol import BATCH, Bundle, Chunk, Entry, Storage
 from common.usage.quota import Quota, UploadShare
+from gateway.files.digests.service import Digests
+from gateway.files.digests.sums import RunningSum
 from gateway.files.multipart import Waiting
 from gateway.files.unpacking.archives import read_archive
 from gateway.files.unpacking.contents import Contents, LargeFile, Step, UnpackLimits
@@ -21,6 +24,9 @@ from gateway.files.unpacking.thread import Source, advance
 from gateway.files.uploads import Body, Uploads
 from gateway.http.upload_limits import UploadLimits
 from gateway.trees.entries import entry_json
+
+_DIGEST: Final = 32
+"""Bytes of a SHA-256."""
 
 _THREADS: Final = 128
 """Archives that are read at a time; those of slow clients mostly wait, each in a thread."""
@@ -32,18 +38,24 @@ class StoredFiles:
     def __init__(self) -> None:
         self._paths: list[UserPath] = []
         self._sizes = array("Q")
+        self._digests = bytearray()
         self.growth = 0
 
     def __len__(self) -> int:
         return len(self._sizes)
 
-    def begin(self, path: UserPath) -> None:
+    def begin(self, path: UserPath, sha256: bytes) -> None:
         self._paths.append(path)
+        self._digests += sha256
 
-    def add(self, entries: list[Entry]) -> None:
-        """The next files are at their places now."""
+    def add(self, entries: list[Entry]) -> list[tuple[Entry, str]]:
+        """The next files are at their places now; returns them with their SHA-256."""
+        start = len(self) * _DIGEST
+        ends = range(start, len(self._digests), _DIGEST)
+        digests = [self._digests[at : at + _DIGEST].hex() for at in ends[: len(entries)]]
         self._sizes.extend(entry.size or 0 for entry in entries)
         self.growth += sum((entry.size or 0) - entry.replaced for entry in entries)
+        return list(zip(entries, digests, strict=True))
 
     async def json(self) -> AsyncGenerator[bytes, None]:
         """The files as a JSON array, in chunks."""
@@ -65,12 +77,14 @@ class Unpacking:
         storage: Storage,
         upload_limits: UploadLimits,
         quota: Quota,
+        digests: Digests,
         limits: UnpackLimits,
     ) -> None:
         self._uploads = uploads
         self._storage = storage
         self._upload_limits = upload_limits
         self._quota = quota
+        self._digests = digests
         self._limits = limits
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="unpacking")
 
@@ -102,7 +116,7 @@ class Unpacking:
 
     async def _unpack(
         self,
-        chunks: AsyncIterator[bytes],
+        chunks: AsyncIterator[Chunk],
         directory: UserPath,
         bundle: Bundle,
         share: UploadShare,
@@ -113,17 +127,19 @@ class Unpacking:
         async with self._one_ahead(steps, source) as ahead:
             async for step in ahead:
                 if isinstance(step, LargeFile):
-                    stored.begin(step.path)
-                    await bundle.write(step.path, self._pieces(step.pieces, source, share))
+                    total = RunningSum()
+                    pieces = self._pieces(step.pieces, source, share, total)
+                    await bundle.write(step.path, pieces)
+                    stored.begin(step.path, await total.digest())
                 elif step:
                     for file in step:
-                        stored.begin(file.path)
+                        stored.begin(file.path, sha256(file.content).digest())
                     await share.add(sum(len(file.content) for file in step))
                     await bundle.add(step)
         async for _ in chunks:  # whatever follows the archive's end
             pass
         async for entries in bundle.place(contents.empty_directories()):
-            stored.add(entries)
+            await self._digests.note_all(directory.user, stored.add(entries))
         return stored
 
     @asynccontextmanager
@@ -153,8 +169,9 @@ class Unpacking:
                 coming.exception()  # retrieved: the first error counts
 
     async def _pieces(
-        self, pieces: Iterator[bytes], source: Source, share: UploadShare
+        self, pieces: Iterator[bytes], source: Source, share: UploadShare, total: RunningSum
     ) -> AsyncIterator[bytes]:
         while (piece := await advance(self._threads, pieces, source)) is not None:
             await share.add(len(piece))
+            await total.add(piece)
             yield piece

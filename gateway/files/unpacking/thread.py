@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor, Future
 from typing import Any, Final, Self, TypeVar
 
+from common.storage.protocol import Chunk
+
 T = TypeVar("T")
 
 _TURN: Final = threading.Lock()
@@ -16,7 +18,7 @@ event loop wait for each of them."""
 class Source:
     """What an asynchronous iterator yields, for a thread, which waits for each piece."""
 
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(self, chunks: AsyncIterator[Chunk]) -> None:
         self._chunks = chunks
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
@@ -28,15 +30,15 @@ class Source:
     def __next__(self) -> bytes:
         _TURN.release()
         try:
-            coming: Future[bytes] = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
+            coming: Future[Chunk] = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
             chunk = coming.result()
         finally:
             _TURN.acquire()
         if not chunk:
             raise StopIteration
-        return chunk
+        return bytes(chunk)
 
-    async def _next(self) -> bytes:
+    async def _next(self) -> Chunk:
         if self._is_closed:
             return b""
         self._task = asyncio.current_task()

@@ -19,6 +19,7 @@ from sqlalchemy import event
 from common.database.engine import Database
 from common.database.notify import ChannelNotifier
 from common.database.tables import handovers
+from common.digests.records import find_digests, find_oldest
 from common.jobs.deletion import take_over_interrupted
 from common.jobs.heartbeat import PEER, beat
 from common.jobs.lifecycle import Report, Source, Status
@@ -50,7 +51,7 @@ HISTORY = int(os.environ.get("TEST_HISTORY", "200000"))
 LARGE = (
     *("jobs", "handovers", "emails", "handover_numbers", "job_events"),
     *("user_usage", "usage_changes", "idempotency_keys"),
-    *("digest_jobs", "notification_choices", "job_labels"),
+    *("digest_jobs", "notification_choices", "job_labels", "file_digests"),
 )
 
 SEED = """
@@ -92,6 +93,9 @@ FROM generate_series(1, :count / 10) AS n;
 INSERT INTO usage_changes (user_id, bytes, began_at, ended_at)
 SELECT 'user-' || n % 1000, n, timezone('utc', now()), timezone('utc', now())
 FROM generate_series(1, :count / 10) AS n;
+INSERT INTO file_digests (user_id, path, etag, sha256, checked_at)
+SELECT 'user-' || n % 10, 'data/' || n, n, n, timezone('utc', now()) - make_interval(mins => n)
+FROM generate_series(1, :count) AS n;
 INSERT INTO idempotency_keys (user_id, key, fingerprint, created_at, status, body)
 SELECT user_id, job_name, 'x', date_created, 201, '{}' FROM jobs;
 INSERT INTO notification_choices (user_id, mail, changed_at)
@@ -231,6 +235,12 @@ async def read_usage_of_one(database: Database) -> None:
         await uploads_elsewhere(connection, "user-7", "other")
 
 
+async def find_digests_of_a_page(database: Database) -> None:
+    versions = {f"data/{number}": str(number) for number in range(7, 10_007, 10)}
+    async with database.reading() as connection:
+        assert len(await find_digests(connection, "user-7", versions)) == len(versions)
+
+
 PENDING, UNSETTLED = "ix_handovers_pending", "ix_handovers_unsettled"
 ONE_JOB = "ix_jobs_id|jobs_pkey"
 
@@ -281,6 +291,11 @@ CASES: dict[str, tuple[Work, set[str]]] = {
     "claim of a tree to measure": (
         lambda database: usage_sweep(database).claim(),
         {"ix_user_usage_due", "ix_usage_changes_user"},
+    ),
+    "digests of a page": (find_digests_of_a_page, {"file_digests_pkey"}),
+    "digests to look at": (
+        lambda database: find_oldest(database, 86_400.0, 500),
+        {"ix_file_digests_checked"},
     ),
     "unfinished jobs": (measure_unfinished, {"ix_jobs_unfinished"}),
     "interrupted deletions": (

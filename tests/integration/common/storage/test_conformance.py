@@ -495,3 +495,21 @@ async def test_a_file_may_be_named_with_a_slash_where_no_directory_is(tree):
     assert (moved.path, moved.size) == ("data/x/g.txt", 3)
     await tree.delete("data/x/g.txt/")
     assert await tree.listing("data/x") == []
+
+
+# -- versions ---------------------------------------------------------------------------
+@pytest.mark.parametrize("size", [0, 5, SMALL_FILE + 1, 9 * MEBIBYTE])
+async def test_whatever_happens_to_a_stored_file_changes_its_version(tree, size):
+    entry = await tree.put("data/a.bin", b"a" * size)
+    assert entry.is_distinct
+    assert entry.etag == (await tree.stat("data/a.bin")).etag
+    again = await tree.put("data/a.bin", b"b" * size)
+    assert again.etag != entry.etag or not size
+
+
+@pytest.mark.parametrize("target", ["config/b.txt", "data/a.txt"])
+async def test_a_moved_file_says_which_version_was_moved(tree, target):
+    entry = await tree.put("data/a.txt", b"hello")
+    moved = await tree.rename("data/a.txt", target)
+    assert moved.moved_from == entry.etag
+    assert moved.etag == (await tree.stat(target)).etag

@@ -29,6 +29,7 @@ from common.storage.local import rename as local_rename
 from common.storage.local import staging as local_staging
 from common.storage.local.storage import LocalStorage
 from common.storage.paths import PREDEFINED, RESERVED_USER_NAME, UserPath
+from common.storage.protocol import Entry
 from tests.integration.common.storage.conftest import MEBIBYTE, PREDEFINED_PATHS, Tree, read
 
 
@@ -590,3 +591,39 @@ def _nest(place: Path, depth: int) -> Path:
     os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
     os.close(fd)
     return place / ("d" * 20)
+
+
+# -- versions ---------------------------------------------------------------------------
+@pytest.mark.parametrize("placed", [False, True], ids=["written", "appended"])
+async def test_a_write_just_after_an_upload_changes_the_version(local, tmp_path, placed):
+    file = tmp_path / "root" / "some-user" / "data" / "a.txt"
+    for _ in range(50):  # the clock's ticks are some milliseconds apart
+        entry = await (append_all if placed else Tree.put)(local, "data/a.txt", b"hello")
+        with file.open("r+b") as opened:
+            opened.write(b"world")
+        assert (await local.stat("data/a.txt")).etag != entry.etag
+
+
+@pytest.mark.parametrize("placed", [False, True], ids=["written", "appended"])
+@pytest.mark.parametrize("coarseness", [10**9, None], ids=["seconds", "refused"])
+async def test_where_times_are_coarse_a_version_may_stay_the_same(
+    local, monkeypatch, placed, coarseness
+):
+    set_times = os.utime
+
+    def coarse(file: Any, *, ns: tuple[int, int], **options: Any) -> None:
+        if coarseness is None:
+            raise OSError(errno.EPERM, "not here")
+        set_times(file, ns=(ns[0] // coarseness * coarseness,) * 2, **options)
+
+    monkeypatch.setattr(os, "utime", coarse)
+    entry = await (append_all if placed else Tree.put)(local, "data/a.txt", b"hello")
+    assert not entry.is_distinct
+
+
+async def append_all(tree: Tree, text: str, content: bytes) -> Entry:
+    staged = await tree.storage.stage(tree.path(text), len(content))
+    async with tree.storage.append(staged, 0) as appender:
+        await appender.write(content)
+        await appender.settle()
+    return await tree.storage.place(staged)

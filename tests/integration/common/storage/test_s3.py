@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -459,6 +460,43 @@ async def test_presigned_upload_may_only_write_below_its_directory(s3, prefix, m
     assert all(rule == ["starts-with", "$key", base] for rule in on_keys)
     left = datetime.fromisoformat(policy["expiration"]) - datetime.now(UTC)
     assert timedelta(seconds=580) < left <= timedelta(seconds=600)
+
+
+async def test_a_presigned_upload_takes_one_file_alone_where_its_digest_is_given(s3, moto_url):
+    encoded = base64.b64encode(hashlib.sha256(b"hello").digest()).decode()
+    stated = {"x-amz-checksum-algorithm": "SHA256", "x-amz-checksum-sha256": encoded}
+    sha256 = hashlib.sha256(b"hello").hexdigest()
+    request = await s3.storage.presign_upload(s3.path("data/x/"), sha256=sha256)
+    assert request.data.items() >= stated.items()
+    policy = json.loads(base64.b64decode(request.data["policy"]))
+    for name, value in stated.items():
+        assert {name: value} in policy["conditions"]
+    form = aiohttp.FormData({**request.data})
+    form.add_field("file", b"hello", filename="a.txt")
+    async with aiohttp.request("POST", request.url, data=form) as answer:
+        assert answer.status == 204
+    assert await s3.get("data/x/a.txt") == b"hello"
+
+
+async def test_a_digest_that_s3_has_checked_is_known_for_that_version(s3, bucket, prefix):
+    key, path = f"{prefix}/some-user/data/a.txt", s3.path("data/a.txt")
+    bucket.put_object(Key=key, Body=b"hello", ChecksumAlgorithm="SHA256")
+    etag = (await s3.stat("data/a.txt")).etag
+    sha256 = hashlib.sha256(b"hello").hexdigest()
+    assert await s3.storage.stated_sha256(path, etag) == sha256
+    assert await s3.storage.stated_sha256(path, "0" * 32) is None
+    entry = await s3.put("data/a.txt", b"hello")
+    assert await s3.storage.stated_sha256(path, entry.etag) is None
+    assert await s3.storage.stated_sha256(s3.path("data/none"), etag) is None
+
+
+@pytest.mark.parametrize("stated", ["", "no base64", "AAAA", f"{base64.b64encode(bytes(32))}-2"])
+async def test_a_digest_of_digests_is_none_of_the_file(s3, client, monkeypatch, stated):
+    async def head(**_: Any) -> dict[str, str]:
+        return {"ChecksumSHA256": stated}
+
+    monkeypatch.setattr(client, "head_object", head)
+    assert await s3.storage.stated_sha256(s3.path("data/a.txt"), "etag") is None
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from common.storage.errors import NotFound
 from common.storage.paths import UserPath
 from common.storage.protocol import Entry, Storage
+from gateway.files.digests.service import Digests
 from gateway.files.listings import Listing, ListingQuery, Listings
 from gateway.http.budgets import LISTING, Budget
 from gateway.http.limits import LimitExceeded
@@ -33,6 +34,14 @@ class SlowStorage:
         if self.error:
             raise self.error
         yield found
+
+
+class Unknown:
+    """No digest is known."""
+
+    async def known(self, user_id: str, files: Any) -> dict[str, str]:
+        del user_id, files
+        return {}
 
 
 def asked(user: str = "user", path: str = "data/", **changes: Any) -> ListingQuery:
@@ -63,7 +72,9 @@ def shared_listings(storage: SlowStorage) -> Listings:
 
 
 def with_budget(storage: SlowStorage, budget: Budget) -> Listings:
-    return Listings(cast("Storage", storage), Shares({"listing": budget}))
+    return Listings(
+        cast("Storage", storage), cast("Digests", Unknown()), Shares({"listing": budget})
+    )
 
 
 def paths(listing: Listing) -> list[str]:

@@ -1,6 +1,7 @@
 """`POST …/upload?unpack=true`: the members of an archive, all of them or none."""
 
 import asyncio
+import hashlib
 import os
 import shutil
 import socket
@@ -220,3 +221,26 @@ def test_links_of_a_folder_are_refused_by_name(
     archive = archives.packed(command, tmp_path, {"first": b"1"})
     assert "second' given: a symbolic link" in fault(unpack(api, archive))
     assert contents(api) == {}
+
+
+@on_both_storages
+def test_the_digest_of_each_member_is_known(api: Api) -> None:
+    api.upload("data/x/exp", "a.txt", b"older")
+    assert unpack(api, archives.tar(CONTENT)).status == 201
+    entries = api.get("/files/data/?details=true&recursive=true&show_dirs=false").json()
+    sums = {f"data/x/{name}": hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
+    assert {entry["path"]: entry["sha256"] for entry in entries} == sums
+
+
+def test_an_archive_that_is_not_the_stated_one_is_refused_whole(api: Api) -> None:
+    archive = archives.tar(CONTENT)
+    stated = {"sha256": hashlib.sha256(archive).hexdigest()}
+    for sent, status in ((archive + b"x", 422), (archive, 201)):
+        body, kind = multipart("archive", sent, fields=stated)
+        target = "/files/data/x/upload?unpack=true"
+        reply = api.post(target, body=body, headers={"Content-Type": kind})
+        assert reply.status == status, reply
+        if status == 422:
+            assert reply.faults() == {(("body", "sha256"), "value_error")}
+            assert contents(api) == {}
+    assert len(contents(api)) == len(FILES)
