@@ -75,7 +75,7 @@ class FormReader:
         self._is_in_part = True  # the preamble reads like one
         self._parts = 0
         self._around = 0
-        self._kept = kept or "\0"
+        self._kept = kept or "\0"  # which is in no header
         self.values: list[bytes] = []
         """What the kept field has where it was found so far."""
         self.digests: dict[str, list[str]] = {}
