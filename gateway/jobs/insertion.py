@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
+from common.database.notify import WEBHOOKS, ChannelNotifier
 from common.database.tables import handovers, job_batches, jobs
 from common.jobs.answer import COLUMNS, Job, as_jobs, date_of
 from common.jobs.events import EventType, NewEvent, record_events
@@ -44,9 +45,13 @@ class NewJob:
 class JobInsertion:
     """Inserts jobs; concurrent calls of `one` share transactions."""
 
-    def __init__(self, database: Database, *, unfinished: int = 0) -> None:
-        """`unfinished`: how many jobs that have not ended a user may have (0: any number)."""
+    def __init__(
+        self, database: Database, notifier: ChannelNotifier | None = None, *, unfinished: int = 0
+    ) -> None:
+        """`notifier` announces messages to webhooks; `unfinished`: how many jobs that have not
+        ended a user may have (0: any number)."""
         self._database = database
+        self._notifier = notifier
         self._unfinished = unfinished
         self.one: Batcher[NewJob, Job] = Batcher(self._insert_some, limit=50, pause=_INSERT_PAUSE)
         dialect = sqlite if database.is_sqlite else postgresql
@@ -88,9 +93,10 @@ class JobInsertion:
                 answer = {"batch_id": batch_id, "jobs": _all_inserted(new, results)}
                 if claim is not None:
                     await keep_answers(tx, [(claim, orjson.dumps(answer))])
-                await _record_submissions(tx, results)
+                are_heard = await _record_submissions(tx, results)
         except ClaimsLost as error:
             raise KeyBusy from error
+        self._announce(are_heard)
         return answer
 
     async def _insert_some(self, new: Sequence[NewJob]) -> list[Job | Exception]:
@@ -112,11 +118,16 @@ class JobInsertion:
                     ]
                     if answers:
                         await keep_answers(tx, answers)
-                    await _record_submissions(tx, results)
+                    are_heard = await _record_submissions(tx, results)
             except ClaimsLost as error:
                 lost |= error.owners
             else:
+                self._announce(are_heard)
                 return results
+
+    def _announce(self, are_heard: bool) -> None:
+        if are_heard and self._notifier is not None:
+            self._notifier.notify(WEBHOOKS)
 
     async def _insert(
         self, tx: AsyncConnection, new: Sequence[NewJob], lost: frozenset[str] = frozenset()
@@ -191,7 +202,8 @@ def _all_inserted(new: Sequence[NewJob], results: Sequence[Job | Exception]) -> 
     return inserted
 
 
-async def _record_submissions(tx: AsyncConnection, results: Sequence[Job | Exception]) -> None:
+async def _record_submissions(tx: AsyncConnection, results: Sequence[Job | Exception]) -> bool:
+    """Returns whether there are messages to webhooks."""
     events = [
         NewEvent(
             job_id=job["id"],
@@ -203,5 +215,4 @@ async def _record_submissions(tx: AsyncConnection, results: Sequence[Job | Excep
         for job in results
         if not isinstance(job, Exception)
     ]
-    if events:
-        await record_events(tx, events)
+    return bool(events) and await record_events(tx, events)

@@ -62,7 +62,7 @@ class Jobs:
         self._notifier = notifier
         self._limits = limits
         self._store = JobStore(database)
-        self._insertion = JobInsertion(database, unfinished=limits.unfinished_jobs)
+        self._insertion = JobInsertion(database, notifier, unfinished=limits.unfinished_jobs)
         self.pages = Pages(self._store, ByteBudget(TOTAL, per_caller=PER_USER))
 
     async def submit(

@@ -55,7 +55,7 @@ class Batches:
         self._notifier = notifier
         self._limits = limits
         self._store = JobStore(database)
-        self._insertion = JobInsertion(database, unfinished=limits.unfinished_jobs)
+        self._insertion = JobInsertion(database, notifier, unfinished=limits.unfinished_jobs)
 
     async def submit(
         self,
