@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3
+import orjson
 import pytest
 from sqlalchemy import func, select, update
 
@@ -20,9 +21,9 @@ from deploy.sandbox import aws
 from deploy.sandbox.ports import free_port
 from devtools.services import Process
 from devtools.waiting import eventually
-from tests.support.cloud import Cloud
+from tests.support.cloud import Cloud, on_sqlite
 from tests.support.dispatcher import FakePeer
-from tests.support.tus import PORTION, repr_digest
+from tests.support.tus import PORTION, checksum, metadata, repr_digest
 
 MEBIBYTE = 1 << 20
 SIZE = int(os.environ.get("TEST_UPLOAD_MIB", "96")) * MEBIBYTE
@@ -172,6 +173,35 @@ async def test_a_dispatcher_ends_what_expires(
     await eventually(is_swept, within=60)
     assert _staged(cloud, place) == 0
     assert (await client.ask(cloud.port, client.head("HEAD")))["status"] == "410"
+
+
+@on_sqlite
+async def test_nothing_is_staged_of_what_ended(cloud: Cloud, place: dict[str, str]) -> None:
+    await cloud.gateway(**place)
+    caller, content = cloud.caller, os.urandom(9 * MEBIBYTE + 5)
+    announced = {"sha256": hashlib.sha256(content).hexdigest()}
+    given_up = await caller.begin_upload("data/a", len(content) + 1)
+    assert (await caller.send_portion(given_up, 0, content)).status == 204
+    wrong = await caller.begin_upload("data/b", len(content), **announced)
+    assert (await caller.send_portion(wrong, 0, content[:-1])).status == 204
+    right = await caller.begin_upload("data/c", len(content), **announced)
+    assert (await caller.send_portion(right, 0, content[:5])).status == 204
+    assert _staged(cloud, place) >= 3
+
+    assert (await caller.ask_tus("DELETE", given_up)).status == 204
+    last = b"x" if content[-1:] != b"x" else b"y"
+    assert (await caller.send_portion(wrong, len(content) - 1, last)).status == 460
+    assert (await caller.send_portion(right, 5, content[5:])).status == 204
+    headers = {
+        "Upload-Length": "3",
+        "Upload-Metadata": metadata(path="data/d"),
+        "Content-Type": PORTION,
+        **checksum(b"other"),
+    }
+    assert (await caller.ask_tus("POST", "/uploads", headers, data=b"123")).status == 460
+    assert _staged(cloud, place) == 0
+    listing = await caller.ask("GET", "/files/data")
+    assert [entry["path"] for entry in orjson.loads(listing.body)] == ["data/c"]
 
 
 async def _has_offset(client: Client, port: int, offset: int) -> bool:
