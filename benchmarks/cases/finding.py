@@ -16,12 +16,8 @@ _PAGE: Final = 20
 SEARCHES: Final = {
     "most of the jobs": "status=finished",
     "the oldest of them": "version=v0",
-    "few of them": "status=error&sort=date_created",
-    "a label of all": "label=all",
     "a rare label": "label=rare",
-    "the beginning of names": "name=history_*",
-    "the end of few names": "name=*0007",
-    "few of them by name": "name=*_*0007&sort=job_name",
+    "few of them, by name": "name=*_*0007&sort=job_name",
     "all, with details": "details=true&sort=job_name",
     "all, counted": "count=true",
 }
