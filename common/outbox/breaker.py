@@ -122,11 +122,6 @@ class CircuitBreaker:
         return Allowance.ONE if self._sends_one else Allowance.ALL
 
     @property
-    def several_fail(self) -> bool:
-        """Whether more than one item has failed since the last success."""
-        return len(self._failing) > 1
-
-    @property
     def _sends_one(self) -> bool:
         return self.state is BreakerState.HALF_OPEN or not self._is_proven
 
@@ -162,7 +157,7 @@ class CircuitBreaker:
         success; otherwise it may concern this item alone.
         """
         self._failing.add(item)
-        if retry_after and self.several_fail:
+        if retry_after and len(self._failing) > 1:
             loop = asyncio.get_running_loop()
             self._paused_until = max(self._paused_until, loop.time() + retry_after)
             loop.call_later(retry_after, self._signal.wake)
