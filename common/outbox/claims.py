@@ -8,10 +8,10 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Integer, Table, and_, bindparam, select, update
+from sqlalchemy import ColumnElement, Integer, Select, Table, and_, bindparam, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from common.database.engine import Database, utc_now
@@ -21,6 +21,8 @@ from common.outbox.lanes import WINDOW, Lanes
 
 Item = TypeVar("Item", bound=OutboxItem)
 Statement = ReturningUpdate[Any]
+
+_ORDERING: Final = ("id", "turn", "priority", "due_at")
 
 Order = Callable[[Any], Sequence[ColumnElement[Any]]]
 """What orders the items of a table, or of a selection of them."""
@@ -54,23 +56,12 @@ class Claims(Generic[Item]):
     ) -> Statement:
         """Claim the first `claim_limit` items (a parameter) that no other claim has locked.
 
-        `place` is a further condition, which holds for one of the first items that are due unless
-        their lanes are at a standstill. With `lanes`, several items of a lane may be claimed at
+        `place` is a further condition, for which only the first items of those are looked at for
+        which the other one holds. With `lanes`, several items of a lane may be claimed at
         once, if no other claim that is under way has one ahead of them.
         """
         columns = self._table.c
-        limit = bindparam("claim_limit", type_=Integer)
-        if place is None:
-            head = select(columns.id).where(condition).order_by(*order(self._table))
-        else:
-            window = select(self._table).where(condition).order_by(*claim_order(self._table))
-            found = window.limit(WINDOW).correlate(None).subquery("next_due")
-            # found by the key and ordered by the window's columns: so the planner has no choice but
-            # to look at one item after the other, and at no more than are claimed
-            joined = select(columns.id, condition.label("holds"))
-            joined = joined.join(found, found.c.id == columns.id)
-            head = joined.where(place).order_by(*order(found))
-        head = head.limit(limit).correlate(None)
+        head = self._head(condition, order, place)
         if self._database.is_sqlite:
             chosen: ColumnElement[bool] = columns.id.in_(head.with_only_columns(columns.id))
         else:
@@ -94,6 +85,24 @@ class Claims(Generic[Item]):
             )
             .returning(*(columns[field.name] for field in fields(self._item)))
         )
+
+    def _head(
+        self, condition: ColumnElement[bool], order: Order, place: ColumnElement[bool] | None
+    ) -> Select[Any]:
+        """The ids of the first items, and with `place` whether the condition holds."""
+        columns = self._table.c
+        if place is None:
+            head = select(columns.id).where(condition).order_by(*order(self._table))
+        else:
+            needed = [columns[name] for name in _ORDERING if name in columns]
+            window = select(*needed).where(condition).order_by(*claim_order(self._table))
+            found = window.limit(WINDOW).correlate(None).subquery("next_due")
+            # found by the key and ordered by the window's columns: so the planner has no choice but
+            # to look at one item after the other, and at no more than are claimed
+            joined = select(columns.id, condition.label("holds"))
+            joined = joined.join(found, found.c.id == columns.id)
+            head = joined.where(place).order_by(*order(found))
+        return head.limit(bindparam("claim_limit", type_=Integer)).correlate(None)
 
     async def claim(self, statement: Statement, limit: int, **parameters: Any) -> list[Item]:
         """Claim up to `limit` items; they come in their order, whatever that of the choice."""
