@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ import asyncpg
 from sqlalchemy.engine import URL, make_url
 
 from deploy.sandbox.ports import free_port
-from devtools.watched import Watched, unprivileged_user
+from devtools.watched import Watched, temporary_folder, unprivileged_user
 
 # what is committed survives a crash of the server, though not of the machine
 _FAST: Final = (
@@ -131,7 +130,6 @@ class OwnServer(Server):
     def _watched(self, program: str, *arguments: str) -> Watched:
         return Watched(
             [str(self._binaries / program), *arguments],
-            folder=self._home,
             log=self._home / "log",
             end=signal.SIGQUIT,
             user=self._user,
@@ -157,8 +155,7 @@ def own_server(*, durable: bool = False) -> Iterator[OwnServer]:
     made of some three hundred files, which takes ten times as long on some disks as in memory.
     """
     directory = None if durable else _directory_in_memory()
-    home = Path(tempfile.mkdtemp(prefix="opencloud-postgres-", dir=directory))
-    try:
+    with temporary_folder("opencloud-postgres-", directory) as home:
         server = OwnServer(_find_binaries(), home, () if durable else _FAST)
         server.initialise()
         server.start()
@@ -166,8 +163,6 @@ def own_server(*, durable: bool = False) -> Iterator[OwnServer]:
             yield server
         finally:
             server.stop()
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class DidNotStart(Exception):
-    """A process ended before it was ready; the message holds the end of its log."""
+    """A process ended before it was ready, or was not in time; the message has its log's end."""
 
 
 class Process:
@@ -85,17 +85,23 @@ class Process:
     def output(self) -> str:
         return self._log.read_text(errors="replace")
 
-    async def wait_until_ready(self) -> Self:
-        """Returns the process.
-
-        Raises `DidNotStart` if it ends first, `TimeoutError` after half a minute.
-        """
-        async with asyncio.timeout(30):
-            while await self.probe(self._ready) != 200:
-                if not self.is_running:
-                    raise DidNotStart(self.output[-2_000:])
-                await asyncio.sleep(0.05)
+    async def wait_until_ready(self, *, within: float = 30.0) -> Self:
+        """Returns the process. Raises `DidNotStart` if it ends first, or after so many seconds."""
+        try:
+            async with asyncio.timeout(within):
+                while await self.probe(self._ready) != 200:
+                    if not self.is_running:
+                        raise DidNotStart(self._last_words)
+                    await asyncio.sleep(0.05)
+        except TimeoutError as error:
+            raise DidNotStart(
+                f"{self._log.name} is not ready after {within:g} s\n{self._last_words}"
+            ) from error
         return self
+
+    @property
+    def _last_words(self) -> str:
+        return self.output[-2_000:]
 
     async def probe(self, path: str) -> int | None:
         """The status that the admin port answers; None if there is no answer."""

@@ -1,73 +1,77 @@
-"""Programs that end, and whose folders go, with the process that started them.
+"""Programs and folders that go with the process that started them, however it ends.
 
 `PR_SET_PDEATHSIG` (deploy/sandbox/lifeline.py) follows the thread that forked and is cleared when
 a program changes its user. Where that matters, a watcher stands between the two: it reads a pipe
 whose other end only the starting process holds, so it notices that process's death, `kill -9`
-included. It needs no privileges beyond those of its parent and works on any Unix.
+included. It needs no privileges beyond those of its parent and works on any Unix. On Linux a
+program ends with its watcher, too, should that be killed.
 """
 
 import contextlib
 import os
 import pwd
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from signal import Signals
-from typing import Final
+from typing import IO, Final
 
 _WATCHER: Final = """
-import os, shutil, subprocess, sys, threading
+import ctypes, os, subprocess, sys, threading
 
-number, user, group, folder, *command = sys.argv[1:]
+number, user, group, *command = sys.argv[1:]
+watcher, libc = os.getpid(), ctypes.CDLL(None) if sys.platform == "linux" else None
+
+def tie():  # after the change of the user, which clears it; this process has no thread yet
+    libc.prctl(1, int(number))  # PR_SET_PDEATHSIG
+    if os.getppid() != watcher:
+        os._exit(1)
+
 program = subprocess.Popen(
     command,
     stdin=subprocess.DEVNULL,
     cwd="/",
+    preexec_fn=tie if libc else None,
     **({"user": user, "group": int(group), "extra_groups": ()} if user else {}),
 )
-released = b""
 
 def watch():
-    global released
-    released = sys.stdin.buffer.read()
+    sys.stdin.buffer.read()
     program.send_signal(int(number))
 
-thread = threading.Thread(target=watch, daemon=True)
-thread.start()
+threading.Thread(target=watch, daemon=True).start()
 status = program.wait()
-if not thread.is_alive() and not released:
-    shutil.rmtree(folder, ignore_errors=True)
 os._exit(status if status >= 0 else 128 - status)
+"""
+
+# what still writes into the folder ends at the same time as the reading
+_KEEPER: Final = """
+import os, shutil, sys, time
+
+sys.stdin.buffer.read()
+for _ in range(200):
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+    if not os.path.exists(sys.argv[1]):
+        break
+    time.sleep(0.05)
 """
 
 
 class Watched:
     """A running program that outlives neither `stop` nor this process.
 
-    It runs as `user`, where given. `folder` is deleted if this process dies before it stops the
-    program; otherwise the folder is the caller's. `end` is the signal that ends the program.
+    It runs as `user`, where given. `end` is the signal that ends the program.
     """
 
     def __init__(
-        self,
-        command: Sequence[str],
-        *,
-        folder: Path,
-        log: Path,
-        end: Signals,
-        user: str | None = None,
+        self, command: Sequence[str], *, log: Path, end: Signals, user: str | None = None
     ) -> None:
         group = str(pwd.getpwnam(user).pw_gid) if user else ""
-        watcher = [sys.executable, "-I", "-S", "-c", _WATCHER]
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [*watcher, str(int(end)), user or "", group, str(folder), *command],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # what kills our process group must not kill the watcher
-            )
+            self._process = _beside(_WATCHER, str(int(end)), user or "", group, *command, to=output)
 
     @property
     def has_ended(self) -> bool:
@@ -80,8 +84,30 @@ class Watched:
 
     def stop(self) -> None:
         """Send the program its signal and wait until it has ended."""
-        with contextlib.suppress(BrokenPipeError):  # it has ended already
-            self._process.communicate(b"released")
+        self._process.communicate()
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str, place: Path | None = None) -> Iterator[Path]:
+    """A folder of a fresh name, in `place` or where the system has such, until the exit."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+    keeper = _beside(_KEEPER, str(folder))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        keeper.communicate()
+
+
+def _beside(program: str, *arguments: str, to: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    """A Python program that reads a pipe from this process."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", program, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=to,
+        stderr=to,
+        start_new_session=True,  # what kills our process group must not kill it
+    )
 
 
 def unprivileged_user() -> str | None:

@@ -20,9 +20,12 @@ from common.storage.factory import open_storage
 from common.storage.startup import check_usable
 from common.telemetry.redaction import Redaction
 from dispatcher import maintenance, metrics
-from dispatcher.forward import AdaptiveConcurrencyLimit, Forwarder, Handover
+from dispatcher.forward import Forwarder, patience
+from dispatcher.handover import Handover
+from dispatcher.limit import AdaptiveConcurrencyLimit
 from dispatcher.resend import DoubtfulHandover, Resender
 from dispatcher.settings import Settings
+from dispatcher.settlement import Settlement
 from dispatcher.worker_api import WorkerApi
 
 _SPARE_CONNECTIONS: Final = 6  # probes and questions, beside the submissions
@@ -69,7 +72,7 @@ def _add_handovers(settings: Settings, daemon: Daemon, worker_api: WorkerApi) ->
     """Everything that hands jobs over; returns the breaker, which has to probe the peer."""
     timeout, grace = settings.handover_timeout, settings.handover_grace
     pipeline = Pipeline(daemon, handovers, deadline=timeout)
-    outbox = pipeline.outbox(Handover)
+    outbox = pipeline.laned_outbox(Handover, patience=patience(timeout))
     breaker = CircuitBreaker(
         "worker-facing API",
         probe=worker_api.is_alive,
@@ -78,15 +81,23 @@ def _add_handovers(settings: Settings, daemon: Daemon, worker_api: WorkerApi) ->
     )
     limit = AdaptiveConcurrencyLimit(settings.handover_concurrency, deadline=timeout)
     metrics.LIMIT.set_function(lambda: limit.current)
-    forwarder = Forwarder(
+    consumer = Consumer(outbox, breaker, pipeline.signal)
+    settlement = Settlement(
         database=daemon.database,
         outbox=outbox,
-        consumer=Consumer(outbox, breaker, pipeline.signal),
-        worker_api=worker_api,
-        limit=limit,
+        consumer=consumer,
         notifier=daemon.notifier,
         signal=pipeline.signal,
         grace=grace,
+    )
+    forwarder = Forwarder(
+        outbox=outbox,
+        consumer=consumer,
+        settlement=settlement,
+        worker_api=worker_api,
+        limit=limit,
+        signal=pipeline.signal,
+        patience=patience(timeout),
     )
     resender = Resender(
         database=daemon.database,

@@ -1,209 +1,176 @@
-"""Hand jobs over: claim, call, settle. No transaction is open across a call."""
+"""Hand jobs over: claim, call, settle. No transaction is open across a call.
 
+The unit of work is what is due of one lane (a user's hand-overs of one priority), one call after
+the other: so they arrive in the order of their submission.
+"""
+
+import asyncio
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from common.database.engine import Database
-from common.database.notify import ChannelNotifier
-from common.jobs import updates
-from common.jobs.lifecycle import Report, Source, Status
 from common.outbox.consumer import Consumer
-from common.outbox.item import OutboxItem
-from common.outbox.outbox import Outbox
-from common.runtime.batching import Batcher
+from common.outbox.laned import LanedOutbox
 from common.runtime.claim_loop import WorkSignal, persist
-from common.runtime.retry import full_jitter
 from common.telemetry.logs import get_logger
-from dispatcher import metrics
+from dispatcher.handover import Handover, Lane, in_lanes
+from dispatcher.limit import AdaptiveConcurrencyLimit
+from dispatcher.settlement import Settlement, record
 from dispatcher.worker_api import Outcome, Verdict, WorkerApi
 
-_FIRST_RETRY: Final = 0.2
-_LONGEST_RETRY: Final = 4.0
 _UNSETTLED_PER_CALL: Final = 8
+_LANE_SECONDS: Final = 1.0
+"""Time after its claim in which another call of a lane may begin, since leases do not last long."""
 
-_EVENTS: Final = {
-    Verdict.TAKEN: "handover.delivered",
-    Verdict.REFUSED: "handover.refused",
-    Verdict.NOT_TAKEN: "handover.retried",
-    Verdict.IN_DOUBT: "handover.doubted",
-    Verdict.HELD: "handover.held",
-}
+_PATIENCE: Final = 5.0
+ENOUGH_ATTEMPTS: Final = 8
+"""After which it may be the job, not the peer, for which a hand-over is not taken."""
+
+_LONG_WAIT: Final = 4.0
+"""Seconds: a peer that asks for more before it takes one job may take others before."""
+
+_ENDED: Final = frozenset({Verdict.TAKEN, Verdict.REFUSED})
+_TO_BE_REPEATED: Final = frozenset({Verdict.NOT_TAKEN, Verdict.HELD})
 
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handover(OutboxItem):
-    """A claimed hand-over: `payload` is what the peer gets, under the delivery number `number`."""
-
-    job_id: int
-    number: int
-    payload: str
-    turn: float | None
-
-    @property
-    def place(self) -> tuple[float, ...]:
-        return (self.turn or 0.0, -self.priority, self.id)
+def patience(deadline: float) -> float:
+    """Seconds for which the others of its lane wait for a call whose total deadline this is."""
+    return max(_PATIENCE, deadline / 4)
 
 
-class AdaptiveConcurrencyLimit:
-    """How many submissions may be under way at once: between 1 and `most`.
+@dataclass(slots=True)
+class _Run:
+    """The delivery of a lane: what is `waiting`, what is being written, and when it has to end."""
 
-    The peer handles one submission at a time, so the more are sent at once, the longer each takes.
-    The limit grows by one with each fast answer, and is halved before the deadline is near.
-    """
+    waiting: deque[Handover]
+    writes: list[asyncio.Task[None]]
+    until: float
 
-    def __init__(self, most: int, *, deadline: float) -> None:
-        """`deadline`, in seconds, is that of one submission; a quarter of it counts as slow."""
-        self._most = most
-        self._slow = deadline / 4
-        self._limit = float(most)
-
-    @property
-    def current(self) -> int:
-        return int(self._limit)
-
-    def took(self, seconds: float, *, timed_out: bool) -> None:
-        """A submission took this long."""
-        if timed_out or seconds > self._slow:
-            self._limit = max(1.0, self._limit / 2)
-        else:
-            self._limit = min(float(self._most), self._limit + 1.0)
+    def begin(self, write: Coroutine[Any, Any, None]) -> None:
+        self.writes.append(asyncio.get_running_loop().create_task(write))
 
 
 @dataclass(kw_only=True, eq=False)
 class Forwarder:
-    """The courier of hand-overs; one in doubt waits `grace` seconds for proof."""
+    """The courier of hand-overs; the others of a lane wait `patience` seconds for a call."""
 
-    database: Database
-    outbox: Outbox[Handover]
+    outbox: LanedOutbox[Handover]
     consumer: Consumer[Handover]
+    settlement: Settlement
     worker_api: WorkerApi
     limit: AdaptiveConcurrencyLimit
-    notifier: ChannelNotifier
     signal: WorkSignal
-    grace: float
+    patience: float
 
     def __post_init__(self) -> None:
         self._calling = 0
-        self._due_together = 0.0
-        self._settle_taken = Batcher[Handover, None](self._settle_all_taken)
+        self._claims = 0
 
     def slots(self, under_way: int) -> int:
-        """A call that has ended frees its slot; those not settled yet are bounded, too."""
+        """A lane whose calls have ended frees its slot; those not settled yet are bounded, too."""
         limit = self.limit.current
         unsettled = under_way - self._calling
         return min(limit - self._calling, limit * _UNSETTLED_PER_CALL - unsettled)
 
-    async def take(self, limit: int) -> Sequence[Handover]:
-        """Claim what the breaker lets through; each claimed item has its slot from now on."""
-        items = await self.consumer.take(limit)
-        self._calling += len(items)
-        return items
+    async def take(self, limit: int) -> Sequence[Lane]:
+        """Claim what the breaker lets through; each lane has its slot from now on."""
+        lanes = in_lanes(await self.consumer.take(limit))
+        self._claims += 1
+        self._calling += len(lanes)
+        return lanes
 
-    async def give_back(self, item: Handover) -> None:
+    async def give_back(self, lane: Lane) -> None:
         self._calling -= 1
-        self.consumer.untried(item)
-        await persist(lambda: self.outbox.release([item]))
+        for item in lane:
+            self.consumer.untried(item)
+        await persist(lambda: self.outbox.release(lane))
 
-    async def deliver(self, item: Handover) -> None:
+    async def deliver(self, lane: Lane) -> None:
+        """Send one after the other, until one is not taken; the rest is given back."""
+        run = _Run(deque(lane), [], time.monotonic() + _LANE_SECONDS)
+        claims = self._claims
+        try:
+            while run.waiting:
+                item = run.waiting.popleft()
+                outcome = await self._send(item, run)
+                if outcome.verdict not in _ENDED:
+                    if _may_be_to_blame(item, outcome):
+                        await self._try_behind(item, run)
+                    break
+                if not self.consumer.flows or time.monotonic() > run.until:
+                    break
+        finally:
+            self._calling -= 1
+            self.signal.slot_freed()
+            self._give_back_rest(run)
+            await asyncio.gather(*run.writes)
+            if self._claims != claims:  # and saw those behind, perhaps, which had to wait
+                self.signal.wake()
+
+    async def _send(self, item: Handover, run: _Run) -> Outcome:
+        """Send one and begin to settle it, also when the call is cancelled."""
+        timer = None
+        if run.waiting:
+            # before others need not wait for them any more, either
+            early = self.patience / 2
+            timer = asyncio.get_running_loop().call_later(early, self._give_back_rest, run)
         started = time.monotonic()
         outcome = Outcome(Verdict.IN_DOUBT, "the call was cut short")
         try:
             outcome = await self.worker_api.submit(item.payload, item.number, item.correlation_id)
         finally:
-            # also when a cancellation cut the call short, which the settlement outlives
+            if timer is not None:
+                timer.cancel()
             seconds = time.monotonic() - started
-            self._calling -= 1
             self.limit.took(seconds, timed_out=outcome.timed_out)
-            self.signal.slot_freed()
-            _record(item, outcome, seconds)
-            await self._settle(item, outcome)
+            record(item, outcome, seconds)
+            run.writes.append(self.settlement.begin(item, outcome))
+        return outcome
 
-    # -- settling ----------------------------------------------------------------------------
+    def _give_back_rest(self, run: _Run) -> None:
+        if rest := [*run.waiting]:
+            run.waiting.clear()
+            run.begin(self._release(rest))
 
-    async def _settle(self, item: Handover, outcome: Outcome) -> None:
-        """Report to the breaker at once, since writing may take long; then write."""
-        corrected = False
-        match outcome.verdict:
-            case Verdict.TAKEN:
-                corrected = self.consumer.succeeded(item)
-                await persist(lambda: self._settle_taken(item))
-            case Verdict.REFUSED:
-                # its word on one job shows that it is there and accepts us
-                corrected = outcome.reachable and self.consumer.succeeded(item)
-                if not outcome.reachable:
-                    self.consumer.untried(item)
-                await persist(lambda: self._settle_refused(item, outcome.reason))
-            case Verdict.NOT_TAKEN:
-                self.consumer.failed(item, outcome)
-                if outcome.reachable:
-                    delay = self._delay(item, outcome)
-                    await persist(lambda: self.outbox.retry([item], delay, outcome.reason))
-                else:
-                    # nothing was sent, and the breaker decides when anything is: so the item stays
-                    # as it was, and keeps its place
-                    await persist(lambda: self.outbox.release([item], outcome.reason))
-            case Verdict.IN_DOUBT:
-                self.consumer.failed(item, outcome)
-                await persist(lambda: self.outbox.doubt([item], self.grace, outcome.reason))
-            case Verdict.HELD:
-                if not self.consumer.was_held(item):
-                    metrics.HELD.inc()
-                self.consumer.refused(item)
-                await persist(lambda: self.outbox.hold([item], outcome.reason))
-        if corrected:
-            await persist(self._release_held)
+    async def _release(self, rest: Lane) -> None:
+        await persist(lambda: self.outbox.release(rest))
+        self.signal.wake()
 
-    def _delay(self, item: Handover, outcome: Outcome) -> float:
-        """Seconds until the item is due again.
+    async def _try_behind(self, failed: Handover, run: _Run) -> None:
+        """Send what is behind directly after one that the peer does not take.
 
-        Where others fail as well, it is the peer: what fails together is due together, or items
-        would overtake each other.
+        If it is taken, it is not the peer that fails, and those before it hold up nobody any more.
         """
-        now = time.monotonic()
-        delay = full_jitter(item.attempts, first=_FIRST_RETRY, cap=_LONGEST_RETRY)
-        if self.consumer.several_fail and self._due_together > now:
-            delay = self._due_together - now
-        delay = max(delay, outcome.retry_after or 0.0)
-        self._due_together = now + delay
-        return delay
+        passed = [failed]
+        while behind := await self._next_behind(passed[-1], run):
+            outcome = await self._send(behind, run)
+            if outcome.verdict in _ENDED:
+                log.warning("handovers.set_aside", job_ids=[item.job_id for item in passed])
+                run.begin(persist(lambda: self.outbox.set_aside(passed)))
+                return
+            passed.append(behind)
+            if not _may_be_to_blame(behind, outcome):
+                return
 
-    async def _release_held(self) -> None:
-        if released := await self.consumer.release_held():
-            log.info("handovers.released", count=released)
-        metrics.HELD.set(0)
-
-    async def _settle_all_taken(self, items: Sequence[Handover]) -> Sequence[None]:
-        await self.outbox.done(items)
-        return [None] * len(items)
-
-    async def _settle_refused(self, item: Handover, words: str) -> None:
-        """End the job in `error` with the peer's words, in one transaction with its hand-over."""
-
-        async def settle(tx: AsyncConnection) -> int:
-            # none: a worker was heard meanwhile, or another daemon has the item by now
-            return await self.outbox.fail([item], words, tx)
-
-        details = f"The worker-facing API refused the job: {words}"
-        report = Report(Status.ERROR, details, Source.DISPATCHER)
-        await updates.report(self.database, self.notifier, item.job_id, report, settle=settle)
+    async def _next_behind(self, item: Handover, run: _Run) -> Handover | None:
+        if run.waiting:
+            return run.waiting.popleft()
+        found = await self.outbox.claim_behind(item)
+        if not found:
+            found = await self.outbox.claim_held_behind(item)
+            self.consumer.note_held(found)
+        return found[0] if found else None
 
 
-def _record(item: Handover, outcome: Outcome, seconds: float) -> None:
-    metrics.HANDOVERS.labels(outcome.verdict).inc()
-    metrics.HANDOVER_SECONDS.observe(seconds)
-    write = {Verdict.HELD: log.error, Verdict.TAKEN: log.info}.get(outcome.verdict, log.warning)
-    write(
-        _EVENTS[outcome.verdict],
-        job_id=item.job_id,
-        number=item.number,
-        correlation_id=item.correlation_id,
-        attempt=item.attempts,
-        duration=round(seconds, 4),
-        reason=outcome.reason or None,
+def _may_be_to_blame(item: Handover, outcome: Outcome) -> bool:
+    """Whether it may be the job, not the peer, for which a hand-over is not taken."""
+    return (
+        item.user_id is not None
+        and outcome.verdict in _TO_BE_REPEATED
+        and outcome.reachable
+        and (item.attempts >= ENOUGH_ATTEMPTS or (outcome.retry_after or 0.0) > _LONG_WAIT)
     )

@@ -190,6 +190,8 @@ handovers = Table(
     # what decides who is next (see `gateway.jobs.turns`)
     Column("turn", Float),
     Column("priority", Integer, nullable=False),
+    # those behind it in its lane do not wait for it (see `common.outbox.lanes`)
+    Column("set_aside", Boolean, nullable=False, server_default=text("false")),
     # the delivery number: meta.job_id of the next (or current) submission
     Column("number", Integer, nullable=False),
     # the body of a submission without its number, as JSON text; empty once it is settled, since

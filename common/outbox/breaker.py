@@ -4,6 +4,7 @@ One per process and peer; it holds no item and knows no database. `docs/states.m
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
@@ -84,7 +85,8 @@ class CircuitBreaker:
     ) -> None:
         """`probe` asks the peer for a sign of life, cheaply; `signal` is woken when more may be
         sent than before; `gauge` shows the state as one of `LABELS`. `threshold` different items
-        that fail in a row open the breaker."""
+        that fail in a row open the breaker, or twice as many failures of at least two: of a lane,
+        only the first ones are tried."""
         self.state = BreakerState.CLOSED
         self.reason = Reason.UNREACHABLE
         self._peer = peer
@@ -93,7 +95,7 @@ class CircuitBreaker:
         self._gauge = gauge
         self._threshold = threshold
         self._longest_pause = longest_pause
-        self._failing: set[Hashable] = set()
+        self._failing: Counter[Hashable] = Counter()
         self._is_proven = True
         self._acquired = False
         self._pauses = 0
@@ -120,11 +122,6 @@ class CircuitBreaker:
         if self._acquired or paused or self.state is BreakerState.OPEN:
             return Allowance.NOTHING
         return Allowance.ONE if self._sends_one else Allowance.ALL
-
-    @property
-    def several_fail(self) -> bool:
-        """Whether more than one item has failed since the last success."""
-        return len(self._failing) > 1
 
     @property
     def _sends_one(self) -> bool:
@@ -161,12 +158,15 @@ class CircuitBreaker:
         `retry_after`, in seconds, pauses everything if another item has failed since the last
         success; otherwise it may concern this item alone.
         """
-        self._failing.add(item)
-        if retry_after and self.several_fail:
+        self._failing[item] += 1
+        several = len(self._failing) > 1
+        if retry_after and several:
             loop = asyncio.get_running_loop()
             self._paused_until = max(self._paused_until, loop.time() + retry_after)
             loop.call_later(retry_after, self._signal.wake)
-        in_a_row = len(self._failing) >= self._threshold
+        in_a_row = len(self._failing) >= self._threshold or (
+            several and self._failing.total() >= 2 * self._threshold
+        )
         if self.state is not BreakerState.CLOSED or not self._is_proven or in_a_row:
             self._enter(BreakerState.OPEN, Reason.UNREACHABLE)
 

@@ -5,7 +5,7 @@ the mistake that held it has been corrected, and all held items are released.
 """
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import Any, Final, Generic
 
 from common.database.errors import DatabaseUnavailable
@@ -75,8 +75,12 @@ class Consumer(Generic[Item]):
             return []
         self._held_tried = time.monotonic()
         items = await self._outbox.claim_held(1)
-        self._were_held.update(item.id for item in items)
+        self.note_held(items)
         return items
+
+    def note_held(self, items: Iterable[Item]) -> None:
+        """These items, which the consumer has not given out itself, were held."""
+        self._were_held.update(item.id for item in items)
 
     async def release_held(self) -> int:
         """Make all held items due again; returns how many."""
@@ -85,9 +89,9 @@ class Consumer(Generic[Item]):
         return released
 
     @property
-    def several_fail(self) -> bool:
-        """Whether more than one item has failed since the last success."""
-        return self._breaker.several_fail
+    def flows(self) -> bool:
+        """Whether everything may be sent."""
+        return self._breaker.allowance() is Allowance.ALL
 
     # -- outcomes ----------------------------------------------------------------------------
 
@@ -116,7 +120,7 @@ class Consumer(Generic[Item]):
 
     def refused(self, item: Item) -> None:
         """The peer refused us. While others go through, one item that stays held stops nothing."""
-        if not self._forget(item) or self._breaker.allowance() is not Allowance.ALL:
+        if not self._forget(item) or not self.flows:
             self._breaker.refused()
 
     def _forget(self, item: Item) -> bool:

@@ -28,8 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
-from common.database.tables import claim_order
-from common.outbox.claims import Claims, Item
+from common.outbox.claims import Claims, Item, longest_due
 from common.outbox.item import OutboxState, settlement, state_is
 
 
@@ -51,22 +50,20 @@ class Outbox(Generic[Item]):
         self._table = table
         claims = self._claims = Claims(database, table, item, lease=lease)
         columns = table.c
-        in_order = claim_order(table)
-        longest_due = (columns.due_at, columns.id)
         is_due = columns.due_at <= utc_now()
         due = and_(state_is(table, OutboxState.PENDING), is_due)
         if eligible is not None:
             due = and_(due, eligible)
         untried = and_(due, columns.attempts == 0)
         held = state_is(table, OutboxState.HELD)
+        self._due, self._untried, self._held = due, untried, held
         doubtful = and_(state_is(table, OutboxState.IN_DOUBT), is_due)
-        sending = {"state": OutboxState.SENDING}
-        self._claim_due = claims.statement(due, *in_order, **sending)
-        self._claim_untried = claims.statement(untried, *in_order, **sending)
-        self._claim_longest_due = claims.statement(due, *longest_due, **sending)
-        # in turn, so that no single item keeps the others from an attempt
-        self._claim_held = claims.statement(held, *longest_due, **sending)
-        self._claim_doubtful = claims.statement(doubtful, *in_order, due_at=utc_now(lease))
+        sending: dict[str, Any] = {"state": OutboxState.SENDING}
+        self._claim_due = claims.statement(due, **sending)
+        self._claim_untried = claims.statement(untried, **sending)
+        self._claim_longest_due = claims.statement(due, longest_due, **sending)
+        self._claim_held = claims.statement(held, longest_due, **sending)
+        self._claim_doubtful = claims.statement(doubtful, due_at=utc_now(lease))
         # made once, for the hot path
         self._done = self._settlement(**settlement(table, OutboxState.DONE), last_error=None)
 

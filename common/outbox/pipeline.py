@@ -8,6 +8,8 @@ from prometheus_client import Counter, Gauge
 from sqlalchemy import ColumnElement, Table
 
 from common.outbox.claims import Item
+from common.outbox.laned import Item as Laned
+from common.outbox.laned import LanedOutbox
 from common.outbox.maintenance import OutboxMaintenance
 from common.outbox.outbox import Outbox
 from common.runtime.claim_loop import WorkSignal
@@ -50,6 +52,12 @@ class Pipeline:
         """The outbox, claimed as `item`: without columns that its user does not need."""
         return Outbox(
             self._daemon.database, self._table, item, lease=self._lease, eligible=eligible
+        )
+
+    def laned_outbox(self, item: type[Laned], *, patience: float) -> LanedOutbox[Laned]:
+        """The outbox of a table with lanes; one being sent is waited for so long."""
+        return LanedOutbox(
+            self._daemon.database, self._table, item, lease=self._lease, patience=patience
         )
 
     def maintain(

@@ -16,10 +16,10 @@ from common.database.engine import Database
 from common.database.tables import handovers
 from common.jobs.lifecycle import Report, Source, Status
 from common.jobs.updates import Applied, apply_worker_report
-from common.outbox.outbox import Outbox
+from common.outbox.laned import LanedOutbox
 from devtools.database import database_settings
 from devtools.user_pool import INTERNAL_KEY as KEY
-from dispatcher.forward import Handover
+from dispatcher.handover import Handover
 from dispatcher.settings import Settings
 from tests.support.fakes import serving
 
@@ -97,6 +97,15 @@ def numbered(answers: dict[int, Callable[[], web.StreamResponse]]) -> Behaviour:
     return behave
 
 
+def always(answer: Callable[[], web.StreamResponse]) -> Behaviour:
+    """Answer every job so."""
+
+    async def behave(_: web.Request, __: dict[str, Any]) -> web.StreamResponse | None:
+        return answer()
+
+    return behave
+
+
 def dispatcher_settings(url: str, peer_url: str, folder: Path, **changes: Any) -> Settings:
     settings = Settings(
         database=database_settings(url),
@@ -122,9 +131,9 @@ def dispatcher_settings(url: str, peer_url: str, folder: Path, **changes: Any) -
     return replace(settings, **changes)
 
 
-def outbox_of(database: Database) -> Outbox[Handover]:
+def outbox_of(database: Database) -> LanedOutbox[Handover]:
     """The hand-overs, as one dispatcher claims them."""
-    return Outbox(database, handovers, Handover, lease=60.0)
+    return LanedOutbox(database, handovers, Handover, lease=60.0, patience=5.0)
 
 
 def environment(url: str, peer_url: str, folder: Path, **changes: Any) -> dict[str, Any]:

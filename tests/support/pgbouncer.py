@@ -6,7 +6,6 @@ From the binary on `PATH` (Debian: package `pgbouncer`); it refuses to run as ro
 import contextlib
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from sqlalchemy.engine import make_url
 
 from deploy.sandbox.ports import free_port, wait_until_listening
 from devtools.postgres import render
-from devtools.watched import Watched, unprivileged_user
+from devtools.watched import Watched, temporary_folder, unprivileged_user
 
 # few server connections, so that a client gets another one for each transaction
 CONFIGURATION = """
@@ -59,7 +58,6 @@ class PgBouncer:
         """Start it; it accepts connections on return."""
         self._running = Watched(
             ["pgbouncer", str(self._home / "pgbouncer.ini")],
-            folder=self._home,
             log=self._home / "log",
             end=signal.SIGTERM,
             user=self._user,
@@ -81,11 +79,10 @@ def is_installed() -> bool:
 @contextlib.contextmanager
 def running_pgbouncer(server_url: str) -> Iterator[PgBouncer]:
     """A proxy in front of the server at that URL, for any database of it."""
-    home = Path(tempfile.mkdtemp(prefix="opencloud-pgbouncer-"))
-    proxy = PgBouncer(server_url, home)
-    try:
-        proxy.start()
-        yield proxy
-    finally:
-        proxy.stop()
-        shutil.rmtree(home, ignore_errors=True)
+    with temporary_folder("opencloud-pgbouncer-") as home:
+        proxy = PgBouncer(server_url, home)
+        try:
+            proxy.start()
+            yield proxy
+        finally:
+            proxy.stop()

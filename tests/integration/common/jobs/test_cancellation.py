@@ -18,7 +18,7 @@ from common.jobs.cancellation import AT_ONCE, Wish, cancel_jobs
 from common.jobs.deletion import mark_deleted
 from common.jobs.lifecycle import Cancellation, Report, Source, Status
 from common.outbox.outbox import Outbox
-from dispatcher.forward import Handover
+from dispatcher.handover import Handover
 from dispatcher.resend import DoubtfulHandover, Resender
 from tests.support.records import add_handover, add_job, add_mail, job_row, outbox_row, rows
 

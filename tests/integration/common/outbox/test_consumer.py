@@ -10,7 +10,7 @@ from common.outbox.outbox import Outbox
 from common.outbox.peer_client import Outcome
 from common.runtime.claim_loop import WorkSignal
 from devtools.waiting import eventually
-from dispatcher.forward import Handover
+from dispatcher.handover import Handover
 from tests.support.dispatcher import outbox_of
 from tests.support.records import add_handover
 

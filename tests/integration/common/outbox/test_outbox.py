@@ -11,7 +11,7 @@ from common.database.tables import handovers
 from common.outbox.maintenance import OutboxMaintenance
 from common.outbox.outbox import Outbox
 from devtools.waiting import eventually
-from dispatcher.forward import Handover
+from dispatcher.handover import Handover
 from tests.support.dispatcher import outbox_of
 from tests.support.records import add_handover, change, end_leases, outbox_row, rows, states
 

@@ -7,7 +7,7 @@ import pytest
 from common.database.engine import Database, utc_now
 from common.database.tables import handovers
 from common.outbox.outbox import Outbox
-from dispatcher.forward import Handover
+from dispatcher.handover import Handover
 from gateway.jobs.insertion import JobInsertion
 from gateway.jobs.turns import HEAD_START, STEP
 from tests.support.dispatcher import outbox_of

@@ -83,6 +83,16 @@ async def test_only_failures_of_different_items_in_a_row_open_it(breaker: Circui
     assert breaker.state is OPEN
 
 
+async def test_two_items_that_fail_again_and_again_open_it_and_one_alone_never_does(
+    breaker: CircuitBreaker,
+) -> None:
+    for _ in range(20):
+        breaker.failed("first")
+    assert breaker.state is CLOSED
+    breaker.failed("second")
+    assert breaker.state is OPEN
+
+
 async def test_while_open_the_peer_is_probed_until_it_answers(
     breaker: CircuitBreaker, peer: Peer, signal: Signal
 ) -> None:
