@@ -6,8 +6,8 @@ The version before runs beside this one: it sets nothing aside, and waits for no
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0016"
-down_revision = "0015"
+revision = "0018"
+down_revision = "0017"
 
 
 def upgrade() -> None:
