@@ -7,7 +7,7 @@ from marshmallow import fields
 from gateway.http.fields import AnyText, Choice, Flag, RequestSchema, TreePath, Whole
 from gateway.http.responses import AnswerSchema
 from gateway.http.upload_limits import UPLOAD_TYPES
-from gateway.trees.entries import FILE_EXAMPLE, FileSchema
+from gateway.trees.entries import FILE_EXAMPLE
 
 
 class PathSchema(RequestSchema):
@@ -104,14 +104,25 @@ UPLOAD_BODY: Final = {
         }
     },
 }
+STORED: Final = {
+    "description": "A file; with `unpack` a list of files.",
+    "properties": {
+        "path": {"type": "string"},
+        "type": {"type": "string", "enum": ["file"]},
+        "size": {"type": "string", "description": "For people."},
+    },
+    "required": ["path", "type", "size"],
+    "items": {"$ref": "#/components/schemas/File"},
+}
+"""An object or an array. Of alternatives (`oneOf`), generators of clients would make another class
+than that of a file."""
 UPLOAD_RESPONSES: Final = {
     "201": {
-        "description": "The stored file; with `unpack` all of them, in the archive's order.",
+        "description": "The stored file; with `unpack` a list of all of them, in the archive's "
+        "order.",
         "content": {
             "application/json": {
-                "schema": {
-                    "oneOf": [FileSchema, {"type": "array", "items": FileSchema}],
-                },
+                "schema": STORED,
                 "examples": {
                     "file": {"value": FILE_EXAMPLE},
                     "unpack": {"value": [{**FILE_EXAMPLE, "path": "data/x/exp1/f.csv"}]},
