@@ -18,7 +18,7 @@ from gateway.http.fields import (
 )
 from gateway.http.responses import AnswerSchema
 from gateway.http.upload_limits import UPLOAD_TYPES
-from gateway.trees.entries import FILE_EXAMPLE, FileSchema
+from gateway.trees.entries import FILE_EXAMPLE
 
 SHA256_EXAMPLE: Final = "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9"
 
@@ -165,9 +165,22 @@ UPLOAD_BODY: Final = {
     },
 }
 _DIGEST_HEADER: Final = {"schema": {"type": "string"}, "example": repr_digest(SHA256_EXAMPLE)}
+STORED: Final = {
+    "description": "A file; with `unpack` a list of files.",
+    "properties": {
+        "path": {"type": "string"},
+        "type": {"type": "string", "enum": ["file"]},
+        "size": {"type": "string", "description": "For people."},
+    },
+    "required": ["path", "type", "size"],
+    "items": {"$ref": "#/components/schemas/File"},
+}
+"""An object or an array. Of alternatives (`oneOf`), generators of clients would make another class
+than that of a file."""
 UPLOAD_RESPONSES: Final = {
     "201": {
-        "description": "The stored file; with `unpack` all of them, in the archive's order.",
+        "description": "The stored file; with `unpack` a list of all of them, in the archive's "
+        "order.",
         "headers": {
             "Repr-Digest": {
                 "description": "SHA-256 of the stored file (RFC 9530); none with `unpack`.",
@@ -176,9 +189,7 @@ UPLOAD_RESPONSES: Final = {
         },
         "content": {
             "application/json": {
-                "schema": {
-                    "oneOf": [FileSchema, {"type": "array", "items": FileSchema}],
-                },
+                "schema": STORED,
                 "examples": {
                     "file": {"value": FILE_EXAMPLE},
                     "unpack": {"value": [{**FILE_EXAMPLE, "path": "data/x/exp1/f.csv"}]},

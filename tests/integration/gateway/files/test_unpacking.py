@@ -124,15 +124,26 @@ def test_a_form_without_a_file_or_with_two_is_refused(api: Api) -> None:
     assert_nothing_is_left(api)
 
 
-def test_a_client_that_leaves_in_the_middle_leaves_nothing(api: Api) -> None:
+def half_a_request(api: Api) -> bytes:
     body, kind = multipart("archive", archives.tar(CONTENT))
     head = (
         "POST /files/data/up/upload?unpack=true HTTP/1.1\r\nHost: x\r\n"
         f"Authorization: Bearer {api.token}\r\nContent-Type: {kind}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
-    ).encode()
+    )
+    return head.encode() + body[: len(body) // 2]
+
+
+def test_a_client_that_stops_in_the_middle_is_answered_408(api_with: Callable[..., Api]) -> None:
+    api = api_with(CLIENT_TIMEOUT="0.3")
+    reply = api.gateway.raw(half_a_request(api))
+    assert (reply.status, reply.detail) == (408, "The body did not come in time")
+    assert_nothing_is_left(api)
+
+
+def test_a_client_that_leaves_in_the_middle_leaves_nothing(api: Api) -> None:
     with socket.create_connection(("127.0.0.1", api.gateway.port)) as connection:
-        connection.sendall(head + body[: len(body) // 2])
+        connection.sendall(half_a_request(api))
         asyncio.run(eventually(lambda: any(folder.iterdir() for folder in staged(api.gateway))))
     asyncio.run(eventually(lambda: not staged(api.gateway)))
     assert_nothing_is_left(api)
