@@ -141,9 +141,9 @@ UPLOAD_BODY: Final = {
                 "properties": {
                     "sha256": {
                         "type": "string",
-                        "pattern": "^[0-9a-fA-F]{64}$",
-                        "description": "Digest of the file: any other file is refused.",
-                        "example": SHA256_EXAMPLE,
+                        "default": "",  # else Swagger UI sends one that it makes up
+                        "description": "SHA-256 of the file in hexadecimal: any other file is "
+                        "refused.",
                     },
                     "file": _BINARY,
                 },

@@ -14,6 +14,9 @@ from tests.processes.test_end_to_end import Sandbox, call, running
 from tests.support.browser import Page, open_page
 from tests.support.tools import needs, tool
 
+BYTES = ("application/octet-stream", "application/zip", "application/offset+octet-stream")
+"""Types of contents that openapi-python-client takes for bytes only where it is configured so."""
+
 SCRIPTS = REPOSITORY / "tests/support/generated"
 
 
@@ -46,8 +49,12 @@ async def test_a_client_by_openapi_python_client_runs_a_job(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     url = f"{sandbox.run['gateway']}/openapi.json"
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({"content_type_overrides": dict.fromkeys(BYTES, BYTES[0])}))
     options = ("--meta", "none", "--output-path", "client", "--fail-on-warning")
-    await generate("openapi-python-client", "--url", url, *options, folder=tmp_path)
+    await generate(
+        "openapi-python-client", "--url", url, "--config", str(config), *options, folder=tmp_path
+    )
     # the client imports what the generator imports
     python = tool("openapi-python-client").resolve().parent / "python"
     await run_job(sandbox, "openapi_python_client.py", python, tmp_path)

@@ -34,7 +34,9 @@ class StatedDigest:
 
         Raises `Invalid` if it is malformed, or if there are several.
         """
-        found = {*self._of_headers, *map(_read_field, self._form.values)}
+        # forms of people send a field that is left empty, too
+        fields = (value.strip() for value in self._form.values)
+        found = {*self._of_headers, *(_read_field(value) for value in fields if value)}
         if len(found) > 1:
             raise _invalid(f"{' and '.join(sorted(found)[:2])} given: they contradict each other")
         return next(iter(found), None)
@@ -47,7 +49,7 @@ class StatedDigest:
 
 
 def _read_field(value: bytes) -> str:
-    text = value.decode("utf-8", "replace").strip()
+    text = value.decode("utf-8", "replace")
     if not HEX.fullmatch(text):
         raise _invalid(f"{shortened(text)!r} given: it must be 64 hexadecimal digits")
     return text.lower()
