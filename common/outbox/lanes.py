@@ -35,7 +35,6 @@ class Lanes:
 
     def __init__(self, table: Table, *, lease: float, patience: float) -> None:
         """`patience`: seconds after its claim from which an item being sent is not waited for."""
-        self._table = table
         ahead: Any = table.alias("ahead")
         self._table, self._ahead = table, ahead
         self._still_sending = utc_now(lease - patience)
