@@ -93,7 +93,7 @@ def _json(database: RawDatabase, value: object) -> str:
 
 
 def add_handovers(database: RawDatabase, ids: Sequence[int]) -> None:
-    """Add a pending hand-over for each of the jobs with these consecutive ids."""
+    """Add pending hand-overs of 50 users for the jobs with these consecutive ids."""
     values = {
         "state": "'pending'",
         "attempts": "0",
@@ -102,6 +102,8 @@ def add_handovers(database: RawDatabase, ids: Sequence[int]) -> None:
         "job_id": "id",
         "number": "id",
         "priority": "priority",
+        "user_id": "'benchmark-' || id % 50",
+        "turn": "id",
         "correlation_id": "'benchmark-' || id",
         "payload": _quoted(PAYLOAD),
     }
