@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
 from common.database.notify import EVENTS, can_listen
-from common.jobs.events import (
+from common.jobs.event_pages import (
     Deletion,
     Event,
     is_full,

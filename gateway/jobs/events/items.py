@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from common.jobs.events import Deletion, Event
+from common.jobs.event_pages import Deletion, Event
 from gateway.http.responses import iso
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from common.database.engine import Database
 from common.database.tables import MAX_JOB_ID, jobs
-from common.jobs.events import read_of_job
+from common.jobs.event_pages import read_of_job
 from common.jobs.lifecycle import Status
 from gateway.identity import User
 from gateway.jobs.errors import JobNotFound

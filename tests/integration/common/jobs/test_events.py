@@ -7,22 +7,18 @@ from sqlalchemy import delete, insert, select, text, update
 
 from common.database.engine import Database, utc_now
 from common.database.tables import job_deletions, job_events, job_labels, jobs
-from common.jobs.events import (
+from common.jobs.event_pages import (
     PAGE,
     PAGE_LENGTH,
     Event,
-    EventType,
-    NewEvent,
     is_full,
     newest,
-    prune_deletions,
     read_deletions,
     read_labels,
     read_later,
     read_of_job,
-    record_deletion,
-    record_events,
 )
+from common.jobs.events import EventType, NewEvent, prune_deletions, record_deletion, record_events
 from common.jobs.lifecycle import Source, Status
 from devtools.database import database_settings
 from tests.support.records import add_job
