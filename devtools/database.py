@@ -21,12 +21,14 @@ KINDS: Final[tuple[Kind, ...]] = ("sqlite", "postgresql")
 TITLES: Final = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 _BUSY_TIMEOUT: Final = 30.0
+"""Seconds for a connection or a lock: late rather than not, where many share few cores."""
 
 
 def database_settings(url: str, *, pool_size: int = 10) -> DatabaseSettings:
     """Settings for a database URL as it stands in the services' environment."""
     driver = "sqlite+aiosqlite" if url.startswith("sqlite") else "postgresql+asyncpg"
-    return DatabaseSettings(url=make_url(url).set(drivername=driver), pool_size=pool_size)
+    address = make_url(url).set(drivername=driver)
+    return DatabaseSettings(url=address, pool_size=pool_size, pool_timeout=_BUSY_TIMEOUT)
 
 
 async def migrate_database(url: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def eventually(check: Callable[[], Awaitable[T] | T], *, within: float = 15.0) -> T:
+async def eventually(check: Callable[[], Awaitable[T] | T], *, within: float = 30.0) -> T:
     """Return the first true result of `check`. Raises `TimeoutError` after `within` seconds."""
     async with asyncio.timeout(within):
         while True:

@@ -1,6 +1,6 @@
 """Uploads: the form field `file`, streamed into the storage, within the limits (413, 408, 507)."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
@@ -164,26 +164,33 @@ class Uploads:
         return _Form(form, name, stated)
 
     async def _content(self, received: "_Received", share: UploadShare) -> AsyncIterator[bytearray]:
-        """The content of the file, within the limits."""
-        size, limit = 0, self._limits.most
-        async with aclosing(self._pieces(received)) as pieces:
+        """The content of the file, within the limits, which count what has arrived."""
+        limit = self._limits.most
+
+        async def count(chunk: int) -> None:
+            if limit and received.size > limit:
+                raise self._limits.too_large()
+            await share.add(chunk)
+
+        async with aclosing(self._pieces(received, count)) as pieces:
             async for piece in pieces:
-                size += len(piece)
-                if limit and size > limit:
-                    raise self._limits.too_large()
-                await share.add(len(piece))
                 yield piece
 
-    async def _pieces(self, received: "_Received") -> AsyncGenerator[bytearray, None]:
+    async def _pieces(
+        self, received: "_Received", count: Callable[[int], Awaitable[None]] | None = None
+    ) -> AsyncGenerator[bytearray, None]:
         """The bytes of the file, in pieces as large as is good for sums and storages.
 
-        Ends only if the form is complete, has no other file, and states no other digest.
+        Ends only if the form is complete, has no other file, and states no other digest. `count`
+        gets the sizes of what arrives.
         """
-        form, size = received.form, 0
+        form = received.form
         piece, enough = bytearray(), SMALL_FILE + 1  # the storage soon learns that it is no more
         try:
             while chunk := await form.reader.read(min(_CHUNK, self._budget.size)):
-                size += len(chunk)
+                received.size += len(chunk)
+                if count is not None:
+                    await count(len(chunk))
                 piece += chunk
                 if len(piece) >= enough:
                     await received.total.add(piece)
@@ -197,7 +204,7 @@ class Uploads:
             received.sha256 = await received.total.hexdigest()
             form.stated.check(received.sha256)
         finally:
-            TRANSFERRED.labels("in").inc(size)
+            TRANSFERRED.labels("in").inc(received.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +222,7 @@ class _Received:
     def __init__(self, form: _Form) -> None:
         self.form = form
         self.total = RunningSum()
+        self.size = 0
         self.sha256 = ""
 
 

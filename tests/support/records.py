@@ -138,7 +138,7 @@ async def states(database: Database, table: Table) -> list[str]:
     return [str(row["state"]) for row in await rows(database, table)]
 
 
-async def until(database: Database, table: Table, *, within: float = 15.0, **counts: int) -> None:
+async def until(database: Database, table: Table, *, within: float = 30.0, **counts: int) -> None:
     """Wait until an outbox holds exactly so many items in these states."""
 
     async def is_so() -> bool:
