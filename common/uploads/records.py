@@ -11,9 +11,21 @@ one is swept: nothing is staged any more, and it is remembered for a while.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
@@ -125,18 +137,24 @@ async def find_upload(database: Database, user_id: str, upload_id: str) -> Uploa
     return None if row is None else _from_row(row)
 
 
+_take_free: Final = (
+    update(uploads)
+    .where(
+        _UPLOADS.id == bindparam("of_id"), _UPLOADS.user_id == bindparam("of_user"),
+        _is_alive, _is_free,
+    )
+    .values(owner=bindparam("new_owner"), leased_until=utc_now(LEASE))
+    .returning(*_COLUMNS)
+)  # fmt: skip
+
+
 async def take_upload(
     database: Database, user_id: str, upload_id: str, owner: str
 ) -> Upload | None:
     """A user's upload with its lease; None if there is none, it is expired, or another writes."""
-    mine = (_UPLOADS.id == upload_id, _UPLOADS.user_id == user_id)
-    statement = (
-        update(uploads)
-        .where(*mine, _is_alive, _is_free)
-        .values(owner=owner, leased_until=utc_now(LEASE))
-    )
+    values = {"of_id": upload_id, "of_user": user_id, "new_owner": owner}
     async with database.statement() as tx:
-        row = (await tx.execute(statement.returning(*_COLUMNS))).one_or_none()
+        row = (await tx.execute(_take_free, values)).one_or_none()
     return None if row is None else _from_row(row)
 
 
@@ -144,17 +162,35 @@ def _owned(upload_id: str, owner: str) -> ColumnElement[bool]:
     return and_(_UPLOADS.id == upload_id, _UPLOADS.owner == owner)
 
 
+@cache
+def _renewal(names: frozenset[str], *, expires: bool) -> Any:
+    """Building this takes a good part of what confirming a small portion does."""
+    values: dict[str, Any] = {"leased_until": utc_now(LEASE)}
+    if expires:
+        values["expires_at"] = utc_now(bindparam("retention", type_=Float))
+    values |= {name: bindparam(name) for name in names}
+    owned = and_(_UPLOADS.id == bindparam("of_id"), _UPLOADS.owner == bindparam("of_owner"))
+    return update(uploads).where(owned).values(values).returning(_UPLOADS.expires_at)
+
+
 async def renew(
-    database: Database, upload_id: str, owner: str, values: Mapping[str, Any]
+    database: Database,
+    upload_id: str,
+    owner: str,
+    values: Mapping[str, Any],
+    *,
+    retention: float | None = None,
 ) -> datetime | None:
-    """Renew the lease and note `values`; when the upload expires, or None if the lease is lost."""
-    statement = (
-        update(uploads)
-        .where(_owned(upload_id, owner))
-        .values({"leased_until": utc_now(LEASE), **values})
-    )
+    """Renew the lease and note `values`; when the upload expires, or None if the lease is lost.
+
+    `retention`: seconds from now at which it expires, if that changes.
+    """
+    statement = _renewal(frozenset(values), expires=retention is not None)
+    parameters = {"of_id": upload_id, "of_owner": owner, **values}
+    if retention is not None:
+        parameters["retention"] = retention
     async with database.statement() as tx:
-        row = (await tx.execute(statement.returning(_UPLOADS.expires_at))).one_or_none()
+        row = (await tx.execute(statement, parameters)).one_or_none()
     return None if row is None else row.expires_at
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Final
 from uuid import uuid4
 
-from common.database.engine import Database, utc_now
+from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
 from common.telemetry.logs import get_logger
 from common.uploads.records import LEASE, RELEASED, RENEW_EVERY, Upload, release, renew
@@ -92,10 +92,12 @@ class Lease:
     async def confirm(self, values: dict[str, Any], *, ends: bool = False) -> None:
         """Note columns of the upload; `ends` gives the lease back. Raises `UploadBusy`."""
         began, ends = time.monotonic(), ends and not self._keeps
-        if self._has_moved:
-            values = {"expires_at": utc_now(self._retention), **values}
         expires_at = await renew(
-            self._database, self.upload.id, self.owner, {**values, **(RELEASED if ends else {})}
+            self._database,
+            self.upload.id,
+            self.owner,
+            {**values, **(RELEASED if ends else {})},
+            retention=self._retention if self._has_moved else None,
         )
         if expires_at is None:
             self.is_held = False
