@@ -85,7 +85,7 @@ class Process:
     def output(self) -> str:
         return self._log.read_text(errors="replace")
 
-    async def wait_until_ready(self, *, within: float = 30.0) -> Self:
+    async def wait_until_ready(self, *, within: float = 90.0) -> Self:
         """Returns the process. Raises `DidNotStart` if it ends first, or after so many seconds."""
         try:
             async with asyncio.timeout(within):
@@ -152,5 +152,5 @@ class Process:
         return await self.wait()
 
     async def wait(self) -> int:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             return await asyncio.to_thread(self._process.wait)

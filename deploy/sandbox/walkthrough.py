@@ -91,6 +91,7 @@ def curl_lines(folder: Folder, ports: Ports) -> list[tuple[str, str]]:
     follow = f'{token} -N "{gateway}/jobs/events?job=$JOB&after=0"'
     wait = f'{token} "{gateway}/jobs/$JOB?wait=60"'
     reason = json.dumps({"reason": "wrong file"})
+    slow = json.dumps({"attributes": {"env_vars": {"SLOW_MOTION": "60"}}})
     as_json = "-H 'Content-Type: application/json'"
     hook = json.dumps({"url": f"{mail}/webhook"})
     add_hook = f"{token} {as_json} -d '{hook}' {gateway}/webhooks"
@@ -128,8 +129,8 @@ def curl_lines(folder: Folder, ports: Ports) -> list[tuple[str, str]]:
         ("read the mail", f'curl -sw "\\n" {mail}/_mails'),
         ("see what the webhook's receiver got", f'curl -sw "\\n" {mail}/_webhooks'),
         (
-            "repeat the job, and cancel the repetition",
-            f"JOB=$({token} -X POST {gateway}/jobs/$JOB/repeat | {number}); {cancel}",
+            "repeat the job, but slowly, and cancel the repetition",
+            f"JOB=$({token} {as_json} -d '{slow}' {gateway}/jobs/$JOB/repeat | {number}); {cancel}",
         ),
     ]
 

@@ -115,13 +115,16 @@ async def test_a_killed_run_leaves_neither_processes_nor_databases_behind(
             stderr=output,
             start_new_session=True,
         )
+    started: dict[int, str] = {}  # until all are there at a time: a soak kills its services, too
+
+    def is_up() -> bool:
+        started.clear()
+        started.update(processes_in(folder))
+        return not missing(programs, started) or run.poll() is not None
+
     try:
-        await eventually(
-            lambda: not missing(programs, processes_in(folder)) or run.poll() is not None,
-            within=60,
-        )
+        await eventually(is_up, within=120)
     finally:
-        started = processes_in(folder)
         kill(run)
         run.wait()
     assert not missing(programs, started), log.read_text()
