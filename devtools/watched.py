@@ -47,16 +47,21 @@ status = program.wait()
 os._exit(status if status >= 0 else 128 - status)
 """
 
-# what still writes into the folder ends at the same time as the reading
+# it makes the folder itself, so that there is none without it; what still writes into it ends
+# at the same time as the reading
 _KEEPER: Final = """
-import os, shutil, sys, time
+import contextlib, os, shutil, sys, tempfile, time
 
+folder = tempfile.mkdtemp(prefix=sys.argv[1], dir=sys.argv[2])
+with contextlib.suppress(BrokenPipeError):
+    print(folder, flush=True)
 sys.stdin.buffer.read()
 for _ in range(200):
-    shutil.rmtree(sys.argv[1], ignore_errors=True)
-    if not os.path.exists(sys.argv[1]):
+    shutil.rmtree(folder, ignore_errors=True)
+    if not os.path.exists(folder):
         break
     time.sleep(0.05)
+os._exit(0)
 """
 
 
@@ -90,22 +95,29 @@ class Watched:
 @contextlib.contextmanager
 def temporary_folder(prefix: str, place: Path | None = None) -> Iterator[Path]:
     """A folder of a fresh name, in `place` or where the system has such, until the exit."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
-    keeper = _beside(_KEEPER, str(folder))
+    arguments = (prefix, str(place or tempfile.gettempdir()))
+    keeper = _beside(_KEEPER, *arguments, to=subprocess.PIPE)
+    assert keeper.stdout is not None
+    name = keeper.stdout.readline().decode().rstrip("\n")
+    if not name:
+        keeper.communicate()
+        raise OSError(f"no folder could be made in {arguments[1]}")
     try:
-        yield folder
+        yield Path(name)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(name, ignore_errors=True)
         keeper.communicate()
 
 
-def _beside(program: str, *arguments: str, to: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+def _beside(
+    program: str, *arguments: str, to: IO[bytes] | int | None = None
+) -> subprocess.Popen[bytes]:
     """A Python program that reads a pipe from this process."""
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", program, *arguments],
         stdin=subprocess.PIPE,
         stdout=to,
-        stderr=to,
+        stderr=None if to == subprocess.PIPE else to,
         start_new_session=True,  # what kills our process group must not kill it
     )
 
