@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import os
 import re
 import shutil
@@ -89,6 +90,8 @@ def blocked(name: str, patch: pytest.MonkeyPatch) -> tuple[threading.Event, thre
 
 
 def open_descriptors() -> int:
+    """Of this process, without those that earlier tests left to the garbage collector."""
+    gc.collect()
     return len(os.listdir("/dev/fd"))
 
 
@@ -280,7 +283,7 @@ async def test_cancelled_write_waits_for_its_thread_and_leaves_nothing(local, mo
     resume.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
     assert await local.listing("data") == []
 
 
@@ -295,7 +298,7 @@ async def test_cancelled_opening_closes_the_file(local, monkeypatch):
     resume.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 async def test_leftovers_of_killed_uploads_are_swept_once_they_are_old(local, root, tmp_path):
@@ -433,7 +436,7 @@ async def test_depth_costs_no_descriptors(local, home):
     assert await local.holds_files("data") == [True]
     await local.delete("data/")
     assert not deepest.exists()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def every_call(local: Any, text: str) -> list[Any]:
@@ -470,7 +473,7 @@ async def test_no_descriptor_leaks(local, home):
     before = open_descriptors()
     for _ in range(5):
         await try_everything()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 async def test_many_cancellations_leak_nothing(local):
@@ -488,7 +491,7 @@ async def test_many_cancellations_leak_nothing(local):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 async def test_upload_takes_constant_memory_and_gathers_small_chunks(local, monkeypatch):
