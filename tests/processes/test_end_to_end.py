@@ -172,7 +172,7 @@ async def test_the_guide_for_clients_can_be_pasted_as_it_is(
     assert status == 0, output
     (job,) = {*re.findall(r"attempt \d: job (\d+)", output)}
     for shown in (
-        'data: {"id":', f'"job_id":{job},', '"batch_id":', "X-Total-Count: 4",
+        f'"job_id":{job},', '"batch_id":', "X-Total-Count: 4",
         '"result":"cancelled"', "Upload-Offset: 1000", "Repr-Digest: sha-256=:", '"sha256":',
         "/folder/render.yaml", '"mail":"errors"', '"event":"webhook.test"',
     ):  # fmt: skip

@@ -90,8 +90,6 @@ def blocked(name: str, patch: pytest.MonkeyPatch) -> tuple[threading.Event, thre
 
 
 def open_descriptors() -> int:
-    """Of this process, without those that earlier tests left to the garbage collector."""
-    gc.collect()
     return len(os.listdir("/dev/fd"))
 
 
@@ -470,6 +468,7 @@ async def test_no_descriptor_leaks(local, home):
             break
 
     await try_everything()
+    gc.collect()  # else it may free meanwhile what earlier tests left
     before = open_descriptors()
     for _ in range(5):
         await try_everything()
