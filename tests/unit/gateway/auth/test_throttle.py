@@ -8,17 +8,11 @@ import pytest
 
 from gateway.auth.throttle import Throttle, account_key
 from gateway.http.limits import LimitExceeded
+from tests.support.clock import Clock
 
 
 class WrongPassword(Exception):
     pass
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -5,15 +5,9 @@ import pytest
 from gateway.http import rates as rates_module
 from gateway.http.limits import LimitExceeded, user_caller
 from gateway.http.rates import RateLimit, Standing
+from tests.support.clock import Clock
 
 ALICE, BOB = user_caller("alice"), user_caller("bob")
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -4,15 +4,9 @@ import pytest
 
 from gateway.http.limits import user_caller
 from gateway.http.tarpit import Tarpit
+from tests.support.clock import Clock
 
 ALICE, BOB = user_caller("alice"), user_caller("bob")
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
