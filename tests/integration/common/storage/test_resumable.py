@@ -181,9 +181,9 @@ async def test_a_second_writer_is_refused_while_one_is_open(local):
     staged = await local.storage.stage(local.path("data/a.bin"), 4)
     async with local.storage.append(staged, 0) as appender:
         await appender.write(b"12")
+        await appender.settle()
         with pytest.raises(StagedFileBusy):
             await append(local, staged, 0, b"1234")
-        await appender.settle()
     assert await append(local, staged, 2, b"34") == 4
     await local.storage.place(staged)
 
