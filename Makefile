@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help clients install run demo test quick coverage lint types check bench soak steady lock clean
+.PHONY: help clients install run demo test quick coverage processes lint types check bench soak steady lock clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -59,9 +59,12 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-## make check     what CI runs: lint, types, all tests, with their coverage where they are in-process
-check: lint types coverage
+## make processes tests that start the processes, and those of the tools
+processes: install
 	$(PYTEST) $(WORKERS) tests/processes tests/tools
+
+## make check     what CI runs: lint, types, all tests, with their coverage where they are in-process
+check: lint types coverage processes
 
 ## make bench     requests per second and latencies, each beside its floor (ONLY=name for one)
 bench: install
