@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -178,12 +179,15 @@ async def test_closed_because_there_is_nothing_to_send_it_lets_one_item_go_first
 
 
 async def test_a_pause_that_the_peer_asks_for_ends_in_time_or_when_an_item_is_taken(
-    breaker: CircuitBreaker, signal: Signal
+    breaker: CircuitBreaker, signal: Signal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    breaker.failed("one", 0.1)
-    assert breaker.allowance() is ALL  # it may concern that item alone
-    breaker.failed("another", 0.1)
-    assert breaker.allowance() is NOTHING
+    with monkeypatch.context() as patch:
+        now = time.monotonic()
+        patch.setattr(time, "monotonic", lambda: now)  # the loop's clock as well
+        breaker.failed("one", 0.1)
+        assert breaker.allowance() is ALL  # it may concern that item alone
+        breaker.failed("another", 0.1)
+        assert breaker.allowance() is NOTHING
     await eventually(lambda: signal.woken)
     await eventually(lambda: breaker.allowance() is ALL)
     breaker.failed("another", 60.0)

@@ -137,13 +137,25 @@ async def test_when_idle_is_called_once_nothing_is_under_way_even_after_a_failur
     assert idle == [3, 4]
 
 
-async def test_after_a_batch_the_next_one_collects_for_a_while() -> None:
+async def test_after_a_batch_the_next_one_collects_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step, is_over, pauses = asyncio.sleep, asyncio.Event(), list[float]()
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await is_over.wait()
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
     recorder = Recorder()
     batcher = Batcher(recorder.work, pause=0.05)
     assert await batcher(1) == 2  # a single one is not held up
     late = []
     for item in (2, 3, 4):
         late.append(asyncio.ensure_future(batcher(item)))
-        await asyncio.sleep(0)
+        await step(0)
+    is_over.set()
     assert await asyncio.gather(*late) == [4, 6, 8]
+    await batcher.close()
+    assert set(pauses) == {0.05}
     assert recorder.batches == [[1], [2, 3, 4]]

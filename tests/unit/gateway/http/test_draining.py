@@ -2,7 +2,10 @@
 
 import asyncio
 
+import pytest
+
 from gateway.http.draining import InFlight
+from tests.support.clock import only_sleep_takes_time
 
 
 async def test_requests_that_are_open_are_waited_for_and_later_ones_are_not() -> None:
@@ -30,19 +33,31 @@ async def test_without_open_requests_there_is_no_wait() -> None:
     assert await InFlight().outlast(0.0) == 0
 
 
-async def test_after_the_last_request_a_client_has_time_for_another_one() -> None:
-    in_flight, loop = InFlight(), asyncio.get_running_loop()
+async def test_after_the_last_request_a_client_has_time_for_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, in_flight = only_sleep_takes_time(monkeypatch), InFlight()
+    began, sleep = clock.now, asyncio.sleep
+
+    async def meanwhile(seconds: float) -> None:
+        await sleep(1.0)
+        in_flight.end(in_flight.begin())
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        await sleep(seconds - 1.0)
+
     in_flight.end(in_flight.begin())
-    lingering = asyncio.ensure_future(in_flight.linger(0.2, 30.0))
-    began = loop.time()
-    await asyncio.sleep(0.1)
-    in_flight.end(in_flight.begin())
-    await lingering
-    assert loop.time() - began >= 0.3
+    monkeypatch.setattr(asyncio, "sleep", meanwhile)
+    await in_flight.linger(2.0, 30.0)
+    assert clock.now - began == 3.0
 
 
-async def test_nobody_is_waited_for_for_long_and_not_at_all_if_nobody_was_there() -> None:
-    in_flight = InFlight()
+async def test_nobody_is_waited_for_for_long_and_not_at_all_if_nobody_was_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, in_flight = only_sleep_takes_time(monkeypatch), InFlight()
+    began = clock.now
     await in_flight.linger(3_600.0, 3_600.0)
+    assert clock.now == began
     in_flight.end(in_flight.begin())
-    await in_flight.linger(3_600.0, 0.01)
+    await in_flight.linger(3_600.0, 5.0)
+    assert clock.now - began == 5.0
