@@ -43,6 +43,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("server")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _patient_writers() -> Iterator[None]:
+    """On a slow machine a hundred writers of SQLite take longer than the services wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("common.database.engine._LOCK_TIMEOUT", 60.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """A PostgreSQL server for the whole run."""

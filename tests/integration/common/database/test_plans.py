@@ -47,6 +47,7 @@ from notifier.messages import Site
 from tests.support import dispatcher, notifier
 from tests.support.records import submission
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the history
 HISTORY = int(os.environ.get("TEST_HISTORY", "200000"))
 LARGE = (
     *("jobs", "handovers", "emails", "handover_numbers", "job_events"),

@@ -208,7 +208,8 @@ async def test_a_users_lock_delays_no_other_user(postgresql_url: str) -> None:
         waiting = asyncio.create_task(record(database, new_event(own["ada"], "second")))
         async with database.reading() as watching:
             blocked = text(
-                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                "SELECT count(*) FROM pg_locks JOIN pg_database ON database = pg_database.oid"
+                " WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"
             )
             while not (await watching.execute(blocked)).scalar_one():
                 await asyncio.sleep(0.01)

@@ -13,6 +13,7 @@ from tests.support.dispatcher import outbox_of
 from tests.support.records import add_handover
 
 LEASE, PATIENCE = 60.0, 5.0  # of `outbox_of`
+A_WHILE = 600.0  # longer than any test
 
 
 @pytest.fixture
@@ -31,9 +32,9 @@ def jobs_of(items: list[Handover]) -> list[int]:
 @pytest.mark.parametrize(
     "ahead",
     [
-        {"due_at": utc_now(60.0)},
+        {"due_at": utc_now(A_WHILE)},
         {"state": "held"},
-        {"state": "sending", "leased_until": utc_now(LEASE - PATIENCE + 2.0)},
+        {"state": "sending", "leased_until": utc_now(LEASE - PATIENCE + A_WHILE)},
     ],
     ids=["waits for its retry", "held", "being sent"],
 )
@@ -52,7 +53,7 @@ async def test_an_item_waits_for_what_is_ahead_of_it_in_its_lane(
     [
         {"state": "in_doubt"},
         {"state": "failed", "settled_at": utc_now()},
-        {"set_aside": True, "due_at": utc_now(60.0)},
+        {"set_aside": True, "due_at": utc_now(A_WHILE)},
         {"state": "sending", "leased_until": utc_now(LEASE - PATIENCE - 1.0)},
     ],
     ids=["in doubt", "refused", "set aside", "being sent for long"],
@@ -69,7 +70,7 @@ async def test_what_is_due_together_is_claimed_together_up_to_the_first_that_is_
     database: Database, outbox: LanedOutbox[Handover]
 ) -> None:
     jobs = [await add(database, 1.0) for _ in range(2)]  # the same turn: ids decide
-    jobs += [await add(database, 2.0), await add(database, 3.0, due_at=utc_now(60.0))]
+    jobs += [await add(database, 2.0), await add(database, 3.0, due_at=utc_now(A_WHILE))]
     await add(database, 4.0)
     assert jobs_of(await outbox.claim(2)) == jobs[:2]
     assert await outbox.claim(9) == []
@@ -88,7 +89,7 @@ async def test_the_next_one_behind_an_item_can_be_claimed_all_the_same(
     database: Database, outbox: LanedOutbox[Handover], kind: str
 ) -> None:
     await add(database, 1.0)
-    values = {"held": {"state": "held"}, "waits": {"due_at": utc_now(60.0)}}
+    values = {"held": {"state": "held"}, "waits": {"due_at": utc_now(A_WHILE)}}
     await add(database, 2.0, state="in_doubt")
     behind = await add(database, 3.0, **values.get(kind, {}))
     await add(database, 4.0)
@@ -104,7 +105,7 @@ async def test_the_next_one_behind_an_item_can_be_claimed_all_the_same(
 async def test_a_lane_at_a_standstill_hides_no_other(
     database: Database, outbox: LanedOutbox[Handover]
 ) -> None:
-    await add(database, 0.0, due_at=utc_now(60.0))
+    await add(database, 0.0, due_at=utc_now(A_WHILE))
     for turn in range(150):
         await add(database, float(turn + 1))
     other = await add(database, 1_000.0, "bob")

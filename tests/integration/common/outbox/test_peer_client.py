@@ -1,4 +1,5 @@
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -29,7 +30,7 @@ async def call(session: ClientSession, handler: Any, **options: Any) -> Any:
     app = web.Application(client_max_size=1 << 26)
     app.router.add_route("*", "/", handler)
     async with TestServer(app) as server:
-        options = {"deadline": 2.0, "limit": 1_000_000, **options}
+        options = {"deadline": 60.0, "limit": 1_000_000, **options}
         return await exchange(session, "POST", str(server.make_url("/")), **options)
 
 
@@ -51,9 +52,15 @@ async def test_redirects_are_not_followed_and_long_answers_not_read_to_their_end
     assert isinstance(await call(session, handler, limit=1_000), Lost)
 
 
-async def test_without_a_listener_nothing_was_sent(session: ClientSession) -> None:
+async def test_without_a_listener_nothing_was_sent(
+    session: ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unknown(*_: Any, **__: Any) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
     for host in (f"127.0.0.1:{free_port()}", "no-such-host.invalid"):
-        outcome = await exchange(session, "POST", f"http://{host}/", deadline=5.0, limit=100)
+        outcome = await exchange(session, "POST", f"http://{host}/", deadline=60.0, limit=100)
         assert isinstance(outcome, Unreachable)
 
 
@@ -77,15 +84,13 @@ async def test_the_deadline_is_for_all_of_it(session: ClientSession) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
-        for _ in range(100):
+        while True:
             await response.write(b".")
             await asyncio.sleep(0.1)
-        return response
 
-    started = asyncio.get_running_loop().time()
-    outcome = await call(session, handler, deadline=0.5)
-    assert outcome == Lost("no answer within 0.5 s", timed_out=True)
-    assert asyncio.get_running_loop().time() - started < 2.0
+    async with asyncio.timeout(60.0):
+        outcome = await call(session, handler, deadline=1.0)
+    assert outcome == Lost("no answer within 1 s", timed_out=True)
 
 
 async def test_what_is_no_http_is_a_lost_answer(session: ClientSession) -> None:
@@ -97,7 +102,9 @@ async def test_what_is_no_http_is_a_lost_answer(session: ClientSession) -> None:
     server = await asyncio.start_server(garbage, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}/"
-    assert isinstance(await exchange(session, "POST", url, deadline=2.0, limit=100), Lost)
+    outcome = await exchange(session, "POST", url, deadline=60.0, limit=100)
+    assert isinstance(outcome, Lost)
+    assert not outcome.timed_out
     server.close()
 
 
@@ -118,5 +125,5 @@ def test_retry_after_is_read_as_seconds_or_as_a_date(
     value: str | None, seconds: float | None
 ) -> None:
     assert parse_retry_after(value) == seconds
-    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    assert parse_retry_after(soon) == pytest.approx(30.0, abs=2.0)
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=50), usegmt=True)
+    assert 10.0 < (parse_retry_after(soon) or 0.0) <= 50.0

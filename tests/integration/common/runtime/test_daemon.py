@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
@@ -46,7 +47,10 @@ async def test_every_courier_of_a_daemon_delivers_until_the_daemon_drains(
     assert app[HEALTH].draining
 
 
-async def test_a_notification_wakes_the_courier_of_its_channel(postgresql_url: str) -> None:
+async def test_a_notification_wakes_the_courier_of_its_channel(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.runtime.daemon._POLL", 3_600.0)
     courier = NumberCourier(3, 1)
     app = daemon_app(postgresql_url, [courier])
     async with TestServer(app):

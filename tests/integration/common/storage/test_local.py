@@ -287,6 +287,7 @@ async def test_cancelled_write_waits_for_its_thread_and_leaves_nothing(local, mo
 
 async def test_cancelled_opening_closes_the_file(local, monkeypatch):
     await local.put_all("data/a.bin")
+    gc.collect()  # else it may free meanwhile what earlier tests left
     before = open_descriptors()
     opened, resume = blocked("fstat", monkeypatch)
     task = asyncio.create_task(local.get("data/a.bin"))

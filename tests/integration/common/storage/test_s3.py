@@ -38,6 +38,7 @@ from common.storage.s3.bucket import Bucket, storage_errors
 from common.storage.s3.client import parse_time
 from common.storage.s3.part import Part
 from common.storage.s3.storage import S3Storage
+from deploy.sandbox.ports import free_port
 from tests.integration.common.storage.conftest import BUCKET, MEBIBYTE, REGION, Broken, Tree
 
 
@@ -139,6 +140,7 @@ async def test_a_missing_bucket_is_no_missing_file(aws, bucket):
 
 async def test_whether_the_bucket_exists_is_asked_only_now_and_then(s3, client, monkeypatch):
     asked = count_concurrency(client, "head_bucket", monkeypatch)
+    monkeypatch.setattr("common.storage.s3.bucket._EXISTENCE_HOLDS", 600.0)
     for name in range(5):
         assert await s3.files_at(f"data/{name}") == [None]
     assert len(asked) == 1
@@ -361,7 +363,7 @@ async def test_a_part_that_was_sent_is_not_held_while_a_slow_client_sends_the_ne
         for _ in range(3):
             async for chunk in _large(9 * MEBIBYTE):
                 yield chunk
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while len(held) > 1:
                     await asyncio.sleep(0.01)
 
@@ -375,7 +377,7 @@ async def test_uploads_release_all_the_parts_that_they_held(s3, keys, monkeypatc
             yield chunk
         raise Broken
 
-    monkeypatch.setattr(s3.storage, "_parts", PartBudget(2, timeout=5.0))
+    monkeypatch.setattr(s3.storage, "_parts", PartBudget(2, timeout=60.0))
     for _ in range(2):
         with pytest.raises(Broken):
             await s3.storage.write(s3.path("data/large"), broken())
@@ -570,19 +572,21 @@ def test_timestamps_are_parsed_as_botocore_parses_them(value: Any) -> None:
         parse_time("nonsense")
 
 
-async def test_s3_that_does_not_answer_is_unavailable(aws, monkeypatch, unused_tcp_port):
+async def test_s3_that_does_not_answer_is_unavailable(aws, monkeypatch):
+    port = free_port()
+
     async def at_once(seconds: float) -> None:
         waited.append(seconds)
 
     waited: list[float] = []
     monkeypatch.setattr("aiobotocore.endpoint.asyncio.sleep", at_once)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused_tcp_port}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     async with S3Storage(BUCKET, region=REGION) as storage:
         with pytest.raises(StorageUnavailable) as caught:
             await storage.stat(UserPath.parse("u", "data/a.txt"))
         health = await storage.health()
     assert waited, "it was not tried again"
-    assert str(unused_tcp_port) not in str(caught.value)
+    assert str(port) not in str(caught.value)
     assert health["ok"] is False
     assert health["reason"]
 

@@ -42,16 +42,16 @@ async def test_metrics_show_whether_it_is_ready() -> None:
 async def test_a_daemon_is_ready_while_its_last_good_tick_is_recent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    health = Health("dispatcher", max_tick_age=5.0)
+    health = Health("dispatcher", max_tick_age=60.0)
     health.started = True
     assert (await read(health))[0] == 503
     health.tick()
     assert (await read(health))[0] == 200
-    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 6.0)
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 61.0)
     monkeypatch.setattr("common.telemetry.health.time", later)
     status, body = await read(health)
     assert status == 503
-    assert body["last_tick_age"] > 5.0
+    assert body["last_tick_age"] > 60.0
 
 
 async def test_checks_are_reported_and_change_no_status(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,6 @@ def test_moves_have_the_effect_of_one_character_after_the_other(characters: list
 )
 def test_four_megabytes_of_hostile_output_take_linear_time(unit: str) -> None:
     text = unit * ((4 << 20) // len(unit))
-    began = time.process_time()
+    began = time.thread_time()
     as_shown(f"x{text}x")
-    assert time.process_time() - began < 30  # hours, if it were quadratic
+    assert time.thread_time() - began < 30  # hours, if it were quadratic

@@ -52,9 +52,9 @@ def test_any_text_is_read(text: str) -> None:
 
 @pytest.mark.parametrize("repeated", ["a;", "a=(1 ", "a=(", "a=1, ", 'a="', ":", "a=:a", 'a=%"%e'])
 def test_a_long_field_takes_no_time(repeated: str) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     wants(repeated * (60_000 // len(repeated)))
-    assert time.process_time() - began < 0.2
+    assert time.thread_time() - began < 5  # minutes, if each character were tried from each place
 
 
 def test_a_stated_digest_is_read_and_other_algorithms_are_ignored() -> None:
