@@ -48,7 +48,7 @@ def folder() -> Iterator[Path]:
         ]
         issue(folder, "server", *signed, "-addext", "subjectAltName=DNS:localhost")
         if os.geteuid() == 0:  # the server runs as another user
-            for path in (folder, folder / "server.key"):
+            for path in (folder, *folder.iterdir()):
                 shutil.chown(path, unprivileged_user())
         yield folder
 

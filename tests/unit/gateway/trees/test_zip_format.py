@@ -1,6 +1,7 @@
 """What `Archive` makes, read by Python's own reader."""
 
 import io
+import os
 import shutil
 import subprocess
 import tempfile
@@ -120,7 +121,11 @@ def pipe_into(folder: Path, chunks: Iterable[bytes], *command: str) -> bytes:
         pytest.skip(f"{command[0]} is not installed")
     with tempfile.TemporaryFile() as printed:
         with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=printed, cwd=folder
+            command,
+            stdin=subprocess.PIPE,
+            stdout=printed,
+            cwd=folder,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},  # names are written in the locale's encoding
         ) as process:
             assert process.stdin
             for chunk in chunks:
