@@ -18,9 +18,10 @@ _SERVERS = {"postgres", "server", "aws_url", "moto_url", "moto", "postgresql", "
 """Fixtures and parameters for which a server of PostgreSQL or the stand-in for AWS is started."""
 
 # The same examples in every run: a failure comes again, and is that of a change. New examples are
-# sought with `--hypothesis-profile=exploring`.
-hypothesis.settings.register_profile("repeated", derandomize=True, deadline=None, database=None)
-hypothesis.settings.register_profile("exploring", deadline=None, print_blob=True)
+# sought with `--hypothesis-profile=exploring`. On a slow machine they may take any time.
+_slowly = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("repeated", derandomize=True, database=None, **_slowly)
+hypothesis.settings.register_profile("exploring", print_blob=True, **_slowly)
 hypothesis.settings.load_profile("repeated")
 
 # as in the services: rich, where it is installed, takes seconds to draw a traceback

@@ -37,10 +37,12 @@ async def job_id(database: Database) -> int:
     """A job that was sent twice, ran under the second number, and failed."""
     job_id = await add_job(database, job_name="train_1", attributes={"env_vars": SECRET})
     second = job_id + 1000
-    row = {"job_id": job_id, "created_at": utc_now()}
+    before = {"created_at": utc_now(-1.0)}  # a fast machine reports in the same millisecond
+    row = {"job_id": job_id, **before}
     async with database.transaction() as tx:
         await tx.execute(insert(job_events).values(status="queued", source="user", **row))
-    await add_handover(database, job_id, payload=SECRET, number=second, attempts=2, doubts=1)
+    sent = {"number": second, "attempts": 2, "doubts": 1}
+    await add_handover(database, job_id, payload=SECRET, **sent, **before)
     async with database.transaction() as tx:
         await tx.execute(insert(handover_numbers).values(number=second, **row))
     await _report(database, job_id + 1000, Status.RUNNING, None)

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert
+from sqlalchemy import event, insert, text
 
 from common.database.engine import Database, utc_now
 from common.database.notify import ChannelNotifier
@@ -14,6 +14,7 @@ from common.jobs.cancellation import Wish, cancel_jobs
 from common.jobs.lifecycle import Report, Source, Status
 from common.jobs.timeline import read_story
 from common.jobs.webhooks import JobChange, write_messages
+from devtools.waiting import eventually
 from tests.support.records import add_job, rows
 from tests.support.webhooks import add_webhook
 
@@ -100,6 +101,18 @@ async def test_many_cancelled_jobs_are_many_messages(database: Database) -> None
     assert [row["job_id"] for row in await rows(database, webhook_deliveries)] == ids
 
 
+async def is_held_up(database: Database) -> bool:
+    """Whether a transaction waits for another one."""
+    if database.is_sqlite:
+        return bool(database._write_lock._waiters)  # type: ignore[attr-defined]
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    async with database.reading() as connection:
+        return bool((await connection.execute(waiting)).scalar_one())
+
+
 async def test_a_webhook_is_not_deleted_between_its_look_up_and_its_message(
     database: Database,
 ) -> None:
@@ -113,7 +126,7 @@ async def test_a_webhook_is_not_deleted_between_its_look_up_and_its_message(
     async with database.transaction() as tx:
         assert await write_messages(tx, [JobChange(job_id, "ada", ("finished",))])
         deleting = asyncio.create_task(delete())
-        await asyncio.sleep(0)
+        await eventually(lambda: is_held_up(database))
         assert await write_messages(tx, [JobChange(job_id, "ada", ("finished",))])
     await deleting
     assert await written(database) == []
