@@ -3,12 +3,12 @@
 import asyncio
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from devtools.waiting import eventually
+from tests.integration.gateway.files.conftest import staged
 from tests.support.gateway import Api, Gateway, multipart, on_both_storages
 
 MARK = "boundary"
@@ -35,10 +35,6 @@ def head(api: Api, *headers: str) -> bytes:
 
 def send(api: Api, body: bytes, headers: dict[str, str] = CONTENT_TYPE):
     return api.post("/files/data/up/upload", body=body, headers=headers)
-
-
-def staged(gateway: Gateway) -> list[Path]:
-    return list((gateway.root / ".opencloud-staging").glob("*"))
 
 
 def assert_nothing_is_left(api: Api) -> None:
