@@ -136,7 +136,7 @@ def half_a_request(api: Api) -> bytes:
 
 
 def test_a_client_that_stops_in_the_middle_is_answered_408(api_with: Callable[..., Api]) -> None:
-    api = api_with(CLIENT_TIMEOUT="0.3")
+    api = api_with(CLIENT_TIMEOUT="1.5")
     reply = api.gateway.raw(half_a_request(api))
     assert (reply.status, reply.detail) == (408, "The body did not come in time")
     assert_nothing_is_left(api)

@@ -270,7 +270,7 @@ def test_uploads_beyond_the_limits_are_refused_before_their_body_is_sent(
 
 
 def test_a_client_that_stops_in_the_middle_is_answered_408(api_with: Callable[..., Api]) -> None:
-    api = api_with(CLIENT_TIMEOUT="0.3")
+    api = api_with(CLIENT_TIMEOUT="1.5")
     reply = api.gateway.raw(head(api, "Content-Length: 3000") + FILE)
     assert (reply.status, reply.detail) == (408, "The body did not come in time")
     assert_nothing_is_left(api)

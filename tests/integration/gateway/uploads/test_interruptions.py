@@ -77,7 +77,7 @@ def test_a_second_writer_is_refused_while_one_is_at_it(tus: Tus) -> None:
 @pytest.fixture
 def impatient(start_gateway: StartGateway, issuer: Issuer) -> Tus:
     user = fresh("user")
-    return Tus(Api(start_gateway(CLIENT_TIMEOUT="1"), user, issuer.token(user)))
+    return Tus(Api(start_gateway(CLIENT_TIMEOUT="2"), user, issuer.token(user)))
 
 
 def test_a_client_that_stands_still_frees_the_upload(impatient: Tus) -> None:
