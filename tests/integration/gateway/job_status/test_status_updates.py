@@ -245,7 +245,7 @@ class TestOutage:
         began = time.monotonic()
         reply = api.report(job, "finished", "the end")
         assert reply.status == 503
-        assert time.monotonic() - began >= 0.5
+        assert time.monotonic() - began > 0.49  # clocks of milliseconds
         assert reply.detail
         assert reply.headers["retry-after"]
         assert api.get("/jobs").status == 503

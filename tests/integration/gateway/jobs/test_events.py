@@ -269,7 +269,7 @@ def test_a_request_that_waits_is_answered_after_its_time_or_at_once_for_an_ended
     job = api.new_job()
     began = time.monotonic()
     assert api.get(f"/jobs/{job['id']}?wait=1").json() == job
-    assert time.monotonic() - began >= 1
+    assert time.monotonic() - began > 0.99  # clocks of milliseconds
     api.report(job["id"], "finished")
     began = time.monotonic()
     assert api.get(f"/jobs/{job['id']}?wait=60").json()["status"] == "finished"
