@@ -127,7 +127,7 @@ class Gateway:
     def base(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def raw(self, request: bytes, *, timeout: float = 10.0) -> "Reply":
+    def raw(self, request: bytes, *, timeout: float = 30.0) -> "Reply":
         """Send these bytes as they are and read one answer."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
             connection.sendall(request)

@@ -147,6 +147,15 @@ def until_free(tus: Tus, target: str, offset: int, body: bytes) -> None:
     assert reply.status == 204, reply
 
 
+def resume(tus: Tus, target: str, content: bytes) -> None:
+    """Send what is missing of `content`; until the writer before has ended, that may change."""
+    status = 423
+    while status in {409, 423}:
+        offset = tus.offset(target)
+        status = tus.patch(target, offset, content[offset:]).status
+    assert status == 204
+
+
 def cut_portion(tus: Tus, target: str, offset: int, content: bytes, size: int) -> None:
     """Begin to send `content`, of which `size` bytes come; returns once others may write."""
     with closing(begin_portion(tus, target, offset, len(content))) as connection:

@@ -5,7 +5,7 @@ yet is known to this process; if it is killed, the digest is unknown, never wron
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final, Self
 
@@ -35,6 +35,7 @@ class DigestNotes:
         self._database = database
         self._waiting: dict[tuple[str, str], Noted] = {}
         self._has_some = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     def add(self, noted: Noted) -> None:
         """Note a digest, in place of the one at its path; to be called in the event loop."""
@@ -70,8 +71,23 @@ class DigestNotes:
                 pause = _RETRY_AFTER
             await asyncio.sleep(pause)
 
+    async def write_at_once(self, noted: Sequence[Noted]) -> None:
+        """Write digests of files that were just stored. Raises `DatabaseUnavailable`.
+
+        Those that wait for the same paths are of files that these have replaced.
+        """
+        async with self._writing:
+            for one in noted:
+                self._waiting.pop((one.user_id, one.path), None)
+            async with self._database.statement() as tx:
+                await note_digests(tx, noted)
+
     async def write(self) -> None:
         """Write those that have waited longest. Raises `DatabaseUnavailable`, and keeps them."""
+        async with self._writing:
+            await self._write()
+
+    async def _write(self) -> None:
         batch = dict(list(self._waiting.items())[:_BATCH])
         try:
             if batch:

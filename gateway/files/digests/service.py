@@ -6,7 +6,7 @@ from typing import Final
 
 from common.database.engine import Database
 from common.database.errors import DatabaseUnavailable
-from common.digests.records import Noted, find_digests, note_digests
+from common.digests.records import Noted, find_digests
 from common.runtime.batching import Batcher
 from common.storage.errors import StorageError
 from common.storage.paths import UserPath
@@ -67,8 +67,7 @@ class Digests:
         ]
         try:
             if noted:
-                async with self._database.statement() as tx:
-                    await note_digests(tx, noted)
+                await self._notes.write_at_once(noted)
         except DatabaseUnavailable as error:
             warn_of_database("digests.unwritten", reason=str(error))
 

@@ -92,7 +92,7 @@ async def test_one_of_two_gateways_that_start_at_once_on_one_port_ends(
 
 
 async def _ends_or_starts(process: Process) -> str:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while "gateway.started" not in process.output:
             if "gateway: " in process.output:
                 return "ended"

@@ -12,7 +12,8 @@ from urllib.parse import quote
 import pytest
 
 from devtools.waiting import eventually
-from tests.integration.gateway.files.test_uploads import assert_nothing_is_left, staged
+from tests.integration.gateway.files.conftest import staged
+from tests.integration.gateway.files.test_uploads import assert_nothing_is_left
 from tests.support import archives
 from tests.support.archives import MAKERS
 from tests.support.gateway import Api, Reply, multipart, on_both_storages
@@ -135,16 +136,17 @@ def half_a_request(api: Api) -> bytes:
 
 
 def test_a_client_that_stops_in_the_middle_is_answered_408(api_with: Callable[..., Api]) -> None:
-    api = api_with(CLIENT_TIMEOUT="0.3")
+    api = api_with(CLIENT_TIMEOUT="1.5")
     reply = api.gateway.raw(half_a_request(api))
     assert (reply.status, reply.detail) == (408, "The body did not come in time")
     assert_nothing_is_left(api)
 
 
 def test_a_client_that_leaves_in_the_middle_leaves_nothing(api: Api) -> None:
-    with socket.create_connection(("127.0.0.1", api.gateway.port)) as connection:
+    folder = api.gateway.root / ".opencloud-staging"
+    with socket.create_connection(("127.0.0.1", api.gateway.port), timeout=30) as connection:
         connection.sendall(half_a_request(api))
-        asyncio.run(eventually(lambda: any(folder.iterdir() for folder in staged(api.gateway))))
+        asyncio.run(eventually(lambda: [*folder.rglob("large.bin")]))
     asyncio.run(eventually(lambda: not staged(api.gateway)))
     assert_nothing_is_left(api)
 

@@ -3,12 +3,12 @@
 import asyncio
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from devtools.waiting import eventually
+from tests.integration.gateway.files.conftest import staged
 from tests.support.gateway import Api, Gateway, multipart, on_both_storages
 
 MARK = "boundary"
@@ -35,10 +35,6 @@ def head(api: Api, *headers: str) -> bytes:
 
 def send(api: Api, body: bytes, headers: dict[str, str] = CONTENT_TYPE):
     return api.post("/files/data/up/upload", body=body, headers=headers)
-
-
-def staged(gateway: Gateway) -> list[Path]:
-    return list((gateway.root / ".opencloud-staging").glob("*"))
 
 
 def assert_nothing_is_left(api: Api) -> None:
@@ -274,7 +270,7 @@ def test_uploads_beyond_the_limits_are_refused_before_their_body_is_sent(
 
 
 def test_a_client_that_stops_in_the_middle_is_answered_408(api_with: Callable[..., Api]) -> None:
-    api = api_with(CLIENT_TIMEOUT="0.3")
+    api = api_with(CLIENT_TIMEOUT="1.5")
     reply = api.gateway.raw(head(api, "Content-Length: 3000") + FILE)
     assert (reply.status, reply.detail) == (408, "The body did not come in time")
     assert_nothing_is_left(api)

@@ -79,7 +79,7 @@ def test_deletions_are_in_the_audit_trail(
 
 
 def test_what_is_not_there_is_not_deleted(api: Api, capfd: pytest.CaptureFixture[str]) -> None:
-    assert api.delete("/jobs/999999").status == 404
+    assert api.delete("/jobs/999999999").status == 404
     assert "delete_job" not in capfd.readouterr().out
 
 
@@ -94,13 +94,14 @@ def test_denials_are_in_the_audit_trail_and_repetitions_are_counted(
     line = audited(written, "access", replies[0].headers["x-request-id"])
     for part in ("outcome=denied", f"user_id={outsider}", f"address={address}", "'GET /jobs'"):
         assert part in line
-    assert written.count("outcome=denied") == 1
+    denied = [line for line in written.splitlines() if "outcome=denied" in line]
+    assert sum(outsider in line for line in denied) == 1
 
 
 def test_the_request_log_names_a_denied_user(
-    gateway: Gateway, issuer: Issuer, capfd: pytest.CaptureFixture[str]
+    start_gateway: StartGateway, issuer: Issuer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    outsider = fresh("outsider")
+    outsider, gateway = fresh("outsider"), start_gateway()  # others' refusals may be too many
     Api(gateway, token=issuer.token(outsider, cognito__groups=[])).get("/jobs")
     lines = [line for line in capfd.readouterr().out.splitlines() if "request.answered" in line]
     assert f"user_id={outsider}" in lines[-1]

@@ -245,7 +245,7 @@ class TestOutage:
         began = time.monotonic()
         reply = api.report(job, "finished", "the end")
         assert reply.status == 503
-        assert time.monotonic() - began >= 0.5
+        assert time.monotonic() - began > 0.49  # clocks of milliseconds
         assert reply.detail
         assert reply.headers["retry-after"]
         assert api.get("/jobs").status == 503
@@ -256,7 +256,7 @@ class TestOutage:
     def test_many_refused_requests_are_one_line(
         self, api: Api, outage: threading.Event, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(outages, "_database", OutageLog())
+        monkeypatch.setattr(outages, "_database", OutageLog(period=3_600.0))
         outage.set()
         with structlog.testing.capture_logs() as lines:
             assert {api.get("/jobs").status for _ in range(30)} == {503}

@@ -1,5 +1,6 @@
 """Digests wait for a database that is away, and one that cannot be written holds up no other."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -107,4 +108,36 @@ async def test_one_that_comes_during_a_write_is_written_next(
     assert notes.find("ada", "data/1") == noted(1, "bb")
     table.before = lambda: None
     await notes.write()
+    assert table.rows == {"data/1": "bb"}
+
+
+async def test_of_a_replaced_file_none_is_written_over_that_of_the_new_one(
+    notes: DigestNotes, table: Table
+) -> None:
+    notes.add(noted(1, "aa"))
+    notes.add(noted(2, "aa"))
+    await notes.write_at_once([noted(1, "bb")])
+    await notes.write()
+    assert table.rows == {"data/1": "bb", "data/2": "aa"}
+
+
+async def test_one_that_is_being_written_does_not_end_up_over_it_either(
+    notes: DigestNotes, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def note_late(_: Any, batch: Sequence[Noted]) -> None:
+        begun.set()
+        await go_on.wait()
+        await table.note(None, batch)
+
+    monkeypatch.setattr(module, "note_digests", note_late)
+    notes.add(noted(1, "aa"))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(notes.write())
+        await begun.wait()
+        monkeypatch.setattr(module, "note_digests", table.note)
+        tasks.create_task(notes.write_at_once([noted(1, "bb")]))
+        await asyncio.sleep(0)  # it would write now
+        go_on.set()
     assert table.rows == {"data/1": "bb"}
