@@ -63,7 +63,7 @@ class PgBouncer:
             user=self._user,
         )
         running = self._running
-        wait_until_listening(self._port, seconds=10, alive=lambda: not running.has_ended)
+        wait_until_listening(self._port, alive=lambda: not running.has_ended)
 
     def stop(self) -> None:
         """End it at once: what runs through it is cut off."""
