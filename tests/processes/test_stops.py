@@ -38,6 +38,10 @@ async def ask_once(client: Client) -> None:
     assert (await client.read()).startswith(b"HTTP/1.1 200 ")
 
 
+async def are_under_way(process: Process, requests: int) -> bool:
+    return await process.metric("opencloud_requests_in_flight") == requests
+
+
 async def is_draining(process: Process) -> bool:
     return await process.probe("/readyz") == 503
 
@@ -69,7 +73,7 @@ async def test_work_in_flight_is_finished_when_every_service_is_stopped(
             submit = partial(clients.submit, name="under-way")
             connections = connected(cloud.port, cloud.token, [submit], 1)
             (submission,) = await stack.enter_async_context(connections)
-            await asyncio.sleep(0.3)  # it has been read, and waits
+            await eventually(lambda: are_under_way(gateway, 4))  # all but the idle one
             os.killpg(gateway.pid, signal.SIGTERM)
             stopped = time.monotonic()
             # during the drain delay, new requests are served, and their connections closed
