@@ -169,7 +169,7 @@ async def test_a_missing_migration_is_a_failure_and_sqlites_is_none(
 async def test_a_bucket_is_written_to_and_left_as_it_was(
     settings: dict[str, Any], aws_url: str, tmp_path: Path
 ) -> None:
-    from deploy.sandbox.aws import create_bucket
+    from deploy.sandbox.aws import client, create_bucket
 
     create_bucket(aws_url, "clouds-to-check")
     settings |= {"FILESYSTEM": "s3", "USER_DATA_ROOT_PATH": "/data", "AWS_ENDPOINT_URL": aws_url}
@@ -180,6 +180,9 @@ async def test_a_bucket_is_written_to_and_left_as_it_was(
     ):
         _, output = await check("gateway", {**settings, "S3_BUCKET": bucket}, tmp_path)
         assert re.search(f"^{line}$", output, re.MULTILINE), output
+    s3 = client("s3", aws_url)
+    assert "Contents" not in s3.list_objects_v2(Bucket="clouds-to-check")
+    s3.close()
 
 
 @pytest.mark.parametrize("service", ["gateway", "dispatcher", "notifier"])

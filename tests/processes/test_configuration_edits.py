@@ -101,10 +101,10 @@ async def test_an_invalid_edit_or_deletion_of_an_s3_object_leaves_it_in_force(
         )
 
     await asyncio.to_thread(s3.put_object, **place, Body=b"decode: [")
-    await eventually(lambda: is_refused("not YAML"), within=10)
+    await eventually(lambda: is_refused("not YAML"))
     await asyncio.to_thread(s3.delete_object, **place)
-    await eventually(lambda: is_refused("NoSuchKey"), within=10)
+    await eventually(lambda: is_refused("NoSuchKey"))
     await asyncio.to_thread(s3.put_object, **place, Body=OTHER)
-    await eventually(lambda: shows(cloud.caller, "comet"), within=10)
+    await eventually(lambda: shows(cloud.caller, "comet"))
     assert "request.failed" not in gateway.output
     s3.close()

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 from sqlalchemy import Table, update
 
@@ -79,7 +80,7 @@ class Scene:
     async def an_hour_passes(self, *, without: str = "") -> None:
         """No worker is heard for an hour, nor the part of the service that is out."""
         await self._write(heartbeats, heartbeats.c.name == without, last_at=utc_now(-HOUR))
-        await asyncio.sleep(3 * SWEEP)  # time does not jump between two statements of a sweep
+        await asyncio.sleep(10 * SWEEP)  # time does not jump between two statements of a sweep
         await self._write(jobs, jobs.c.status == "running", last_seen_at=utc_now(-HOUR))
 
     async def outage(self, part: str, stop: Step, start: Step) -> None:
@@ -93,7 +94,8 @@ class Scene:
 
         async def has_ended() -> bool:
             beats = {row["name"]: row for row in await rows(self._database, heartbeats)}
-            return bool(beats[part]["outage_ended_at"] == beats[part]["last_at"])
+            healthy_for = beats[part]["last_at"] - beats[part]["outage_ended_at"]
+            return healthy_for < timedelta(minutes=30)
 
         await eventually(has_ended, within=30)
         await asyncio.sleep(4 * SWEEP)

@@ -21,6 +21,7 @@ from devtools.user_pool import USER
 from devtools.waiting import eventually, meanwhile
 from tests.support.clients import Client
 from tests.support.cloud import Cloud, on_own_server, on_sqlite
+from tests.support.slowness import slowness
 
 STATUSES = ("running", "postprocessing")
 DETAILS = "x" * 4_000
@@ -111,7 +112,7 @@ async def test_streams_stay_open_while_postgresql_restarts_and_cost_nothing_mean
         await asyncio.to_thread(server.stop)
         before, lines = cpu_seconds([gateway.pid]), gateway.output.count("\n")
         await asyncio.sleep(4)
-        assert cpu_seconds([gateway.pid]) - before < 2  # of these four seconds
+        assert cpu_seconds([gateway.pid]) - before < 2 * slowness()  # of these four seconds
         assert gateway.output.count("\n") - lines < 40
         await asyncio.to_thread(server.start)
         for status in ("running", "finished"):
@@ -140,13 +141,14 @@ async def add_events(database: Database, job_id: int, count: int) -> None:
 
 async def read_events(client: Client, count: int) -> list[dict[str, Any]]:
     """The next events of a raw stream."""
-    received, found = bytearray(), 0
+    received, found, mark = bytearray(), 0, b"event: job\n"
     async with asyncio.timeout(60):
         while found < count:
             piece = await client.read()
             assert piece
+            known = len(received)
             received += piece
-            found = received.count(b"event: job\n")
+            found += received.count(mark, max(0, known - len(mark) + 1))
         while not received.endswith(b"\n\n"):
             received += await client.read()
     lines = (line for line in received.split(b"\n") if line.startswith(b"data: "))
@@ -173,7 +175,7 @@ async def test_one_that_does_not_read_does_not_keep_a_gateway_from_ending(
         _, job_id = await cloud.caller.submit("train")
         async with following(cloud) as sources:
             await add_events(database, job_id, LARGE)
-            await eventually(lambda: len(sources[0].events) == LARGE, within=30)
+            await eventually(lambda: len(sources[0].events) == LARGE, within=60)
         assert await gateway.terminate() == 0  # within half a minute
         assert "requests.cut_short" not in gateway.output
     finally:

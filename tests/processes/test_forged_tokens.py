@@ -53,6 +53,11 @@ async def ask(cloud: Cloud, requests: list[Iterator[bytes]]) -> Counter[int]:
     return sum(answers, Counter())
 
 
+def fetches_since(began: float) -> int:
+    """How many more may have been for unknown key ids."""
+    return int((time.monotonic() - began) // 30)
+
+
 async def test_thousands_of_random_key_ids_are_refused_and_cost_one_fetch(
     cloud: Cloud, issuer: Issuer, pool: KeyServer
 ) -> None:
@@ -60,16 +65,17 @@ async def test_thousands_of_random_key_ids_are_refused_and_cost_one_fetch(
     assert await statuses(cloud.port, genuine(issuer, 1)) == {200: 1}
     assert pool.asked == 1
     memory = gateway.memory
+    began = time.monotonic()
     some = [forged(issuer, COUNT // CONNECTIONS) for _ in range(CONNECTIONS)]
     answers = await ask(cloud, [*some, genuine(issuer, 50)])
     assert answers == {401: COUNT, 200: 50}
-    assert pool.asked == 2
+    assert 2 <= pool.asked <= 2 + fetches_since(began)
     assert gateway.memory < memory + 30.0
 
     pool.is_down = True
     answers = await ask(cloud, [forged(issuer, 50), genuine(issuer, 50)])
     assert answers == {401: 50, 200: 50}
-    assert pool.asked == 2
+    assert 2 <= pool.asked <= 2 + fetches_since(began)
     assert json.loads((await cloud.caller.ask("GET", "/user")).body)["groups"] == ["users"]
 
 

@@ -20,7 +20,7 @@ async def kill_dispatcher(cloud: Cloud, peer: FakePeer, take: Callable[[Any], ob
     """Start a dispatcher and kill it during its first call."""
     peer.behave = held = Held(first_only=True, take=take)
     dispatcher = cloud.dispatcher()
-    await asyncio.wait_for(held.reached.wait(), 30)
+    await asyncio.wait_for(held.reached.wait(), 60)
     dispatcher.kill()
 
 
@@ -37,7 +37,7 @@ async def test_a_dispatcher_killed_before_or_after_the_peer_took_the_job_makes_i
     await kill_dispatcher(cloud, peer, take)
     await end_leases(database, handovers)
     cloud.dispatcher()
-    await eventually(lambda: all_done(database, handovers), within=30)
+    await eventually(lambda: all_done(database, handovers), within=60)
     *first, other = peer.taken
     assert first == [job_id] * taken
     assert other != job_id
@@ -54,7 +54,7 @@ async def test_a_status_update_in_time_prevents_the_resend_after_a_kill(
     await end_leases(database, handovers)
     later = await add_handover(database)
     cloud.dispatcher()
-    await eventually(lambda: all_done(database, handovers), within=30)
+    await eventually(lambda: all_done(database, handovers), within=60)
     assert peer.tried == [job_id, later]
 
 
@@ -81,11 +81,11 @@ async def test_a_notifier_killed_before_or_after_mailjet_took_the_mail_sends_it_
 
     mailjet.behave = held = Held(first_only=True, take=take)
     notifier = cloud.notifier()
-    await asyncio.wait_for(held.reached.wait(), 30)
+    await asyncio.wait_for(held.reached.wait(), 60)
     notifier.kill()
     await end_leases(database, emails)
     cloud.notifier()
-    await eventually(lambda: all_done(database, emails), within=30)
+    await eventually(lambda: all_done(database, emails), within=60)
     assert len(mailjet.sent) == 1
     assert len(mailjet.lookups) == 1
 
@@ -99,7 +99,7 @@ async def test_a_notifier_killed_before_or_after_a_receiver_took_a_message_sends
     async with Receiver(held).served() as receiver:
         message = await add_message(database, await add_webhook(database, receiver.url))
         notifier = cloud.notifier(**settings)
-        await asyncio.wait_for(held.reached.wait(), 30)
+        await asyncio.wait_for(held.reached.wait(), 60)
         if taken:
             notifier.suspend()
             held.released.set()
@@ -107,6 +107,6 @@ async def test_a_notifier_killed_before_or_after_a_receiver_took_a_message_sends
         notifier.kill()
         await end_leases(database, webhook_deliveries)
         cloud.notifier(**settings)
-        await eventually(lambda: all_done(database, webhook_deliveries), within=30)
+        await eventually(lambda: all_done(database, webhook_deliveries), within=60)
     assert receiver.ids == [message, message]
     assert receiver.got[0].body == receiver.got[1].body

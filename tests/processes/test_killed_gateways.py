@@ -37,7 +37,9 @@ async def test_a_job_and_its_handover_are_stored_together_or_not_at_all(
         else:
             accepted[name] = job_id
 
-    for turn in range(ROUNDS):
+    turn = 0
+    while turn < ROUNDS or not unanswered:  # a busy machine may see all answers at once
+        turn += 1
         gateway = await cloud.gateway(MAX_CONCURRENT_REQUESTS=0)
         expected = len(accepted) + chance.randrange(1, AT_ONCE)
         async with asyncio.TaskGroup() as group:
@@ -53,7 +55,6 @@ async def test_a_job_and_its_handover_are_stored_together_or_not_at_all(
     assert [row["job_id"] for row in await rows(database, handovers)] == sorted(there.values())
     events = [row["job_id"] for row in await rows(database, job_events)]
     assert sorted(events) == sorted(there.values())
-    assert unanswered
 
 
 async def test_requests_that_are_repeated_with_their_keys_make_each_job_once(
@@ -124,7 +125,7 @@ async def kill_amid_deletion(cloud: Cloud, gateway: Process) -> int:
         first.mkdir(parents=True)
         for directory in others:
             (directory / "deep").mkdir(parents=True)
-            for number in range(1_500):
+            for number in range(1_500 * (attempt + 1)):
                 (directory / "deep" / f"{number}").touch()
         deletion = asyncio.ensure_future(cloud.caller.delete(job_id))
         await asyncio.to_thread(_wait_until_gone, first)

@@ -14,6 +14,7 @@ from tests.support.cloud import USER, Cloud, on_postgresql
 from tests.support.dispatcher import FakePeer
 from tests.support.gateway import job_body
 from tests.support.records import add_job, all_done, rows
+from tests.support.slowness import Elapsed, slowness
 
 MIB = 1 << 20
 READERS = 120
@@ -55,13 +56,14 @@ async def test_slow_readers_of_long_pages_take_little_memory(
     highest = [memory]
     async with connected(cloud.port, cloud.token, [stop_in_page], READERS):
         for _ in range(20):
-            others = await asyncio.gather(
-                cloud.caller.ask("GET", "/"),
-                cloud.caller.ask("GET", "/user"),
-                cloud.caller.ask("GET", "/files/config/"),
-            )
+            with Elapsed(gateway) as elapsed:
+                others = await asyncio.gather(
+                    cloud.caller.ask("GET", "/"),
+                    cloud.caller.ask("GET", "/user"),
+                    cloud.caller.ask("GET", "/files/config/"),
+                )
             assert [answer.status for answer in others] == [200] * 3
-            assert max(answer.seconds for answer in others) < 2.0
+            assert elapsed.seconds < 2.0 * slowness()
             highest.append(gateway.memory)
             await asyncio.sleep(0.1)
     print(f"grown by {max(highest) - memory:.1f} MiB")
@@ -83,10 +85,11 @@ async def test_a_directory_that_is_named_again_and_again_costs_what_it_costs_onc
         ([f"none/{number}" for number in range(20_000)], 413),
     ):
         body = job_body(attributes={"files_down": {"data_ids": ids}})
-        answer = await cloud.caller.ask("POST", "/jobs", json=body)
+        with Elapsed(gateway) as elapsed:
+            answer = await cloud.caller.ask("POST", "/jobs", json=body)
         assert answer.status == status
-        print(f"{len(ids)} ids: {answer.seconds:.3f} s")
-        assert answer.seconds < 5.0  # 1 s on a quiet machine
+        print(f"{len(ids)} ids: {elapsed.seconds:.3f} s")
+        assert elapsed.seconds < 5.0 * slowness()  # 1 s on a quiet machine
     assert gateway.memory < memory + 100.0
 
 

@@ -63,19 +63,19 @@ async def test_a_key_that_mailjet_refuses_raises_the_alarm_and_loses_nothing(
     async def alarm_is(raised: bool) -> bool:
         return (await notifier.metric("opencloud_mail_held") > 0) is raised
 
-    await eventually(lambda: alarm_is(True), within=20)
+    await eventually(lambda: alarm_is(True))
     await eventually(lambda: '"event":"peer.refused_us"' in notifier.output)
     assert '"level":"error"' in notifier.output
     tries, started = len(mailjet.requests), asyncio.get_running_loop().time()
-    await eventually(lambda: len(mailjet.requests) >= tries + 3, within=20)
+    await eventually(lambda: len(mailjet.requests) >= tries + 4)
     took = asyncio.get_running_loop().time() - started
-    assert took > 0.5  # trials, at growing intervals
+    assert took > 0.1  # trials, at growing intervals, of which each is any up to a limit
     assert mailjet.sent == []
     assert {row["state"] for row in await rows(database, emails)} <= {"held", "pending", "sending"}
     mailjet.secret_key = SECRET_KEY
-    await eventually(lambda: all_done(database, emails, count), within=20)
+    await eventually(lambda: all_done(database, emails, count))
     assert_sent_once(mailjet, count)
-    await eventually(lambda: alarm_is(False), within=20)
+    await eventually(lambda: alarm_is(False))
 
 
 async def test_a_duplicate_is_counted_when_mailjet_does_not_find_what_it_sent(

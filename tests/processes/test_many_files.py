@@ -18,6 +18,7 @@ from tests.support.cloud import USER, Cloud, on_sqlite
 from tests.support.dispatcher import FakePeer
 from tests.support.gateway import job_body
 from tests.support.records import outbox_row, until
+from tests.support.slowness import Elapsed, slowness
 
 FILES = int(os.environ.get("TEST_FILES", "3000"))
 CONTENT = b"0123456789"
@@ -37,7 +38,7 @@ def plant(directory: Path) -> None:
 
 class Others:
     """Requests of others, one after the other: the longest time that one took, and the largest
-    memory of each watched process meanwhile."""
+    memory of each watched process meanwhile, of which the gateway is the first."""
 
     def __init__(self, cloud: Cloud, *watched: Process) -> None:
         self._caller = cloud.caller
@@ -48,9 +49,10 @@ class Others:
     async def work(self) -> None:
         while True:
             for path in ("/user", "/jobs?limit=10", "/files/config/"):
-                answer = await self._caller.ask("GET", path)
+                with Elapsed(self._watched[0]) as elapsed:
+                    answer = await self._caller.ask("GET", path)
                 assert answer.status == 200
-                self.slowest = max(self.slowest, answer.seconds)
+                self.slowest = max(self.slowest, elapsed.seconds)
             self.memory = [
                 max(most, process.memory)
                 for most, process in zip(self.memory, self._watched, strict=True)
@@ -103,4 +105,4 @@ async def test_a_directory_of_many_files_takes_little_memory_and_delays_nobody(
     if "TEST_FILES" in os.environ:
         print(f"{FILES} files: slowest {others.slowest:.3f} s, grown by {growth} MiB")
     assert max(growth) < GROWTH
-    assert others.slowest < LONGEST
+    assert others.slowest < LONGEST * slowness()

@@ -128,7 +128,7 @@ class Scene:
                 self.shown.append(await process.page(path))
 
     def shows(self, service: str, event: str) -> Awaitable[bool]:
-        return eventually(lambda: event in self.processes[service].output, within=30)
+        return eventually(lambda: event in self.processes[service].output, within=60)
 
     def assert_harmless(self) -> None:
         outputs = [process.output for process in self.processes.values()]

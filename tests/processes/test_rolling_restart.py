@@ -27,7 +27,7 @@ STREAMS = 10
 POLLS = 20
 """Users, the streams of each, and the jobs that one of them waits for at a time."""
 
-DRAIN_DELAY = 2.0
+DRAIN_DELAY = 4.0
 LATENCY = 0.2
 """Seconds until proxies know which gateways are ready: less than a gateway waits."""
 

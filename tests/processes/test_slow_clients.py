@@ -15,6 +15,7 @@ from tests.support import clients
 from tests.support.clients import Client, connected
 from tests.support.cloud import USER, Cloud, on_postgresql, on_sqlite, orphans
 from tests.support.records import rows
+from tests.support.slowness import Elapsed, slowness
 
 TIMEOUT = 4.0
 OF_EACH = 250
@@ -104,14 +105,15 @@ async def test_a_thousand_slow_clients_cost_little_and_delay_nobody(cloud: Cloud
     async with connected(cloud.port, cloud.token, KINDS, OF_EACH) as slow:
         # on a busy machine the first ones time out before the last ones connect
         assert gateway.files > 2 * OF_EACH
-        others = await asyncio.gather(
-            cloud.caller.ask("GET", "/"),
-            cloud.caller.ask("GET", "/files/?recursive=true"),
-            cloud.caller.ask("GET", "/jobs"),
-            cloud.caller.upload("data/x", "f", b"content"),
-        )
+        with Elapsed(gateway) as elapsed:
+            others = await asyncio.gather(
+                cloud.caller.ask("GET", "/"),
+                cloud.caller.ask("GET", "/files/?recursive=true"),
+                cloud.caller.ask("GET", "/jobs"),
+                cloud.caller.upload("data/x", "f", b"content"),
+            )
         assert [answer.status for answer in others] == [200, 200, 200, 201]
-        assert max(answer.seconds for answer in others) < 2.0
+        assert elapsed.seconds < 2.0 * slowness()
         job_status, job_id = await cloud.caller.submit("meanwhile")
         assert job_status == 201
         assert await cloud.caller.report(job_id, "running") == 200
@@ -148,10 +150,11 @@ async def test_slow_downloads_from_s3_delay_nobody(cloud: Cloud, aws_url: str) -
     assert (await cloud.caller.ask("GET", "/files/")).status == 200
     memory = gateway.memory
     async with connected(cloud.port, cloud.token, [clients.stop_in_download], 120) as slow:
-        listing = await cloud.caller.ask("GET", "/files/data/large/")
-        upload = await cloud.caller.upload("data/x", "f", b"content")
+        with Elapsed(gateway) as elapsed:
+            listing = await cloud.caller.ask("GET", "/files/data/large/")
+            upload = await cloud.caller.upload("data/x", "f", b"content")
         assert (listing.status, upload.status) == (200, 201)
-        assert max(listing.seconds, upload.seconds) < 3.0
+        assert elapsed.seconds < 5.0 * slowness()
         assert gateway.files > 2 * len(slow)  # all of them are under way
         assert gateway.memory < memory + GROWTH
 

@@ -18,7 +18,7 @@ from tests.support.dispatcher import FakePeer
 from tests.support.notifier import FakeMailjet
 from tests.support.records import add_handover, add_mail, outbox_row, rows
 
-GRACE = 20
+GRACE = 60
 SIZE = 16 << 20
 HALF = b"x" * 100_000
 
@@ -38,6 +38,10 @@ async def ask_once(client: Client) -> None:
     assert (await client.read()).startswith(b"HTTP/1.1 200 ")
 
 
+async def are_under_way(process: Process, requests: int) -> bool:
+    return await process.metric("opencloud_requests_in_flight") == requests
+
+
 async def is_draining(process: Process) -> bool:
     return await process.probe("/readyz") == 503
 
@@ -52,7 +56,7 @@ async def test_work_in_flight_is_finished_when_every_service_is_stopped(
     async with AsyncExitStack() as stack:
         mailjet.behave = at_mailjet = Held()
         own = {"SHUTDOWN_GRACE": GRACE, "HANDOVER_TIMEOUT": GRACE, "EMAIL_TIMEOUT": GRACE}
-        gateway = await cloud.gateway(group=0, DRAIN_DELAY=1, **own)
+        gateway = await cloud.gateway(group=0, DRAIN_DELAY=4, **own)
         processes = [
             gateway,
             cloud.dispatcher(group=gateway.pid, **own),
@@ -69,15 +73,16 @@ async def test_work_in_flight_is_finished_when_every_service_is_stopped(
             submit = partial(clients.submit, name="under-way")
             connections = connected(cloud.port, cloud.token, [submit], 1)
             (submission,) = await stack.enter_async_context(connections)
-            await asyncio.sleep(0.3)  # it has been read, and waits
+            await eventually(lambda: are_under_way(gateway, 4))  # all but the idle one
             os.killpg(gateway.pid, signal.SIGTERM)
             stopped = time.monotonic()
+            # during the drain delay, new requests are served, and their connections closed
+            await eventually(lambda: is_draining(gateway))
+            late = await cloud.caller.ask("GET", "/user")
+            assert (late.status, late.headers["Connection"]) == (200, "close")
             for process in processes:
                 await eventually(lambda process=process: is_draining(process))
                 assert await process.probe("/livez") == 200
-            # during the drain delay, new requests are served, and their connections closed
-            late = await cloud.caller.ask("GET", "/user")
-            assert (late.status, late.headers["Connection"]) == (200, "close")
         await upload.send(HALF + clients.END)
         await portion.send(HALF)
         at_peer.released.set()

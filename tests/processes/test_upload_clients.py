@@ -62,7 +62,7 @@ FILE = """(size, name) => {
 BEGIN = """(options) => {
     window.seen = {sent: 0}
     window.upload = new tus.Upload(window.file, {
-        retryDelays: Array(100).fill(100),
+        retryDelays: Array(1000).fill(100),
         onProgress: sent => { seen.first ??= sent; seen.sent = sent },
         onError: error => { seen.error = String(error) },
         onSuccess: ({lastResponse}) => { seen.digest = lastResponse.getHeader("Repr-Digest") },

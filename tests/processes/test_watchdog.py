@@ -29,6 +29,9 @@ pytestmark = pytest.mark.slow
 LATEST: Final = 0.2
 """Seconds that an answer may take on the machine for which the limit was stated."""
 
+AGAIN: Final = 4
+"""How often a request is repeated beside which an answer took longer."""
+
 EXAMPLES: Final = int(os.environ.get("TEST_FUZZED_REQUESTS", "150"))
 
 GIVEN_UP_AFTER: Final = 0.5
@@ -137,13 +140,26 @@ class Watchdog:
         self._others.__exit__()
 
     def check(self, message: bytes, name: str = "") -> float:
-        """How late others were, in seconds; fails if that was too late, and for a 5xx."""
+        """How late others were, in seconds; fails if that was too late, and for a 5xx.
+
+        What was too late is sent again: it is the request that takes its time if it does so always,
+        otherwise the machine.
+        """
         assert len(message) <= LARGEST
+        late, limit = self._send(message, name), self._limit
+        for _ in range(AGAIN):
+            if late < limit:
+                break
+            limit = max(limit, LATEST * slowness())
+            late = min(late, self._send(message, name))
+        assert late < limit, f"{late:.3f} s: {name or message!r}"
+        return late
+
+    def _send(self, message: bytes, name: str) -> float:
         self._others.latest()
         status = send(self._port, message)
         late = self._others.latest()
         assert status[:1] != b"5", (status, name or message)
-        assert late < self._limit, f"{late:.3f} s: {name or message!r}"
         return late
 
 

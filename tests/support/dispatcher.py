@@ -116,7 +116,7 @@ def dispatcher_settings(url: str, peer_url: str, folder: Path, **changes: Any) -
         worker_api_url=peer_url,
         internal_key=KEY,
         status_path="",
-        handover_timeout=2.0,
+        handover_timeout=30.0,
         handover_grace=1.0,
         handover_concurrency=8,
         handover_retention=86_400.0,

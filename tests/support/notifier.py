@@ -103,7 +103,7 @@ def notifier_settings(url: str, mailjet_url: str, **changes: Any) -> Settings:
         logs=LogSettings(),
         mailjet=mailjet_settings(mailjet_url),
         webhooks=WebhookDeliverySettings(),
-        send_timeout=2.0,
+        send_timeout=30.0,
         lookup_wait=1.0,
         shutdown_grace=5.0,
     )

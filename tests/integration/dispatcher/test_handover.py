@@ -1,5 +1,5 @@
 import asyncio
-from contextlib import nullcontext
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -128,7 +128,7 @@ async def test_a_doubt_lasts_the_grace_period_unless_a_status_update_proves_the_
         await until(database, handovers, in_doubt=1)
         row = await outbox_row(database, handovers, job_id)
         wait = (row["due_at"] - row["created_at"]).total_seconds()
-        assert wait == pytest.approx(60.0, abs=10.0)
+        assert 60.0 <= wait < 110.0  # and not doubled with each doubt
         assert await hear(database, job_id) is not None
         await change(database, handovers, job_id, due_at=utc_now(-1.0))  # the grace period is over
         await add_handover(database, state="in_doubt", doubts=1)
@@ -251,17 +251,20 @@ async def test_after_an_outage_jobs_arrive_in_the_order_of_their_submission(
 ) -> None:
     submit = JobInsertion(database).one
     jobs = [(await submit(submission()))["id"] for _ in range(6)]
-    port, refusing = free_port(), FakePeer()
-    refusing.behave = always(answering(503))
-    async with dispatch(f"http://127.0.0.1:{port}") as admin:
-        async with refusing.served(port) if how == "HTTP 503" else nullcontext():
-            if how == "HTTP 503":  # of one job after the other, which would not open the breaker
-                await eventually(lambda: len(refusing.tried) >= 3)
-            else:
-                await eventually(lambda: _peer_is(admin, "open"))
-            jobs += [(await submit(submission()))["id"] for _ in range(3)]
-        async with FakePeer().served(port) as peer:
-            await eventually(lambda: all_done(database, handovers), within=30.0)
+    port, peer = free_port(), FakePeer()
+    peer.behave = always(answering(503))
+    async with AsyncExitStack() as stack:
+        admin = await stack.enter_async_context(dispatch(f"http://127.0.0.1:{port}"))
+        if how == "HTTP 503":  # of one job after the other, which would not open the breaker
+            await stack.enter_async_context(peer.served(port))
+            await eventually(lambda: len(peer.tried) >= 3)
+        else:
+            await eventually(lambda: _peer_is(admin, "open"))
+        jobs += [(await submit(submission()))["id"] for _ in range(3)]
+        peer.behave = None
+        if how == "no connection":
+            await stack.enter_async_context(peer.served(port))
+        await eventually(lambda: all_done(database, handovers), within=30.0)
     assert peer.taken == jobs
 
 

@@ -19,7 +19,7 @@ from tests.support.dispatcher import FakePeer, always, answering, numbered
 from tests.support.fakes import abort
 from tests.support.records import all_done, change, outbox_row, rows, submission, until
 
-PATIENT = {"handover_timeout": 20.0}
+PATIENT = {"handover_timeout": 60.0}
 
 
 async def submit(database: Database, count: int, user: str = "ada", priority: int = 0) -> list[int]:
@@ -124,7 +124,7 @@ async def test_a_peer_that_takes_nothing_for_long_gets_everything_in_order_after
 async def test_a_job_whose_call_lasts_holds_up_the_others_of_its_user_for_a_moment_only(
     database: Database, peer: FakePeer, dispatch: Dispatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "patience", lambda _: 0.2)
+    monkeypatch.setattr(app, "patience", lambda _: 1.0)
     slow, *others = await submit(database, 20)
     released = asyncio.Event()
 

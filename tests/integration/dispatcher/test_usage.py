@@ -96,13 +96,13 @@ async def test_a_measurement_counts_what_came_past_the_api(
 async def test_a_change_that_a_measurement_includes_is_not_added_however_late_it_is_written(
     sweep: UsageSweep, database: Database, tmp_path: Path
 ) -> None:
-    await record(database, 10, 5.0, 4.0)
+    await record(database, 10, 500.0, 400.0)
     write(tmp_path, "data/x", 30)
     await touch(database)
     assert (await usage(database)).bytes == 10
     await sweep.sweep()
     assert await rows(database, usage_changes) == []
-    await record(database, 20, 5.0, 4.0)
+    await record(database, 20, 500.0, 400.0)
     assert (await usage(database)).bytes == 30
 
 

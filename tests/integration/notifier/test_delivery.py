@@ -102,7 +102,7 @@ async def test_a_wrong_key_holds_every_mail_until_it_is_right(
         assert len(mailjet.requests) <= 20
         assert "failed" not in await states(database, emails)
         mailjet.secret_key = SECRET_KEY
-        await until(database, emails, done=count, within=20)
+        await until(database, emails, done=count)
     assert len(mailjet.sent) == count
     said = capsys.readouterr().out
     assert "peer.regained" in said
@@ -159,7 +159,7 @@ async def test_with_a_look_up_that_finds_nothing_there_is_at_most_one_duplicate(
     mailjet.finds = False
     lose_answers(mailjet, 1_000, sent=True)
     async with notify(lookup_wait=0.5):
-        await eventually(lambda: len(mailjet.lookups) >= 4, within=20)
+        await eventually(lambda: len(mailjet.lookups) >= 4)
     assert len(mailjet.sent) == 2
     assert await states(database, emails) == ["in_doubt"]
 

@@ -1,6 +1,7 @@
 """The soak: every action gets the expected response, and what counts as wrong."""
 
 import asyncio
+import gc
 import math
 import os
 import random
@@ -168,6 +169,7 @@ def test_a_measure_may_hardly_rise_in_the_second_half(
 
 
 def test_a_sample_counts_what_the_process_holds(tmp_path: Path) -> None:
+    gc.collect()  # what earlier tests left open is not closed meanwhile
     before = sample_process(os.getpid())
     with (tmp_path / "held").open("w"):
         assert sample_process(os.getpid())["file handles"] == before["file handles"] + 1

@@ -71,7 +71,7 @@ async def running(target: Path, module: str, folder: Path) -> AsyncIterator[dict
     try:
         yield environment
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await process.wait() == 0
     finally:
         if process.returncode is None:
@@ -98,7 +98,7 @@ async def test_what_the_image_holds_serves(target: Path, tmp_path: Path) -> None
             async def is_ready(url: str = f"{admin}/readyz") -> bool:
                 return (await get(url))[0] == 200
 
-            await eventually(is_ready, within=30)
+            await eventually(is_ready, within=60)
             if module == "gateway":
                 public = f"http://127.0.0.1:{environment['PORT']}"
                 status, body = await get(f"{public}/")

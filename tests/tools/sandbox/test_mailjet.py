@@ -133,10 +133,10 @@ async def test_the_connection_can_break_after_the_mail_was_accepted(
 
 
 async def test_waiting_for_a_mail_ends_when_it_comes(mailjet: RunningMailjet) -> None:
-    waiting = asyncio.create_task(mailjet.call("GET", "/_mails?to=user@example.com&wait=20"))
+    waiting = asyncio.create_task(mailjet.call("GET", "/_mails?to=user@example.com&wait=30"))
     await eventually(lambda: mailjet.state.counts["listed"])
     await mailjet.send(mail(to="other@example.com"), mail())
-    _, mails = await asyncio.wait_for(waiting, 5)
+    _, mails = await asyncio.wait_for(waiting, 15)
     assert [one["to"][0]["Email"] for one in mails] == ["user@example.com"]
 
 

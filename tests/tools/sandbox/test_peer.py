@@ -63,7 +63,7 @@ async def test_a_waiting_pull_gets_the_job_that_arrives(peer: RunningPeer) -> No
     waiting = asyncio.create_task(peer.call("POST", "/workers/w1/pull?wait=20"))
     await eventually(lambda: peer.state.queue._arrived._waiters)
     await peer.submit(5)
-    _, job = await asyncio.wait_for(waiting, 5)
+    _, job = await asyncio.wait_for(waiting, 15)
     assert job["job"]["meta"]["job_id"] == 5
 
 

@@ -152,7 +152,7 @@ def test_leftovers_are_ended_only_if_they_are_ours(folder: Folder) -> None:
         for process in (ours, *others):
             children.remember(process.pid)
         assert children.end_leftovers() == 1
-        assert ours.wait(5) == -signal.SIGTERM
+        assert ours.wait(30) == -signal.SIGTERM
         assert [process.poll() for process in others] == [None, None]
         assert children.end_leftovers() == 0
     finally:

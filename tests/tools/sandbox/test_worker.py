@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -33,7 +34,7 @@ async def start_worker(tmp_path: Path) -> AsyncIterator[StartWorker]:
     for worker in workers:
         if worker.returncode is None:
             worker.terminate()
-        await asyncio.wait_for(worker.wait(), 10)
+        await asyncio.wait_for(worker.wait(), 30)
 
 
 @pytest.fixture
@@ -41,6 +42,11 @@ async def served(peer: RunningPeer, start_worker: StartWorker) -> RunningPeer:
     """A peer with a worker."""
     await start_worker(peer)
     return peer
+
+
+def sleeping() -> str:
+    """Seconds that no other process on this machine sleeps, those of other test runs included."""
+    return f"97531.{uuid4().int}"
 
 
 def is_running(marker: str) -> bool:
@@ -90,7 +96,7 @@ async def test_a_missing_input_and_a_hostile_path_are_errors_with_a_reason(
 async def test_a_404_kills_the_command_with_everything_that_it_started(
     served: RunningPeer, gateway: FakeGateway, root: Path
 ) -> None:
-    marker = "97531.2468"
+    marker = sleeping()
     await served.submit(5, root=str(root), cmd=[f"sleep {marker} & sleep {marker}; true"])
     await eventually(lambda: [s for _, s, _ in gateway.updates].count("running") >= 3)
     assert is_running(marker)
@@ -115,11 +121,11 @@ async def test_sigterm_stops_the_worker_and_its_command(
     peer: RunningPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path, tmp_path: Path
 ) -> None:
     worker = await start_worker(peer)
-    marker = "86420.1357"
+    marker = sleeping()
     await peer.submit(9, root=str(root), cmd=["sleep", marker])
     await eventually(lambda: "running" in gateway.statuses(9))
     worker.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(worker.wait(), 10) == 0
+    assert await asyncio.wait_for(worker.wait(), 30) == 0
     assert not is_running(marker)
     assert not list(tmp_path.rglob("opencloud-worker-*"))
 
@@ -128,7 +134,7 @@ async def test_a_killed_workers_job_is_run_by_the_next_one(
     start_peer: StartPeer, gateway: FakeGateway, start_worker: StartWorker, root: Path
 ) -> None:
     peer = await start_peer(silence=1.0)
-    marker = "75319.8642"
+    marker = sleeping()
     first = await start_worker(peer)
     cmd = [f"test -e {root}/second || {{ touch {root}/second; exec sleep {marker}; }}"]
     await peer.submit(10, root=str(root), cmd=cmd)

@@ -125,7 +125,7 @@ async def test_what_is_not_taken_comes_again_with_the_same_id_and_body(
 ) -> None:
     await add_message(database, await add_webhook(database, receiver.url))
     receiver.behave = behaviour
-    async with deliver():
+    async with deliver(retry_delays=(3_600.0,)):
 
         async def has_failed() -> bool:
             (row,) = await rows(database, webhook_deliveries)
@@ -153,6 +153,7 @@ async def test_retries_follow_the_published_schedule(
     await add_message(database, await add_webhook(database, receiver.url))
     receiver.behave = fail
     waits = []
+    before = await now(database)
     async with deliver():
         for attempt in range(1, len(RETRY_DELAYS) + 1):
 
@@ -160,10 +161,10 @@ async def test_retries_follow_the_published_schedule(
                 (row,) = await rows(database, webhook_deliveries)
                 return row["state"] == "pending" and row["attempts"] == attempt
 
-            before = await now(database)
             await eventually(is_tried)
             (row,) = await rows(database, webhook_deliveries)
             waits.append((row["due_at"] - before).total_seconds())
+            before = await now(database)
             await make_due(database)
         await until(database, webhook_deliveries, failed=1)
     assert len(receiver.got) == 1 + len(RETRY_DELAYS)
@@ -460,6 +461,9 @@ async def test_long_messages_to_failing_receivers_are_few_at_a_time_and_hold_up_
         if request.path == "/hangs":
             await released.wait()
 
+    def hanging() -> int:
+        return [message.path for message in receiver.got].count("/hangs")
+
     receiver.behave = hang
     for _ in range(3):
         failing = await add_webhook(database, f"{receiver.url}/hangs", failing_since=utc_now())
@@ -467,7 +471,8 @@ async def test_long_messages_to_failing_receivers_are_few_at_a_time_and_hold_up_
     await add_message(database, await add_webhook(database, receiver.url), payload=long)
     async with deliver():
         await until(database, webhook_deliveries, done=1, sending=3)
-        assert [message.path for message in receiver.got].count("/hangs") == 1
+        await eventually(hanging)
+        assert hanging() == 1
         released.set()
         await until(database, webhook_deliveries, done=4)
     assert {message.body.decode() for message in receiver.got} == {long}
