@@ -2,13 +2,23 @@
 
 import asyncio
 import hashlib
+from typing import Protocol
 
 from common.runtime.sha256 import Sha256
 from gateway.uploads.protocol import Checksum
 
 
+class Digest(Protocol):
+    """A hash of the bytes so far."""
+
+    def update(self, data: bytearray, /) -> None: ...
+
+    def digest(self) -> bytes: ...
+
+
 class RunningDigest:
-    """The SHA-256 of an upload's bytes so far, and a portion's checksum.
+    """The SHA-256 of an upload's bytes so far, and a portion's checksum: of the first portion that
+    may be the same.
 
     The states at the end of each piece, and at each multiple of `step`, are kept until they are
     taken: from any of them another process can go on.
@@ -20,10 +30,10 @@ class RunningDigest:
         self._step = step
         self._states = {offset: state}
         self._checksum = checksum
-        # not for security: the client chooses the algorithm
-        self._portion = (
-            hashlib.new(checksum.algorithm, usedforsecurity=False) if checksum is not None else None
-        )
+        self._portion: Digest = self._sha256
+        if checksum is not None and (offset or checksum.algorithm != "sha256"):
+            # not for security: the client chooses the algorithm
+            self._portion = hashlib.new(checksum.algorithm, usedforsecurity=False)
         self._job: asyncio.Future[None] | None = None
 
     async def feed(self, piece: bytearray) -> None:
@@ -38,7 +48,7 @@ class RunningDigest:
             self._job = None
 
     def _add(self, piece: bytearray) -> None:
-        if self._portion is not None:
+        if self._portion is not self._sha256:
             self._portion.update(piece)
         begin = 0
         while begin < len(piece):
@@ -64,8 +74,4 @@ class RunningDigest:
     @property
     def fits(self) -> bool:
         """Whether the portion has its checksum, if there is one."""
-        return (
-            self._portion is None
-            or self._checksum is None
-            or self._portion.digest() == self._checksum.digest
-        )
+        return self._checksum is None or self._portion.digest() == self._checksum.digest
