@@ -1,7 +1,8 @@
 """Small files per second."""
 
-import shutil
+import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from benchmarks import seed
@@ -41,15 +42,16 @@ def unpack(env: Environment) -> Iterator[Result]:
     count = env.options.unpacked
     alone = env.user.form("/files/data/alone/upload", "file_@@@@@@@@@@.bin", bytes(_SIZE))
     singly = run_load(load_of(env, env.user, [alone], status=201), env.gateway)
-    target = "/files/data/unpacked/upload?unpack=true"
+    number = itertools.count()
     for kind, archive in seed.write_archives(env.folder, count, _SIZE).items():
         size = archive.stat().st_size
-        ours = Request(env.user, "POST", target, upload=size, file=archive, status=201)
 
-        def send(request: Request = ours) -> Transfer:
-            sent = run_transfer(request, env.gateway)
-            shutil.rmtree(env.tree / "data" / "unpacked")
-            return sent
+        def send(archive: Path = archive, size: int = size) -> Transfer:
+            # a new folder each time, and none is removed: for a minute, ext4 looks for inodes among
+            # those that were just deleted, one by one
+            target = f"/files/data/unpacked_{next(number)}/upload?unpack=true"
+            request = Request(env.user, "POST", target, upload=size, file=archive, status=201)
+            return run_transfer(request, env.gateway)
 
         (unpacked,), peak = in_turns(env, send)
         figure = _files_per_second(unpacked, count)
