@@ -25,6 +25,7 @@ from aiohttp import web
 from common.config.environment import exit_with
 from common.database.errors import DatabaseRefused, DatabaseUnavailable
 from common.database.schema import SchemaOutdated
+from common.runtime.computation import USUAL_INTERVAL
 from common.telemetry.health import Health
 from common.telemetry.logs import get_logger
 from common.telemetry.loop_lag import measure_loop_lag
@@ -37,10 +38,6 @@ _BACKLOG: Final = 128
 _GC_THRESHOLD: Final = 50_000
 """New objects between two runs of the garbage collector: with fewer, a gateway would answer fewer
 requests."""
-
-_SWITCH_INTERVAL: Final = 0.0005
-"""Seconds for which a busy thread keeps the interpreter from the event loop, which has to get it
-back after each system call of a request. With Python's usual 5 ms, a request of 0.1 ms takes 20."""
 
 log = get_logger()
 
@@ -150,7 +147,7 @@ def run(
             await _finish(drain)
 
     _allow_many_files()
-    sys.setswitchinterval(_SWITCH_INTERVAL)
+    sys.setswitchinterval(USUAL_INTERVAL)
     try:
         with address.bind() as bound, asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
             loop.run(live(bound))

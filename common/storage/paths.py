@@ -41,6 +41,8 @@ def check_name(name: str) -> str:
     """
     if not name:
         raise InvalidPath("a name must not be empty")
+    if _is_plain(name):
+        return name
     # before any check that reads each character: a client may send megabytes
     if len(name) > MAX_NAME_BYTES:
         raise InvalidPath(f"a name must not be longer than {MAX_NAME_BYTES} bytes")
@@ -55,6 +57,17 @@ def check_name(name: str) -> str:
     if len(name.encode()) > MAX_NAME_BYTES:
         raise InvalidPath(f"a name must not be longer than {MAX_NAME_BYTES} bytes")
     return name
+
+
+def _is_plain(name: str) -> bool:
+    """Whether `name` is as nearly all are, and a good one: for a submission of very many."""
+    return (
+        len(name) <= MAX_NAME_BYTES
+        and name.isascii()
+        and name.isprintable()
+        and name[0] not in ".%"
+        and "/" not in name
+    )
 
 
 def _is_dots(name: str) -> bool:
@@ -94,7 +107,9 @@ class UserPath:
         if len(text) > _MAX_WRITTEN:
             raise InvalidPath(f"a path must not be longer than {MAX_PATH_BYTES} bytes")
         parts = tuple(check_name(part) for part in text.split("/") if part)
-        if len("/".join(parts).encode()) > MAX_PATH_BYTES:
+        # ASCII has a byte for each character
+        is_short = len(text) <= MAX_PATH_BYTES and text.isascii()
+        if not is_short and len("/".join(parts).encode()) > MAX_PATH_BYTES:
             raise InvalidPath(f"a path must not be longer than {MAX_PATH_BYTES} bytes")
         return cls(user, parts, not parts or text.endswith("/"))
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
+from common.runtime.computation import compute_in_thread
 from gateway.http.budgets import Kind
 from gateway.http.disconnects import cancelled_on_disconnect
 from gateway.http.keys import CALLER, SHARES
@@ -56,12 +57,12 @@ async def compute(request: web.Request, call: Callable[[], T]) -> T:
     its slot.
     """
     if request[CALLER] is INTERNAL_CALLER:
-        return await asyncio.to_thread(call)
+        return await compute_in_thread(call)
     slot = await acquire(request, "computation")
 
     async def run() -> T:
         try:
-            return await asyncio.to_thread(call)
+            return await compute_in_thread(call)
         finally:
             slot.release()
 

@@ -4,13 +4,13 @@ Ids name files or directories under `config/`, `data/`, `artifact/`. What is fou
 names, not of bytes: a job fails if an input is deleted before a worker downloads it.
 """
 
-import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from common.config.catalogue import Entrypoint
+from common.runtime.computation import compute_in_thread
 from common.storage.errors import InvalidPath, StorageError, StorageUnavailable, TooManyFiles
 from common.storage.paths import UserPath, relative_to
 from common.storage.protocol import Entry, Storage
@@ -119,7 +119,7 @@ async def collect(
     tree = storage.uri(UserPath(user_id))
     inputs = Inputs(selections, found, entrypoint, tree, limit)
     if sum(map(len, filter(None, found))) > _MANY_FILES:
-        return await asyncio.to_thread(inputs.arrange), taken
+        return await compute_in_thread(inputs.arrange), taken
     return inputs.arrange(), taken
 
 

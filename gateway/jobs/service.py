@@ -1,6 +1,5 @@
 """Jobs: submission, description, listing, deletion."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -13,6 +12,7 @@ from common.database.notify import EVENTS, HANDOVERS, ChannelNotifier
 from common.database.tables import MAX_JOB_ID
 from common.jobs.answer import Job
 from common.jobs.deletion import delete_job
+from common.runtime.computation import compute_in_thread
 from common.storage.protocol import Storage
 from common.telemetry.logs import get_logger
 from gateway.http.errors import Fault
@@ -133,7 +133,7 @@ class Jobs:
     async def read(self, user: User, data: dict[str, Any]) -> JobRequest:
         """Check a submission that is no request's body. Raises `Invalid`."""
         catalogue = await self._applications.current()
-        return await asyncio.to_thread(read_request, user, data, catalogue)
+        return await compute_in_thread(read_request, user, data, catalogue)
 
     async def find_faults(
         self, user: User, body: Mapping[str, Any], compute: Compute

@@ -21,6 +21,7 @@ from common.storage.local.probe import probe, root_error
 from common.storage.local.sizes import sizes_of
 from common.storage.local.space import FreeSpace
 from common.storage.local.threads import Threads, outlast
+from common.storage.local.turns import Turns
 from common.storage.local.upload import StagedFile
 from common.storage.paths import UserPath
 from common.storage.protocol import BATCH, SMALL_FILE, Chunk, Entry, OpenFile, PreparedRequest
@@ -54,8 +55,8 @@ class LocalStorage:
         self._fsync = fsync
         self._space = FreeSpace(min_free_bytes)
         self._quick = Threads(_THREADS)  # calls that take microseconds on a disk
-        self._walks = Threads(_THREADS, serial=True)  # read directories
         self._bulk = Threads(_THREADS)  # read and write files
+        self._walks = Turns(Threads(_THREADS))  # read directories
         self._reads, self._writes = ChunkBudget(), ChunkBudget()
         self._users = BoundedCache()
 
@@ -64,7 +65,7 @@ class LocalStorage:
 
     async def __aexit__(self, *_: object) -> None:
         """Wait for running calls and end the threads; the storage cannot be used again."""
-        for threads in (self._quick, self._walks, self._bulk):
+        for threads in (self._quick, self._bulk, self._walks):
             await threads.close()
 
     def _tree(self, path: UserPath) -> str:
@@ -86,7 +87,7 @@ class LocalStorage:
         try:
             is_last = False
             while not is_last:
-                entries, is_last = await self._walks.run(next, found)
+                entries, is_last = await self._walks.run(path.user, next, found)
                 if entries:
                     yield entries
         finally:
@@ -97,9 +98,10 @@ class LocalStorage:
     ) -> tuple[list[list[Entry] | None], list[bool]]:
         files: dict[int, list[Entry]] = {}
         held: list[bool] | None = None
+        user = next((path.user for path in (*inputs, *places)), "")
         with closing(surveying.survey(self._root, inputs, places, most)) as batches:
             while held is None:
-                batch, held = await self._walks.run(next, batches)
+                batch, held = await self._walks.run(user, next, batches)
                 for position, some in batch:
                     files.setdefault(position, []).extend(some)
         return [files.get(position) for position in range(len(inputs))], held
@@ -204,7 +206,7 @@ class LocalStorage:
 
     async def sizes(self, user: str) -> AsyncGenerator[tuple[int, int], None]:
         with closing(sizes_of(tree.tree_of(self._root, user))) as batches:
-            while (batch := await self._walks.run(next, batches, None)) is not None:
+            while (batch := await self._walks.run(user, next, batches, None)) is not None:
                 yield batch
 
     async def sweep_staging(self, known: Known = none_known) -> int:

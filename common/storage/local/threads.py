@@ -6,10 +6,8 @@ ended; what it opened is then closed by the usual `finally`. Each call is short.
 
 import asyncio
 import errno
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any, Final, TypeVar, TypeVarTuple
 
 from common.storage.errors import (
@@ -22,10 +20,6 @@ from common.storage.errors import (
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
-
-_LOCK_TIMEOUT: Final = 0.1
-"""Seconds after which a serial call runs beside another one: that one waits for a slow disk, and
-calls can wait together."""
 
 _ERRORS: Final[dict[int | None, tuple[type[StorageError], str]]] = {
     errno.ENOENT: (NotFound, "there is nothing at this path"),
@@ -50,21 +44,13 @@ def storage_error(error: OSError) -> StorageError:
 
 
 class Threads:
-    """A pool of threads whose `OSError`s arrive as `StorageError`s.
+    """A pool of threads whose `OSError`s arrive as `StorageError`s."""
 
-    `serial`: run one call at a time as long as each is quick. This is for calls that make very many
-    short system calls. A thread releases the interpreter's lock at each of them and has to get it
-    back; several such threads compete for it, and each takes several times as long as alone.
-    """
-
-    def __init__(self, size: int, *, serial: bool = False) -> None:
+    def __init__(self, size: int) -> None:
         self._executor = ThreadPoolExecutor(size, thread_name_prefix="storage")
-        self._lock = threading.Lock() if serial else None
 
     def submit(self, call: Callable[[*Arguments], T], *arguments: *Arguments) -> Future[T]:
-        if self._lock is None:
-            return self._executor.submit(call, *arguments)
-        return self._executor.submit(_call_serially, self._lock, partial(call, *arguments))
+        return self._executor.submit(call, *arguments)
 
     async def result(self, job: Future[T]) -> T:
         """The result of `job`. When cancelled, this does not wait for the job (see `outlast`)."""
@@ -84,15 +70,6 @@ class Threads:
 
     async def close(self) -> None:
         await asyncio.to_thread(self._executor.shutdown)
-
-
-def _call_serially(lock: threading.Lock, call: Callable[[], T]) -> T:
-    is_held = lock.acquire(timeout=_LOCK_TIMEOUT)
-    try:
-        return call()
-    finally:
-        if is_held:
-            lock.release()
 
 
 async def outlast(job: Future[Any]) -> None:

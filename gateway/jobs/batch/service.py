@@ -1,6 +1,5 @@
 """Submission of many jobs at once: all of them or none."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
@@ -11,6 +10,7 @@ from common.config.applications import Applications
 from common.config.catalogue import Catalogue
 from common.database.engine import Database
 from common.database.notify import EVENTS, HANDOVERS, ChannelNotifier
+from common.runtime.computation import compute_in_thread
 from common.storage.paths import UserPath
 from common.storage.protocol import Entry, Storage
 from common.telemetry.logs import get_logger
@@ -97,7 +97,7 @@ class Batches:
     ) -> tuple[list[JobRequest], list[orjson.Fragment]]:
         """The submissions, and the inputs of each as JSON."""
         catalogue = await self._applications.current()
-        requests = await asyncio.to_thread(self._read, user, jobs, template, catalogue)
+        requests = await compute_in_thread(self._read, user, jobs, template, catalogue)
         await self._insertion.check_unfinished(user.id, len(requests))
         await self._storage.ensure_user(user.id)
         try:
@@ -167,7 +167,7 @@ class Batches:
         )
         for index, request in enumerate(requests):
             check_results(request, taken[index * len(RESULTS) : (index + 1) * len(RESULTS)])
-        return await asyncio.to_thread(
+        return await compute_in_thread(
             self._arrange, user, requests, dict(zip(paths, found, strict=True))
         )
 

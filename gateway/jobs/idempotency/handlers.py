@@ -1,6 +1,5 @@
 """Answers to requests that may carry an `Idempotency-Key`."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from http import HTTPStatus
@@ -9,6 +8,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from common.runtime.computation import compute_in_thread
 from gateway.http.body import is_small
 from gateway.http.errors import Answer, ErrorTable, Fault, Invalid
 from gateway.http.fields import MAX_INTEGER
@@ -71,7 +71,7 @@ async def _fingerprint(request: web.Request) -> str:
     """Equal for requests of the same method, path and body; a slash at the end does not count."""
     place = f"{request.method} {request.path.rstrip('/')}\n".encode("utf-8", "surrogateescape")
     body = request[PARSED_JSON]
-    text = _canonical(body) if is_small(request) else await asyncio.to_thread(_canonical, body)
+    text = _canonical(body) if is_small(request) else await compute_in_thread(_canonical, body)
     return sha256(place + text).hexdigest()
 
 
