@@ -8,7 +8,7 @@ A handler finds the parsed data under the decorator's `put_into` key of the requ
 import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -95,9 +95,18 @@ async def validate(request: web.Request, handler: Callable[..., Any]) -> None:
 
 async def _load(request: web.Request, item: Mapping[str, Any], raw: Any) -> Any:
     """Parse one part of the request; a large body in a thread."""
+    if item["location"] == "querystring" and not raw:
+        return dict(_defaults(item["schema"]))
     if item["location"] in _BODIES and not is_small(request):
         return await compute(request, partial(item["schema"].load, raw))
     return item["schema"].load(raw)
+
+
+@cache
+def _defaults(schema: Schema) -> dict[str, Any]:
+    """What an empty query means: most requests have one. Raises `ValidationError`."""
+    parsed: dict[str, Any] = schema.load({})
+    return parsed
 
 
 async def _raw(
@@ -112,6 +121,8 @@ async def _raw(
             may_be_missing=getattr(schema, "may_be_missing", False),
         )
     if location == "querystring":
+        if not request.query_string:
+            return {}
         query = request.query
         found: dict[str, Any] = dict(query.items())  # the last value of a repeated key
         for name in getattr(schema, "repeated", ()):
