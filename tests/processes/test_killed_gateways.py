@@ -175,7 +175,7 @@ async def test_a_deletion_that_a_kill_interrupted_is_finished_by_the_dispatcher(
 async def test_deletions_that_race_the_last_update_and_the_hand_over_leave_nothing_behind(
     cloud: Cloud, database: Database
 ) -> None:
-    await cloud.gateway()
+    await cloud.gateway(DATABASE_POOL_TIMEOUT=60)  # sixty jobs share ten connections
     kept_file = cloud.root / USER / "output" / "mine" / "file"
     kept_file.parent.mkdir(parents=True)
     kept_file.write_text("data")
