@@ -70,6 +70,16 @@ def test_the_subject_names_job_id_and_status_on_one_line(name: str, subject: str
     assert message(name=name).subject == subject
 
 
+@pytest.mark.parametrize("mark", ["\n", "\u2028", "\u202e"])
+def test_no_text_of_a_job_begins_a_line_or_turns_one_around(mark: str) -> None:
+    forged = f"a{mark}Status: error"
+    texts = {"name": forged, "application": [forged], "labels": {"key": forged}}
+    shown = message(**texts, results=[f"output/{forged}"])
+    for part in (shown.subject, shown.text, shown.html):
+        assert forged not in part
+        assert "a Status: error" in part
+
+
 FACTS = """\
 Name: train
 ID: 7
