@@ -541,3 +541,5 @@ async def test_a_message_whose_notifier_did_not_report_back_is_sent_again(
     async with deliver():
         await until(database, webhook_deliveries, done=1)
     assert receiver.ids == [message]
+    (row,) = await rows(database, webhook_deliveries)
+    assert row["attempts"] == 2
