@@ -31,6 +31,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
 _templates: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=select_autoescape(["html"]),
+    auto_reload=False,  # a running process keeps the templates that its code was written for
     undefined=StrictUndefined,
 )
 
