@@ -1,1 +1,1 @@
-"""Sends the e-mails that jobs cause."""
+"""Sends the e-mails, and the messages to webhooks, that jobs cause."""

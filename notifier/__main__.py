@@ -9,7 +9,7 @@ from notifier.settings import Settings, load
 def main() -> None:
     command.main(
         "notifier",
-        purpose="Sends e-mails about jobs that have ended.",
+        purpose="Sends e-mails about jobs that have ended, and messages to webhooks.",
         load=load,
         checks=checks,
         serve=serve,

@@ -24,6 +24,7 @@ _FIRST_RETRY: Final = 0.5
 _LONGEST_RETRY: Final = 4.0
 _ALONE_AT_ONCE: Final = 8
 _REFUSED_AS_A_WHOLE: Final = "the batch was refused as a whole: to be sent alone"
+_NOT_WRITTEN: Final = "a mail of the batch could not be written: to be sent alone"
 
 _EVENTS: Final = {
     Verdict.SENT: "mail.sent",
@@ -120,10 +121,10 @@ class Deliverer:
         """Nothing was sent because of some mail of the batch: later, each by itself."""
         for mail in batch:
             self.consumer.untried(mail)
-        await persist(partial(self._send_alone, batch, _delay(batch)))
+        await persist(partial(self._send_alone, batch, _delay(batch), _NOT_WRITTEN))
 
-    async def _send_alone(self, batch: Sequence[Mail], delay: float) -> None:
-        await self.outbox.retry(batch, delay, _REFUSED_AS_A_WHOLE, alone=True)
+    async def _send_alone(self, batch: Sequence[Mail], delay: float, reason: str) -> None:
+        await self.outbox.retry(batch, delay, reason, alone=True)
 
     async def _settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Settle equal outcomes together, so that a batch that waits stays a batch."""
@@ -147,7 +148,7 @@ class Deliverer:
             case Verdict.HELD:
                 await self.outbox.hold(mails, outcome.reason)
             case Verdict.ALONE:
-                await self._send_alone(mails, 0.0)
+                await self._send_alone(mails, 0.0, _REFUSED_AS_A_WHOLE)
             case Verdict.DROPPED:
                 await self.outbox.drop(mails, outcome.reason)
 

@@ -31,6 +31,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
 _templates: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=select_autoescape(["html"]),
+    auto_reload=False,  # a running process keeps the templates that its code was written for
     undefined=StrictUndefined,
 )
 
@@ -142,6 +143,7 @@ def write_message(mail: Mail, job: Job | None, site: Site) -> Message:
         subject=subject,
         facts=[*_facts(mail, name, job)],
         job=job,
+        results=[*map(on_one_line, job.results)] if job else [],
         calls=[f"GET {site.public_url}/jobs/{mail.job_id}/{what}" for what in ("download", "log")],
         details=_end_of(job.details or "") if job else "",
         has_error=mail.kind == Status.ERROR,
@@ -219,7 +221,7 @@ def _facts(mail: Mail, name: str, job: Job | None) -> Sequence[tuple[str, str]]:
     waited_until = job.started or job.ended
     candidates = [
         ("Application", " ".join(map(on_one_line, job.application))),
-        ("Labels", ", ".join(f"{key}:{value}" for key, value in sorted(job.labels.items()))),
+        ("Labels", on_one_line(", ".join(map(":".join, sorted(job.labels.items()))))),
         ("Submitted", _time(job.submitted)),
         ("Started", _time(job.started)),
         ("Ended", _time(job.ended)),

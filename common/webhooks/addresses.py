@@ -5,10 +5,14 @@ An IPv6 address that carries an IPv4 address (mapped, NAT64, 6to4) leads where t
 
 import re
 import socket
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
+_RESERVED: Final = (IPv4Network("192.0.0.0/24"), IPv6Network("3fff::/20"))
+"""Special-purpose addresses (IANA's registries, RFC 6890 and 9637) that `ipaddress` takes for
+public ones in some versions of Python; clouds have metadata at 192.0.0.192."""
+
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _NUMERIC: Final = re.compile(r"(0[xX][0-9a-fA-F]*|[0-9]+)(\.(0[xX][0-9a-fA-F]*|[0-9]+))*\.?")
 
@@ -50,6 +54,8 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
             return _is_public(carried)
         if address not in _GLOBAL_UNICAST:
             return False
+    if any(address in network for network in _RESERVED):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved)
 
 

@@ -33,7 +33,10 @@ AT_ONCE: Final = 512
 
 _CLAIM: Final = 200
 _READ_AT_ONCE: Final = 20
-"""Messages of a receiver that are in memory; what changed meanwhile holds for those after them."""
+"""Messages of a receiver that are in memory."""
+
+_FRESH: Final = 1.0
+"""Seconds for which what was read of a webhook holds: it may be disabled or deleted meanwhile."""
 
 _LONG_AT_ONCE: Final = 24
 _LONG_TO_FAILING: Final = 8
@@ -69,6 +72,8 @@ class Courier:
     _letters: Batcher[Delivery, Letter | None] = field(init=False)
     _done: Batcher[tuple[Delivery, int], None] = field(init=False)
     _long: dict[bool, asyncio.Semaphore] = field(init=False)
+    _failed: set[int] = field(init=False, default_factory=set)
+    """Receivers that have failed in their lane, which letters read before do not say."""
 
     def __post_init__(self) -> None:
         self._letters = Batcher(partial(read_letters, self.database))
@@ -100,6 +105,7 @@ class Courier:
             while waiting and await self._deliver_first(waiting, until):
                 pass
         finally:
+            self._failed.discard(lane[0].webhook_id)
             if waiting:
                 await self.give_back(list(waiting))
                 self.signal.wake()
@@ -107,6 +113,7 @@ class Courier:
     async def _deliver_first(self, waiting: deque[Delivery], until: float) -> bool:
         """Send the first few of a lane; returns whether the receiver may be given more."""
         first = list(islice(waiting, _READ_AT_ONCE))
+        read = time.monotonic()
         letters = await asyncio.gather(*map(self._letters, first))
         for delivery, letter in zip(first, letters, strict=True):
             if time.monotonic() >= until or (letter is not None and letter.must_wait):
@@ -114,6 +121,8 @@ class Courier:
             waiting.popleft()
             if letter is not None and not await self._handle(delivery, letter, until):
                 return False
+            if time.monotonic() >= read + _FRESH:
+                break
         return True
 
     async def _handle(self, delivery: Delivery, letter: Letter, until: float) -> bool:
@@ -193,9 +202,11 @@ class Courier:
         webhook_id, status = delivery.webhook_id, outcome.status
         match outcome.verdict:
             case Verdict.TAKEN:
-                await self._done((delivery, status or 0))
-                if letter.is_failing:
+                # first, or a kill in between would leave a receiver to be given up that works
+                if letter.is_failing or webhook_id in self._failed:
                     await persist(partial(self.standings.recovered, webhook_id))
+                    self._failed.discard(webhook_id)
+                await self._done((delivery, status or 0))
                 return True
             case Verdict.GONE:
                 await persist(
@@ -219,6 +230,7 @@ class Courier:
 
     async def _note_failure(self, delivery: Delivery, outcome: Outcome) -> bool:
         webhook_id, is_new = delivery.webhook_id, delivery.attempt == 1
+        self._failed.add(webhook_id)
         may_go_on = await persist(lambda: self.standings.failed(webhook_id, is_new=is_new))
         return may_go_on and outcome.status is not None
 

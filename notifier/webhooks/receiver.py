@@ -59,15 +59,18 @@ class Receivers:
         if not (self._allow_http or url[:8].lower() == "https://"):
             return Outcome(Verdict.FAILED, "the URL does not begin with https://")
         sent = {"Content-Type": "application/json", **headers}
+        outcome: Outcome | None = None
         try:
             async with (
                 asyncio.timeout(self._deadline),
                 self._session.post(url, headers=sent, data=body, allow_redirects=False) as answer,
             ):
+                outcome = outcome_of(answer.status)
                 await _read(answer)
-                return outcome_of(answer.status)
+                return outcome
         except TimeoutError:
-            return Outcome(Verdict.FAILED, f"no answer within {self._deadline:g} s")
+            # also of the rest of an answer whose status came in time
+            return outcome or Outcome(Verdict.FAILED, f"no answer within {self._deadline:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Outcome(Verdict.FAILED, _reason(error))
         except Exception as error:

@@ -174,7 +174,7 @@ async def test_the_guide_for_clients_can_be_pasted_as_it_is(
     for shown in (
         f'"job_id":{job},', '"batch_id":', "X-Total-Count: 4",
         '"result":"cancelled"', "Upload-Offset: 1000", "Repr-Digest: sha-256=:", '"sha256":',
-        "/folder/render.yaml", '"mail":"errors"', '"event":"webhook.test"',
+        "/folder/render.yaml", '"mail":"errors"', '"event":"webhook.test"', '"last_status":204',
     ):  # fmt: skip
         assert shown in output, (shown, output)
     (archive,) = tmp_path.glob("*.zip")

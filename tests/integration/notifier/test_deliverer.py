@@ -72,6 +72,7 @@ async def test_a_mail_that_cannot_be_written_blocks_neither_the_breaker_nor_the_
     with pytest.raises(RuntimeError):
         await deliverer.deliver(batch)
     assert await states(database) == [("pending", 0)] * 3
+    assert "could not be written" in (await rows(database, emails))[0]["last_error"]
     while len(mailjet.sent) < 2:
         for single in await eventually(lambda: deliverer.take(2)):
             with contextlib.suppress(RuntimeError):

@@ -16,7 +16,7 @@ from tests.support.records import add_handover, add_job, add_mail, job_row, outb
 from tests.tools.deploy.places import DOCS
 
 UNSETTLED = ("pending", "sending", "in_doubt", "held")
-SETTLED = ("done", "failed")
+SETTLED = ("done", "dropped", "failed")
 HOUR = 3600.0
 
 _BLOCKS = re.findall(

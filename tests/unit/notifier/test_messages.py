@@ -70,6 +70,25 @@ def test_the_subject_names_job_id_and_status_on_one_line(name: str, subject: str
     assert message(name=name).subject == subject
 
 
+def test_templates_that_an_upgrade_replaces_are_not_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = message()
+    monkeypatch.setattr("os.path.getmtime", lambda _: 0.0)
+    monkeypatch.delattr("jinja2.FileSystemLoader.get_source")
+    assert message() == before
+
+
+@pytest.mark.parametrize("mark", ["\n", "\u2028", "\u202e"])
+def test_no_text_of_a_job_begins_a_line_or_turns_one_around(mark: str) -> None:
+    forged = f"a{mark}Status: error"
+    texts = {"name": forged, "application": [forged], "labels": {"key": forged}}
+    shown = message(**texts, results=[f"output/{forged}"])
+    for part in (shown.subject, shown.text, shown.html):
+        assert forged not in part
+        assert "a Status: error" in part
+
+
 FACTS = """\
 Name: train
 ID: 7

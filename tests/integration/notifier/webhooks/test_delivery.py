@@ -16,6 +16,7 @@ from common.notifications.suppression import suppress
 from common.webhooks.keys import SecretBox
 from devtools.waiting import eventually
 from notifier.settings import RETRY_DELAYS
+from notifier.webhooks import courier
 from notifier.webhooks.standing import Standings
 from tests.integration.notifier.webhooks.conftest import Deliver
 from tests.support.fakes import abort
@@ -255,6 +256,40 @@ async def test_the_mail_about_a_webhook_is_stopped_like_any_other(
     assert not mailjet.requests
 
 
+async def test_what_is_taken_ends_the_failure_of_a_message_just_before_it(
+    database: Database, receiver: Receiver, deliver: Deliver
+) -> None:
+    webhook_id = await add_webhook(database, receiver.url)
+    refused, _ = [await add_message(database, webhook_id) for _ in range(2)]
+
+    async def refuse_one(_: web.Request, message: Message) -> web.StreamResponse | None:
+        return web.Response(status=500) if message.id == refused else None
+
+    receiver.behave = refuse_one
+    async with deliver(retry_delays=(3_600.0,)):
+        await until(database, webhook_deliveries, pending=1, done=1)
+    row = await webhook_row(database)
+    assert (row["failing_since"], row["failures"]) == (None, 0)
+
+
+async def test_a_receiver_has_recovered_before_what_it_took_is_settled(
+    database: Database, receiver: Receiver, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill in between would have it given up, if nothing else is sent to it for days."""
+    webhook_id = await add_webhook(database, receiver.url, failing_since=utc_now(-60.0))
+    await add_message(database, webhook_id)
+    states, recovered = [], Standings.recovered
+
+    async def record(self: Standings, of_id: int) -> None:
+        await recovered(self, of_id)
+        states.extend(row["state"] for row in await rows(database, webhook_deliveries))
+
+    monkeypatch.setattr(Standings, "recovered", record)
+    async with deliver():
+        await until(database, webhook_deliveries, done=1)
+    assert states == ["sending"]
+
+
 async def test_a_day_less_disables_nothing(
     database: Database, receiver: Receiver, deliver: Deliver
 ) -> None:
@@ -415,6 +450,23 @@ async def test_a_change_counts_for_what_waits_behind_a_few_others(
     assert set(paths[20:]) == {"/new"}
 
 
+async def test_a_webhook_that_is_disabled_gets_no_more_than_what_was_read_a_moment_before(
+    database: Database, receiver: Receiver, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook_id = await add_webhook(database, receiver.url)
+    for _ in range(3):
+        await add_message(database, webhook_id)
+    monkeypatch.setattr(courier, "_FRESH", 0.0)
+
+    async def disable(_: web.Request, __: Message) -> None:
+        await change_webhook(database, webhook_id, disabled_at=utc_now())
+
+    receiver.behave = disable
+    async with deliver():
+        await until(database, webhook_deliveries, done=1, dropped=2)
+    assert len(receiver.got) == 1
+
+
 async def test_a_webhook_may_be_deleted_during_a_delivery(
     database: Database, receiver: Receiver, deliver: Deliver
 ) -> None:
@@ -489,3 +541,5 @@ async def test_a_message_whose_notifier_did_not_report_back_is_sent_again(
     async with deliver():
         await until(database, webhook_deliveries, done=1)
     assert receiver.ids == [message]
+    (row,) = await rows(database, webhook_deliveries)
+    assert row["attempts"] == 2

@@ -82,13 +82,14 @@ async def test_a_head_that_drips_has_failed_at_the_deadline() -> None:
     assert outcome == Outcome(Verdict.FAILED, "no answer within 0.5 s")
 
 
-async def test_the_status_decides_before_a_body_that_drips() -> None:
+@pytest.mark.parametrize("deadline", [15.0, 1.5])
+async def test_the_status_decides_before_a_body_that_drips(deadline: float) -> None:
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD + b"Content-Length: 1000\r\n\r\n.")
         await asyncio.Event().wait()
 
     async with serving(drip) as port:
-        outcome = await call(f"http://127.0.0.1:{port}/")
+        outcome = await call(f"http://127.0.0.1:{port}/", deadline=deadline)
     assert outcome == Outcome(Verdict.TAKEN, status=200)
 
 
