@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from common.database.errors import DatabaseUnavailable
 from common.outbox.consumer import Consumer
 from common.outbox.laned import LanedOutbox
 from common.runtime.claim_loop import WorkSignal, persist
@@ -23,6 +24,9 @@ from dispatcher.worker_api import Outcome, Verdict, WorkerApi
 _UNSETTLED_PER_CALL: Final = 8
 _LANE_SECONDS: Final = 1.0
 """Time after its claim in which another call of a lane may begin, since leases do not last long."""
+
+_LOOK_EVERY: Final = 0.05
+"""Seconds after which it is asked again which jobs of those that wait their users still want."""
 
 _PATIENCE: Final = 5.0
 ENOUGH_ATTEMPTS: Final = 8
@@ -44,11 +48,12 @@ def patience(deadline: float) -> float:
 
 @dataclass(slots=True)
 class _Run:
-    """The delivery of a lane: what is `waiting`, what is being written, and when it has to end."""
+    """The delivery of a lane: what is `waiting`, what is being written, when it was claimed."""
 
     waiting: deque[Handover]
     writes: list[asyncio.Task[None]]
-    until: float
+    began: float
+    looked: float
 
     def begin(self, write: Coroutine[Any, Any, None]) -> None:
         self.writes.append(asyncio.get_running_loop().create_task(write))
@@ -91,7 +96,8 @@ class Forwarder:
 
     async def deliver(self, lane: Lane) -> None:
         """Send one after the other, until one is not taken; the rest is given back."""
-        run = _Run(deque(lane), [], time.monotonic() + _LANE_SECONDS)
+        began = time.monotonic()
+        run = _Run(deque(lane), [], began, looked=began)
         claims = self._claims
         try:
             while run.waiting:
@@ -101,8 +107,9 @@ class Forwarder:
                     if _may_be_to_blame(item, outcome):
                         await self._try_behind(item, run)
                     break
-                if not self.consumer.flows or time.monotonic() > run.until:
+                if not self.consumer.flows or time.monotonic() > run.began + _LANE_SECONDS:
                     break
+                await self._drop_unwanted(run)
         finally:
             self._calling -= 1
             self.signal.slot_freed()
@@ -110,6 +117,16 @@ class Forwarder:
             await asyncio.gather(*run.writes)
             if self._claims != claims:  # and saw those behind, perhaps, which had to wait
                 self.signal.wake()
+
+    async def _drop_unwanted(self, run: _Run) -> None:
+        """Forget those that wait whose jobs were cancelled or deleted since they were claimed."""
+        if not run.waiting or time.monotonic() < run.looked + _LOOK_EVERY:
+            return
+        try:
+            run.waiting = deque(await self.outbox.still_claimed(run.waiting))
+        except DatabaseUnavailable:
+            self._give_back_rest(run)
+        run.looked = time.monotonic()
 
     async def _send(self, item: Handover, run: _Run) -> Outcome:
         """Send one and begin to settle it, also when the call is cancelled."""
@@ -157,6 +174,7 @@ class Forwarder:
                 return
 
     async def _next_behind(self, item: Handover, run: _Run) -> Handover | None:
+        await self._drop_unwanted(run)
         if run.waiting:
             return run.waiting.popleft()
         found = await self.outbox.claim_behind(item)

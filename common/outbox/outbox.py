@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from common.database.engine import Database, utc_now
+from common.database.engine import Database, padded, utc_now
 from common.outbox.claims import Claims, Item, longest_due
 from common.outbox.item import OutboxState, settlement, state_is
 
@@ -64,6 +64,9 @@ class Outbox(Generic[Item]):
         self._claim_longest_due = claims.statement(due, longest_due, **sending)
         self._claim_held = claims.statement(held, longest_due, **sending)
         self._claim_doubtful = claims.statement(doubtful, due_at=utc_now(lease))
+        self._owners = select(columns.id, columns.owner).where(
+            columns.id.in_(bindparam("ids", expanding=True))
+        )
         # made once, for the hot path
         self._done = self._settlement(**settlement(table, OutboxState.DONE), last_error=None)
 
@@ -108,6 +111,14 @@ class Outbox(Generic[Item]):
         )
         async with self._database.reading() as connection:
             return bool((await connection.execute(select(or_(pending, others)))).scalar_one())
+
+    async def still_claimed(self, items: Sequence[Item]) -> list[Item]:
+        """Those of the items (at least one) that are still their owner's: not dropped, nor gone."""
+        values = {"ids": padded([item.id for item in items])}
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(self._owners, values)).all()
+        owners = {row.id: row.owner for row in rows}
+        return [item for item in items if owners.get(item.id) == item.owner]
 
     # -- settling ---------------------------------------------------------------------------
 

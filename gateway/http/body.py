@@ -13,7 +13,7 @@ from gateway.http.admission import acquire
 from gateway.http.budgets import Kind
 from gateway.http.errors import Encoded, TooLarge
 from gateway.http.keys import BODY_SLOT, CALLER
-from gateway.http.limits import INTERNAL_CALLER
+from gateway.http.limits import INTERNAL_CALLER, LimitExceeded, Overloaded
 from gateway.http.shares import Slot
 
 _SMALL: Final = 64 * 1024
@@ -87,8 +87,14 @@ def end_body(request: web.Request) -> None:
 
 
 async def _begin_large(request: web.Request) -> Slot:
-    kind: Kind = "status_update" if request[CALLER] is INTERNAL_CALLER else "large_body"
-    slot = request[BODY_SLOT] = await acquire(request, kind)
+    is_internal = request[CALLER] is INTERNAL_CALLER
+    kind: Kind = "status_update" if is_internal else "large_body"
+    try:
+        slot = request[BODY_SLOT] = await acquire(request, kind)
+    except LimitExceeded as error:
+        if is_internal:  # all workers are one caller, and none of them has a share to keep to
+            raise Overloaded(error.limit, error.retry_after) from error
+        raise
     return slot
 
 

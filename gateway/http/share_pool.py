@@ -75,7 +75,7 @@ class Pool:
         """Wait for this slot's turn. Raises `LimitExceeded`."""
         caller, budget = slot.caller, self._budget
         if self._starting.waiting(caller) >= budget.waiting:
-            raise self._refusal(own=True)
+            raise self._refusal(own=bool(budget.waiting) or not self._may_start(caller))
         turn = self._starting.push(caller, slot)
         self._reclaim_when_due()
         loop = asyncio.get_running_loop()
@@ -159,7 +159,10 @@ class Pool:
             waiting = f" and {budget.waiting} waiting" if budget.waiting else ""
             limit = f"{budget.per_caller} at once{waiting}"
             return LimitExceeded(f"{limit} ({kind})", _RETRY_AFTER)
-        return Overloaded(f"{budget.longest_wait:g} s of waiting ({kind})", _RETRY_AFTER)
+        limit = f"{budget.longest_wait:g} s of waiting"
+        if not budget.waiting:
+            limit = f"{budget.slots} at once for all callers"
+        return Overloaded(f"{limit} ({kind})", _RETRY_AFTER)
 
     def _expire(self, slot: Slot, turn: asyncio.Future[bool]) -> None:
         if not turn.done():

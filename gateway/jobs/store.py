@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -25,8 +25,6 @@ from gateway.jobs.columns import SHORT_COLUMNS
 from gateway.jobs.details import with_details
 from gateway.jobs.errors import JobNotFound
 from gateway.jobs.labels import add_labels, label_rows, remove_labels
-
-_MAX_OFFSET: Final = 2**62
 
 _newest_first = (jobs.c.date_created.desc().nulls_last(), jobs.c.id.desc())
 _of_user = (jobs.c.user_id == bindparam("user_id"), jobs.c.deleted_at.is_(None))
@@ -81,7 +79,7 @@ class JobStore:
         values = {
             "user_id": user_id,
             "page_limit": limit,
-            "page_offset": min(offset, _MAX_OFFSET),
+            "page_offset": offset,
         }
         async with self._database.reading() as connection:
             rows = (await connection.execute(_page, values)).all()

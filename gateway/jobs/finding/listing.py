@@ -25,8 +25,8 @@ from gateway.jobs.store import JobStore
 class Listing:
     """The jobs of one search that are behind a place (None: all of them).
 
-    Rows are as in `JobStore.page`, with details if these are wanted. They are read by `connection`,
-    or else each time by another one.
+    Rows are as in `JobStore.page`; `shown` adds details, if these are wanted. They are read by
+    `connection`, or else each time by another one.
     """
 
     database: Database
@@ -62,17 +62,14 @@ class Listing:
             return await self.after(self.begin, limit)
         if not self.search.is_plain:
             return await self._read(None, self.offset, limit)
-        found = await self.store.page(self.plan.user_id, offset=self.offset, limit=limit)
-        return await self._shown(found)
+        return await self.store.page(self.plan.user_id, offset=self.offset, limit=limit)
 
     async def after(self, place: Place, limit: int) -> list[Job]:
         """Up to `limit` jobs behind a place, whatever has come or gone before it."""
         if not self.search.is_plain:
             return await self._read(place, 0, limit)
         date = place.key if isinstance(place.key, datetime) else None
-        return await self._shown(
-            await self.store.page_after(self.plan.user_id, date, place.id, limit)
-        )
+        return await self.store.page_after(self.plan.user_id, date, place.id, limit)
 
     async def end(self, limit: int) -> Place | None:
         """The place of the last of the first `limit` jobs; None if there are no more than those."""
@@ -92,7 +89,7 @@ class Listing:
         statement = statements.page(self.plan, after=after, offset=offset, limit=limit)
         async with self._reading() as connection:
             rows = (await connection.execute(statement)).all()
-        return await self._shown(as_jobs(rows[:limit]))
+        return as_jobs(rows[:limit])
 
     def _reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
         database = self.database
@@ -100,7 +97,8 @@ class Listing:
             return nullcontext(self.connection)
         return database.reading_anew() if self.search.has_filters else database.reading()
 
-    async def _shown(self, found: list[Job]) -> list[Job]:
+    async def shown(self, found: list[Job]) -> list[Job]:
+        """The jobs as they are answered, without those that are gone by now."""
         if not self.details or not found:
             return found
         async with self._reading() as connection:

@@ -65,7 +65,7 @@ class Pages:
         else:
             end = await listing.end(limit)
         if (is_all or asked == limit) and not any(map(is_long, rows)):
-            whole = orjson.dumps(rows)
+            whole = orjson.dumps(await listing.shown(rows))
             if len(whole) <= _WHOLE:
                 return Page(whole, end)
         return Page(self._stream(listing.apart(), rows[:_ROWS_PER_PIECE], limit, end), end)
@@ -84,7 +84,7 @@ class Pages:
         user_id, search = listing.plan.user_id, listing.search
         before, left = b"[", limit
         while rows:
-            for piece in _pieces(rows):
+            for piece in _pieces(await listing.shown(rows)):
                 if isinstance(piece, dict):
                     pieces = self._long(user_id, piece, before)
                 else:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from marshmallow import ValidationError, fields
 
+from common.database.tables import MAX_JOB_ID
 from common.jobs.lifecycle import Status
 from gateway.http.errors import shortened
 from gateway.http.fields import (
@@ -163,12 +164,17 @@ def search_of(query: Mapping[str, Any]) -> Search:
         labels=tuple(
             sorted(labels, key=lambda label: (label[0], label[1] or "", label[1] is None))
         ),
-        batch_id=query.get("batch_id"),
+        batch_id=_batch_of(query.get("batch_id")),
         created=(query.get("created_after"), query.get("created_before")),
         finished=(query.get("finished_after"), query.get("finished_before")),
         sort=query["sort"].removeprefix("-"),
         descending=query["sort"].startswith("-"),
     )
+
+
+def _batch_of(number: int | None) -> int | None:
+    """The batch's id; 0, which none has, for a number that neither column nor cursor can hold."""
+    return number if number is None or 0 < number <= MAX_JOB_ID else 0
 
 
 class DescribeSchema(WaitSchema):

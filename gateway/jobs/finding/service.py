@@ -60,7 +60,7 @@ class Finding:
             Plan(search, user.id, self._database.is_sqlite),
             details=wanted.details,
             begin=begin,
-            offset=wanted.offset,
+            offset=min(wanted.offset, MAX_JOB_ID),  # as many jobs as there can be
         ) as listing:
             total = await listing.count() if wanted.count else None
             if wanted.limit == 0:

@@ -10,7 +10,10 @@ import pytest
 from aiohttp import web
 
 from common.database.engine import Database
+from common.database.notify import ChannelNotifier
 from common.database.tables import handover_numbers, handovers
+from common.jobs.cancellation import Wish, cancel_jobs
+from common.jobs.deletion import mark_deleted
 from devtools.waiting import eventually
 from dispatcher import app, forward
 from gateway.jobs.insertion import JobInsertion
@@ -138,3 +141,37 @@ async def test_a_job_whose_call_lasts_holds_up_the_others_of_its_user_for_a_mome
         released.set()
         await until(database, handovers, done=20)
     assert peer.taken == [*others, slow]
+
+
+@pytest.mark.parametrize("attempts", [0, forward.ENOUGH_ATTEMPTS], ids=["taken", "never taken"])
+async def test_a_job_that_is_cancelled_or_deleted_while_it_waits_in_its_lane_is_not_sent(
+    database: Database,
+    peer: FakePeer,
+    dispatch: Dispatch,
+    monkeypatch: pytest.MonkeyPatch,
+    attempts: int,
+) -> None:
+    monkeypatch.setattr(forward, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(forward, "_LANE_SECONDS", 60.0)
+    first, cancelled, deleted, last = await submit(database, 4)
+    await change(database, handovers, first, attempts=attempts)
+    tried, released = asyncio.Event(), asyncio.Event()
+
+    async def behave(_: web.Request, body: Any) -> web.StreamResponse | None:
+        if body["job"]["meta"]["job_id"] != first:
+            return None
+        tried.set()
+        await released.wait()
+        return web.json_response(None, status=503) if attempts else None
+
+    peer.behave = behave
+    async with dispatch(**PATIENT):
+        await asyncio.wait_for(tried.wait(), 60.0)
+        assert (await outbox_row(database, handovers, deleted))["state"] == "sending"
+        wish = Wish("ada", "ada", None)
+        await cancel_jobs(database, ChannelNotifier(database), wish, [cancelled])
+        async with database.transaction() as tx:
+            await mark_deleted(tx, "ada", deleted)
+        released.set()
+        await eventually(lambda: last in peer.taken, within=60.0)
+    assert {*peer.tried} == {first, last}

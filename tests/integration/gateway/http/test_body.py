@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from devtools.user_pool import INTERNAL_KEY, Issuer
-from gateway.http.budgets import LARGE_BODY
+from gateway.http.budgets import LARGE_BODY, STATUS_UPDATE
 from gateway.http.keys import SHARES
 from tests.integration.gateway.conftest import StartGateway
 from tests.support.gateway import Api, Gateway, job_body
@@ -119,6 +119,14 @@ def test_a_large_body_beyond_the_share_is_refused(
     assert reply.headers["retry-after"]
     assert "large body" in reply.detail
     api.new_job()  # small ones are read all the same
+
+
+def test_a_long_report_for_which_there_is_no_room_is_no_workers_fault(
+    start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = replace(STATUS_UPDATE, slots=0, per_caller=0, waiting=0)
+    monkeypatch.setattr("gateway.http.budgets.STATUS_UPDATE", none)
+    assert report_with_long_log(start_gateway()) == 503
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

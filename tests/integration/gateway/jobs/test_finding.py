@@ -320,6 +320,15 @@ def test_an_empty_filter_is_none(api: Api, mine: list[int], query: str) -> None:
 def test_a_batch_of_nobody_has_no_jobs(api: Api, mine: list[int], batch: str) -> None:
     reply = api.get(f"/jobs?batch_id={batch}&count=true")
     assert (ids(reply), reply.headers["x-total-count"]) == ([], "0")
+    reply = api.get(f"/jobs?batch_id={batch}&cursor=AAAA")
+    assert reply.faults() == {(("query", "cursor"), "value_error")}
+
+
+@pytest.mark.parametrize("offset", [2**31, 2**62, 2**63 - 1, int("9" * 30)])
+@pytest.mark.parametrize("query", ["", "status=queued", "sort=job_name&count=true", "limit=500"])
+def test_beyond_all_jobs_there_are_none(api: Api, mine: list[int], offset: int, query: str) -> None:
+    reply = api.get(f"/jobs?offset={offset}&{query}")
+    assert (ids(reply), "link" in reply.headers) == ([], False)
 
 
 @pytest.mark.parametrize(

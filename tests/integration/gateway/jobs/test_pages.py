@@ -1,17 +1,20 @@
 """Pages of jobs with long texts: all rows, as one array, in little memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.database.engine import Database, utc_now
 from common.database.tables import jobs
+from common.jobs.answer import Job
 from gateway.http.memory import ByteBudget
 from gateway.jobs.columns import is_long
-from gateway.jobs.finding import pages
+from gateway.jobs.details import with_details
+from gateway.jobs.finding import listing, pages
 from gateway.jobs.finding.listing import Listing
 from gateway.jobs.finding.pages import Page, Pages
 from gateway.jobs.finding.search import Search
@@ -93,6 +96,25 @@ async def test_a_job_deleted_while_its_page_is_read_is_left_out(
         await change(database, jobs, job_id, deleted_at=jobs.c.date_created)
     body = b"".join([bytes(piece) async for piece in found])
     assert [job["id"] for job in orjson.loads(body)] == ids[:1]
+
+
+@pytest.mark.parametrize("limit", [5, 150])
+async def test_a_job_that_is_gone_before_its_details_are_read_ends_no_page(
+    database: Database, reader: Pages, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    ids = [await add_job(database) for _ in range(160)][::-1]
+    gone = {ids[1], *ids[100:150]}
+
+    async def read_late(connection: AsyncConnection, found: Sequence[Job]) -> list[Job]:
+        return await with_details(connection, [job for job in found if job["id"] not in gone])
+
+    monkeypatch.setattr(listing, "with_details", read_late)
+    page = await page_of(reader, limit=limit, details=True)
+    assert [job["id"] for job in await jobs_of(page)] == [
+        job_id for job_id in ids[:limit] if job_id not in gone
+    ]
+    assert page.end is not None
+    assert page.end.id == ids[limit - 1]
 
 
 @pytest.mark.parametrize("sort", ["date_created", "job_name"])

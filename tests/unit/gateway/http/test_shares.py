@@ -230,7 +230,19 @@ def test_beyond_its_waiting_room_a_caller_is_refused_and_others_are_not(
 
 def test_without_a_waiting_room_nobody_waits(stage_with: MakeStage) -> None:
     stage = stage_with(waiting=0)
-    assert states(stage.start(ALICE, BOB, CAROL)) == ["holds", "holds", "refused"]
+    assert states(stage.start(ALICE, BOB, CAROL)) == ["holds", "holds", "overloaded"]
+
+
+def test_without_a_waiting_room_a_caller_with_slots_of_its_own_is_refused(
+    stage_with: MakeStage,
+) -> None:
+    stage = stage_with(waiting=0, per_caller=1)
+    assert states(stage.start(ALICE, ALICE, BOB, CAROL)) == [
+        "holds",
+        "refused",
+        "holds",
+        "overloaded",
+    ]
 
 
 async def test_a_refusal_names_the_limit_and_when_to_retry() -> None:
