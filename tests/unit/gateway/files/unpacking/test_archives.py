@@ -354,3 +354,14 @@ def test_a_window_that_takes_much_memory_is_refused():
     packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     data = packer.compress(archives.tar({"a": os.urandom(1 << 20)})) + packer.flush()
     assert "--long" in fault(data)
+
+
+def test_what_a_directory_in_a_zip_holds_is_refused_at_once_since_no_limit_counts_it():
+    def endless():
+        packer = zlib.compressobj(9, wbits=-15)
+        yield struct.pack("<4sHHHHHIIIHH", b"PK\x03\x04", 20, 8, 8, 0, 0, 0, 0, 0, 2, 0) + b"d/"
+        yield packer.compress(bytes(1 << 26)) + packer.flush(zlib.Z_SYNC_FLUSH)
+        raise AssertionError("read on")
+
+    with pytest.raises(Invalid, match="'d/' given: a directory has no content"):
+        list(Contents(BASE, NO_LIMITS).steps(read_archive(endless())))
