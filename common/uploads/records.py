@@ -40,6 +40,10 @@ RENEW_EVERY: Final = 1.0
 
 _SWEEP_LEASE: Final = 60.0
 
+_NAMES_AT_ONCE: Final = 1_000
+"""Names in one statement: databases take some ten thousand parameters, and a killed gateway may
+leave an archive's files behind."""
+
 RELEASED: Final[Mapping[str, Any]] = {"owner": None, "leased_until": None}
 """What gives the lease back."""
 
@@ -260,6 +264,10 @@ async def prune(database: Database, age: float, limit: int) -> int:
 
 async def known_names(database: Database, names: Sequence[str]) -> set[str]:
     """Those of the storage's names that belong to uploads which are not swept."""
-    found = select(_UPLOADS.staged_name).where(_UPLOADS.staged_name.in_(names), text(UNPLACED))
+    known: set[str] = set()
     async with database.reading() as connection:
-        return set((await connection.execute(found)).scalars())
+        for start in range(0, len(names), _NAMES_AT_ONCE):
+            some = _UPLOADS.staged_name.in_(names[start : start + _NAMES_AT_ONCE])
+            found = select(_UPLOADS.staged_name).where(some, text(UNPLACED))
+            known.update((await connection.execute(found)).scalars())
+    return known

@@ -21,7 +21,8 @@ class RunningDigest:
     may be the same.
 
     The states at the end of each piece, and at each multiple of `step`, are kept until they are
-    taken: from any of them another process can go on.
+    taken: from any of them another process can go on. Of a portion with a checksum only the last
+    one is: nothing before its end is taken.
     """
 
     def __init__(self, state: bytes, offset: int, *, step: int, checksum: Checksum | None) -> None:
@@ -55,6 +56,8 @@ class RunningDigest:
             end = min(len(piece), begin + self._step - self._offset % self._step)
             self._sha256.update(piece, begin, end)
             self._offset += end - begin
+            if self._checksum is not None:
+                self._states.clear()
             self._states[self._offset] = self._sha256.state()
             begin = end
 

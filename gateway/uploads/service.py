@@ -213,7 +213,9 @@ class ResumableUploads:
         UPLOADS_ENDED.labels(outcome).inc()
 
     async def _end_quietly(self, lease: Lease) -> None:
-        """As `_end`; what fails of it is left to the sweep of expired uploads."""
+        """As `_end`, unless it has ended; what fails is left to the sweep of expired uploads."""
+        if not lease.is_held:
+            return
         try:
             await asyncio.shield(self._end(lease, "failed"))
         except (StorageError, DatabaseUnavailable) as error:

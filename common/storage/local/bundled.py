@@ -42,6 +42,15 @@ _STAGED: Final = "tree"
 _REPLACED: Final = "replaced"
 
 
+@contextmanager
+def _unless_removed() -> Iterator[None]:
+    """What is missing has been moved to its place, and deleted there by others."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StorageUnavailable("a directory was removed meanwhile") from error
+
+
 class BundledFiles:
     """The staged files of one bundle, numbered as they came."""
 
@@ -130,17 +139,15 @@ class BundledFiles:
         for _, siblings in groupby(numbers, lambda number: self.paths[number].parts[:-1]):
             some = list(siblings)
             directory = self.paths[some[0]].parent
-            try:
-                with closing_descriptor(self._open(directory)) as fd:
-                    entries += self._place_into(fd, directory, some)
-            except FileNotFoundError as error:
-                raise StorageUnavailable("a directory was removed meanwhile") from error
+            with _unless_removed(), closing_descriptor(self._open(directory)) as fd:
+                entries += self._place_into(fd, directory, some)
         return entries
 
     def place_directories(self) -> None:
         """Make the empty directories. Raises `PathConflict`."""
         for path in self.directories:
-            os.close(self._open(path))
+            with _unless_removed():
+                os.close(self._open(path))
 
     def _open(self, directory: UserPath) -> int:
         """Open a directory; if it is not there, it is moved there, or the outermost above it."""

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from common.storage.budget import SMALLEST, HeldParts, PartBudget
-from common.storage.errors import StagedBytesLost, StorageError
+from common.storage.errors import NotFound, StagedBytesLost, StorageError
 from common.storage.paths import RESERVED_USER_NAME
 from common.storage.protocol import Entry
 from common.storage.resumable import Staged
@@ -68,8 +68,12 @@ class StagedObjects:
             etag = await self._bucket.put(key)
             await multipart.abort()
             return etag
-        if await multipart.find_parts() != staged.length:
-            raise StagedBytesLost("the staged file lacks bytes")
+        try:
+            if await multipart.find_parts() != staged.length:
+                raise StagedBytesLost("the staged file lacks bytes")
+        except NotFound:  # the process that placed it was killed before it came to the next line
+            await self._bucket.delete_below(self._prefix(staged.name))
+            raise
         etag = await multipart.complete()
         await self._bucket.delete_below(self._prefix(staged.name))
         return etag
@@ -189,7 +193,7 @@ class S3Appender:
         self._in_flight.append((task, self._start))
 
     async def _send_part(self, number: int, part: Part) -> None:
-        await self._multipart.upload(number, part)
+        await self._multipart.upload(number, part, goes_on=True)
         if part.size > UNCOUNTED:
             self._held.release()
 

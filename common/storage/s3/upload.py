@@ -106,9 +106,13 @@ class Multipart:
         self._request = {"Bucket": bucket.name, "Key": key, "UploadId": upload_id}
         self._etags = dict(enumerate(etags, 1))
 
-    async def upload(self, number: int, part: Part) -> None:
-        """Send part `number`; the first is 1."""
-        with storage_errors():
+    async def upload(self, number: int, part: Part, *, goes_on: bool = False) -> None:
+        """Send part `number`; the first is 1.
+
+        Raises `NotFound` if `goes_on`, that is if other processes have sent parts, and the upload
+        has ended: no other attempt can go on with it.
+        """
+        with storage_errors(missing_upload=goes_on):
             answer = await self._bucket.client.upload_part(
                 **self._request, PartNumber=number, Body=part
             )

@@ -55,10 +55,11 @@ class Digests:
         if stored.is_distinct and stored.etag:
             self._notes.add(Noted.of(path, stored.etag, sha256))
 
-    async def note_all(self, user_id: str, stored: Iterable[tuple[Entry, str]]) -> None:
+    async def note_all(self, user_id: str, stored: Iterable[tuple[Entry, str]]) -> bool:
         """Note the digests of many files that were just stored, as long as they stay those.
 
         They are written at once, for which the database is waited for; unknown where it is away.
+        Returns whether it is there.
         """
         noted = [
             Noted(user_id, entry.path, entry.etag, sha256)
@@ -70,6 +71,8 @@ class Digests:
                 await self._notes.write_at_once(noted)
         except DatabaseUnavailable as error:
             warn_of_database("digests.unwritten", reason=str(error))
+            return False
+        return True
 
     async def follow(self, source: UserPath, moved: Entry) -> None:
         """Note the digest of a file at the place to which it was moved from `source`."""

@@ -138,8 +138,11 @@ class Unpacking:
                     await bundle.add(step)
         async for _ in chunks:  # whatever follows the archive's end
             pass
+        are_noted = True
         async for entries in bundle.place(contents.empty_directories()):
-            await self._digests.note_all(directory.user, stored.add(entries))
+            placed = stored.add(entries)
+            if are_noted:  # else each try would take time, in which only some files are visible
+                are_noted = await self._digests.note_all(directory.user, placed)
         return stored
 
     @asynccontextmanager

@@ -17,6 +17,12 @@ _END: Final = bytes(BLOCK)
 _MOST_EXTENDED: Final = 1 << 20
 """Bytes of all extended headers of one member, as many as libarchive takes."""
 
+_EXTENDED_EACH: Final = 1 << 16
+"""The same on average: no limit of what comes out counts them."""
+
+_MOST_RECORDS: Final = 1_000
+"""Records in the extended headers of one member; a record of five bytes takes two microseconds."""
+
 _KINDS: Final = {
     tarfile.LNKTYPE: "a hard link",
     tarfile.SYMTYPE: "a symbolic link",
@@ -79,10 +85,11 @@ class _Extended:
 
     def __init__(self, reader: ByteReader) -> None:
         self._reader = reader
+        self._left = _MOST_EXTENDED
         self._forget()
 
     def _forget(self) -> None:
-        self._size = 0
+        self._records = 0
         self._name: str | None = None
         self._length: int | None = None
         self._is_sparse = False
@@ -92,9 +99,12 @@ class _Extended:
         is_pax, is_name = header.type in _PAX, header.type == tarfile.GNUTYPE_LONGNAME
         if not (is_pax or is_name or header.type in _SKIPPED):
             return False
-        self._size += BLOCK + header.size
-        if self._size > _MOST_EXTENDED:
-            raise broken(f"the headers of a member have more than {_MOST_EXTENDED} bytes")
+        self._left -= BLOCK + header.size
+        if self._left < 0:
+            raise broken(
+                f"the headers of a member have more than {_MOST_EXTENDED} bytes, or those of all"
+                f" more than {_EXTENDED_EACH} each"
+            )
         content = self._reader.exactly(header.size)
         self._reader.skip(-header.size % BLOCK)
         if is_pax:
@@ -111,6 +121,9 @@ class _Extended:
             end = at + int(found[1]) if found else 0
             if found is None or end <= found.end() or content[end - 1 : end] != b"\n":
                 raise broken("an extended header is damaged")
+            self._records += 1
+            if self._records > _MOST_RECORDS:
+                raise broken(f"the headers of a member have more than {_MOST_RECORDS} records")
             keyword, value = found[2], content[found.end() : end - 1]
             if keyword == b"path":
                 self._name = _text(value)
@@ -130,6 +143,7 @@ class _Extended:
             header.size = self._length
         if self._is_sparse:
             header.type = tarfile.GNUTYPE_SPARSE
+        self._left = min(_MOST_EXTENDED, self._left + _EXTENDED_EACH)
         self._forget()
 
 

@@ -139,8 +139,7 @@ class _Local:
             yield from map(found.add, reader.pieces(self._compressed))
         elif not _descriptor(reader, found):
             raise refused(self.name, "its size does not stand in front of it; compress it instead")
-        if found.size and self.name.endswith("/"):
-            raise refused(self.name, "a directory has no content")
+        self._check_may_hold(found.size)
         if self._sizes_follow:
             size = _descriptor(reader, found)
             reader.skip(size)
@@ -150,6 +149,10 @@ class _Local:
             is_whole = expected == (found.crc, found.compressed, found.size)
         if not is_whole:
             raise self._damaged()
+
+    def _check_may_hold(self, content: object) -> None:
+        if content and self.name.endswith("/"):
+            raise refused(self.name, "a directory has no content")
 
     def _damaged(self) -> Invalid:
         return broken(f"{shortened(self.name)!r} is damaged or cut off")
@@ -167,6 +170,7 @@ class _Local:
             except zlib.error as error:
                 raise self._damaged() from error
             if piece:
+                self._check_may_hold(piece)  # nobody counts what comes out of a directory
                 yield found.add(piece)
             elif not data:
                 raise self._damaged()

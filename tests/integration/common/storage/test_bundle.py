@@ -139,6 +139,17 @@ async def test_staged_files_that_vanish_leave_nothing(local, tmp_path):
     assert await contents(local) == {}
 
 
+async def test_an_empty_directory_that_others_delete_meanwhile_leaves_nothing(local):
+    async with local.storage.bundle(local.user) as bundle:
+        await bundle.add(small(local, "data/new/a"))
+        placing = bundle.place([local.path("data/new/empty/")])
+        await anext(placing)
+        await local.delete("data/new/")
+        with pytest.raises(StorageUnavailable):
+            await anext(placing)
+    assert await contents(local) == {}
+
+
 async def test_bundles_of_killed_processes_are_swept_once_they_are_old(local, tmp_path):
     staging = tmp_path / "root" / RESERVED_USER_NAME
     old, young = staging / "bundle-old", staging / "bundle-young"

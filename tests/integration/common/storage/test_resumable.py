@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from common.storage.errors import (
     NotFound,
@@ -170,6 +171,36 @@ async def test_s3_keeps_one_beginning_of_a_part(s3, bucket, prefix):
     await s3.storage.place(staged)
     assert kept() == []
     assert await s3.get("data/a.bin") == content
+
+
+async def test_s3_keeps_no_beginning_if_a_file_was_placed_by_a_process_that_was_killed(
+    s3, bucket, prefix
+):
+    staged = await s3.storage.stage(s3.path("data/a.bin"), 3)
+    await append(s3, staged, 0, b"123")
+    below = f"{prefix}/{RESERVED_USER_NAME}/"
+    bucket.Object(f"{below}{staged.name}/1").put(Body=b"12")
+    multipart = s3.storage._staged._multipart(f"{prefix}/some-user/data/a.bin", staged.name)
+    await multipart.find_parts()
+    await multipart.complete()
+    with pytest.raises(NotFound):
+        await s3.storage.place(staged)
+    assert list(bucket.objects.filter(Prefix=below)) == []
+
+
+async def test_parts_that_s3_has_removed_end_an_upload(s3, monkeypatch):
+    """As a rule of the bucket's life cycle does; moto answers such a request with 500."""
+    staged = await s3.storage.stage(s3.path("data/a.bin"), 6 * MEBIBYTE)
+    await append(s3, staged, 0, bytes(5 * MEBIBYTE))
+    await s3.storage.abandon(staged)
+
+    async def refuse(**request):
+        facts = {"Error": {"Code": "NoSuchUpload"}, "ResponseMetadata": {"HTTPStatusCode": 404}}
+        raise ClientError(facts, "UploadPart")
+
+    monkeypatch.setattr(s3.storage._bucket.client, "upload_part", refuse)
+    with pytest.raises(NotFound):
+        await append(s3, staged, 5 * MEBIBYTE, bytes(MEBIBYTE))
 
 
 async def test_s3_refuses_what_is_larger_than_any_object_of_its_parts(s3):

@@ -5,13 +5,16 @@ import hashlib
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from common.database.errors import DatabaseUnavailable
+from common.digests.records import Noted
 from devtools.waiting import eventually
+from gateway.files.handlers import DIGESTS
 from tests.integration.gateway.files.conftest import staged
 from tests.integration.gateway.files.test_uploads import assert_nothing_is_left
 from tests.support import archives
@@ -193,6 +196,20 @@ def test_a_long_answer_names_every_file(api: Api) -> None:
     content = {f"d{number // 100}/{number}": b"x" for number in range(2500)}
     reply = unpack(api, archives.tar_gz(content))
     assert [entry["path"] for entry in reply.json()] == [f"data/x/{name}" for name in content]
+
+
+def test_a_database_that_is_away_is_waited_for_once(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    async def away(noted: Sequence[Noted]) -> None:
+        tries.append(len(noted))
+        raise DatabaseUnavailable("it is away")
+
+    monkeypatch.setattr(api.gateway.app[DIGESTS]._notes, "write_at_once", away)
+    reply = unpack(api, archives.tar_gz({str(number): b"x" for number in range(1200)}))
+    assert (len(reply.json()), len(tries)) == (1200, 1)
 
 
 PROGRAMS = {

@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from tests.support.gateway import FRONTEND, Api, on_both_databases, on_both_storages, rows
+from tests.support.metrics import metric
 from tests.support.tus import PORTION, Tus, begin_portion, checksum, expire, metadata, repr_digest
 
 MEBIBYTE = 1 << 20
@@ -189,6 +190,18 @@ def test_nothing_is_left_of_a_creation_that_fails(tus: Tus) -> None:
     statement = "SELECT count(*) FROM uploads WHERE user_id = :user"
     assert rows(tus.api.gateway, statement, user=tus.api.user)[0][0] == 0
     assert tus.api.paths("data") == []
+
+
+def test_an_upload_that_ends_with_its_creation_is_counted_once(tus: Tus) -> None:
+    def ended() -> list[float]:
+        outcomes = ("finished", "mismatched", "failed")
+        return [metric("opencloud_uploads_ended_total", outcome=outcome) for outcome in outcomes]
+
+    before = ended()
+    tus.create(3, body=b"123")
+    tus.create(3, body=b"123", sha256="0" * 64)
+    tus.create(3, body=b"1234")
+    assert ended() == [count + 1 for count in before]
 
 
 def test_an_empty_file_is_there_with_its_creation(tus: Tus) -> None:

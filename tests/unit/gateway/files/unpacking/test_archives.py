@@ -266,6 +266,26 @@ def test_a_header_that_claims_a_gigabyte_is_refused_before_it_is_read(kind):
     assert "headers of a member" in fault(many)
 
 
+def test_headers_of_all_members_are_bounded_like_those_of_one():
+    def long(size: int, records: bytes = b"") -> bytes:
+        comment = f"{size} comment=".encode()
+        content = records + comment.ljust(size - 1, b"x") + b"\n"
+        return header(b"x", len(content)) + content + bytes(-len(content) % 512)
+
+    def member(number: int) -> bytes:
+        return archives.tar({str(number): b""})[:512]
+
+    end = bytes(1024)
+    once = long(1_000_000) + member(0) + long(10_000) * 3 + member(1)
+    assert unpack(once + end)[0] == {"0": b"", "1": b""}
+    usual = b"".join(long(60_000) + member(number) for number in range(40))
+    assert len(unpack(usual + end)[0]) == 40
+    again = b"".join(long(600_000) + member(number) for number in range(40))
+    assert "headers of a member have more than" in fault(again + end)
+    assert "more than 1000 records" in fault(long(100, b"5 a=\n" * 1000) + member(0) + end)
+    assert unpack(long(100, b"5 a=\n" * 999) + member(0) + end)[0] == {"0": b""}
+
+
 @pytest.mark.parametrize(
     "records", [b"99 path=a\n", b"x path=a\n", b"5 a=b", b"0 a=b\n", b"9 size=x\n", b"11 size=-1\n"]
 )
@@ -354,3 +374,14 @@ def test_a_window_that_takes_much_memory_is_refused():
     packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     data = packer.compress(archives.tar({"a": os.urandom(1 << 20)})) + packer.flush()
     assert "--long" in fault(data)
+
+
+def test_what_a_directory_in_a_zip_holds_is_refused_at_once_since_no_limit_counts_it():
+    def endless():
+        packer = zlib.compressobj(9, wbits=-15)
+        yield struct.pack("<4sHHHHHIIIHH", b"PK\x03\x04", 20, 8, 8, 0, 0, 0, 0, 0, 2, 0) + b"d/"
+        yield packer.compress(bytes(1 << 26)) + packer.flush(zlib.Z_SYNC_FLUSH)
+        raise AssertionError("read on")
+
+    with pytest.raises(Invalid, match="'d/' given: a directory has no content"):
+        list(Contents(BASE, NO_LIMITS).steps(read_archive(endless())))
